@@ -1,0 +1,47 @@
+"""The one exception tree. The library raises these; only the command line turns them into exit codes.
+
+    StarvsrError              1  anything below; never raised itself
+    ├── UsageError            2  unknown or contradictory options
+    ├── InputError            3  the input cannot be read, or holds no video
+    ├── WeightsError          4  weights missing, corrupt, refused
+    ├── MemoryLimitError      5  out of memory after every fallback
+    └── OutputError           7  the output cannot be written: exists, no space, no such encoder
+
+Message form: what is wrong with the value given, then what is allowed or what to do next.
+"""
+
+
+class StarvsrError(Exception):
+    """Base of every error that a user can cause; `exit_code` is the command line's (see `docs/cli.md`)."""
+
+    exit_code = 1
+
+
+class UsageError(StarvsrError):
+    """An option has a value that is not allowed, or two options contradict each other."""
+
+    exit_code = 2
+
+
+class InputError(StarvsrError):
+    """The input does not exist, is not a media file, or holds no video."""
+
+    exit_code = 3
+
+
+class WeightsError(StarvsrError):
+    """A model's file is missing, corrupt or not one that this version can run."""
+
+    exit_code = 4
+
+
+class MemoryLimitError(StarvsrError):
+    """Even the smallest window does not fit."""
+
+    exit_code = 5
+
+
+class OutputError(StarvsrError):
+    """The output cannot be written."""
+
+    exit_code = 7

@@ -1,0 +1,234 @@
+"""What a user can ask for: frozen dataclasses, each field documented, checked once; None = taken from the model.
+
+Messages name the command-line flag, since that is what most callers typed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from starvsr.errors import UsageError
+
+SOLVER_MODES = ("fast", "normal")
+COLOR_FIXES = ("adain", "wavelet", "none")
+ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
+
+
+def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise UsageError(f"{flag} {value} is not allowed: give {allowed}")
+
+
+def _check_one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
+    _check(value in allowed, flag, repr(value), "one of " + ", ".join(allowed))
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """Size of the output; at most one of `scale`, `resolution` and `width`/`height` is given."""
+
+    scale: float | None = None
+    """Factor on both sides, above 0; 4 where nothing else is given."""
+    resolution: int | None = None
+    """Short side of the output, pixels."""
+    width: int | None = None
+    """Columns of the output; alone, the rows follow from the aspect."""
+    height: int | None = None
+    """Rows of the output; alone, the columns follow from the aspect."""
+    max_resolution: int | None = None
+    """Upper bound of the output's long side, pixels; a larger result is scaled down to it."""
+
+    def __post_init__(self) -> None:
+        if self.scale is not None:
+            ok = math.isfinite(self.scale) and self.scale > 0
+            _check(ok, "--scale", self.scale, "a number above 0, such as 2 or 1.5")
+        for flag, value in (
+            ("--resolution", self.resolution),
+            ("--width", self.width),
+            ("--height", self.height),
+            ("--max-resolution", self.max_resolution),
+        ):
+            _check(value is None or value >= 1, flag, value, "a number of pixels above 0")
+        ways = [
+            flag
+            for flag, value in (
+                ("--scale", self.scale),
+                ("--resolution", self.resolution),
+                ("--width/--height", self.width or self.height),
+            )
+            if value is not None
+        ]
+        if len(ways) > 1:
+            raise UsageError(f"{' and '.join(ways)} contradict each other: give one of them")
+
+
+@dataclass(frozen=True)
+class RangeOptions:
+    """Which part of the input is restored; audio and subtitles are cut with it. Seconds from the first frame."""
+
+    start_s: float | None = None
+    end_s: float | None = None
+    duration_s: float | None = None
+    frames: int | None = None
+    """At most this many frames."""
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--start", self.start_s), ("--end", self.end_s)):
+            _check(value is None or value >= 0, flag, value, "a time of 0 or more")
+        _check(
+            self.duration_s is None or self.duration_s > 0,
+            "--duration",
+            self.duration_s,
+            "a time above 0",
+        )
+        _check(self.frames is None or self.frames >= 1, "--frames", self.frames, "1 or more")
+        if self.end_s is not None and self.duration_s is not None:
+            raise UsageError("--end and --duration contradict each other: give one of them")
+        if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
+            raise UsageError(f"--end {self.end_s} is not after --start {self.start_s or 0.0}")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the whole input is asked for."""
+        return self == RangeOptions()
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the diffusion is run; what is None comes from the model."""
+
+    steps: int | None = None
+    solver_mode: str | None = None
+    """`fast`: 4 of 15 steps above time 500, the rest below; `normal`: evenly spaced."""
+    cfg: float | None = None
+    """Guidance scale; 1 is none and halves the work."""
+    cfg_rescale: float | None = None
+    """Share (0..1) of the guided result brought back to the conditional one's standard deviation."""
+    noise_level: int | None = None
+    """Noise added before sampling: 1 (almost none) to 1000 (all noise)."""
+    seed: int | None = None
+    """Seed of all noise; noise is drawn per frame, so windows and segments do not change it."""
+
+    def __post_init__(self) -> None:
+        _check(self.steps is None or self.steps >= 1, "--steps", self.steps, "1 or more")
+        if self.solver_mode is not None:
+            _check_one_of("--solver-mode", self.solver_mode, SOLVER_MODES)
+        _check(self.cfg is None or self.cfg >= 1, "--cfg", self.cfg, "1 (no guidance) or more")
+        _check(
+            self.cfg_rescale is None or 0 <= self.cfg_rescale <= 1,
+            "--cfg-rescale",
+            self.cfg_rescale,
+            "a share from 0 to 1",
+        )
+        _check(
+            self.noise_level is None or 1 <= self.noise_level <= 1000,
+            "--noise-level",
+            self.noise_level,
+            "1 to 1000",
+        )
+
+
+@dataclass(frozen=True)
+class WindowOptions:
+    """How the work is cut up; what is None comes from the model. Frames in time, output pixels in space."""
+
+    chunk_frames: int | None = None
+    chunk_overlap: int | None = None
+    tile_px: int | None = None
+    """Side of a square tile; 0 is no tiles."""
+    tile_overlap_px: int | None = None
+    segment_frames: int | None = None
+    scene_detect: bool = True
+    """Cut segments at shot changes, so that nothing is blended across one."""
+
+    def __post_init__(self) -> None:
+        for flag, value, least in (
+            ("--chunk-frames", self.chunk_frames, 1),
+            ("--chunk-overlap", self.chunk_overlap, 0),
+            ("--tile", self.tile_px, 0),
+            ("--tile-overlap", self.tile_overlap_px, 0),
+            ("--segment-frames", self.segment_frames, 1),
+        ):
+            _check(value is None or value >= least, flag, value, f"{least} or more")
+
+
+@dataclass(frozen=True)
+class LookOptions:
+    """What is done to the restored picture."""
+
+    color_fix: str | None = None
+    """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
+    blend: float = 0.0
+    """Share (0..1) of the plainly upsampled input in the output."""
+
+    def __post_init__(self) -> None:
+        if self.color_fix is not None:
+            _check_one_of("--color-fix", self.color_fix, COLOR_FIXES)
+        _check(0 <= self.blend <= 1, "--blend", self.blend, "a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class EncodeOptions:
+    """How the output's video stream is encoded, in ffmpeg's terms."""
+
+    codec: str = "libx264"
+    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`."""
+    crf: float | None = None
+    """Constant rate factor; 17 where the encoder has one and none is given."""
+    preset: str | None = None
+    """Encoder preset; `medium` where the encoder has one and none is given."""
+    pix_fmt: str = "auto"
+    """Pixel format; `auto` keeps the source's depth and subsampling where the encoder can."""
+    extra: tuple[tuple[str, str], ...] = ()
+    """More encoder options as key and value, passed on unchanged."""
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What else of the source goes into the output."""
+
+    audio: str = "copy"
+    subtitles: str = "copy"
+    chapters: bool = True
+    metadata: bool = True
+    attachments: bool = True
+
+    def __post_init__(self) -> None:
+        _check_one_of("--audio", self.audio, ("copy", "none"))
+        _check_one_of("--subtitles", self.subtitles, ("copy", "none"))
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """Where and how the network runs."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
+    attention: str = "auto"
+    """`auto`, `sdpa` or `xformers` (CUDA only)."""
+
+    def __post_init__(self) -> None:
+        kind, _, number = self.device.partition(":")
+        ok = kind in ("auto", "cpu", "cuda", "mps") and (
+            not number or (kind == "cuda" and number.isdigit())
+        )
+        _check(ok, "--device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
+        _check_one_of("--attention", self.attention, ATTENTION_BACKENDS)
+
+
+@dataclass(frozen=True)
+class UpscaleOptions:
+    """All options of one job."""
+
+    model: str = "auto"
+    """A model's name, or the path of a starvsr safetensors file; `auto` takes the best that is at hand."""
+    size: SizeOptions = field(default_factory=SizeOptions)
+    range: RangeOptions = field(default_factory=RangeOptions)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    windows: WindowOptions = field(default_factory=WindowOptions)
+    look: LookOptions = field(default_factory=LookOptions)
+    encode: EncodeOptions = field(default_factory=EncodeOptions)
+    streams: StreamOptions = field(default_factory=StreamOptions)
+    device: DeviceOptions = field(default_factory=DeviceOptions)
+    overwrite: bool = False

@@ -1,0 +1,231 @@
+"""The dataclasses that cross layers. Data only: no torch, no PyAV, nothing that reads a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ColorInfo:
+    """How the samples of a video are to be read, as libav's numeric codes (ISO/IEC 23091-2).
+
+    2 means "unspecified" for `matrix`, `primaries` and `transfer`; `range` is 0 unspecified, 1 limited
+    ("tv"), 2 full ("pc"); `chroma_location` is libav's `AVChromaLocation` (0 unspecified, 1 left).
+    """
+
+    matrix: int = 2
+    range: int = 0
+    primaries: int = 2
+    transfer: int = 2
+    chroma_location: int = 0
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """One stream of the source as the container lists it."""
+
+    index: int
+    kind: str
+    """`video`, `audio`, `subtitle`, `data` or `attachment`."""
+    codec: str
+    language: str = ""
+    detail: str = ""
+    """One phrase for people, such as `stereo 48000 Hz`."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the probe reads from the container's header. Headers lie; `VideoIndex` holds what decoding shows."""
+
+    path: Path
+    container: str
+    """libav's short name of the demuxer, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
+    stream_index: int
+    """The container's index of the video stream that is restored (the first that is not a cover picture)."""
+    codec: str
+    pix_fmt: str
+    bit_depth: int
+    width: int
+    """Displayed columns: after rotation, before sample aspect."""
+    height: int
+    """Displayed rows: after rotation, before sample aspect."""
+    rotation: int
+    """Degrees clockwise by which the decoded picture is turned for display: 0, 90, 180 or 270."""
+    sample_aspect: Fraction
+    """Width of a displayed sample over its height; 1 where the file does not say."""
+    time_base: Fraction
+    """Seconds per tick of the stream's timestamps."""
+    frame_rate: Fraction | None
+    """Average frames per second by the header; None where it does not say."""
+    duration_s: float | None
+    """Of the video stream by the header, seconds; None where it does not say."""
+    header_frames: int
+    """Number of frames by the header; 0 where it does not say."""
+    interlaced: bool
+    color: ColorInfo
+    streams: tuple[StreamInfo, ...]
+    chapters: int = 0
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What one pass over the whole video found; a frame's place in `pts` is its absolute index everywhere."""
+
+    pts: tuple[int, ...]
+    """Presentation time of every decodable frame in ticks of `VideoInfo.time_base`, strictly rising."""
+    durations: tuple[int, ...]
+    """Display time of every frame in the same ticks, at least 1."""
+    keyframe_pts: tuple[int, ...]
+    """Presentation times of the frames at which decoding can start, rising."""
+    cuts: tuple[int, ...] = ()
+    """Indices of frames that begin a new shot, rising, never 0."""
+    lost_frames: int = 0
+    """Frames that the file promises or begins but that cannot be decoded."""
+
+    @property
+    def frames(self) -> int:
+        """Number of decodable frames."""
+        return len(self.pts)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """Sizes of STAR's video UNet; the defaults are the published I2VGen-XL-based network.
+
+    The network has one level per entry of `multipliers`, at 1, 1/2, 1/4, ... of the latent's size.
+    """
+
+    latent_channels: int = 4
+    width: int = 320
+    """Channels of the first level."""
+    multipliers: tuple[int, ...] = (1, 2, 4, 4)
+    """Channels of each level over `width`."""
+    residual_blocks: int = 2
+    """Residual blocks of an encoder level; a decoder level has one more."""
+    head_width: int = 64
+    """Channels of an attention head."""
+    first_heads: int = 8
+    """Heads of the temporal transformer behind the first convolution, whose inner width is
+    `first_heads * head_width`; everywhere else the inner width is the channel count."""
+    context_width: int = 1024
+    """Channels of a text token."""
+    attention_scales: tuple[float, ...] = (1.0, 0.5, 0.25)
+    """Levels (by their scale) that have spatial and temporal transformers; the middle always has them."""
+    control: bool = True
+    """Whether the control branch exists, and with it the hint."""
+
+    def __post_init__(self) -> None:
+        # JSON gives lists.
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        object.__setattr__(self, "attention_scales", tuple(float(s) for s in self.attention_scales))
+
+    @property
+    def levels(self) -> int:
+        """Number of levels; the latent is halved `levels - 1` times."""
+        return len(self.multipliers)
+
+
+@dataclass(frozen=True)
+class SizeRule:
+    """Legal sizes of a latent, in latent elements: `height % multiple == height_remainder`, `width % multiple == 0`.
+
+    STAR's downsampling pads two rows and one column a side, so heights run `h -> (h + 2) / 2` and must be
+    2 modulo `2 ** halvings`.
+    """
+
+    multiple: int
+    height_remainder: int
+
+
+@dataclass(frozen=True)
+class WindowSpec:
+    """The block of the latent that the network sees at once, and how far neighbouring blocks overlap.
+
+    Frames in time, latent elements in space. A tile of None is the whole picture.
+    """
+
+    chunk_frames: int
+    chunk_overlap: int
+    tile_height: int | None
+    tile_width: int | None
+    tile_overlap: int
+
+
+@dataclass(frozen=True)
+class AutoencoderSpec:
+    """Which autoencoder turns pixels into latents."""
+
+    kind: str
+    """`pixel_unshuffle` (lossless) is the only one in this version."""
+    factor: int
+    """Pixels per latent element, each way."""
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that sets one model apart from another, as data: `restore` has no branch on a name."""
+
+    name: str
+    summary: str
+    """One line for people."""
+    licence: str
+    network: UNetConfig
+    autoencoder: AutoencoderSpec
+    size_rule: SizeRule
+    min_size: tuple[int, int]
+    """Smallest legal latent (rows, columns); smaller pictures are padded to it."""
+    start: str
+    """`noised`: sampling starts from the degraded latent with noise at `noise_level`; `clean`: one step from
+    the clean degraded latent."""
+    solver: str
+    """`one_step`, `dpmpp_2m_sde` or `heun`."""
+    noise_level: int
+    """Diffusion time plus one at which sampling starts: `noise_level - 1` is the integer time (0..999)."""
+    steps: int
+    """Default `--steps`; 1 for `one_step`."""
+    cfg: float
+    """Default guidance scale; 1 is none."""
+    cfg_rescale: float
+    upsampling: str
+    """`bicubic` or `bilinear`: how the input is brought to the output size before encoding."""
+    color_fix: str
+    """Default colour fix: `adain`, `wavelet` or `none`."""
+    windows: WindowSpec
+    segment_frames: int
+    """Longest segment by default; bounds memory."""
+    context_frames: int
+    """Frames that neighbouring segments of a shot share and crossfade."""
+    context_tokens: int = 1
+    """Length of the text context; without a text encoder the context is zeros."""
+
+
+@dataclass(frozen=True)
+class DeviceInfo:
+    """Where the network runs."""
+
+    name: str
+    """A torch device string: `cpu`, `cuda:0`, `mps`."""
+    description: str
+    memory_bytes: int
+    """Of the device; of the machine on a CPU."""
+    threads: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One report of a running job, cheap to make and to ignore."""
+
+    stage: str
+    """`index`, `load`, `restore` or `join`."""
+    done: int
+    total: int
+    """Units of `done`: frames, or 1 where a stage cannot be divided."""
+    detail: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""
+
+
+ProgressCallback = Callable[[Progress], None]
