@@ -210,7 +210,7 @@ class DeviceInfo:
     """A torch device string: `cpu`, `cuda:0`, `mps`."""
     description: str
     memory_bytes: int
-    """Of the device; of the machine on a CPU."""
+    """Of the device; of the machine on a CPU; 0 where the platform does not tell."""
     threads: int
 
 
@@ -220,7 +220,7 @@ class Progress:
 
     stage: str
     """`index`, `load`, `restore` or `join`."""
-    done: int
+    done: float
     total: int
     """Units of `done`: frames, or 1 where a stage cannot be divided."""
     detail: str = ""

@@ -1,1 +1,1 @@
-"""x"""
+"""Models as files: finding, loading, saving and converting them."""

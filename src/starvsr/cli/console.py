@@ -1,0 +1,153 @@
+"""Progress on standard error: Rich bars on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from enum import Enum
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+
+from starvsr.types import Progress
+
+PLAIN_INTERVAL_S = 5.0
+
+STAGE_NAMES = {
+    "index": "reading",
+    "load": "loading model",
+    "restore": "restoring",
+    "join": "joining",
+}
+
+
+class ProgressMode(str, Enum):
+    """`--progress`."""
+
+    auto = "auto"
+    rich = "rich"
+    plain = "plain"
+    none = "none"
+
+
+class ProgressView(Protocol):
+    """Shows progress between enter and exit; calling it is a `ProgressCallback`."""
+
+    def __enter__(self) -> ProgressView: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def __call__(self, progress: Progress) -> None: ...
+
+
+def progress_view(mode: ProgressMode, *, quiet: bool) -> ProgressView:
+    """The view for `--progress` and `--quiet`."""
+    if quiet or mode is ProgressMode.none:
+        return _NoView()
+    if mode is ProgressMode.rich or (mode is ProgressMode.auto and sys.stderr.isatty()):
+        return _RichView()
+    return _PlainView()
+
+
+def format_seconds(seconds: float) -> str:
+    """`73.4` as `1:13`, `3700` as `1:01:40`."""
+    whole = int(seconds + 0.5)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
+
+
+class _NoView:
+    def __enter__(self) -> _NoView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, progress: Progress) -> None:
+        pass
+
+
+class _PlainView(_NoView):
+    """One line every few seconds, and one when a stage ends."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.stage_began = 0.0
+        self.printed = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage != self.stage:
+            self.stage, self.stage_began, self.printed = progress.stage, now, now
+        ended = progress.done >= progress.total
+        if not ended and now - self.printed < PLAIN_INTERVAL_S:
+            return
+        self.printed = now
+        print(_plain_line(progress, now - self.stage_began), file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _plain_line(progress: Progress, elapsed_s: float) -> str:
+    name = STAGE_NAMES.get(progress.stage, progress.stage)
+    if progress.total <= 1:
+        return f"{name}: done in {format_seconds(elapsed_s)}"
+    line = f"{name}: {progress.done:g}/{progress.total} frames"
+    if progress.done and elapsed_s > 0:
+        rate = progress.done / elapsed_s
+        left = (progress.total - progress.done) / rate
+        line += (
+            f", {rate:.2f} fps, {format_seconds(elapsed_s)} elapsed, {format_seconds(left)} left"
+        )
+    return line
+
+
+class _RichView:
+    """One bar per stage with frames per second, elapsed and remaining time."""
+
+    def __init__(self) -> None:
+        self.bars = RichProgress(
+            TextColumn("{task.description:<13}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self.tasks: dict[str, tuple[int, float]] = {}
+
+    def __enter__(self) -> _RichView:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        name = STAGE_NAMES.get(progress.stage, progress.stage)
+        now = time.monotonic()
+        if progress.stage not in self.tasks:
+            task = self.bars.add_task(name, total=progress.total, rate="")
+            self.tasks[progress.stage] = (int(task), now)
+        number, began = self.tasks[progress.stage]
+        elapsed_s = now - began
+        rate = (
+            f"{progress.done / elapsed_s:.2f} fps" if progress.total > 1 and elapsed_s > 0.5 else ""
+        )
+        for task in self.bars.tasks:
+            if task.id == number:
+                self.bars.update(task.id, completed=progress.done, total=progress.total, rate=rate)

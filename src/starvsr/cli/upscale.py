@@ -1,0 +1,127 @@
+"""`starvsr upscale` and `starvsr plan`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.upscale_options import takes_upscale_options
+from starvsr.errors import UsageError
+from starvsr.options import UpscaleOptions
+
+if TYPE_CHECKING:
+    from starvsr.upscale import Job, UpscaleResult
+
+EXIT_DAMAGED = 8
+JSON_VERSION = 1
+
+_INPUT = typer.Argument(
+    help="The video to restore: any file that ffmpeg reads.", show_default=False
+)
+_JSON = typer.Option("--json", help="Print one JSON object to standard output.")
+_VERBOSE = typer.Option("--verbose", "-v", help="More messages, and tracebacks of errors.")
+_QUIET = typer.Option("--quiet", "-q", help="Only errors.")
+
+
+@takes_upscale_options
+def upscale(
+    input: Annotated[Path, _INPUT],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            help="The file to write; its ending chooses the container.", show_default=False
+        ),
+    ],
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="How progress is shown.")
+    ] = ProgressMode.auto,
+    as_json: Annotated[bool, _JSON] = False,
+    verbose: Annotated[bool, _VERBOSE] = False,
+    quiet: Annotated[bool, _QUIET] = False,
+    *,
+    options: UpscaleOptions,
+) -> int:
+    """Restore one video at a larger size, keeping its sound, subtitles, chapters and timing.
+
+    Example: starvsr upscale in.mp4 out.mp4 --scale 4
+    """
+    _set_verbosity(verbose=verbose, quiet=quiet)
+    _refuse_folder(input)
+    from starvsr.upscale import run_job, upscale_job
+
+    job = upscale_job(input, output, options)
+    if not quiet:
+        _say_choices(job)
+    with progress_view(progress, quiet=quiet) as view:
+        result = run_job(job, progress=view)
+    if as_json:
+        typer.echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
+    if not quiet:
+        _say_result(result)
+    if result.lost_frames:
+        typer.echo(
+            f"warning: {input} is damaged: {result.lost_frames} frames were lost, {result.frames} are restored",
+            err=True,
+        )
+        return EXIT_DAMAGED
+    return 0
+
+
+@takes_upscale_options
+def plan(
+    input: Annotated[Path, _INPUT],
+    output: Annotated[
+        Path | None,
+        typer.Argument(help="The file that would be written (default: INPUT's name with .mp4)."),
+    ] = None,
+    as_json: Annotated[bool, _JSON] = False,
+    verbose: Annotated[bool, _VERBOSE] = False,
+    *,
+    options: UpscaleOptions,
+) -> int:
+    """Show what upscale would do with the same options: sizes, segments, windows, memory. Loads no weights."""
+    from starvsr.cli.plan_report import plan_text
+    from starvsr.upscale import plan_job
+
+    _set_verbosity(verbose=verbose, quiet=False)
+    _refuse_folder(input)
+    job = plan_job(input, output, options)
+    if as_json:
+        typer.echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
+    else:
+        typer.echo(plan_text(job))
+    return 0
+
+
+def _set_verbosity(*, verbose: bool, quiet: bool) -> None:
+    if verbose and quiet:
+        raise UsageError("--verbose and --quiet contradict each other: give one of them")
+    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.getLogger("starvsr").setLevel(level)
+
+
+def _refuse_folder(source: Path) -> None:
+    if source.is_dir():
+        raise UsageError(f"{source} is a folder: give one video file")
+
+
+def _say_choices(job: Job) -> None:
+    plan = job.plan
+    size = f"{job.info.width}x{job.info.height} -> {plan.width}x{plan.height}"
+    typer.echo(
+        f"{plan.frames} frames, {size}, model {job.choice.reason}, on {job.device.description}",
+        err=True,
+    )
+
+
+def _say_result(result: UpscaleResult) -> None:
+    rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
+    typer.echo(
+        f"{result.target}: {result.frames} frames in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)",
+        err=True,
+    )

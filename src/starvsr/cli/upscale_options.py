@@ -1,0 +1,191 @@
+"""The options that `upscale` and `plan` share: their flags, help texts, and how they become `UpscaleOptions`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from starvsr.options import (
+    DeviceOptions,
+    EncodeOptions,
+    LookOptions,
+    RangeOptions,
+    SamplingOptions,
+    SizeOptions,
+    StreamOptions,
+    UpscaleOptions,
+    WindowOptions,
+)
+
+
+class SolverMode(str, Enum):
+    """`--solver-mode`."""
+
+    fast = "fast"
+    normal = "normal"
+
+
+class ColorFix(str, Enum):
+    """`--color-fix`."""
+
+    adain = "adain"
+    wavelet = "wavelet"
+    none = "none"
+
+
+class Attention(str, Enum):
+    """`--attention`."""
+
+    auto = "auto"
+    sdpa = "sdpa"
+    xformers = "xformers"
+
+
+class Copying(str, Enum):
+    """`--audio`, `--subtitles`."""
+
+    copy = "copy"
+    none = "none"
+
+
+def parse_time(text: str) -> float:
+    """Seconds from `90`, `90.5`, `1:30` or `0:01:30.5`."""
+    parts = text.strip().split(":")
+    try:
+        values = [float(part) for part in parts]
+    except ValueError:
+        values = []
+    if not 1 <= len(values) <= 3 or any(value < 0 for value in values):
+        raise typer.BadParameter(f"{text!r} is not a time: give seconds or hh:mm:ss.s")
+    seconds = 0.0
+    for value in values:
+        seconds = 60 * seconds + value
+    return seconds
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """`key=value` of `-e`."""
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise typer.BadParameter(f"{text!r} is not an encoder option: give key=value")
+    return key, value
+
+
+def _option(*flags: str, group: str, help: str, **more: Any) -> Any:
+    return typer.Option(*flags, help=help, rich_help_panel=group, **more)
+
+
+def _size(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Size", help=help, **more)
+
+
+def _range(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Range", help=help, **more)
+
+
+def _model(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Model and sampling", help=help, **more)
+
+
+def _window(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Windows", help=help, **more)
+
+
+def _encode(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Encoding", help=help, **more)
+
+
+def _streams(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Other streams", help=help, **more)
+
+
+# fmt: off
+def collect_options(
+    *,
+    scale: Annotated[float | None, _size("--scale", "-s", help="Factor on both sides, any number above 0 (default 4).")] = None,  # noqa: E501
+    resolution: Annotated[int | None, _size("--resolution", help="Short side of the output, pixels.")] = None,
+    width: Annotated[int | None, _size("--width", help="Columns of the output, pixels.")] = None,
+    height: Annotated[int | None, _size("--height", help="Rows of the output, pixels.")] = None,
+    max_resolution: Annotated[int | None, _size("--max-resolution", help="Largest long side of the output, pixels.")] = None,  # noqa: E501
+    start: Annotated[float | None, _range("--start", "-ss", parser=parse_time, metavar="TIME", help="Begin here: seconds or hh:mm:ss.s (default 0).")] = None,  # noqa: E501
+    end: Annotated[float | None, _range("--end", "-to", parser=parse_time, metavar="TIME", help="Stop here (default: the end).")] = None,  # noqa: E501
+    duration: Annotated[float | None, _range("--duration", "-t", parser=parse_time, metavar="TIME", help="Restore this much (default: all).")] = None,  # noqa: E501
+    frames: Annotated[int | None, _range("--frames", help="Restore at most this many frames (default: all).")] = None,
+    model: Annotated[str, _model("--model", "-m", help="auto, nano, or the path of a model file.")] = "auto",
+    steps: Annotated[int | None, _model("--steps", help="Sampling steps (default: the model's).")] = None,
+    solver_mode: Annotated[SolverMode | None, _model("--solver-mode", help="How the steps are spread (default fast).")] = None,  # noqa: E501
+    cfg: Annotated[float | None, _model("--cfg", help="Guidance scale, 1 is none (default: the model's).")] = None,
+    cfg_rescale: Annotated[float | None, _model("--cfg-rescale", help="Share 0..1 of the guided deviation brought back (default: the model's).")] = None,  # noqa: E501
+    noise_level: Annotated[int | None, _model("--noise-level", help="Noise added before sampling, 1..1000 (default: the model's).")] = None,  # noqa: E501
+    seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).")] = None,
+    color_fix: Annotated[ColorFix | None, _model("--color-fix", help="Match colours to the input (default: the model's).")] = None,  # noqa: E501
+    blend: Annotated[float, _model("--blend", help="Share 0..1 of the plainly upsampled input.")] = 0.0,
+    device: Annotated[str, _model("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    attention: Annotated[Attention, _model("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
+    chunk_frames: Annotated[int | None, _window("--chunk-frames", help="Frames the network sees at once (default: the model's).")] = None,  # noqa: E501
+    chunk_overlap: Annotated[int | None, _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).")] = None,  # noqa: E501
+    tile: Annotated[int | None, _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).")] = None,  # noqa: E501
+    tile_overlap: Annotated[int | None, _window("--tile-overlap", help="Output pixels that neighbouring tiles share (default: the model's).")] = None,  # noqa: E501
+    segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).")] = None,  # noqa: E501
+    scene_detect: Annotated[bool, _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one.")] = True,  # noqa: E501
+    codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name.")] = "libx264",
+    crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).")] = None,
+    preset: Annotated[str | None, _encode("--preset", help="Encoder preset (default medium).")] = None,
+    pix_fmt: Annotated[str, _encode("--pix-fmt", help="Pixel format; auto keeps the source's depth and subsampling.")] = "auto",  # noqa: E501
+    extra: Annotated[list[Any] | None, _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable.")] = None,  # noqa: E501
+    audio: Annotated[Copying, _streams("--audio", help="Audio streams.")] = Copying.copy,
+    subtitles: Annotated[Copying, _streams("--subtitles", help="Subtitle streams.")] = Copying.copy,
+    no_chapters: Annotated[bool, _streams("--no-chapters", help="Leave chapters out.")] = False,
+    no_metadata: Annotated[bool, _streams("--no-metadata", help="Leave titles and other tags out.")] = False,
+    no_attachments: Annotated[bool, _streams("--no-attachments", help="Leave fonts and cover pictures out.")] = False,
+    overwrite: Annotated[bool, _streams("--overwrite", "-y", help="Replace an existing output.")] = False,
+) -> UpscaleOptions:
+    """All options of one job, checked. Raises UsageError for a value that is not allowed."""
+    return UpscaleOptions(
+        model=model,
+        size=SizeOptions(scale, resolution, width, height, max_resolution),
+        range=RangeOptions(start, end, duration, frames),
+        sampling=SamplingOptions(
+            steps, solver_mode.value if solver_mode else None, cfg, cfg_rescale, noise_level, seed
+        ),
+        windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect),
+        look=LookOptions(color_fix.value if color_fix else None, blend),
+        encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
+        streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
+        device=DeviceOptions(device, attention.value),
+        overwrite=overwrite,
+    )
+# fmt: on
+
+
+def takes_upscale_options(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command every flag of `collect_options`; it receives them as its parameter `options`."""
+    shared = _parameters(collect_options)
+    own = {name: p for name, p in _parameters(command).items() if name != "options"}
+
+    @functools.wraps(command)
+    def wrapper(**values: Any) -> int:
+        options = collect_options(**{name: values.pop(name) for name in shared})
+        return command(options=options, **values)
+
+    parameters = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own.values(), *shared.values())
+    ]
+    signature = inspect.Signature(parameters, return_annotation=int)
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapper
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    return {
+        name: parameter.replace(annotation=hints[name])
+        for name, parameter in inspect.signature(function).parameters.items()
+    }

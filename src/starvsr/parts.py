@@ -1,0 +1,140 @@
+"""The work of one segment and of one seam: frames read, restored, encoded as a part file.
+
+    shot    |---------------------------------------------|
+    segment |=== core ===|~~shared~~|
+                         |~~shared~~|=== core ===|          both segments restore the shared frames
+    parts   [    core    ][   seam  ][    core   ]          the seam is their crossfade
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from starvsr.media.reader import read_frames
+from starvsr.media.writer import EncoderSettings, PartWriter
+from starvsr.plan import Plan, Segment
+from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+
+
+@dataclass(frozen=True)
+class SegmentFiles:
+    """What restoring one segment leaves in the work directory."""
+
+    segment: Segment
+    part: Path
+    """The encoded core."""
+    head: tuple[Path, ...] = ()
+    """Raw frames shared with the segment before, one file a frame."""
+    tail: tuple[Path, ...] = ()
+    """Raw frames shared with the segment behind."""
+
+
+class PartMaker:
+    """Makes the parts of one job in a work directory."""
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        index: VideoIndex,
+        plan: Plan,
+        settings: EncoderSettings,
+        restorer: Restorer,
+        work_dir: Path,
+        progress: ProgressCallback,
+    ) -> None:
+        self.info, self.index, self.plan, self.settings = info, index, plan, settings
+        self.restorer, self.work_dir, self.progress = restorer, work_dir, progress
+        self.seconds = restorer.seconds
+        self.done = 0.0
+        self.to_do = sum(segment.frames for segment in plan.segments)
+
+    def restore(self, segment: Segment) -> SegmentFiles:
+        """Restore one segment: its core encoded, its shared frames raw. Raises OutputError, InputError."""
+        with self._timed("decode video"):
+            decoded = list(read_frames(self.info, self.index, segment.first, segment.last))
+        runs = self.restorer.restore(
+            frames_to_tensor(decoded),
+            (self.plan.height, self.plan.width),
+            first_frame=segment.first,
+            on_window=lambda done, total: self._report(segment.frames * done / total),
+        )
+        del decoded
+        part = self._path(segment.index, "core", self.settings.part_suffix)
+        shared: dict[int, Path] = {}
+        with ExitStack() as stack:
+            stack.callback(runs.close)
+            writer = stack.enter_context(self._writer(part))
+            for number, frame in enumerate(self._frames(runs), start=segment.first):
+                if segment.core[0] <= number < segment.core[1]:
+                    self._encode(writer, frame, number)
+                else:
+                    shared[number] = self._path(segment.index, f"{number:08d}", ".npy")
+                    np.save(shared[number], frame)
+        self.done += segment.frames
+        head, tail = segment.core[0], segment.core[1]
+        return SegmentFiles(
+            segment,
+            part,
+            tuple(shared[number] for number in range(segment.first, head)),
+            tuple(shared[number] for number in range(tail, segment.last)),
+        )
+
+    def in_order(self, finished: Iterable[SegmentFiles]) -> Iterator[Path]:
+        """The part files of the whole job in order of time, from segments in order."""
+        before: SegmentFiles | None = None
+        for files in finished:
+            if before is not None and files.head:
+                yield self._seam(before, files)
+            yield files.part
+            before = files
+
+    def _seam(self, before: SegmentFiles, behind: SegmentFiles) -> Path:
+        """Crossfade the frames that two segments share into a part; their raw files are removed."""
+        part = self._path(behind.segment.index, "seam", self.settings.part_suffix)
+        count = len(behind.head)
+        with self._writer(part) as writer:
+            for place, (old, new) in enumerate(zip(before.tail, behind.head, strict=True)):
+                share = (place + 1) / (count + 1)
+                mixed = (1 - share) * np.load(old).astype(np.float32) + share * np.load(new)
+                frame = (mixed + 0.5).astype(np.uint16)
+                self._encode(writer, frame, behind.segment.first + place)
+                old.unlink()
+                new.unlink()
+        return part
+
+    def _frames(self, runs: Iterator[object]) -> Iterator[Frame]:
+        for run in runs:
+            with self._timed("finish"):
+                frames = list(tensor_to_frames(run))
+            yield from frames
+
+    def _writer(self, path: Path) -> PartWriter:
+        return PartWriter(path, self.settings, self.info, self.plan.width, self.plan.height)
+
+    def _encode(self, writer: PartWriter, frame: Frame, number: int) -> None:
+        with self._timed("encode video"):
+            writer.write(frame, self.index.pts[number], self.index.durations[number])
+
+    def _path(self, index: int, what: str, suffix: str) -> Path:
+        return self.work_dir / f"{index:06d}-{what}{suffix}"
+
+    def _report(self, frames: float) -> None:
+        # Shared frames are restored twice; people count the output's.
+        share = (self.done + frames) / self.to_do
+        total = self.plan.frames
+        self.progress(Progress("restore", share * total, total, seconds=self.seconds))
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began

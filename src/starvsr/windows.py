@@ -1,0 +1,179 @@
+"""Integer geometry: output sizes, legal latent sizes, overlapping windows. No torch, no I/O.
+
+A *span* is a half-open range `(start, stop)` of elements along one axis; a *grid* is the product of the
+spans of the three axes of a latent (frames, rows, columns).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starvsr.errors import UsageError
+from starvsr.options import SizeOptions
+from starvsr.types import SizeRule
+
+Span = tuple[int, int]
+
+DEFAULT_SCALE = 4.0
+
+
+@dataclass(frozen=True)
+class Block:
+    """One window of a grid: where it lies along each axis."""
+
+    frames: Span
+    rows: Span
+    columns: Span
+
+    def of(self, tensor: Any) -> Any:
+        """The part of a `... t h w` tensor (of the grid's size) that lies in this window, as a view."""
+        return tensor[..., slice(*self.frames), slice(*self.rows), slice(*self.columns)]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Overlapping windows over a `t h w` volume: every combination of the three axes' spans."""
+
+    frames: tuple[Span, ...]
+    rows: tuple[Span, ...]
+    columns: tuple[Span, ...]
+
+    @classmethod
+    def whole(cls, frames: int, rows: int, columns: int) -> Grid:
+        """One window that is everything."""
+        return cls(((0, frames),), ((0, rows),), ((0, columns),))
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Frames, rows and columns covered."""
+        return self.frames[-1][1], self.rows[-1][1], self.columns[-1][1]
+
+    def __len__(self) -> int:
+        return len(self.frames) * len(self.rows) * len(self.columns)
+
+    def tiles(self) -> Iterator[tuple[Span, Span]]:
+        """Rows and columns of every tile, in reading order."""
+        return itertools.product(self.rows, self.columns)
+
+
+def even_spans(length: int, longest: int, overlap: int) -> tuple[Span, ...]:
+    """As few spans as cover `length` with none longer than `longest`; neighbours share exactly `overlap`.
+
+    Lengths differ by at most one, so that no short rest is left at the end.
+    Raises ValueError where `overlap` is more than half of `longest` and more than one span is needed.
+    """
+    if length <= longest:
+        return ((0, length),)
+    if 2 * overlap > longest or longest == overlap:
+        raise ValueError(f"an overlap of {overlap} is more than half of a span of {longest}")
+    count = math.ceil((length - overlap) / (longest - overlap))
+    starts = [index * (length - overlap) // count for index in range(count + 1)]
+    return tuple((a, b + overlap) for a, b in itertools.pairwise(starts))
+
+
+def legal_spans(
+    length: int, longest: int, overlap: int, *, multiple: int, remainder: int
+) -> tuple[Span, ...]:
+    """Spans of one legal size (`remainder` modulo `multiple`) that cover a legal `length`.
+
+    Neighbours share at least `overlap`. The size is the smallest that needs no more spans than the largest
+    legal size up to `longest` does, so that little is computed twice.
+    Raises ValueError where `length` is not legal or `longest` leaves no room beside the overlap.
+    """
+    if length % multiple != remainder % multiple:
+        raise ValueError(f"{length} is not {remainder} modulo {multiple}")
+    if length <= longest:
+        return ((0, length),)
+    limit = longest - (longest - remainder) % multiple
+    if limit <= 2 * overlap:
+        raise ValueError(f"a window of {longest} leaves no room beside two overlaps of {overlap}")
+    count = math.ceil((length - overlap) / (limit - overlap))
+    size = legal_size(math.ceil((length + (count - 1) * overlap) / count), multiple, remainder)
+    starts = [index * (length - size) // (count - 1) for index in range(count)]
+    return tuple((start, start + size) for start in starts)
+
+
+def legal_size(length: int, multiple: int, remainder: int, minimum: int = 1) -> int:
+    """The smallest size of at least `length` and `minimum` that is `remainder` modulo `multiple`."""
+    least = max(length, minimum, 1)
+    return least + (remainder - least) % multiple
+
+
+def legal_latent(
+    height: int, width: int, rule: SizeRule, minimum: tuple[int, int]
+) -> tuple[int, int]:
+    """The smallest legal latent (rows, columns) that holds `height` x `width` latent elements."""
+    return (
+        legal_size(height, rule.multiple, rule.height_remainder, minimum[0]),
+        legal_size(width, rule.multiple, 0, minimum[1]),
+    )
+
+
+def output_size(width: int, height: int, options: SizeOptions, *, even: bool) -> tuple[int, int]:
+    """Columns and rows of the output for an input of `width` x `height`.
+
+    Each side is rounded on its own, then where `even` (a subsampled pixel format) to the nearest even number,
+    down on a tie, at least 2. Raises UsageError for a result over 65535 pixels a side.
+    """
+    if options.resolution is not None:
+        factors = (options.resolution / min(width, height),) * 2
+    elif options.width is not None or options.height is not None:
+        across = None if options.width is None else options.width / width
+        down = None if options.height is None else options.height / height
+        factors = (across or down or 1.0, down or across or 1.0)
+    else:
+        factors = (DEFAULT_SCALE if options.scale is None else options.scale,) * 2
+    longest = max(width * factors[0], height * factors[1])
+    if options.max_resolution is not None and longest > options.max_resolution:
+        shrink = options.max_resolution / longest
+        factors = (factors[0] * shrink, factors[1] * shrink)
+    result = (_rounded(width * factors[0], even), _rounded(height * factors[1], even))
+    if max(result) > 65535:
+        raise UsageError(
+            f"an output of {result[0]}x{result[1]} is too large: a side has at most 65535 pixels"
+        )
+    return result
+
+
+def _rounded(size: float, even: bool) -> int:
+    whole = max(1, math.floor(size + 0.5))
+    return max(2, whole - whole % 2) if even else whole
+
+
+def published_chunks(frames: int, longest: int) -> tuple[Span, ...]:
+    """The temporal windows of the released STAR code: half overlapped, the last up to 1.25 times as long."""
+    overlap = longest // 2
+    spans: list[Span] = []
+    start = 0
+    while True:
+        if frames - start <= longest + longest // 4:
+            return (*spans, (start, frames))
+        spans.append((start, start + longest))
+        start += longest - overlap
+
+
+def published_padding(height: int, width: int) -> tuple[int, int, int, int]:
+    """Pixels (left, right, top, bottom) that the released STAR code pads an upscaled frame with.
+
+    A side under 720 rows or 1280 columns is centred in that; a longer one grows at its end to the next size
+    that is legal (16 modulo 64 rows, 0 modulo 64 columns), and by a whole 64 where it is legal already.
+    """
+    top, bottom = _published_side(height, 720, 16)
+    left, right = _published_side(width, 1280, 0)
+    return left, right, top, bottom
+
+
+def _published_side(size: int, minimum: int, remainder: int) -> Span:
+    if size <= minimum:
+        before = (minimum - size) // 2
+        return before, minimum - size - before
+    return 0, (remainder - size - 1) % 64 + 1
+
+
+def cuts_at_half_overlap(spans: Sequence[Span]) -> tuple[int, ...]:
+    """Where each span but the first takes over under a hard cut in the middle of its overlap."""
+    return tuple(b[0] + (a[1] - b[0]) // 2 for a, b in itertools.pairwise(spans))

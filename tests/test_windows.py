@@ -1,0 +1,122 @@
+"""Geometry is exact: every expectation here is an integer."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from starvsr.errors import UsageError
+from starvsr.options import SizeOptions
+from starvsr.types import SizeRule
+from starvsr.windows import (
+    cuts_at_half_overlap,
+    even_spans,
+    legal_latent,
+    legal_size,
+    legal_spans,
+    output_size,
+    published_chunks,
+    published_padding,
+)
+
+GEOMETRY = json.loads((Path(__file__).parent / "golden" / "geometry.json").read_text())
+
+
+@pytest.mark.parametrize("row", GEOMETRY["pad_to_fit"], ids=lambda r: f"{r['h']}x{r['w']}")
+def test_published_padding_equals_the_original(row: dict[str, object]) -> None:
+    assert list(published_padding(row["h"], row["w"])) == row["pad_left_right_top_bottom"]  # type: ignore[arg-type]
+
+
+def test_published_chunks_and_their_cuts_equal_the_original() -> None:
+    for row in GEOMETRY["make_chunks"]:
+        chunks = published_chunks(row["frames"], row["max_chunk_len"])
+        assert [list(chunk) for chunk in chunks] == row["chunks"], row
+        if "kept" in row:
+            bounds = [0, *cuts_at_half_overlap(chunks), row["frames"]]
+            assert [list(pair) for pair in itertools.pairwise(bounds)] == row["kept"], row
+
+
+def test_legal_sizes_equal_the_original() -> None:
+    heights = {legal_size(n, 8, 2) for n in range(1, 195)}
+    widths = {legal_size(n, 8, 0) for n in range(1, 193)}
+    assert sorted(heights) == GEOMETRY["legal_latent_height_below_200"]
+    assert sorted(widths) == GEOMETRY["legal_latent_width_below_200"]
+
+
+def test_legal_latent_keeps_the_minimum() -> None:
+    rule = SizeRule(multiple=8, height_remainder=2)
+    assert legal_latent(90, 160, rule, (2, 8)) == (90, 160)
+    assert legal_latent(91, 161, rule, (2, 8)) == (98, 168)
+    assert legal_latent(45, 80, rule, (90, 160)) == (90, 160)
+
+
+@pytest.mark.parametrize("length", [*range(1, 80), 600])
+@pytest.mark.parametrize(("longest", "overlap"), [(1, 0), (4, 0), (4, 2), (5, 2), (32, 16), (8, 1)])
+def test_even_spans_cover_with_the_exact_overlap(length: int, longest: int, overlap: int) -> None:
+    spans = even_spans(length, longest, overlap)
+    assert spans[0][0] == 0
+    assert spans[-1][1] == length
+    lengths = [stop - start for start, stop in spans]
+    assert max(lengths) <= longest
+    assert max(lengths) - min(lengths) <= 1
+    assert all(a[1] - b[0] == overlap for a, b in itertools.pairwise(spans))
+
+
+def test_even_spans_refuse_an_overlap_over_half() -> None:
+    assert even_spans(4, 4, 3) == ((0, 4),)
+    with pytest.raises(ValueError, match="more than half"):
+        even_spans(9, 4, 3)
+    with pytest.raises(ValueError, match="more than half"):
+        even_spans(9, 1, 1)
+
+
+@pytest.mark.parametrize("multiple", [1, 4, 8])
+@pytest.mark.parametrize("remainder", [0, 2])
+@pytest.mark.parametrize(("longest", "overlap"), [(40, 0), (40, 5), (41, 12), (64, 16)])
+def test_legal_spans_are_legal_and_cover(
+    multiple: int, remainder: int, longest: int, overlap: int
+) -> None:
+    for length in range(remainder or multiple, 400, multiple):
+        spans = legal_spans(length, longest, overlap, multiple=multiple, remainder=remainder)
+        sizes = {stop - start for start, stop in spans}
+        assert len(sizes) == 1
+        size = sizes.pop()
+        assert size <= longest
+        assert size % multiple == remainder % multiple
+        assert spans[0][0] == 0
+        assert spans[-1][1] == length
+        assert all(a[1] - b[0] >= overlap for a, b in itertools.pairwise(spans))
+
+
+def test_legal_spans_refuse_what_cannot_be_laid() -> None:
+    with pytest.raises(ValueError, match="modulo"):
+        legal_spans(13, 40, 4, multiple=4, remainder=2)
+    with pytest.raises(ValueError, match="leaves no room"):
+        legal_spans(82, 10, 5, multiple=8, remainder=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "even", "expected"),
+    [
+        (SizeOptions(), True, (700, 396)),
+        (SizeOptions(scale=1.5), True, (262, 148)),  # 262.5 -> 263 -> 262; 148.5 -> 149 -> 148
+        (SizeOptions(scale=1.5), False, (263, 149)),
+        (SizeOptions(scale=0.001), True, (2, 2)),
+        (SizeOptions(scale=0.001), False, (1, 1)),
+        (SizeOptions(resolution=198), True, (350, 198)),
+        (SizeOptions(width=350), True, (350, 198)),
+        (SizeOptions(height=198), True, (350, 198)),
+        (SizeOptions(width=100, height=100), True, (100, 100)),
+        (SizeOptions(scale=4, max_resolution=350), True, (350, 198)),
+    ],
+)
+def test_output_size(given: SizeOptions, even: bool, expected: tuple[int, int]) -> None:
+    assert output_size(175, 99, given, even=even) == expected
+
+
+def test_output_size_refuses_giants() -> None:
+    with pytest.raises(UsageError, match="too large"):
+        output_size(1920, 1080, SizeOptions(scale=100), even=True)
