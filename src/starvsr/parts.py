@@ -1,23 +1,26 @@
 """The work of one segment and of one seam: frames read, restored, encoded as a part file.
 
-    shot    |---------------------------------------------|
-    segment |=== core ===|~~shared~~|
-                         |~~shared~~|=== core ===|          both segments restore the shared frames
-    parts   [    core    ][   seam  ][    core   ]          the seam is their crossfade
+shot    |---------------------------------------------|
+segment |=== core ===|~~shared~~|
+                     |~~shared~~|=== core ===|          both segments restore the shared frames
+parts   [    core    ][   seam  ][    core   ]          the seam is their crossfade
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
+from starvsr.media.encoder import EncoderSettings
 from starvsr.media.reader import read_frames
-from starvsr.media.writer import EncoderSettings, PartWriter
+from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
@@ -57,33 +60,20 @@ class PartMaker:
 
     def restore(self, segment: Segment) -> SegmentFiles:
         """Restore one segment: its core encoded, its shared frames raw. Raises OutputError, InputError."""
-        with self._timed("decode video"):
-            decoded = list(read_frames(self.info, self.index, segment.first, segment.last))
-        runs = self.restorer.restore(
-            frames_to_tensor(decoded),
-            (self.plan.height, self.plan.width),
-            first_frame=segment.first,
-            on_window=lambda done, total: self._report(segment.frames * done / total),
-        )
-        del decoded
         part = self._path(segment.index, "core", self.settings.part_suffix)
         shared: dict[int, Path] = {}
-        with ExitStack() as stack:
-            stack.callback(runs.close)
-            writer = stack.enter_context(self._writer(part))
-            for number, frame in enumerate(self._frames(runs), start=segment.first):
+        with self._writer(part) as writer:
+            for number, frame in self._restored(segment):
                 if segment.core[0] <= number < segment.core[1]:
                     self._encode(writer, frame, number)
                 else:
                     shared[number] = self._path(segment.index, f"{number:08d}", ".npy")
                     np.save(shared[number], frame)
-        self.done += segment.frames
-        head, tail = segment.core[0], segment.core[1]
         return SegmentFiles(
             segment,
             part,
-            tuple(shared[number] for number in range(segment.first, head)),
-            tuple(shared[number] for number in range(tail, segment.last)),
+            tuple(shared[number] for number in range(segment.first, segment.core[0])),
+            tuple(shared[number] for number in range(segment.core[1], segment.last)),
         )
 
     def in_order(self, finished: Iterable[SegmentFiles]) -> Iterator[Path]:
@@ -109,11 +99,28 @@ class PartMaker:
                 new.unlink()
         return part
 
-    def _frames(self, runs: Iterator[object]) -> Iterator[Frame]:
-        for run in runs:
-            with self._timed("finish"):
-                frames = list(tensor_to_frames(run))
-            yield from frames
+    def _restored(self, segment: Segment) -> Iterator[tuple[int, Frame]]:
+        """Absolute index and picture of every frame of a segment, restored run by run."""
+        number = segment.first
+        with closing(read_frames(self.info, self.index, segment.first, segment.last)) as source:
+            for first, last in self.plan.runs(segment):
+                with self._timed("decode video"):
+                    decoded = frames_to_tensor(list(islice(source, last - first)))
+                for pictures in self._restore_run(decoded, first):
+                    with self._timed("finish"):
+                        frames = list(tensor_to_frames(pictures))
+                    for frame in frames:
+                        yield number, frame
+                        number += 1
+                self.done += last - first
+
+    def _restore_run(self, decoded: Tensor, first: int) -> Iterator[Tensor]:
+        return self.restorer.restore(
+            decoded,
+            (self.plan.height, self.plan.width),
+            first_frame=first,
+            on_window=lambda done, total: self._report(len(decoded) * done / total),
+        )
 
     def _writer(self, path: Path) -> PartWriter:
         return PartWriter(path, self.settings, self.info, self.plan.width, self.plan.height)

@@ -5,18 +5,31 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
+import sys
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
 from starvsr.errors import UsageError
-from starvsr.options import RangeOptions, SamplingOptions, UpscaleOptions, WindowOptions
+from starvsr.options import (
+    RangeOptions,
+    SamplingOptions,
+    SizeOptions,
+    UpscaleOptions,
+    WindowOptions,
+)
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
-from starvsr.windows import Grid, Span, even_spans, legal_latent, legal_spans, output_size
+from starvsr.windows import Grid, Span, even_spans, legal_latent, legal_spans
 
-# A segment's latents live in memory about four times over (code, result, accumulator, pixels of a window).
-SEGMENT_BYTES = 1 << 30
-_COPIES = 4
+# A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
+RUN_BYTES = 1 << 30
+_COPIES = 5
+
+DEFAULT_SCALE = 4.0
+
+# Noise levels up to this have nothing to go through fast (`schedule.FAST_SPLIT_TIME` + 1).
+FAST_SPLIT_LEVEL = 501
 
 
 @dataclass(frozen=True)
@@ -67,14 +80,26 @@ class Plan:
     """Calls of the network on one window over the whole job."""
     overlap_cost: float
     """Latent elements computed over latent elements needed; 1 is no overlap."""
+    memory_bytes: int
+    """What the latents of the longest run take in memory, roughly."""
 
     @property
     def frames(self) -> int:
         """Number of frames of the output."""
         return self.last - self.first
 
+    def runs(self, segment: Segment) -> tuple[Span, ...]:
+        """Absolute frames (first, behind last) of what is restored at once, the latents of which are held.
+
+        Chunks that share no frames need not wait for each other, so each is a run of its own.
+        """
+        if self.windows.chunk_overlap:
+            return ((segment.first, segment.last),)
+        spans = chunk_spans(segment.frames, self.windows)
+        return tuple((segment.first + a, segment.first + b) for a, b in spans)
+
     def grid(self, frames: int) -> Grid:
-        """The windows over a segment of `frames` frames."""
+        """The windows over a run of `frames` frames."""
         return Grid(chunk_spans(frames, self.windows), self.rows, self.columns)
 
     def to_json(self) -> dict[str, Any]:
@@ -103,8 +128,8 @@ def make_plan(
     width, height = output_size(info.width, info.height, options.size, even=even)
     factor = spec.autoencoder.factor
     latent = legal_latent(-(-height // factor), -(-width // factor), spec.size_rule, spec.min_size)
-    windows = resolve_windows(spec, options.windows)
-    longest = options.windows.segment_frames or _bounded_segment(spec, latent)
+    windows = resolve_windows(spec, options.windows, latent)
+    longest = options.windows.segment_frames or _longest_segment(spec, windows, latent)
     segments = _segments(index, first, last, longest, spec.context_frames, options.windows)
     rows, columns = tile_spans(spec, windows, latent)
     plan = Plan(
@@ -121,6 +146,7 @@ def make_plan(
         columns=columns,
         network_calls=0,
         overlap_cost=1.0,
+        memory_bytes=0,
     )
     grids = [plan.grid(segment.frames) for segment in segments]
     computed = sum(_volume(grid) for grid in grids)
@@ -128,7 +154,40 @@ def make_plan(
         plan,
         network_calls=sum(len(grid) for grid in grids) * calls_per_window(spec, options.sampling),
         overlap_cost=computed / (plan.frames * latent[0] * latent[1]),
+        memory_bytes=_frame_bytes(spec, latent)
+        * max(b - a for segment in segments for a, b in plan.runs(segment)),
     )
+
+
+def output_size(width: int, height: int, options: SizeOptions, *, even: bool) -> tuple[int, int]:
+    """Columns and rows of the output for an input of `width` x `height`.
+
+    Each side is rounded on its own, then where `even` (a subsampled pixel format) to the nearest even number,
+    down on a tie, at least 2. Raises UsageError for a result over 65535 pixels a side.
+    """
+    if options.resolution is not None:
+        factors = (options.resolution / min(width, height),) * 2
+    elif options.width is not None or options.height is not None:
+        across = None if options.width is None else options.width / width
+        down = None if options.height is None else options.height / height
+        factors = (across or down or 1.0, down or across or 1.0)
+    else:
+        factors = (DEFAULT_SCALE if options.scale is None else options.scale,) * 2
+    longest = max(width * factors[0], height * factors[1])
+    if options.max_resolution is not None and longest > options.max_resolution:
+        shrink = options.max_resolution / longest
+        factors = (factors[0] * shrink, factors[1] * shrink)
+    result = (_rounded(width * factors[0], even), _rounded(height * factors[1], even))
+    if max(result) > 65535:
+        raise UsageError(
+            f"an output of {result[0]}x{result[1]} is too large: a side has at most 65535 pixels"
+        )
+    return result
+
+
+def _rounded(size: float, even: bool) -> int:
+    whole = max(1, math.floor(size + 0.5))
+    return max(2, whole - whole % 2) if even else whole
 
 
 def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Span:
@@ -156,13 +215,14 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     return first, last
 
 
-def resolve_windows(spec: ModelSpec, options: WindowOptions) -> WindowSpec:
-    """The windows of the options, completed by the model's; output pixels become latent elements.
+def resolve_windows(spec: ModelSpec, options: WindowOptions, latent: tuple[int, int]) -> WindowSpec:
+    """The windows of the options, completed by the model's, for a latent of `latent` rows and columns.
 
-    Raises UsageError where the overlap leaves no room.
+    Output pixels become latent elements. Raises UsageError where an overlap leaves no room.
     """
     ours, factor = spec.windows, spec.autoencoder.factor
-    chunk_frames = options.chunk_frames or ours.chunk_frames
+    fitting = max(1, (ours.call_elements or sys.maxsize) // (latent[0] * latent[1]))
+    chunk_frames = options.chunk_frames or min(ours.chunk_frames, fitting)
     chunk_overlap = ours.chunk_overlap if options.chunk_overlap is None else options.chunk_overlap
     if options.chunk_frames is not None and options.chunk_overlap is None:
         chunk_overlap = min(chunk_overlap, chunk_frames // 2)
@@ -185,7 +245,14 @@ def resolve_windows(spec: ModelSpec, options: WindowOptions) -> WindowSpec:
                 f"--tile {options.tile_px} is too small: at least {max(least, *spec.min_size) * factor} pixels "
                 f"with an overlap of {tile_overlap * factor}"
             )
-    return WindowSpec(chunk_frames, chunk_overlap, tile[0], tile[1], tile_overlap)
+    return dataclasses.replace(
+        ours,
+        chunk_frames=chunk_frames,
+        chunk_overlap=chunk_overlap,
+        tile_height=tile[0],
+        tile_width=tile[1],
+        tile_overlap=tile_overlap,
+    )
 
 
 def chunk_spans(frames: int, windows: WindowSpec) -> tuple[Span, ...]:
@@ -196,8 +263,10 @@ def chunk_spans(frames: int, windows: WindowSpec) -> tuple[Span, ...]:
 def tile_spans(
     spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]
 ) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """The spatial windows over a legal latent (rows, columns)."""
+    """The spatial windows of network calls over a legal latent (rows, columns)."""
     rule = spec.size_rule
+    if windows.tiles_bound == "attention":
+        return ((0, latent[0]),), ((0, latent[1]),)
     rows, columns = (
         legal_spans(
             size, longest or size, windows.tile_overlap, multiple=rule.multiple, remainder=remainder
@@ -225,22 +294,43 @@ def ineffective_options(spec: ModelSpec, options: SamplingOptions) -> list[str]:
     return [flag for flag, value in given.items() if value is not None]
 
 
+def attention_pieces(windows: WindowSpec, latent: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of pieces that spatial attention is confined to; 1, 1 is all of a window."""
+    if windows.tiles_bound != "attention":
+        return 1, 1
+    rows, columns = (
+        -(-size // (tile or size))
+        for size, tile in zip(latent, (windows.tile_height, windows.tile_width), strict=True)
+    )
+    return rows, columns
+
+
 def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
     """Network calls that one window costs: one a step, twice with guidance."""
     if spec.solver == "one_step":
         return 1
     steps = options.steps or spec.steps
+    level = options.noise_level or spec.noise_level
+    fast = (options.solver_mode or "fast") == "fast" and level > FAST_SPLIT_LEVEL
     guided = (spec.cfg if options.cfg is None else options.cfg) != 1
-    # The published schedules drop one of their steps for the multistep solver; Heun's evaluates twice.
-    evaluations = steps - 1 if spec.solver == "dpmpp_2m_sde" else 2 * steps - 1
-    return max(1, evaluations) * (2 if guided else 1)
+    # As published: the multistep solver leaves one of the fast steps out, Heun's method evaluates twice.
+    evaluations = {
+        "dpmpp_2m_sde": max(1, steps - 1) if fast else steps,
+        "heun": 2 * steps - 1,
+    }[spec.solver]
+    return evaluations * (2 if guided else 1)
 
 
-def _bounded_segment(spec: ModelSpec, latent: tuple[int, int]) -> int:
-    """The model's segment length, shortened so that its latents stay within SEGMENT_BYTES."""
-    frame_bytes = 4 * spec.network.latent_channels * latent[0] * latent[1]
-    fits = SEGMENT_BYTES // (_COPIES * frame_bytes)
+def _longest_segment(spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]) -> int:
+    """The model's segment length; where a segment is one run, shortened so that it stays within RUN_BYTES."""
+    if not windows.chunk_overlap:
+        return spec.segment_frames
+    fits = RUN_BYTES // _frame_bytes(spec, latent)
     return max(2 * spec.context_frames + 1, min(spec.segment_frames, fits))
+
+
+def _frame_bytes(spec: ModelSpec, latent: tuple[int, int]) -> int:
+    return _COPIES * 4 * spec.network.latent_channels * latent[0] * latent[1]
 
 
 def _segments(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +20,17 @@ from starvsr.colorfix import apply_color_fix
 from starvsr.errors import UsageError
 from starvsr.guidance import guided
 from starvsr.options import LookOptions, SamplingOptions, WindowOptions
-from starvsr.plan import calls_per_window, chunk_spans, resolve_windows, tile_spans
-from starvsr.sampling import VelocityDenoiser, one_step, sample_dpmpp_2m_sde, sample_heun
-from starvsr.schedule import NoiseSchedule
-from starvsr.types import WindowSpec
-from starvsr.windows import DEFAULT_SCALE, Block, Grid, legal_latent
+from starvsr.plan import (
+    DEFAULT_SCALE,
+    attention_pieces,
+    calls_per_window,
+    chunk_spans,
+    resolve_windows,
+    tile_spans,
+)
+from starvsr.sampling import SOLVERS, scale_clean, scale_noised, v_denoiser
+from starvsr.schedule import logsnr_cosine_interp
+from starvsr.windows import Block, Grid, legal_latent
 from starvsr.zoo.load import LoadedModel, load_model
 
 DEFAULT_SEED = 666
@@ -37,15 +44,14 @@ Frame = npt.NDArray[np.uint16]
 class Restorer:
     """Restores runs of consecutive frames with one loaded model; keeps no state between runs.
 
-        restorer = Restorer.from_name("nano")
-        restored = restorer(frames)            # t c h w in [0, 1] -> t c 4h 4w in [0, 1]
+    restorer = Restorer.from_name("nano")
+    restored = restorer(frames)            # t c h w in [0, 1] -> t c 4h 4w in [0, 1]
     """
 
     model: LoadedModel
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     look: LookOptions = field(default_factory=LookOptions)
-    windows: WindowSpec | None = None
-    """None takes the model's."""
+    windows: WindowOptions = field(default_factory=WindowOptions)
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time spent so far in each part of the work."""
 
@@ -60,26 +66,33 @@ class Restorer:
         windows: WindowOptions | None = None,
     ) -> Restorer:
         """A restorer for a model's name or file. Raises WeightsError, UsageError."""
-        model = load_model(name, device=device)
         return cls(
-            model,
+            load_model(name, device=device),
             sampling or SamplingOptions(),
             look or LookOptions(),
-            resolve_windows(model.spec, windows or WindowOptions()),
+            windows or WindowOptions(),
         )
 
     def __post_init__(self) -> None:
         spec = self.model.spec
-        self.schedule = NoiseSchedule.logsnr_cosine_interp()
+        self.schedule = logsnr_cosine_interp()
         self.cfg = spec.cfg if self.sampling.cfg is None else self.sampling.cfg
         self.cfg_rescale = (
             spec.cfg_rescale if self.sampling.cfg_rescale is None else self.sampling.cfg_rescale
         )
-        self.noise_level = self.sampling.noise_level or spec.noise_level
         self.seed = DEFAULT_SEED if self.sampling.seed is None else self.sampling.seed
         self.color_fix = self.look.color_fix or spec.color_fix
-        if self.windows is None:
-            self.windows = spec.windows
+        self.noise_level = self.sampling.noise_level or spec.noise_level
+        self.solver = SOLVERS[spec.solver]
+        try:
+            self.sigmas = self.schedule.sigmas_for(
+                self.sampling.steps or spec.steps,
+                noise_level=self.noise_level,
+                solver_mode=self.sampling.solver_mode or "fast",
+                discard_penultimate=self.solver.discard_penultimate,
+            )
+        except ValueError as error:
+            raise UsageError(f"--steps and --noise-level do not fit: {error}") from error
 
     def __call__(
         self, frames: Tensor, *, scale: float = DEFAULT_SCALE, first_frame: int = 0
@@ -122,9 +135,9 @@ class Restorer:
         latent = legal_latent(
             -(-size[0] // factor), -(-size[1] // factor), spec.size_rule, spec.min_size
         )
-        assert self.windows is not None
-        rows, columns = tile_spans(spec, self.windows, latent)
-        grid = Grid(chunk_spans(len(frames), self.windows), rows, columns)
+        windows = resolve_windows(spec, self.windows, latent)
+        grid = Grid(chunk_spans(len(frames), windows), *tile_spans(spec, windows, latent))
+        self.model.network.use_attention_pieces(*attention_pieces(windows, latent))
         with self._timed("encode latents"):
             z_lr = self._encode(frames, size, latent)
         z_0 = self._sample(z_lr, grid, first_frame, on_window)
@@ -134,13 +147,17 @@ class Restorer:
     def _upsample(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         """Plain upsampling to the output size, `t c H W` in [-1, 1]."""
         mode = self.model.spec.upsampling
-        return functional.interpolate(frames, size=size, mode=mode, align_corners=False).clamp_(-1, 1)
+        return functional.interpolate(frames, size=size, mode=mode, align_corners=False).clamp_(
+            -1, 1
+        )
 
     def _encode(self, frames: Tensor, size: tuple[int, int], latent: tuple[int, int]) -> Tensor:
         """The latents of the upsampled, padded frames, `1 c t h w`, made frame by frame."""
         model, factor = self.model, self.model.spec.autoencoder.factor
         pad = (0, latent[1] * factor - size[1], 0, latent[0] * factor - size[0])
-        z = torch.empty(1, model.autoencoder.latent_channels, len(frames), *latent, device=model.device)
+        z = torch.empty(
+            1, model.autoencoder.latent_channels, len(frames), *latent, device=model.device
+        )
         for index in range(len(frames)):
             upsampled = self._upsample(frames[index : index + 1], size)
             padded = functional.pad(upsampled, pad, mode="replicate")[:, :, None]
@@ -151,23 +168,17 @@ class Restorer:
         self, z_lr: Tensor, grid: Grid, first_frame: int, on_window: WindowCallback | None
     ) -> Tensor:
         """Walk the noise levels from the model's start to the restored latents, `1 c t h w`."""
-        spec = self.model.spec
         velocity = self._velocity(z_lr, grid, on_window)
-        if spec.solver == "one_step":
-            return one_step(velocity, z_lr, self.schedule, self.noise_level - 1)
-        steps = self.sampling.steps or spec.steps
-        sigmas = self.schedule.sigmas_for(
-            steps,
-            solver=spec.solver,
-            solver_mode=self.sampling.solver_mode or "fast",
-            noise_level=self.noise_level,
-        )
         noise = FrameNoise(self.seed, first_frame, z_lr.shape, z_lr.device)
-        x = self.schedule.add_noise(z_lr, noise(), self.noise_level - 1)
-        denoise = VelocityDenoiser(velocity, self.schedule)
-        if spec.solver == "heun":
-            return sample_heun(denoise, x, sigmas)
-        return sample_dpmpp_2m_sde(denoise, x, sigmas, noise=noise)
+        first_sigma = float(self.sigmas[0])
+        if self.model.spec.start == "clean":
+            x = scale_clean(z_lr, first_sigma)
+        else:
+            x_t = self.schedule.add_noise(z_lr, noise(0), self.noise_level - 1)
+            x = scale_noised(x_t, first_sigma)
+        return self.solver.sample(
+            v_denoiser(velocity, self.schedule), x, self.sigmas, noise=lambda step: noise(step + 1)
+        )
 
     def _velocity(
         self, z_lr: Tensor, grid: Grid, on_window: WindowCallback | None
@@ -189,15 +200,12 @@ class Restorer:
 
             return windowed(call, x_t, grid)
 
-        def velocity(x_t: Tensor, t: Tensor) -> Tensor:
-            return guided(
-                lambda: over_windows(x_t, t, model.context),
-                lambda: over_windows(x_t, t, model.negative_context),
-                scale=self.cfg,
-                rescale=self.cfg_rescale,
-            )
-
-        return velocity
+        return guided(
+            partial(over_windows, context=model.context),
+            partial(over_windows, context=model.negative_context),
+            scale=self.cfg,
+            rescale=self.cfg_rescale,
+        )
 
     def _finish(
         self, z_0: Tensor, frames: Tensor, size: tuple[int, int], grid: Grid
@@ -226,10 +234,13 @@ class Restorer:
 
     def _match(self, pictures: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
         """Colour fix and `--blend` against the input, clamped to [-1, 1]."""
-        needs_upsampled = self.color_fix == "wavelet" or self.look.blend > 0
-        upsampled = self._upsample(source, size) if needs_upsampled else None
+        if self.color_fix == "wavelet" or self.look.blend > 0:
+            upsampled = self._upsample(source, size)
+        else:
+            # Neither adain nor none looks at it.
+            upsampled = pictures
         pictures = apply_color_fix(self.color_fix, pictures, source, upsampled)
-        if upsampled is not None and self.look.blend > 0:
+        if self.look.blend > 0:
             pictures = torch.lerp(pictures, upsampled, self.look.blend)
         return pictures.clamp(-1, 1)
 
@@ -243,28 +254,25 @@ class Restorer:
 
 
 class FrameNoise:
-    """Unit Gaussian noise by seed, draw and absolute frame index, so that no cutting up changes it.
+    """Unit normal noise by seed, draw and absolute frame index, so that no cutting up changes it.
 
-    Calling it gives the next draw, `b c t h w` of the given shape on the given device.
+    `noise(draw)` is `b c t h w` of the given shape on the given device, drawn on the CPU.
     """
 
     def __init__(
         self, seed: int, first_frame: int, shape: torch.Size, device: torch.device | str
     ) -> None:
         self.seed, self.first_frame, self.shape, self.device = seed, first_frame, shape, device
-        self.draw = 0
 
-    def __call__(self) -> Tensor:
-        """The next draw."""
+    def __call__(self, draw: int) -> Tensor:
         batch, channels, frames, height, width = self.shape
         noise = torch.empty(self.shape)
         for offset in range(frames):
-            key = np.random.SeedSequence((self.seed % 2**64, self.draw, self.first_frame + offset))
+            key = np.random.SeedSequence((self.seed % 2**64, draw, self.first_frame + offset))
             values = np.random.Generator(np.random.Philox(key)).standard_normal(
                 (batch, channels, height, width), dtype=np.float32
             )
             noise[:, :, offset] = torch.from_numpy(values)
-        self.draw += 1
         return noise.to(self.device)
 
 

@@ -39,10 +39,18 @@ NANO = ModelSpec(
     cfg_rescale=0.0,
     upsampling="bicubic",
     color_fix="none",
+    # Measured on 1080p pictures: confining attention changes no sample by more than 0.2 of 255 and halves the
+    # cost; confining the network (so the statistics of its norms) to such tiles changes them by 1 to 2 on average.
     windows=WindowSpec(
-        chunk_frames=4, chunk_overlap=0, tile_height=138, tile_width=256, tile_overlap=12
+        chunk_frames=4,
+        chunk_overlap=0,
+        tile_height=144,
+        tile_width=256,
+        tile_overlap=0,
+        tiles_bound="attention",
+        call_elements=150_000,
     ),
-    segment_frames=32,
+    segment_frames=96,
     context_frames=0,
 )
 

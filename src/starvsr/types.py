@@ -152,6 +152,14 @@ class WindowSpec:
     tile_height: int | None
     tile_width: int | None
     tile_overlap: int
+    tiles_bound: str = "network"
+    """What a tile confines. `network`: every tile is a network call of its own, and neighbours are blended.
+    `attention`: calls see whole pictures and only spatial attention stays within tiles, so that norms see all of
+    a frame; for networks small enough, whose results depend on group statistics far more than on what lies far
+    away."""
+    call_elements: int = 0
+    """Most latent elements (frames x rows x columns) of a call, which shortens chunks of large pictures;
+    0 is no limit. Only for models whose frames do not depend on each other."""
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.errors import OutputError, UsageError
-from starvsr.media.color import choose_pix_fmt, is_subsampled
+from starvsr.media.copies import check_streams
+from starvsr.media.encoder import EncoderSettings, check_encoder
 from starvsr.media.index import build_index
-from starvsr.media.join import check_streams, join
+from starvsr.media.join import join
+from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
-from starvsr.media.writer import EncoderSettings, check_encoder
 from starvsr.options import UpscaleOptions
 from starvsr.parts import PartMaker, SegmentFiles
-from starvsr.plan import Plan, Segment, ineffective_options, make_plan
+from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
-from starvsr.windows import output_size
 from starvsr.zoo.load import ModelChoice, choose_model, device_info, load_choice
 
 logger = logging.getLogger(__name__)
@@ -109,22 +109,26 @@ def prepare(
 
     A target of None plans without looking at the place of the output. Raises StarvsrError.
     """
-    began_with = Path(source)
-    info = probe(began_with)
-    written = Path(target) if target is not None else began_with.with_suffix(".mp4")
+    source_path = Path(source)
+    target_path = (
+        Path(target)
+        if target is not None
+        else source_path.with_name(f"{source_path.stem}-upscaled.mp4")
+    )
+    info = probe(source_path)
     if target is not None:
-        _check_target(began_with, written, overwrite=options.overwrite)
+        _check_target(source_path, target_path, overwrite=options.overwrite)
     device = device_info(options.device.device)
     choice = choose_model(options.model, device)
     _check_effect(choice, options)
-    check_streams(info, written, options.streams)
+    check_streams(info, target_path, options.streams)
     pix_fmt = choose_pix_fmt(options.encode, info)
     even = is_subsampled(pix_fmt)
     width, height = output_size(info.width, info.height, options.size, even=even)
-    settings = check_encoder(options.encode, written, info, width, height)
+    settings = check_encoder(options.encode, target_path, info, width, height)
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
-    return Job(began_with, written, options, info, index, choice, device, settings, plan)
+    return Job(source_path, target_path, options, info, index, choice, device, settings, plan)
 
 
 def run_job(
@@ -138,25 +142,29 @@ def run_job(
         load_choice(job.choice, job.device, attention=job.options.device.attention),
         sampling=job.options.sampling,
         look=job.options.look,
-        windows=job.plan.windows,
+        windows=job.options.windows,
     )
     report(Progress("load", 1, 1))
     try:
         work_dir = Path(
-            tempfile.mkdtemp(prefix=f".{job.target.name}.", suffix=".starvsr", dir=job.target.parent)
+            tempfile.mkdtemp(
+                prefix=f".{job.target.name}.", suffix=".starvsr", dir=job.target.parent
+            )
         )
     except OSError as error:
-        raise OutputError(f"{job.target.parent} cannot be written to: {error.strerror}") from error
+        raise OutputError(
+            f"{job.target.parent} cannot be target_path to: {error.strerror}"
+        ) from error
     try:
-        maker = PartMaker(
-            job.info, job.index, job.plan, job.settings, restorer, work_dir, report
-        )
+        maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, work_dir, report)
         parts = list(maker.in_order(executor(maker.restore, job.plan.segments)))
         report(Progress("join", 0, 1))
         _join(job, parts)
         report(Progress("join", 1, 1))
     except OSError as error:
-        raise OutputError(f"{job.target} could not be finished: {error.strerror or error}") from error
+        raise OutputError(
+            f"{job.target} could not be finished: {error.strerror or error}"
+        ) from error
     finally:
         shutil.rmtree(work_dir, ignore_errors=True)
     return UpscaleResult(
@@ -197,7 +205,7 @@ def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist: make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {folder} cannot be written to: choose another one")
+        raise OutputError(f"the folder {folder} cannot be target_path to: choose another one")
 
 
 def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:

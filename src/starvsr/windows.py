@@ -1,4 +1,4 @@
-"""Integer geometry: output sizes, legal latent sizes, overlapping windows. No torch, no I/O.
+"""Integer geometry: legal latent sizes and overlapping windows. No torch, no I/O.
 
 A *span* is a half-open range `(start, stop)` of elements along one axis; a *grid* is the product of the
 spans of the three axes of a latent (frames, rows, columns).
@@ -12,13 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starvsr.errors import UsageError
-from starvsr.options import SizeOptions
 from starvsr.types import SizeRule
 
 Span = tuple[int, int]
-
-DEFAULT_SCALE = 4.0
 
 
 @dataclass(frozen=True)
@@ -111,37 +107,6 @@ def legal_latent(
         legal_size(height, rule.multiple, rule.height_remainder, minimum[0]),
         legal_size(width, rule.multiple, 0, minimum[1]),
     )
-
-
-def output_size(width: int, height: int, options: SizeOptions, *, even: bool) -> tuple[int, int]:
-    """Columns and rows of the output for an input of `width` x `height`.
-
-    Each side is rounded on its own, then where `even` (a subsampled pixel format) to the nearest even number,
-    down on a tie, at least 2. Raises UsageError for a result over 65535 pixels a side.
-    """
-    if options.resolution is not None:
-        factors = (options.resolution / min(width, height),) * 2
-    elif options.width is not None or options.height is not None:
-        across = None if options.width is None else options.width / width
-        down = None if options.height is None else options.height / height
-        factors = (across or down or 1.0, down or across or 1.0)
-    else:
-        factors = (DEFAULT_SCALE if options.scale is None else options.scale,) * 2
-    longest = max(width * factors[0], height * factors[1])
-    if options.max_resolution is not None and longest > options.max_resolution:
-        shrink = options.max_resolution / longest
-        factors = (factors[0] * shrink, factors[1] * shrink)
-    result = (_rounded(width * factors[0], even), _rounded(height * factors[1], even))
-    if max(result) > 65535:
-        raise UsageError(
-            f"an output of {result[0]}x{result[1]} is too large: a side has at most 65535 pixels"
-        )
-    return result
-
-
-def _rounded(size: float, even: bool) -> int:
-    whole = max(1, math.floor(size + 0.5))
-    return max(2, whole - whole % 2) if even else whole
 
 
 def published_chunks(frames: int, longest: int) -> tuple[Span, ...]:

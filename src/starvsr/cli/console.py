@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -128,7 +129,7 @@ class _RichView:
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self.tasks: dict[str, tuple[int, float]] = {}
+        self.tasks: dict[str, tuple[TaskID, float]] = {}
 
     def __enter__(self) -> _RichView:
         self.bars.start()
@@ -142,12 +143,10 @@ class _RichView:
         now = time.monotonic()
         if progress.stage not in self.tasks:
             task = self.bars.add_task(name, total=progress.total, rate="")
-            self.tasks[progress.stage] = (int(task), now)
+            self.tasks[progress.stage] = (task, now)
         number, began = self.tasks[progress.stage]
         elapsed_s = now - began
         rate = (
             f"{progress.done / elapsed_s:.2f} fps" if progress.total > 1 and elapsed_s > 0.5 else ""
         )
-        for task in self.bars.tasks:
-            if task.id == number:
-                self.bars.update(task.id, completed=progress.done, total=progress.total, rate=rate)
+        self.bars.update(number, completed=progress.done, total=progress.total, rate=rate)

@@ -52,12 +52,12 @@ def upscale(
     """
     _set_verbosity(verbose=verbose, quiet=quiet)
     _refuse_folder(input)
-    from starvsr.upscale import run_job, upscale_job
+    from starvsr.upscale import prepare, run_job
 
-    job = upscale_job(input, output, options)
-    if not quiet:
-        _say_choices(job)
     with progress_view(progress, quiet=quiet) as view:
+        job = prepare(input, output, options, progress=view)
+        if not quiet:
+            _say_choices(job)
         result = run_job(job, progress=view)
     if as_json:
         typer.echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
@@ -86,11 +86,11 @@ def plan(
 ) -> int:
     """Show what upscale would do with the same options: sizes, segments, windows, memory. Loads no weights."""
     from starvsr.cli.plan_report import plan_text
-    from starvsr.upscale import plan_job
+    from starvsr.upscale import prepare
 
     _set_verbosity(verbose=verbose, quiet=False)
     _refuse_folder(input)
-    job = plan_job(input, output, options)
+    job = prepare(input, output, options)
     if as_json:
         typer.echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
     else:

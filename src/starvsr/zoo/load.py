@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.models.attention import select_backend
-from starvsr.models.autoencoder import Autoencoder, make_autoencoder
+from starvsr.models.attention import Backend, select_backend
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle
 from starvsr.models.unet import StarUNet
 from starvsr.specs import SPECS, spec_from_json, spec_to_json
 from starvsr.types import DeviceInfo, ModelSpec
@@ -56,7 +56,9 @@ def choose_model(name: str, device: DeviceInfo) -> ModelChoice:
     Raises WeightsError for an unknown name, a missing file, or a file that is not one of ours.
     """
     if name == "auto":
-        where = "there is no GPU" if device.name == "cpu" else f"no other is known for {device.name}"
+        where = (
+            "there is no GPU" if device.name == "cpu" else f"no other is known for {device.name}"
+        )
         return ModelChoice(SPECS["nano"], None, f"nano, the embedded model, because {where}")
     if name in SPECS:
         return ModelChoice(SPECS[name], None, f"{name}, as asked")
@@ -114,17 +116,31 @@ def _load_file(path: Path, device: torch.device, attention: str) -> LoadedModel:
     _check_keys(path, network.state_dict(), state)
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
-    network.set_attention(select_backend(attention, device))
-    network.optimize_for_inference()
+    network.use_attention(_attention_backend(attention, device))
+    network.skip_identity_branches()
     context = torch.zeros(1, spec.context_tokens, spec.network.context_width, device=device)
     return LoadedModel(
         spec=spec,
         network=network,
-        autoencoder=make_autoencoder(spec.autoencoder),
+        autoencoder=_autoencoder(spec),
         context=context,
         negative_context=context,
         device=device,
     )
+
+
+def _attention_backend(name: str, device: torch.device) -> Backend:
+    try:
+        return select_backend(name, device)
+    except ValueError as error:
+        raise UsageError(f"--attention: {error}") from error
+
+
+def _autoencoder(spec: ModelSpec) -> Autoencoder:
+    kind = spec.autoencoder.kind
+    if kind != "pixel_unshuffle":
+        raise WeightsError(f"the model's autoencoder {kind!r} is unknown to this version")
+    return PixelUnshuffle(spec.autoencoder.factor)
 
 
 def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
@@ -169,7 +185,9 @@ def device_info(name: str = "auto") -> DeviceInfo:
     if name.startswith("cuda"):
         return _cuda_info(name)
     if name == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("--device mps is not there: this machine or torch build has no Metal device")
+        raise UsageError(
+            "--device mps is not there: this machine or torch build has no Metal device"
+        )
     description = "Metal device" if name == "mps" else "processor"
     return DeviceInfo(name, description, _machine_memory_bytes(), torch.get_num_threads())
 

@@ -1,0 +1,190 @@
+"""How fast one call of the network is, against what this machine can do in the same run.
+
+    python benchmarks/unet.py [--frames 1 4] [--full] [--golden] [--threads N] [--repeats N]
+
+nano runs on windows of 108x192 and 138x240 latent elements (768x432 and 960x552 pixels), brought to legal sizes.
+`--full` adds the full-size network (7.6 GiB of seeded weights, about a minute to make) at 26x32 with 4 frames, and
+`--golden` checks its outputs against the recorded ones. Other processes on the machine make wall time meaningless:
+compare processor time with `--threads 1`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from starvsr.models.unet import StarUNet, UNetConfig
+from starvsr.zoo.convert import from_published, to_published
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from tests.golden.seeded_init import seeded_input, seeded_parameter  # noqa: E402
+
+GOLDEN = ROOT / "tests" / "golden"
+NANO = UNetConfig(
+    latent_channels=48,
+    width=32,
+    multipliers=(1, 2, 4),
+    head_width=32,
+    first_heads=1,
+    context_width=32,
+    attention_scales=(0.25,),
+    control=False,
+)
+NANO_SIZES = ((110, 192), (138, 240))
+
+
+def seconds(call: Callable[[], object], repeats: int) -> tuple[float, float]:
+    """Best wall and processor seconds of `repeats` calls after one that does not count."""
+    call()
+    walls, processors = [], []
+    for _ in range(repeats):
+        wall, processor = time.perf_counter(), time.process_time()
+        call()
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
+    return min(walls), min(processors)
+
+
+def ceilings(repeats: int) -> dict[str, float]:
+    """GFLOP/s of a large matrix product and of a large channels-last convolution."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    x = torch.randn(4, 256, 64, 64).to(memory_format=torch.channels_last)
+    kernel = torch.randn(256, 256, 3, 3).to(memory_format=torch.channels_last)
+    cases: dict[str, tuple[Callable[[], object], float]] = {
+        "matmul": (lambda: a @ b, 2 * 2048**3),
+        "conv": (lambda: torch.conv2d(x, kernel, padding=1), 2 * 4 * 64**2 * 256**2 * 9),
+    }
+    return {name: flops / seconds(call, repeats)[0] / 1e9 for name, (call, flops) in cases.items()}
+
+
+def peak_gib() -> float:
+    """Peak resident memory of this process since `forget_peak`, or since its start outside Linux."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**30
+
+
+def forget_peak() -> float:
+    """Start measuring the peak anew, where the system can; gives what is resident now."""
+    switch = Path("/proc/self/clear_refs")
+    if switch.exists():
+        switch.write_text("5")
+    return peak_gib()
+
+
+def measure(name: str, net: StarUNet, latent: tuple[int, int, int], repeats: int) -> None:
+    """Time one call on a latent of (frames, rows, columns), and print a line."""
+    config = net.config
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, config.latent_channels, *latent, generator=generator)
+    hint = torch.randn(x.shape, generator=generator) if config.control else None
+    tokens = 77 if config.control else 1
+    context = torch.randn(1, tokens, config.context_width, generator=generator)
+    t = torch.tensor([100])
+    before = forget_peak()
+    with FlopCounterMode(display=False) as counter:
+        net(x, t, context, hint)
+    flops = counter.get_total_flops()
+    wall, processor = seconds(lambda: net(x, t, context, hint), repeats)
+    size = "x".join(map(str, latent))
+    print(
+        f"{name:14} {size:>10}  {flops / 1e9:8.1f} GFLOP  wall {wall:7.3f} s  processor {processor:7.3f} s  "
+        f"{flops / wall / 1e9:6.1f} GFLOP/s  memory +{peak_gib() - before:.2f} GiB"
+    )
+
+
+def nano(weights: Path | None) -> StarUNet:
+    """nano with its learned weights, or with random ones whose temporal layers are at the identity."""
+    net = StarUNet(NANO).eval()
+    if weights is not None:
+        net.load_state_dict(from_published({k: v.float() for k, v in load_file(weights).items()}))
+    return net
+
+
+def full(seed: int = 0) -> StarUNet:
+    """The full-size network with the weights of the golden runs."""
+    with torch.device("meta"):
+        net = StarUNet(UNetConfig()).eval()
+    shapes = {name: tensor.shape for name, tensor in to_published(net.state_dict()).items()}
+    published: dict[str, Tensor] = {
+        k: seeded_parameter(k, shape, seed) for k, shape in shapes.items()
+    }
+    net.load_state_dict(from_published(published), assign=True)
+    return net
+
+
+def check_golden(net: StarUNet) -> None:
+    """Print the distance of the full-size network to its recorded outputs."""
+    with safe_open(GOLDEN / "unet_full.safetensors", "pt") as recorded:
+        for case, shape, tokens in (
+            ("full_tiny", (1, 4, 2, 10, 8), 7),
+            ("full", (1, 4, 4, 26, 32), 77),
+        ):
+            wanted = recorded.get_tensor(f"{case}.out")
+            out = net(
+                seeded_input(f"{case}.x", shape, 0),
+                recorded.get_tensor(f"{case}.t"),
+                seeded_input(f"{case}.y", (1, tokens, 1024), 0),
+                seeded_input(f"{case}.hint", shape, 0),
+            )
+            print(f"{case}: relative L2 error {((out - wanted).norm() / wanted.norm()).item():.2e}")
+
+
+def main() -> None:
+    """Run what the options ask for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--frames", type=int, nargs="+", default=[1, 4], help="window lengths for nano"
+    )
+    parser.add_argument("--weights", type=Path, help="nano's published weights; random without")
+    parser.add_argument("--full", action="store_true", help="time the full-size network too")
+    parser.add_argument(
+        "--golden", action="store_true", help="check the full-size network's outputs"
+    )
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.set_grad_enabled(False)
+    limits = [ceilings(options.repeats)]
+    net = nano(options.weights)
+    for frames in options.frames:
+        for size in NANO_SIZES:
+            measure("nano", net, (frames, *size), options.repeats)
+    skipped = net.skip_identity_branches()
+    print(f"{skipped} identity branches left out:")
+    for frames in options.frames:
+        for size in NANO_SIZES:
+            measure("nano, skipping", net, (frames, *size), options.repeats)
+    del net
+    if options.full or options.golden:
+        network = full()
+        if options.golden:
+            check_golden(network)
+        if options.full:
+            measure("full", network, (4, 26, 32), options.repeats)
+    limits.append(ceilings(options.repeats))
+    for name in limits[0]:
+        print(f"ceiling {name}: {statistics.mean(limit[name] for limit in limits):.1f} GFLOP/s")
+    print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""`starvsr info`: what a file holds, or what this installation can do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from starvsr import __version__
+from starvsr.cli.upscale import JSON_VERSION
+from starvsr.errors import UsageError
+from starvsr.types import VideoInfo
+
+ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc")
+
+
+def info(
+    input: Annotated[
+        Path | None, typer.Argument(help="A media file; without it, this installation is shown.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Show what a file holds, or without one: version, device, attention, encoders, models."""
+    facts = _file_facts(input) if input is not None else _installation_facts()
+    if as_json:
+        typer.echo(json.dumps({"version": JSON_VERSION, "event": "info", **facts}, default=str))
+        return 0
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for name, value in facts.items():
+        lines = value if isinstance(value, list) else [value]
+        for number, line in enumerate(lines):
+            table.add_row(name.replace("_", " ") if number == 0 else "", str(line))
+    Console(soft_wrap=True).print(table)
+    return 0
+
+
+def _file_facts(path: Path) -> dict[str, Any]:
+    from starvsr.media.probe import probe
+
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: give one file")
+    video = probe(path)
+    return {
+        "file": str(path),
+        "container": video.container,
+        "video": f"{video.codec}, {video.width}x{video.height}, {video.pix_fmt} ({video.bit_depth} bit)",
+        "frame_rate": f"{float(video.frame_rate):.3f} per second"
+        if video.frame_rate
+        else "not said",
+        "duration": f"{video.duration_s:.3f} s" if video.duration_s is not None else "not said",
+        "frames": video.header_frames or "not said",
+        "rotation": f"{video.rotation} degrees",
+        "sample_aspect": str(video.sample_aspect),
+        "interlaced": "yes" if video.interlaced else "no",
+        "color": _color_text(video),
+        "chapters": video.chapters,
+        "streams": [
+            " ".join(filter(None, (f"{s.index}: {s.kind}", s.codec, s.language, s.detail)))
+            for s in video.streams
+        ],
+    }
+
+
+def _color_text(video: VideoInfo) -> str:
+    fields = dataclasses.asdict(video.color)
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fields.items())
+
+
+def _installation_facts() -> dict[str, Any]:
+    import av
+    import torch
+
+    from starvsr.models.attention import select_backend
+    from starvsr.specs import SPECS
+    from starvsr.zoo.load import device_info
+
+    device = device_info("auto")
+    memory = f", {device.memory_bytes / 2**30:.1f} GiB" if device.memory_bytes else ""
+    return {
+        "starvsr": __version__,
+        "torch": torch.__version__,
+        "PyAV": av.__version__,
+        "device": f"{device.name} ({device.description}{memory}, {device.threads} threads)",
+        "attention": select_backend("auto", torch.device(device.name)).value,
+        "encoders": ", ".join(name for name in ENCODERS if name in av.codecs_available),
+        "models": [f"{name}: {spec.summary} ({spec.licence})" for name, spec in SPECS.items()],
+    }

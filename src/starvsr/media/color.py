@@ -1,0 +1,258 @@
+"""Colour: which matrix and range a video has, and exact conversion between its samples and 16-bit RGB.
+
+Pixels between the modules are uint16 RGB, 0 black to 65535 white, as the source's transfer curve has them (PQ and
+HLG too: nothing is linearised or tone-mapped). Samples below black or above white of a limited-range source are
+clipped. libswscale converts, with exact rounding and full chroma interpolation; what it leaves undone is done here:
+
+- its 16-bit RGB has white at 65280 (limited range) or a little more (full range), not at 65535;
+- its conversion to full-range YUV puts neutral grey half a level too low, so full range is stretched here from
+  limited range at 16 bits.
+
+Output of 8 bits is dithered with libswscale's 8x8 ordered pattern (less than one level, the same in every frame),
+which keeps gradients from banding; deeper YUV, and RGB, are rounded to nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+
+from starvsr.errors import InputError
+from starvsr.media.graph import VideoGraph
+from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled, layout_of
+from starvsr.types import ColorInfo, VideoInfo
+
+__all__ = [
+    "FromRgb",
+    "Pixels",
+    "ToRgb",
+    "choose_pix_fmt",
+    "is_subsampled",
+    "output_color",
+    "resolve_color",
+]
+
+Pixels = npt.NDArray[np.uint16]
+
+UNSPECIFIED = 2
+LIMITED, FULL = 1, 2
+# ISO/IEC 23091-2 matrix codes that libswscale knows, by its names for them.
+_MATRICES = {
+    1: "bt709",
+    4: "fcc",
+    5: "bt470",
+    6: "smpte170m",
+    7: "smpte240m",
+    9: "bt2020",
+    10: "bt2020",
+}
+_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
+# Decoders that say where chroma samples lie; for the others it is taken to be left, as in MPEG-2 and its heirs.
+_SITED_CODECS = ("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg")
+
+
+def resolve_color(info: VideoInfo) -> ColorInfo:
+    """The source's colour with no matrix or range left open.
+
+    Without a tag, the matrix is BT.709 where the picture is over 576 lines or at least 1280 columns, and BT.601
+    otherwise: that is what players do (libav itself would take BT.601 for every size, which shows the many
+    untagged HD files wrong). A range without a tag is limited; RGB and grey are full. Raises InputError for a
+    matrix that cannot be converted (YCgCo, ICtCp, constant luminance).
+    """
+    color, layout = info.color, layout_of(info.pix_fmt)
+    if layout.rgb:
+        return replace(color, matrix=0, range=FULL)
+    matrix = color.matrix
+    if matrix in (0, UNSPECIFIED):
+        matrix = _usual_matrix(info.width, info.height)
+    if matrix not in _MATRICES:
+        raise InputError(
+            f"{info.path}: its colour matrix (code {matrix} of ISO/IEC 23091-2) is not supported: "
+            "convert it to BT.709 or BT.2020 first"
+        )
+    full_by_format = info.pix_fmt.startswith("yuvj") or (layout.gray and color.range != LIMITED)
+    full = full_by_format or color.range == FULL
+    return replace(color, matrix=matrix, range=FULL if full else LIMITED)
+
+
+def _usual_matrix(width: int, height: int) -> int:
+    if min(width, height) > 576 or max(width, height) >= 1280:
+        return 1
+    return 5 if height == 576 else 6
+
+
+def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
+    """The colour of the output, as it is converted and tagged.
+
+    The source's, with the matrix and range always spelled out (players guess them by size, and the size changes);
+    RGB becomes BT.709 limited where the encoder takes YUV only. Motion JPEG is full range by definition.
+    """
+    color = resolve_color(info)
+    if layout_of(pix_fmt).rgb:
+        return replace(color, matrix=0, range=FULL, chroma_location=0)
+    if color.matrix == 0:
+        color = replace(color, matrix=1, range=LIMITED)
+    if codec == "mjpeg":
+        color = replace(color, range=FULL)
+    return color
+
+
+class ToRgb:
+    """Turns decoded frames of one video into pixels of one size."""
+
+    def __init__(self, info: VideoInfo, width: int, height: int) -> None:
+        """width, height: of the pixels, before any rotation; frames of another size are scaled to it."""
+        self._color = resolve_color(info)
+        self._sited = info.codec in _SITED_CODECS
+        self._size = (width, height)
+        self._graphs: dict[tuple[str, int, int], VideoGraph] = {}
+
+    def __call__(self, frame: VideoFrame) -> Pixels:
+        """Pixels (height, width, 3), uint16, 0..65535, C order. The frame's colour tags are overwritten."""
+        layout = layout_of(frame.format.name)
+        full = self._color.range == FULL or layout.rgb
+        frame.colorspace = 0 if layout.rgb else self._color.matrix or 1
+        frame.color_range = FULL if full else LIMITED
+        # Tags of transfer and primaries would make libswscale refuse codes it does not know.
+        frame.color_trc = frame.color_primaries = UNSPECIFIED
+        key = (frame.format.name, frame.width, frame.height)
+        if key not in self._graphs:
+            # A stream that changes its format again and again must not fill memory.
+            self._graphs = {key: self._graph(frame, full)}
+        array = self._graphs[key].run(frame).to_ndarray()
+        white = _libav_white(layout.rgb, layout.gray, layout.depth, full)
+        return np.ascontiguousarray(
+            _stretch(layout.gray and not full, white, array.dtype.itemsize)[array]
+        )
+
+    def _graph(self, frame: VideoFrame, full: bool) -> VideoGraph:
+        layout = layout_of(frame.format.name)
+        width, height = self._size
+        scale = f"{width}:{height}:flags={_FLAGS}:out_range=pc:in_range={'pc' if full or layout.gray else 'tv'}"
+        if not layout.rgb:
+            scale += f":in_color_matrix={_MATRICES[self._color.matrix or 1]}"
+            if not self._sited and layout.chroma_shift[0]:
+                scale += ":in_chroma_loc=left"
+        # 8-bit RGB is copied as it is; a detour through 16 bits would not be exact.
+        wanted = "rgb24" if layout.rgb and layout.depth <= 8 else "rgb48le"
+        return VideoGraph(frame, [("scale", scale)], wanted)
+
+
+def _libav_white(rgb: bool, gray: bool, depth: int, full: bool) -> int:
+    """The value that libswscale gives white in its RGB of 16 bits, or of 8 bits for 8-bit RGB."""
+    if rgb:
+        return 255 if depth <= 8 else 65535
+    if full or gray:
+        return 65536 - (1 << 16 - depth)
+    return 65280
+
+
+@lru_cache(maxsize=16)
+def _stretch(gray_limited: bool, white: int, itemsize: int) -> Pixels:
+    """Table from libswscale's RGB to 0..65535; limited-range grey, which it takes for full range, is stretched."""
+    values = np.arange(1 << 8 * itemsize, dtype=np.float64) / white
+    if gray_limited:
+        values = (values * 255 - 16) / 219
+    return np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+
+
+class FromRgb:
+    """Turns pixels of one size into frames for an encoder."""
+
+    def __init__(self, width: int, height: int, pix_fmt: str, color: ColorInfo) -> None:
+        """color: of the frames, nothing left open (see `output_color`)."""
+        self._size, self._pix_fmt, self._color = (width, height), pix_fmt, color
+        self._layout = layout_of(pix_fmt)
+        self._graph: VideoGraph | None = None
+        self._stretched: VideoGraph | None = None
+
+    def __call__(self, pixels: Pixels) -> VideoFrame:
+        """A frame of `pix_fmt` from pixels (height, width, 3), uint16, 0..65535; pts is not set."""
+        width, height = self._size
+        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint16:
+            raise ValueError(
+                f"pixels must be uint16 {(height, width, 3)}, not {pixels.dtype} {pixels.shape}"
+            )
+        frame = self._rgb(pixels) if self._layout.rgb else self._yuv(pixels)
+        frame.colorspace = self._color.matrix
+        frame.color_range = self._color.range
+        frame.color_primaries = self._color.primaries
+        frame.color_trc = self._color.transfer
+        return frame
+
+    def _rgb(self, pixels: Pixels) -> VideoFrame:
+        if self._layout.depth == 8:
+            frame = VideoFrame.from_ndarray(_round_to_8()[pixels], "rgb24")
+        else:
+            frame = VideoFrame.from_ndarray(_round_to(self._layout.depth)[pixels], "rgb48le")
+        if self._pix_fmt == frame.format.name:
+            return frame
+        _tag(frame, 0, FULL)
+        if self._graph is None:
+            self._graph = VideoGraph(
+                frame, [("scale", f"flags={_FLAGS}:in_range=pc:out_range=pc")], self._pix_fmt
+            )
+        return self._graph.run(frame)
+
+    def _yuv(self, pixels: Pixels) -> VideoFrame:
+        full = self._color.range == FULL
+        # White at 65280, as libswscale has it.
+        frame = VideoFrame.from_ndarray(pixels - (pixels >> 8), "rgb48le")
+        _tag(frame, 0, FULL)
+        if self._graph is None:
+            scale = (
+                f"flags={_FLAGS}:in_range=pc:out_range=tv:out_color_matrix={_MATRICES[self._color.matrix]}"
+                ":out_chroma_loc=left"
+            )
+            wanted = _SIXTEEN_BITS[self._layout.chroma_shift] if full else self._pix_fmt
+            self._graph = VideoGraph(frame, [("scale", scale)], wanted)
+        made = self._graph.run(frame)
+        return self._to_full_range(made) if full else made
+
+    def _to_full_range(self, frame: VideoFrame) -> VideoFrame:
+        for plane, table in zip(frame.planes, _full_range_tables(self._layout.depth), strict=True):
+            plane.update(table[np.frombuffer(memoryview(plane), np.uint16)].tobytes())
+        # Called limited, so that samples are only shifted to their depth.
+        _tag(frame, self._color.matrix, LIMITED)
+        if self._stretched is None:
+            scale = f"flags={_FLAGS}:in_range=tv:out_range=tv"
+            self._stretched = VideoGraph(frame, [("scale", scale)], self._pix_fmt)
+        return self._stretched.run(frame)
+
+
+# 16-bit formats by how far chroma is halved (columns, rows).
+_SIXTEEN_BITS = {(0, 0): "yuv444p16le", (1, 0): "yuv422p16le", (1, 1): "yuv420p16le"}
+
+
+def _tag(frame: VideoFrame, matrix: int, color_range: int) -> None:
+    frame.colorspace, frame.color_range = matrix, color_range
+    frame.color_trc = frame.color_primaries = UNSPECIFIED
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+
+
+@lru_cache(maxsize=4)
+def _full_range_tables(depth: int) -> tuple[Pixels, Pixels, Pixels]:
+    """Tables from 16-bit limited-range samples to full-range samples of `depth` bits, shifted up to 16."""
+    samples = np.arange(65536, dtype=np.float64)
+    top = ((1 << depth) - 1) << 16 - depth
+    luma = (samples - (16 << 8)) * top / (219 << 8)
+    chroma = (samples - (128 << 8)) * top / (224 << 8) + (1 << 15)
+    y, c = (np.rint(np.clip(each, 0, top)).astype(np.uint16) for each in (luma, chroma))
+    return y, c, c
+
+
+@lru_cache(maxsize=1)
+def _round_to_8() -> npt.NDArray[np.uint8]:
+    return np.rint(np.arange(65536) / 257).astype(np.uint8)
+
+
+@lru_cache(maxsize=8)
+def _round_to(depth: int) -> Pixels:
+    """Table that rounds 16-bit values to `depth` bits, spread over 16 again by repeating their bits."""
+    levels = np.rint(np.arange(65536) * ((1 << depth) - 1) / 65535).astype(np.uint32)
+    return (levels << 16 - depth | levels >> 2 * depth - 16).astype(np.uint16)

@@ -1,0 +1,91 @@
+"""Packets and frames of a damaged or whole file, as far as they can be had, with a count of what could not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import av
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+logger = logging.getLogger(__name__)
+
+# The demuxers whose corrupt packets are whole packets behind a gap; everywhere else they are cut short.
+_PACKETIZED = ("mpegts", "mpeg", "rtp", "rtsp")
+# So many failures in a row, without one packet between them, are the end of what can be read.
+_MAX_FAILURES = 64
+
+
+def readable_packets(container: InputContainer, *streams: Stream) -> Iterator[av.Packet[Stream]]:
+    """Packets of the streams as far as the file can be read; a damaged place is stepped over.
+
+    Ends without PyAV's empty packets, which tell a decoder to hand out what it holds.
+    """
+    failures = 0
+    while failures < _MAX_FAILURES:
+        try:
+            for packet in container.demux(*streams):
+                failures = 0
+                if packet.size:
+                    yield packet
+            return
+        except (av.FFmpegError, OSError) as error:
+            logger.debug("a packet could not be read: %s", error)
+            failures += 1
+
+
+def is_cut_short(container: InputContainer, packet: av.Packet[Stream]) -> bool:
+    """Whether a packet is the first part of one, where the file ends."""
+    return packet.is_corrupt and container.format.name not in _PACKETIZED
+
+
+class FrameDecoder:
+    """The frames of one video stream in presentation order; what cannot be decoded is counted and left out.
+
+    A packet that the file cuts short is left out too: its frame would be part of a picture. One thread makes
+    the result of a damaged stream independent of timing (frame threads report an error some packets late).
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        one_thread: bool = False,
+        most_packets: int | None = None,
+    ) -> None:
+        self.container, self.stream, self.most_packets = container, stream, most_packets
+        self.packets = 0
+        """Packets read, without those that the container says are not shown (an edit list's)."""
+        self.all_packets = 0
+        self.failures = 0
+        """Packets that could not be decoded or were cut short."""
+        self.frames = 0
+        stream.thread_type = "NONE" if one_thread else "AUTO"
+        if one_thread:
+            stream.thread_count = 1
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        for packet in readable_packets(self.container, self.stream):
+            self.all_packets += 1
+            self.packets += not packet.is_discard
+            if is_cut_short(self.container, packet):
+                self.failures += 1
+            else:
+                yield from self._decode(packet)
+            if self.all_packets == self.most_packets:
+                break
+        yield from self._decode(None)
+
+    def _decode(self, packet: av.Packet[Stream] | None) -> list[VideoFrame]:
+        try:
+            frames = self.stream.codec_context.decode(packet)
+        except (av.FFmpegError, OSError) as error:
+            logger.debug("a packet could not be decoded: %s", error)
+            self.failures += 1
+            return []
+        self.frames += len(frames)
+        return frames

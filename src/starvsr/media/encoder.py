@@ -1,0 +1,195 @@
+"""Which encoder, container and settings the output gets: asked for, defaulted, and tried once."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+
+from starvsr.errors import OutputError
+from starvsr.media.color import output_color
+from starvsr.media.pixfmt import choose_pix_fmt
+from starvsr.options import EncodeOptions
+from starvsr.types import ColorInfo, VideoInfo
+
+logger = logging.getLogger(__name__)
+
+# libav's muxer for each file name extension that keeps frame times, chapters and copied streams.
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+DEFAULT_CRF = 17
+# The same everywhere, since the bits that come out depend on it; the machine's core count must not.
+_THREADS = 4
+# Encoders whose `preset` is a word of x264's kind.
+_WORD_PRESETS = ("libx264", "libx264rgb", "libx265")
+# Encoders that would otherwise aim at a bit rate, whatever the picture needs: constant quantiser 2 (118 is one step).
+_QUANTISED = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
+_ALWAYS = {
+    # Closed groups of pictures, and one frame thread: its output depends on their number.
+    "libx265": {"x265-params": "log-level=error:open-gop=0:frame-threads=2"},
+    # Version 3 has checksums and slices that decode in parallel.
+    "ffv1": {"level": "3", "slicecrc": "1", "slices": "16"},
+    **{name: {"flags": "+qscale", "global_quality": "236"} for name in _QUANTISED},
+}
+
+
+@dataclass(frozen=True)
+class EncoderSettings:
+    """Everything that decides how frames become a video stream; plain data, so `dataclasses.asdict` is JSON."""
+
+    codec: str
+    """The encoder's name in libav."""
+    container: str
+    """libav's muxer of the output, and of the parts."""
+    pix_fmt: str
+    width: int
+    height: int
+    options: tuple[tuple[str, str], ...]
+    """Encoder options as key and value."""
+    color: ColorInfo
+    """Of the output; matrix and range are never open."""
+    time_base: tuple[int, int]
+    """Seconds per tick of the times that the encoder sees, as numerator and denominator."""
+    source_times: bool
+    """Whether those are the source's times; an encoder that refuses their time base gets frame numbers."""
+    frame_rate: tuple[int, int]
+    """Frames per second that the encoder is told, as numerator and denominator."""
+    threads: int = _THREADS
+
+    @property
+    def part_suffix(self) -> str:
+        """File name extension of part files, with the dot."""
+        return next(suffix for suffix, name in CONTAINERS.items() if name == self.container)
+
+
+def container_of(target: Path) -> str:
+    """libav's muxer for a file name. Raises OutputError."""
+    suffix = target.suffix.lower()
+    if suffix not in CONTAINERS:
+        given = f"the extension {suffix}" if suffix else "a name without an extension"
+        raise OutputError(
+            f"{target.name}: {given} is not supported: give one of {', '.join(CONTAINERS)}"
+        )
+    return CONTAINERS[suffix]
+
+
+def check_encoder(
+    options: EncodeOptions, target: Path, info: VideoInfo, width: int, height: int
+) -> EncoderSettings:
+    """Resolve the encode options for an output of this size, and open the encoder once to see that they work.
+
+    Writes nothing. Raises OutputError where the encoder, its options, the pixel format, the size or the container
+    do not go together, and InputError where the source's colours cannot be converted.
+    """
+    container = container_of(target)
+    pix_fmt = choose_pix_fmt(options, info)
+    rate = info.frame_rate or Fraction(25)
+    base = info.time_base
+    settings = EncoderSettings(
+        codec=options.codec,
+        container=container,
+        pix_fmt=pix_fmt,
+        width=width,
+        height=height,
+        options=(),
+        color=output_color(info, pix_fmt, options.codec),
+        time_base=(base.numerator, base.denominator),
+        source_times=True,
+        frame_rate=(rate.numerator, rate.denominator),
+    )
+    _check_holds(settings, target)
+    defaults, asked = _default_options(options), _asked_options(options)
+    settings = replace(settings, options=tuple({**defaults, **asked}.items()))
+    settings, unused = _try_open(settings, info)
+    for key in unused:
+        if key in asked:
+            flag = f"--{key}" if key in ("crf", "preset") else f"-e {key}"
+            raise OutputError(
+                f"{flag} {asked[key]} is not an option of the encoder {options.codec}: leave it out"
+            )
+    kept = tuple((key, value) for key, value in settings.options if key not in unused)
+    return replace(settings, options=kept)
+
+
+def _default_options(options: EncodeOptions) -> dict[str, str]:
+    """What is set where nothing is asked for; an encoder without such an option does not get it."""
+    chosen = {"crf": str(DEFAULT_CRF), **_ALWAYS.get(options.codec, {})}
+    if options.codec in _WORD_PRESETS:
+        chosen["preset"] = "medium"
+    return chosen
+
+
+def _asked_options(options: EncodeOptions) -> dict[str, str]:
+    asked: dict[str, str] = {}
+    if options.crf is not None:
+        asked["crf"] = f"{options.crf:g}"
+    if options.preset is not None:
+        asked["preset"] = options.preset
+    asked.update(options.extra)
+    own = _ALWAYS.get(options.codec, {}).get("x265-params")
+    if own and "x265-params" in asked:
+        asked["x265-params"] = f"{own}:{asked['x265-params']}"
+    return asked
+
+
+def _check_holds(settings: EncoderSettings, target: Path) -> None:
+    with av.open(io.BytesIO(), "w", format=settings.container) as output:
+        try:
+            output.add_stream(settings.codec, rate=25)
+        except ValueError as error:
+            raise OutputError(
+                f"{target.name}: a {target.suffix} file cannot hold video of the encoder {settings.codec}: "
+                "give another --codec, or an output that ends in .mkv"
+            ) from error
+
+
+def _try_open(settings: EncoderSettings, info: VideoInfo) -> tuple[EncoderSettings, list[str]]:
+    """The settings with a time base that the encoder takes, and the options that it does not know."""
+    num, den = settings.frame_rate
+    by_number = replace(settings, time_base=(den, num), source_times=False)
+    failure: Exception | None = None
+    for attempt in (settings, by_number):
+        with av.open(io.BytesIO(), "w", format=settings.container) as scratch:
+            try:
+                stream = add_video(scratch, attempt, info)
+                stream.codec_context.open()
+                return attempt, list(stream.codec_context.options)
+            except (av.FFmpegError, ValueError, OSError) as error:
+                failure = failure or error
+    listed = " ".join(f"{key}={value}" for key, value in settings.options)
+    raise OutputError(
+        f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
+        "check --codec, --pix-fmt, --preset, --crf and -e"
+    ) from failure
+
+
+def add_video(
+    container: OutputContainer, settings: EncoderSettings, info: VideoInfo
+) -> VideoStream:
+    """Add a stream with a configured encoder, not opened yet."""
+    # SVT-AV1 would write a page to standard error for every part, past libav's logging.
+    os.environ.setdefault("SVT_LOG", "1")
+    stream = container.add_stream(
+        settings.codec, rate=Fraction(*settings.frame_rate), options=dict(settings.options)
+    )
+    if not isinstance(stream, VideoStream):
+        raise OutputError(f"--codec {settings.codec} does not encode video: try libx264")
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = (
+        settings.width,
+        settings.height,
+        settings.pix_fmt,
+    )
+    context.time_base = Fraction(*settings.time_base)
+    context.thread_count = settings.threads
+    context.sample_aspect_ratio = info.sample_aspect
+    color = settings.color
+    context.colorspace, context.color_range = color.matrix, color.range
+    context.color_primaries, context.color_trc = color.primaries, color.transfer
+    return stream

@@ -1,0 +1,95 @@
+"""One pass over the whole video for what a header cannot be trusted with: times, keyframes, shots, losses."""
+
+from __future__ import annotations
+
+import logging
+
+from starvsr.errors import InputError
+from starvsr.media import boxes
+from starvsr.media.decode import FrameDecoder
+from starvsr.media.shots import ShotDetector
+from starvsr.media.source import open_source, video_stream
+from starvsr.media.timing import durations, nominal_ticks, repair_pts
+from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+
+logger = logging.getLogger(__name__)
+
+# Reports are cheap, but not free.
+_REPORT_EVERY = 50
+
+
+def build_index(
+    info: VideoInfo, *, scene_detect: bool = True, progress: ProgressCallback | None = None
+) -> VideoIndex:
+    """Decode the whole video once, in memory that does not grow with the size of its frames.
+
+    scene_detect: also find shot changes; without it `cuts` is empty. Damaged places are stepped over and
+    counted in `lost_frames`. Raises InputError where not a single frame can be decoded.
+    """
+    scan = _Scan(info, scene_detect=scene_detect, progress=progress, one_thread=False)
+    if scan.failures:
+        logger.debug("damaged: reading again with one thread")
+        scan = _Scan(info, scene_detect=scene_detect, progress=progress, one_thread=True)
+    if not scan.raw_pts:
+        raise InputError(f"{info.path}: not one frame of its video can be decoded")
+    return scan.index()
+
+
+class _Scan:
+    """One pass and what it saw, frame by frame."""
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        *,
+        scene_detect: bool,
+        progress: ProgressCallback | None,
+        one_thread: bool,
+    ) -> None:
+        self.info = info
+        self.raw_pts: list[int | None] = []
+        self.keyframes: list[int] = []
+        self.last_duration = 0
+        self.shots = ShotDetector() if scene_detect else None
+        with open_source(info.path) as container:
+            stream = video_stream(container, info.path)
+            decoder = FrameDecoder(container, stream, one_thread=one_thread)
+            for frame in decoder:
+                if frame.key_frame:
+                    self.keyframes.append(len(self.raw_pts))
+                self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
+                self.last_duration = frame.duration or 0
+                if self.shots is not None:
+                    self.shots.add(frame)
+                if progress is not None and decoder.frames % _REPORT_EVERY == 0:
+                    progress(_report(info, decoder.frames))
+            self.failures = decoder.failures
+            undecoded = max(0, decoder.packets - decoder.frames)
+            promised = len(stream.index_entries) if "mp4" in info.container else 0
+            missing = max(0, promised - decoder.all_packets)
+        self.lost = min(self.failures, undecoded) + missing
+        if not self.lost and boxes.is_cut(info.path):
+            # The file ends before it says how many frames were to follow.
+            self.lost = 1
+        if progress is not None:
+            progress(Progress("index", len(self.raw_pts), len(self.raw_pts)))
+
+    def index(self) -> VideoIndex:
+        """What was seen, with repaired times."""
+        info = self.info
+        nominal = nominal_ticks(self.raw_pts, info.frame_rate, info.time_base)
+        pts = repair_pts(self.raw_pts, nominal)
+        return VideoIndex(
+            pts=tuple(pts),
+            durations=tuple(durations(pts, self.last_duration or nominal)),
+            keyframe_pts=tuple(pts[i] for i in self.keyframes),
+            cuts=self.shots.cuts() if self.shots is not None else (),
+            lost_frames=self.lost,
+        )
+
+
+def _report(info: VideoInfo, done: int) -> Progress:
+    expected = info.header_frames
+    if not expected and info.duration_s and info.frame_rate:
+        expected = round(info.duration_s * info.frame_rate)
+    return Progress("index", done, max(done, expected))

@@ -1,0 +1,270 @@
+"""Parts into one file, without encoding again, together with everything else that the source holds."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.format import Flags
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+from starvsr.media.copies import (
+    add_attachments,
+    add_copies,
+    check_streams,
+    describe,
+    kept_tags,
+    moved_chapters,
+)
+from starvsr.media.decode import is_cut_short, readable_packets
+from starvsr.media.encoder import EncoderSettings
+from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.source import open_source
+from starvsr.media.timing import decode_times
+from starvsr.options import StreamOptions
+from starvsr.types import VideoIndex, VideoInfo
+
+__all__ = ["check_streams", "join"]
+
+logger = logging.getLogger(__name__)
+
+# Finer than any offset that is heard or seen; mp4 rounds the start of every stream to ticks of this scale.
+_LEAST_MOVIE_SCALE = 10_000
+# Set on demuxers whose times are of a clock that was running before the file began.
+_CLOCK_ANYWHERE = int(cast("int", Flags.ts_discont.value))
+# How far behind the end of a range a badly interleaved file may still have packets of the range.
+_INTERLEAVING_S = 10
+
+TimedPacket = tuple[Fraction, int, "Packet[Stream]"]
+
+
+def join(
+    parts: Sequence[Path],
+    info: VideoInfo,
+    index: VideoIndex,
+    target: Path,
+    settings: EncoderSettings,
+    streams: StreamOptions,
+    first: int,
+    last: int,
+) -> None:
+    """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
+
+    Every frame gets its own time and duration from the index; copied packets keep their data and their time
+    against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
+    part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
+    are clipped to it. The file appears under its name in one step when it is complete and synced. Raises
+    OutputError where it cannot be written (nothing is left behind then), ValueError where the parts do not hold
+    last - first frames.
+    """
+    numbers = [_frame_numbers(part) for part in parts]
+    if sum(map(len, numbers)) != last - first:
+        raise ValueError(f"the parts hold {sum(map(len, numbers))} frames, not {last - first}")
+    with (
+        complete_or_absent(target) as temporary,
+        open_source(info.path) as source,
+        written_errors(target),
+        av.open(str(parts[0])) as model,
+        av.open(
+            str(temporary),
+            "w",
+            format=settings.container,
+            container_options=_muxer_options(settings, info),
+        ) as output,
+    ):
+        span = _span(info, index, first, last, source)
+        video = _add_video(output, model.streams.video[0], info, settings, streams, source)
+        copies = add_copies(source, output, streams)
+        covers = add_attachments(info, source, output) if streams.attachments else []
+        if streams.metadata:
+            output.metadata.update(kept_tags(source.metadata))
+        if streams.chapters:
+            output.set_chapters(
+                moved_chapters(source.chapters(), span.start, span.end, span.origin)
+            )
+        output.start_encoding()
+        for stream, data in covers:
+            output.mux(_cover_packet(stream, data))
+        pictures = _video_packets(parts, numbers, index, info, span, video, first)
+        others = _copied_packets(source, copies, span)
+        for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
+            output.mux(packet)
+        output.close()
+
+
+@dataclass(frozen=True)
+class _Span:
+    """The stretch of the source that is written, in seconds of its clock."""
+
+    start: Fraction
+    end: Fraction | None
+    """None: everything is written, and `start` does not matter."""
+    origin: Fraction
+    """What becomes 0."""
+
+
+def _span(
+    info: VideoInfo, index: VideoIndex, first: int, last: int, source: InputContainer
+) -> _Span:
+    start = index.pts[first] * info.time_base
+    if (first, last) != (0, index.frames):
+        end = (index.pts[last - 1] + index.durations[last - 1]) * info.time_base
+        return _Span(start, end, start)
+    if not source.format.flags & _CLOCK_ANYWHERE:
+        return _Span(start, None, Fraction(0))
+    # A broadcast's clock starts anywhere within 26 hours: players would wait for it.
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in source.streams.audio
+        if stream.start_time is not None and stream.time_base is not None
+    ]
+    return _Span(start, None, min([start, *starts]))
+
+
+def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
+    if settings.container not in ("mp4", "mov"):
+        return {}
+    scale = info.time_base.denominator
+    return {
+        "video_track_timescale": str(scale),
+        "movie_timescale": str(scale * -(-_LEAST_MOVIE_SCALE // scale)),
+    }
+
+
+def _add_video(
+    output: OutputContainer,
+    model: VideoStream,
+    info: VideoInfo,
+    settings: EncoderSettings,
+    streams: StreamOptions,
+    source: InputContainer,
+) -> Stream:
+    stream = output.add_stream_from_template(model, opaque=True)
+    stream.time_base = Fraction(1, info.time_base.denominator)
+    context = stream.codec_context
+    context.framerate = Fraction(*settings.frame_rate)
+    context.sample_aspect_ratio = info.sample_aspect
+    color = settings.color
+    context.colorspace, context.color_range = color.matrix, color.range
+    context.color_primaries, context.color_trc = color.primaries, color.transfer
+    if context.codec.canonical_name == "hevc" and settings.container in ("mp4", "mov"):
+        # Apple's players take no other of HEVC's two tags.
+        context.codec_tag = "hvc1"
+    describe(stream, source.streams[info.stream_index], streams)
+    return stream
+
+
+def _frame_numbers(part: Path) -> list[int]:
+    """For each packet of a part, in decode order, which of its frames it holds, counted from 0."""
+    with av.open(str(part)) as container:
+        times = [packet.pts for packet in readable_packets(container, container.streams.video[0])]
+    if None in times or len(set(times)) != len(times):
+        raise ValueError(f"{part} is not a part file: its frames have no distinct times")
+    order = {
+        pts: number for number, pts in enumerate(sorted(pts for pts in times if pts is not None))
+    }
+    return [order[pts] for pts in times if pts is not None]
+
+
+def _video_packets(
+    parts: Sequence[Path],
+    numbers: Sequence[Sequence[int]],
+    index: VideoIndex,
+    info: VideoInfo,
+    span: _Span,
+    video: Stream,
+    first: int,
+) -> Iterator[TimedPacket]:
+    frames = _absolute(numbers, first)
+    decode_pts = decode_times([index.pts[frame] for frame in frames])
+    base = _base(video)
+    place = 0
+    for part in parts:
+        with av.open(str(part)) as container:
+            for packet in readable_packets(container, container.streams.video[0]):
+                frame, time = frames[place], decode_pts[place] * info.time_base - span.origin
+                packet.stream = video
+                packet.time_base = base
+                packet.pts = round((index.pts[frame] * info.time_base - span.origin) / base)
+                packet.dts = min(round(time / base), packet.pts)
+                packet.duration = round(index.durations[frame] * info.time_base / base)
+                place += 1
+                yield time, 0, packet
+
+
+def _absolute(numbers: Sequence[Sequence[int]], first: int) -> list[int]:
+    frames: list[int] = []
+    for part in numbers:
+        begins = first + len(frames)
+        frames += [begins + number for number in part]
+    return frames
+
+
+def _copied_packets(
+    source: InputContainer, copies: dict[int, Stream], span: _Span
+) -> Iterator[TimedPacket]:
+    if not copies:
+        return
+    last_dts: dict[int, int] = {}
+    for packet in readable_packets(source, *(source.streams[i] for i in copies)):
+        copy = copies[packet.stream_index]
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None or is_cut_short(source, packet):
+            logger.debug(
+                "a packet of stream %d without a time, or cut short, is left out", copy.index
+            )
+            continue
+        start = stamp * packet.time_base
+        if span.end is not None and start >= span.end + _INTERLEAVING_S:
+            return
+        times = _clipped(start, (packet.duration or 0) * packet.time_base, copy, span)
+        if times is None:
+            continue
+        start, length = times
+        base = _base(copy)
+        dts = round((start - span.origin) / base)
+        if packet.stream_index in last_dts:
+            # Files exist whose copied streams go back in time; a muxer refuses them.
+            step = 0 if copy.type == "subtitle" else 1
+            dts = max(dts, last_dts[packet.stream_index] + step)
+        last_dts[packet.stream_index] = dts
+        packet.stream, packet.time_base = copy, base
+        packet.pts = packet.dts = dts
+        packet.duration = round(length / base)
+        yield start - span.origin, 1 + copy.index, packet
+
+
+def _clipped(
+    start: Fraction, length: Fraction, copy: Stream, span: _Span
+) -> tuple[Fraction, Fraction] | None:
+    """Start and duration of a copied packet inside the span; None where it is not in it."""
+    if span.end is None:
+        return start, length
+    if copy.type == "subtitle":
+        begins, ends = max(start, span.start), min(start + length, span.end)
+        return (begins, ends - begins) if begins < ends else None
+    return (start, length) if span.start <= start < span.end else None
+
+
+def _base(stream: Stream) -> Fraction:
+    if stream.time_base is None:
+        raise ValueError(f"output stream {stream.index} has no time base")
+    return stream.time_base
+
+
+def _cover_packet(stream: Stream, data: bytes) -> Packet[Stream]:
+    packet: Packet[Stream] = Packet(data)
+    packet.stream = stream
+    packet.pts = packet.dts = 0
+    packet.time_base = _base(stream)
+    packet.is_keyframe = True
+    return packet

@@ -1,0 +1,65 @@
+"""Which way up a frame is: the display matrix as one of the eight ways to turn and mirror a picture."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+import numpy as np
+import numpy.typing as npt
+from av.sidedata.sidedata import SideData, Type
+from av.video.frame import VideoFrame
+
+Pixels = npt.NDArray[np.uint16]
+
+
+class Orientation(NamedTuple):
+    """How a decoded picture is brought upright: mirrored first, then turned."""
+
+    clockwise: int = 0
+    """Degrees: 0, 90, 180 or 270."""
+    mirrored: bool = False
+    """Whether left and right are exchanged before turning."""
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether width and height change places."""
+        return self.clockwise in (90, 270)
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """The upright picture of a decoded one (rows, columns, channels), C order."""
+        if self.mirrored:
+            pixels = pixels[:, ::-1]
+        return np.ascontiguousarray(np.rot90(pixels, -self.clockwise // 90))
+
+
+def orientation_of(frame: VideoFrame | None) -> Orientation:
+    """How a frame is to be shown by its display matrix; upright where it has none.
+
+    Angles between the four right ones are taken to the nearest.
+    """
+    if frame is None:
+        return Orientation()
+    # PyAV's stub calls this container a dict of names.
+    for data in cast("Iterable[SideData]", frame.side_data):
+        if data.type == Type.DISPLAYMATRIX:
+            return from_matrix(struct.unpack("=9i", bytes(data)[:36]))
+    return Orientation()
+
+
+def from_matrix(matrix: tuple[int, ...]) -> Orientation:
+    """The orientation of a display matrix: 9 integers, row by row, as in an mp4 track header.
+
+    A point (x, y) of the picture, y down, is shown at (a x + c y, b x + d y), where a, b are the matrix's first
+    two elements and c, d its fourth and fifth.
+    """
+    a, b, _, c, d = matrix[:5]
+    mirrored = a * d - b * c < 0
+    # The unit vector to the right, before any mirroring, is shown in this direction.
+    x, y = (-a, -b) if mirrored else (a, b)
+    if x == 0 and y == 0:
+        return Orientation()
+    degrees = math.degrees(math.atan2(y, x))
+    return Orientation(round(degrees / 90) % 4 * 90, mirrored)

@@ -1,0 +1,129 @@
+"""Which pixel format the output is encoded in."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from av.codec import Codec
+from av.codec.codec import UnknownCodecError
+from av.video.format import VideoFormat
+
+from starvsr.errors import OutputError
+from starvsr.options import EncodeOptions
+from starvsr.types import VideoInfo
+
+
+class Layout(NamedTuple):
+    """What matters of a pixel format."""
+
+    rgb: bool
+    gray: bool
+    alpha: bool
+    depth: int
+    """Bits per component, without alpha."""
+    chroma_shift: tuple[int, int]
+    """Halvings of the chroma planes: columns, rows."""
+    planes: int
+
+
+@lru_cache(maxsize=256)
+def layout_of(pix_fmt: str) -> Layout:
+    """Depth, family and subsampling of a pixel format by name. Raises ValueError for an unknown name."""
+    described = VideoFormat(pix_fmt, 64, 64)
+    parts = described.components
+    colors = [part for part in parts if not part.is_alpha]
+    chroma = [part for part in parts if part.is_chroma]
+    shift = (0, 0)
+    if chroma:
+        shift = (6 - chroma[0].width.bit_length() + 1, 6 - chroma[0].height.bit_length() + 1)
+    rgb = described.is_rgb or described.has_palette
+    return Layout(
+        rgb=rgb,
+        gray=not rgb and len(colors) == 1,
+        alpha=len(colors) < len(parts),
+        depth=max((part.bits for part in colors), default=8),
+        chroma_shift=shift,
+        planes=1 + max((part.plane for part in parts), default=0),
+    )
+
+
+def is_subsampled(pix_fmt: str) -> bool:
+    """Whether chroma has fewer columns or rows than luma, so that sizes must be even."""
+    return layout_of(pix_fmt).chroma_shift != (0, 0)
+
+
+def find_encoder(name: str) -> Codec:
+    """A video encoder of this libav build. Raises OutputError."""
+    try:
+        codec = Codec(name, "w")
+    except UnknownCodecError as error:
+        raise OutputError(
+            f"--codec {name} is not a video encoder of this libav build: "
+            "try libx264, libx265, libsvtav1, libvpx-vp9, ffv1 or prores_ks"
+        ) from error
+    if codec.type != "video":
+        raise OutputError(f"--codec {name} encodes {codec.type}, not video: try libx264")
+    return codec
+
+
+def choose_pix_fmt(options: EncodeOptions, info: VideoInfo) -> str:
+    """The pixel format to encode in: as asked for, or the encoder's nearest to the source's.
+
+    `auto` never gives up depth or chroma resolution where the encoder has a format with both, and takes the
+    smallest such format; the family (RGB or YUV) is kept where possible. Alpha is not carried over, and grey
+    becomes 4:2:0, since few players show monochrome video. Raises OutputError where the encoder does not exist
+    or cannot take the format.
+    """
+    codec = find_encoder(options.codec)
+    names = [each.name for each in codec.video_formats or ()]
+    if options.pix_fmt != "auto":
+        _check_asked(options, names)
+        return options.pix_fmt
+    usable = [name for name in names if _usable(name)]
+    if not usable:
+        raise OutputError(f"--codec {options.codec} takes no pixel format that starvsr can write")
+    source = layout_of(info.pix_fmt)
+    return min(usable, key=lambda name: (*_losses(source, layout_of(name)), names.index(name)))
+
+
+def _check_asked(options: EncodeOptions, names: list[str]) -> None:
+    if options.pix_fmt not in names:
+        allowed = ", ".join(name for name in names if _usable(name))
+        raise OutputError(
+            f"--pix-fmt {options.pix_fmt} is not a format of {options.codec}: give auto or one of {allowed}"
+        )
+    if not _usable(options.pix_fmt):
+        raise OutputError(
+            f"--pix-fmt {options.pix_fmt} cannot be written by starvsr: give auto or a YUV or RGB format "
+            "without alpha"
+        )
+
+
+def _usable(name: str) -> bool:
+    layout = layout_of(name)
+    described = VideoFormat(name)
+    # The "j" formats are an older way to say full range, which is a tag.
+    plain = (
+        not name.startswith("yuvj") and not described.has_palette and not described.is_bit_stream
+    )
+    return plain and layout.depth >= 8 and not layout.alpha and not layout.gray and _in_memory(name)
+
+
+def _in_memory(name: str) -> bool:
+    # Formats of graphics cards describe no components.
+    return bool(VideoFormat(name).components) and "f16" not in name and "f32" not in name
+
+
+def _losses(source: Layout, layout: Layout) -> tuple[int, ...]:
+    wanted = (1, 1) if source.gray else (0, 0) if source.rgb else source.chroma_shift
+    over = [have - want for have, want in zip(layout.chroma_shift, wanted, strict=True)]
+    return (
+        max(0, source.depth - layout.depth),
+        sum(max(0, each) for each in over),
+        int(layout.rgb != source.rgb),
+        max(0, layout.depth - source.depth),
+        sum(max(0, -each) for each in over),
+        # Of two that hold the same, the planar one.
+        -layout.planes,
+    )

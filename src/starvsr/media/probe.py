@@ -1,0 +1,129 @@
+"""What the container's header and the first frame say about a video file."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+from av.audio.codeccontext import AudioCodecContext
+from av.container import InputContainer
+from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
+from av.video.format import VideoFormat
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from starvsr.errors import InputError
+from starvsr.media.decode import FrameDecoder
+from starvsr.media.orientation import orientation_of
+from starvsr.media.source import is_cover, open_source, video_stream
+from starvsr.types import ColorInfo, StreamInfo, VideoInfo
+
+logger = logging.getLogger(__name__)
+
+# A recording that begins in the middle of a group of pictures decodes from its first keyframe on, which is
+# seconds away at most; whoever needs more has nothing to show.
+_MOST_PACKETS = 1000
+_MICROSECOND = Fraction(1, 1_000_000)
+
+
+def probe(path: Path) -> VideoInfo:
+    """Read what a video file says about itself, and decode its first frame.
+
+    Raises InputError where the file is missing, not readable, not media, or holds no video.
+    """
+    with open_source(path) as container:
+        stream = video_stream(container, path)
+        frame = _first_frame(container, stream)
+        pix_fmt = frame.format.name if frame else stream.codec_context.pix_fmt
+        width, height = (frame.width, frame.height) if frame else (stream.width, stream.height)
+        if not pix_fmt or not width or not height:
+            raise InputError(f"{path}: its video stream cannot be decoded")
+        turned = orientation_of(frame)
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        if turned.swaps_sides:
+            width, height, aspect = height, width, 1 / aspect
+        return VideoInfo(
+            path=path,
+            container=container.format.name,
+            stream_index=stream.index,
+            codec=stream.codec_context.codec.canonical_name,
+            pix_fmt=pix_fmt,
+            bit_depth=bit_depth(pix_fmt),
+            width=width,
+            height=height,
+            rotation=turned.clockwise,
+            sample_aspect=aspect,
+            time_base=stream.time_base or _MICROSECOND,
+            frame_rate=stream.average_rate or stream.guessed_rate,
+            duration_s=_duration_s(container, stream),
+            header_frames=stream.frames,
+            interlaced=bool(frame and frame.interlaced_frame),
+            color=_color(stream, frame),
+            streams=tuple(_describe(each) for each in container.streams),
+            chapters=len(container.chapters()),
+        )
+
+
+def bit_depth(pix_fmt: str) -> int:
+    """Bits per component of a pixel format, without alpha."""
+    parts = VideoFormat(pix_fmt).components
+    return max((part.bits for part in parts if not part.is_alpha), default=8)
+
+
+def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
+    decoder = FrameDecoder(container, stream, one_thread=True, most_packets=_MOST_PACKETS)
+    return next(iter(decoder), None)
+
+
+def _duration_s(container: InputContainer, stream: Stream) -> float | None:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if container.duration:
+        return float(container.duration * _MICROSECOND)
+    return None
+
+
+def _color(stream: VideoStream, frame: VideoFrame | None) -> ColorInfo:
+    header = stream.codec_context
+    if frame is None:
+        return ColorInfo(
+            header.colorspace, header.color_range, header.color_primaries, header.color_trc
+        )
+    # The container's tags win in libav too: its decoders take them over unless the bitstream has its own.
+    return ColorInfo(
+        matrix=_first_set(frame.colorspace, header.colorspace, unset=2),
+        range=_first_set(frame.color_range, header.color_range, unset=0),
+        primaries=_first_set(frame.color_primaries, header.color_primaries, unset=2),
+        transfer=_first_set(frame.color_trc, header.color_trc, unset=2),
+    )
+
+
+def _first_set(*codes: int, unset: int) -> int:
+    return next((int(code) for code in codes if code != unset), unset)
+
+
+def _describe(stream: Stream) -> StreamInfo:
+    context = stream.codec_context
+    codec = context.codec.canonical_name if context else (stream.name or "")
+    return StreamInfo(
+        index=stream.index,
+        kind=stream.type,
+        codec=codec,
+        language=stream.language or "",
+        detail=_detail(stream),
+    )
+
+
+def _detail(stream: Stream) -> str:
+    context = stream.codec_context
+    if stream.type == "attachment":
+        return str(stream.metadata.get("filename", ""))
+    if is_cover(stream):
+        return "cover picture"
+    if isinstance(context, AudioCodecContext):
+        return f"{context.layout.name} {context.sample_rate} Hz"
+    if isinstance(context, VideoCodecContext):
+        return f"{context.width}x{context.height} {context.pix_fmt}"
+    return str(stream.metadata.get("title", ""))

@@ -1,0 +1,121 @@
+"""Frames of a video by their absolute index, whatever the file does to seeking."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_left, bisect_right
+from collections.abc import Generator, Iterator
+
+import av
+from av.video.frame import VideoFrame
+
+from starvsr.errors import InputError
+from starvsr.media.color import Pixels, ToRgb
+from starvsr.media.decode import FrameDecoder
+from starvsr.media.orientation import Orientation, orientation_of
+from starvsr.media.source import open_source, video_stream
+from starvsr.types import VideoIndex, VideoInfo
+
+logger = logging.getLogger(__name__)
+
+# Keyframes tried, each further back, before the video is read from its start.
+_MOST_SEEKS = 3
+
+
+def read_frames(
+    info: VideoInfo, index: VideoIndex, first: int, last: int
+) -> Generator[Pixels, None, None]:
+    """Yield frames first..last-1 of the video, upright, as uint16 RGB (height, width, 3), 0..65535, C order.
+
+    The same frame has the same pixels whatever `first` is: decoding starts at a keyframe at or before it, frames
+    that are shown before that keyframe (an open group of pictures) are not used, and every frame's time is
+    compared with the index. Where that fails, reading starts further back, and at last at the start, where frames
+    are counted as the index counted them. Holds one frame and the decoder's own. The file is closed when the
+    generator ends or is closed. Raises InputError where the file has changed since it was indexed,
+    ValueError where the range is not inside 0..index.frames.
+    """
+    if not 0 <= first <= last <= index.frames:
+        raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
+    at = first
+    for start in _starts(index, first):
+        try:
+            for pixels in _read_from(info, index, start, at, last):
+                yield pixels
+                at += 1
+        except _Astray as error:
+            logger.debug("%s: %s; reading from further back", info.path, error)
+        if at == last:
+            return
+    raise InputError(
+        f"{info.path} gives fewer frames than when it was indexed: has it changed since?"
+    )
+
+
+class _Astray(Exception):
+    """Decoding from a keyframe does not give the frames that the index promises."""
+
+
+def _starts(index: VideoIndex, first: int) -> Iterator[int | None]:
+    """Keyframe times to start from, the best first; None is the start of the file."""
+    end = bisect_right(index.keyframe_pts, index.pts[first]) if first < index.frames else 0
+    # A file with one keyframe at its start needs no seeking.
+    yield from reversed(index.keyframe_pts[max(1, end - _MOST_SEEKS) : end])
+    yield None
+
+
+def _read_from(
+    info: VideoInfo, index: VideoIndex, start: int | None, at: int, last: int
+) -> Iterator[Pixels]:
+    with open_source(info.path) as container:
+        stream = video_stream(container, info.path)
+        if start is not None:
+            try:
+                container.seek(start, stream=stream)
+            except (av.FFmpegError, OSError) as error:
+                raise _Astray(f"seeking failed: {error}") from error
+        decoder = FrameDecoder(container, stream, one_thread=index.lost_frames > 0)
+        frames = iter(decoder) if start is None else _checked(decoder, index, start, at)
+        first = 0 if start is None else at
+        upright = _Upright(info)
+        for number, frame in enumerate(frames, start=first):
+            if number >= at:
+                yield upright(frame)
+            if number + 1 >= last:
+                return
+
+
+def _checked(decoder: FrameDecoder, index: VideoIndex, start: int, at: int) -> Iterator[VideoFrame]:
+    """Frames from `at` on, found by time behind a seek. Raises _Astray at the first that is not as indexed."""
+    expected: int | None = None
+    for frame in decoder:
+        pts = frame.pts if frame.pts is not None else frame.dts
+        if expected is None:
+            if pts is not None and pts < start:
+                continue
+            expected = bisect_left(index.pts, pts) if pts is not None else at + 1
+            if expected > at:
+                raise _Astray(f"sought {start}, came to {pts}")
+        if index.pts[expected] != pts:
+            raise _Astray(f"frame {expected} should be at {index.pts[expected]}, not {pts}")
+        if expected >= at:
+            yield frame
+        expected += 1
+        if expected == index.frames:
+            return
+
+
+class _Upright:
+    """Turns decoded frames into upright pixels of the probed size."""
+
+    def __init__(self, info: VideoInfo) -> None:
+        self._info = info
+        self._converters: dict[bool, ToRgb] = {}
+
+    def __call__(self, frame: VideoFrame) -> Pixels:
+        turned: Orientation = orientation_of(frame)
+        sideways = turned.swaps_sides
+        if sideways not in self._converters:
+            width, height = self._info.width, self._info.height
+            size = (height, width) if sideways else (width, height)
+            self._converters[sideways] = ToRgb(self._info, *size)
+        return turned.apply(self._converters[sideways](frame))

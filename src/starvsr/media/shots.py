@@ -1,0 +1,91 @@
+"""Shot changes: frames that differ from the one before far more than the frames around them do.
+
+Every frame is shrunk to a small square picture, in which noise, compression and grain average out. A frame begins
+a shot where all of this holds (`benchmarks/shots.py` measures the numbers):
+
+- its difference from the frame before is large,
+- and several times the usual difference before it and behind it, which a pan or a fade is not,
+- and the difference lasts, which a flash of light does not.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+
+# Columns and rows of the small picture.
+_SIDE_PX = 32
+# Least mean absolute difference between the two sides of a cut, in 8-bit levels of Y, U and V.
+_LEAST_DIFFERENCE = 3.5
+# Least ratio of that difference to the median of the differences on each side of it.
+_LEAST_RATIO = 4.0
+# Differences that a side means.
+_AROUND_FRAMES = 6
+# A flash is shorter than this.
+_FLASH_FRAMES = 4
+# Share of the cut's difference that must be there between frames this far apart, too.
+_LASTING_SHARE = 0.5
+# Shortest shot; of cuts closer together the strongest is kept.
+_SHORTEST_FRAMES = 6
+
+Small = npt.NDArray[np.int16]
+
+
+class ShotDetector:
+    """Takes the frames of a video one after the other; holds a few small pictures and two numbers a frame."""
+
+    def __init__(self) -> None:
+        self._reformatter = VideoReformatter()
+        self._recent: deque[Small] = deque(maxlen=_FLASH_FRAMES + 1)
+        self._differences: list[float] = [0.0]
+        """Entry i: between frame i - 1 and frame i."""
+        self._apart: list[float] = []
+        """Entry i: between frame i and frame i + `_FLASH_FRAMES`."""
+
+    def add(self, frame: VideoFrame) -> None:
+        """Take the next frame."""
+        small = self._reformatter.reformat(
+            frame, _SIDE_PX, _SIDE_PX, "yuv444p", interpolation=Interpolation.AREA
+        )
+        self.add_small(small.to_ndarray().astype(np.int16))
+
+    def add_small(self, picture: Small) -> None:
+        """Take the next frame as its small picture (3, rows, columns), 0..255."""
+        if self._recent:
+            self._differences.append(_difference(self._recent[-1], picture))
+        self._recent.append(picture)
+        if len(self._recent) > _FLASH_FRAMES:
+            self._apart.append(_difference(self._recent[0], picture))
+
+    def cuts(self) -> tuple[int, ...]:
+        """Indices of the frames that begin a new shot, rising, never 0."""
+        found = [i for i in range(1, len(self._differences)) if self._is_cut(i)]
+        kept: list[int] = []
+        for i in sorted(found, key=lambda i: -self._differences[i]):
+            if i >= _SHORTEST_FRAMES and all(abs(i - other) >= _SHORTEST_FRAMES for other in kept):
+                kept.append(i)
+        return tuple(sorted(kept))
+
+    def _is_cut(self, i: int) -> bool:
+        here = self._differences[i]
+        if here < _LEAST_DIFFERENCE:
+            return False
+        before = self._differences[max(1, i - _AROUND_FRAMES) : i]
+        behind = self._differences[i + 1 : i + 1 + _AROUND_FRAMES]
+        # Either side by itself: a fade is calm on one of them.
+        usual = max(median(side) for side in (before, behind, [0.0]) if side)
+        if here < _LEAST_RATIO * usual:
+            return False
+        # The first pair begins before a flash that begins here, the second before one that ends here.
+        pairs = (i - 1, i - _FLASH_FRAMES)
+        known = [self._apart[k] for k in pairs if 0 <= k < len(self._apart)]
+        return all(apart >= _LASTING_SHARE * here for apart in known)
+
+
+def _difference(one: Small, other: Small) -> float:
+    return float(np.abs(one - other).mean())

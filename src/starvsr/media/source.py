@@ -1,0 +1,62 @@
+"""Opening media files: libav's errors as one clear sentence, and the streams as the rest of `media` sees them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from starvsr.errors import InputError
+from starvsr.media import boxes
+
+
+def open_source(path: Path) -> InputContainer:
+    """Open a media file for reading; the caller closes it. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a video file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes)")
+    try:
+        # Metadata in a wrong encoding must not keep anybody from their video.
+        return av.open(os.fspath(path), "r", metadata_errors="replace")
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: permission denied") from error
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(_refusal(path, error)) from error
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    if path.is_file() and boxes.lacks_index(path):
+        return (
+            f"{path} cannot be read: its index (the moov box) is missing, as when a recording or a download was "
+            "cut off; repair it with a tool such as untrunc first"
+        )
+    if isinstance(error, av.InvalidDataError):
+        return f"{path} is not a media file that libav can read"
+    return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+
+
+def is_cover(stream: object) -> bool:
+    """Whether a stream is an attached picture (cover art) and not a video."""
+    return bool(getattr(stream, "disposition", 0) & Disposition.attached_pic)
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first video stream that is not a cover picture. Raises InputError."""
+    videos = container.streams.video
+    for stream in videos:
+        if not is_cover(stream):
+            if stream.codec_context is None:
+                raise InputError(f"{path}: this libav has no decoder for its video stream")
+            return stream
+    if videos:
+        raise InputError(f"{path} holds no video, only a cover picture")
+    if container.streams.audio:
+        raise InputError(f"{path} holds no video, only audio")
+    raise InputError(f"{path} holds no video stream")

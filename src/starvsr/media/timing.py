@@ -1,0 +1,95 @@
+"""Times of frames: repairing what files get wrong, and giving a decode time to every packet."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import pairwise
+from statistics import median_low
+
+# A step back of more nominal frame times than this is a clock that was set anew, not a wrong stamp.
+_RESET_FRAMES = 8
+
+
+def nominal_ticks(
+    raw_pts: Sequence[int | None], frame_rate: Fraction | None, time_base: Fraction
+) -> int:
+    """Usual display time of a frame in ticks, at least 1: the median step, else by the header's frame rate."""
+    known = [pts for pts in raw_pts if pts is not None]
+    steps = [b - a for a, b in pairwise(known) if b > a]
+    if steps:
+        return median_low(steps)
+    if frame_rate:
+        return max(1, round(1 / (frame_rate * time_base)))
+    return max(1, round(Fraction(1, 25) / time_base))
+
+
+def repair_pts(raw_pts: Sequence[int | None], nominal: int) -> list[int]:
+    """Strictly rising times, one for each frame in presentation order; good ones are left as they are.
+
+    - A clock that is set anew in mid-stream (a step far back) goes on one nominal frame time later.
+    - Frames without a time, or with one that does not rise, are spread evenly between their good neighbours;
+      at the ends they follow at the nominal frame time.
+    - Where there are fewer ticks than frames, times move on by one tick each until there is room again.
+    """
+    good = _trusted(raw_pts, nominal)
+    places = [i for i, pts in enumerate(good) if pts is not None]
+    times: list[int] = []
+    for i, pts in enumerate(good):
+        wanted = pts if pts is not None else _between(good, places, i, nominal)
+        times.append(max(wanted, times[-1] + 1) if times else wanted)
+    return times
+
+
+def _trusted(raw_pts: Sequence[int | None], nominal: int) -> list[int | None]:
+    good: list[int | None] = []
+    offset = 0
+    last: int | None = None
+    for raw in raw_pts:
+        pts = None if raw is None else raw + offset
+        if pts is not None and last is not None and pts <= last:
+            if last - pts > _RESET_FRAMES * nominal:
+                offset += last + nominal - pts
+                pts = last + nominal
+            else:
+                pts = None
+        good.append(pts)
+        last = last if pts is None else pts
+    return good
+
+
+def _between(good: Sequence[int | None], places: Sequence[int], i: int, nominal: int) -> int:
+    where = bisect_left(places, i)
+    before = places[where - 1] if where else None
+    behind = places[where] if where < len(places) else None
+    start = good[before] if before is not None else None
+    end = good[behind] if behind is not None else None
+    if start is not None and end is not None and before is not None and behind is not None:
+        return start + (end - start) * (i - before) // (behind - before)
+    if start is not None and before is not None:
+        return start + (i - before) * nominal
+    if end is not None and behind is not None:
+        return end - (behind - i) * nominal
+    return i * nominal
+
+
+def durations(pts: Sequence[int], last_ticks: int) -> list[int]:
+    """Display time of each frame in ticks: until the next one; `last_ticks` (at least 1) for the last."""
+    steps = [b - a for a, b in pairwise(pts)]
+    return [*steps, max(1, last_ticks)]
+
+
+def decode_times(pts: Sequence[int]) -> list[int]:
+    """Decode times for packets whose presentation times are given in decode order.
+
+    Strictly rising and nowhere behind the packet's own presentation time. They are the sorted presentation
+    times, delayed by the stream's greatest reorder depth; the first ones continue that backwards, so they can
+    be earlier than the first presentation time. Takes distinct times.
+    """
+    ordered = sorted(pts)
+    rank = {value: place for place, value in enumerate(ordered)}
+    depth = max((i - rank[value] for i, value in enumerate(pts)), default=0)
+    step = max(1, ordered[1] - ordered[0]) if len(ordered) > 1 else 1
+    lead = [ordered[0] - (depth - i) * step for i in range(min(depth, len(ordered)))]
+    return [*lead, *ordered[: len(ordered) - len(lead)]]

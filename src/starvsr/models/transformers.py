@@ -1,0 +1,154 @@
+"""The two kinds of transformer: over the pixels of a frame, and over the frames at a pixel."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from starvsr.models.attention import Attention, FrameAttention
+from starvsr.models.layers import Branch, GroupNorm, add_, zeroed
+from starvsr.models.liem import FrameGate, SpatialGate
+
+_HIDDEN_ELEMENTS = 2**22
+"""How many hidden elements of a feed-forward are computed at once without autograd."""
+
+
+class FeedForward(nn.Module):
+    """GEGLU: `contract(value(x) gelu(gate(x)))`, four times as wide inside; value and gate are one matrix."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, 8 * width)
+        self.contract = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... c -> ... c`."""
+        if torch.is_grad_enabled():
+            return self._mix(x)
+        # The hidden tokens are eight times the input: a part at a time, they stay small and in the cache.
+        tokens = x.flatten(0, -2)
+        parts = torch.split(tokens, max(_HIDDEN_ELEMENTS // self.contract.in_features, 1))
+        return torch.cat([self._mix(part) for part in parts]).view_as(x)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        value_weight, gate_weight = self.expand.weight.chunk(2)
+        value_bias, gate_bias = self.expand.bias.chunk(2)
+        gate = F.linear(x, gate_weight, gate_bias)
+        value = F.linear(x, value_weight, value_bias)
+        if torch.is_grad_enabled():
+            hidden = value * F.gelu(gate)
+        else:
+            hidden = value.mul_(torch.ops.aten.gelu_(gate))
+        out: Tensor = self.contract(hidden)
+        return out
+
+
+class SpatialBlock(nn.Module):
+    """Gated self-attention over a frame's pixels, attention to the text, feed-forward."""
+
+    def __init__(self, width: int, head_width: int, context_width: int) -> None:
+        super().__init__()
+        self.gate = SpatialGate()
+        self.norm_self = nn.LayerNorm(width)
+        self.self_attention = Attention(width, head_width)
+        self.norm_cross = nn.LayerNorm(width)
+        self.cross_attention = Attention(width, head_width, context_width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width)
+        self.pieces = (1, 1)
+        """Rows and columns of pieces that self-attention is confined to."""
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x is `b f h w c`, taken over; context is `b n k`; gives `b f h w c`."""
+        b, f, h = x.shape[:3]
+        frames = rearrange(x, "b f h w c -> (b f) h w c")
+        tokens = self._attend(self.norm_self(self.gate(frames) * frames))
+        x = add_(x, rearrange(tokens, "(b f) h w c -> b f h w c", b=b))
+        # All frames see the same text, so the tokens of all of them ask it at once.
+        tokens = rearrange(self.norm_cross(x), "b f h w c -> b (f h w) c")
+        tokens = self.cross_attention(tokens, context)
+        x = add_(x, rearrange(tokens, "b (f h w) c -> b f h w c", f=f, h=h))
+        return add_(x, self.feed_forward(self.norm_feed_forward(x)))
+
+    def _attend(self, tokens: Tensor) -> Tensor:
+        """Self-attention within each piece of `n h w c`."""
+        rows, columns = self.pieces
+        strips = [
+            torch.cat([self._attend_piece(piece) for piece in strip.tensor_split(columns, 2)], 2)
+            for strip in tokens.tensor_split(rows, 1)
+        ]
+        return torch.cat(strips, 1)
+
+    def _attend_piece(self, tokens: Tensor) -> Tensor:
+        mixed: Tensor = self.self_attention(rearrange(tokens, "n h w c -> n (h w) c"))
+        return rearrange(mixed, "n (h w) c -> n h w c", h=tokens.shape[1])
+
+
+class TemporalBlock(nn.Module):
+    """Gated self-attention over a pixel's frames, twice, and feed-forward."""
+
+    def __init__(self, width: int, head_width: int) -> None:
+        super().__init__()
+        self.gate_first = FrameGate()
+        self.norm_first = nn.LayerNorm(width)
+        self.attention_first = FrameAttention(width, head_width)
+        self.gate_second = FrameGate()
+        self.norm_second = nn.LayerNorm(width)
+        self.attention_second = FrameAttention(width, head_width)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.feed_forward = FeedForward(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x is `b f p c` (p pixels), taken over; gives `b f p c`."""
+        x = add_(x, self.attention_first(self.norm_first(self.gate_first(x) * x)))
+        x = add_(x, self.attention_second(self.norm_second(self.gate_second(x) * x)))
+        return add_(x, self.feed_forward(self.norm_feed_forward(x)))
+
+
+class SpatialTransformer(Branch):
+    """Residual branch of one spatial block between linear projections."""
+
+    def __init__(self, width: int, head_width: int, context_width: int) -> None:
+        super().__init__()
+        self.norm = GroupNorm(width, per_frame=True, eps=1e-6)
+        self.entry = nn.Linear(width, width)
+        self.block = SpatialBlock(width, head_width, context_width)
+        self.exit = nn.Linear(width, width)
+        zeroed(self.exit)
+
+    def exit_layer(self) -> nn.Linear:
+        """The linear projection back."""
+        return self.exit
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """x is `b f h w c`, context `b n k`; gives `b f h w c`."""
+        if self.skipped:
+            return x
+        return add_(self.exit(self.block(self.entry(self.norm(x)), context)), x)
+
+
+class TemporalTransformer(Branch):
+    """Residual branch of one temporal block between linear projections."""
+
+    def __init__(self, width: int, head_width: int, inner_width: int | None = None) -> None:
+        super().__init__()
+        inner = width if inner_width is None else inner_width
+        self.norm = GroupNorm(width, per_frame=False, eps=1e-6)
+        self.entry = nn.Linear(width, inner)
+        self.block = TemporalBlock(inner, head_width)
+        self.exit = nn.Linear(inner, width)
+        zeroed(self.exit)
+
+    def exit_layer(self) -> nn.Linear:
+        """The linear projection back."""
+        return self.exit
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`b f h w c -> b f h w c`."""
+        if self.skipped:
+            return x
+        pixels = rearrange(self.norm(x), "b f h w c -> b f (h w) c")
+        out = self.exit(self.block(self.entry(pixels)))
+        return add_(rearrange(out, "b f (h w) c -> b f h w c", h=x.shape[2]), x)

@@ -1,0 +1,171 @@
+"""STAR's video UNet: degraded or noisy latent in, velocity out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from starvsr.models.attention import Attention, Backend
+from starvsr.models.control import ControlBranch
+from starvsr.models.layers import (
+    GROUPS,
+    Branch,
+    GroupNorm,
+    SpatialConv,
+    TimeEmbedding,
+    add_,
+    silu_,
+    zeroed,
+)
+from starvsr.models.stages import Decoder, Encoder, Middle
+from starvsr.models.transformers import SpatialBlock
+from starvsr.types import UNetConfig
+
+__all__ = ["StarUNet", "UNetConfig"]
+
+
+class Head(nn.Module):
+    """Group norm, SiLU and the last convolution, back to latent channels."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        width = config.width * config.multipliers[0]
+        self.norm = GroupNorm(width, per_frame=True)
+        self.conv = SpatialConv(width, config.latent_channels)
+        zeroed(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`b f h w c -> b f h w latent_channels`."""
+        out: Tensor = self.conv(silu_(self.norm(x)))
+        return out
+
+
+class StarUNet(nn.Module):
+    """The network `v(x_t, t, text, hint)` of STAR (arXiv 2501.02976), with LIEM before every global attention.
+
+    Sizes come from `config` alone; `ValueError` where they do not fit together.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        _check_config(config)
+        self.config = config
+        self.time_embedding = TimeEmbedding(config.width)
+        self.encoder = Encoder(config)
+        self.middle = Middle(config)
+        self.decoder = Decoder(config)
+        self.head = Head(config)
+        self.control = ControlBranch(config) if config.control else None
+        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None = None) -> Tensor:
+        """Velocity `v` of the latent `x` at diffusion time `t`.
+
+        x, hint and the result are `b c f h w`, t is `b` (0..999, integer or float), context is `b n k`, all in
+        the dtype and on the device of the weights. The hint belongs to networks with a control branch. With n
+        halvings, h must be 2 modulo 2^n and w 0 modulo 2^n. Raises `ValueError` otherwise.
+        """
+        _check_inputs(self.config, x, t, context, hint)
+        video = _channels_last(x)
+        control = None
+        if self.control is not None and hint is not None:
+            control = self.control(video, t, context, _channels_last(hint))
+        time = F.silu(self.time_embedding(t))
+        skips = self.encoder(video, time, context)
+        h = self.middle(skips[-1], time, context)
+        if control is not None:
+            h = add_(h, control.pop())
+            skips = [add_(steer, skip) for steer, skip in zip(control, skips, strict=True)]
+            del control
+        v: Tensor = self.head(self.decoder(h, skips, time, context))
+        return rearrange(v, "b f h w c -> b c f h w").contiguous()
+
+    def use_attention(self, backend: Backend) -> None:
+        """Compute all attention with `backend` (see `select_backend`)."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.backend = backend
+
+    def use_attention_pieces(self, rows: int, columns: int) -> None:
+        """Confine spatial self-attention to `rows` x `columns` equal pieces of a frame; 1, 1 is the whole frame.
+
+        Everything else, norms above all, still sees all of it. Raises `ValueError` for less than one piece.
+        """
+        if rows < 1 or columns < 1:
+            raise ValueError(f"attention needs at least 1x1 pieces, got {rows}x{columns}")
+        for module in self.modules():
+            if isinstance(module, SpatialBlock):
+                module.pieces = (rows, columns)
+
+    def skip_identity_branches(self) -> int:
+        """Leave out residual branches whose last layer is exactly zero; gives their number.
+
+        The result stays the same to the bit, and with autograd everything is computed as before. Loading other
+        weights undoes it; after changing them by hand, call this again.
+        """
+        skipped = 0
+        for module in self.modules():
+            if isinstance(module, Branch):
+                module.left_out = module.is_identity()
+                skipped += module.left_out
+        return skipped
+
+
+def _after_load(module: nn.Module, _: object) -> None:
+    """Bring newly assigned kernels into channels-last order, and compute every branch again."""
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for part in module.modules():
+        if isinstance(part, Branch):
+            part.left_out = False
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return rearrange(x, "b c f h w -> b f h w c").contiguous()
+
+
+def _check_config(config: UNetConfig) -> None:
+    if not config.multipliers or config.residual_blocks < 1:
+        raise ValueError("a UNet needs at least one level and one residual block a level")
+    if config.width < 1 or config.width % GROUPS:
+        raise ValueError(
+            f"UNet width {config.width} must be a multiple of {GROUPS}, the groups of a norm"
+        )
+    scales = [0.5**level for level in range(config.levels)]
+    for scale in config.attention_scales:
+        if scale not in scales:
+            raise ValueError(f"attention scale {scale} is none of the network's levels {scales}")
+
+
+def _check_inputs(
+    config: UNetConfig, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None
+) -> None:
+    if x.ndim != 5 or x.shape[1] != config.latent_channels:
+        raise ValueError(f"x must be b {config.latent_channels} f h w, and is {_shape(x)}")
+    b, _, f, h, w = x.shape
+    multiple = 2 ** (config.levels - 1)
+    if f < 1 or h < 1 or w < 1 or h % multiple != 2 % multiple or w % multiple:
+        raise ValueError(
+            f"a latent of {f} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
+            f"rows {2 % multiple} modulo {multiple}, columns a multiple of {multiple}; pad it first"
+        )
+    if t.shape != (b,):
+        raise ValueError(f"t must hold one time per batch item, ({b},), and is {_shape(t)}")
+    if context.ndim != 3 or context.shape[0] != b or context.shape[1] < 1:
+        raise ValueError(
+            f"context must be {b} n {config.context_width} with n >= 1, and is {_shape(context)}"
+        )
+    if context.shape[2] != config.context_width:
+        raise ValueError(f"context must be {b} n {config.context_width}, and is {_shape(context)}")
+    if config.control and hint is None:
+        raise ValueError("this network has a control branch and needs a hint of the shape of x")
+    if not config.control and hint is not None:
+        raise ValueError("this network has no control branch and takes no hint")
+    if hint is not None and hint.shape != x.shape:
+        raise ValueError(f"hint must have the shape of x, {_shape(x)}, and is {_shape(hint)}")
+
+
+def _shape(x: Tensor) -> tuple[int, ...]:
+    return tuple(x.shape)

@@ -1,0 +1,211 @@
+"""From a noised latent to a restored one: bare loops over `denoise(x, sigma) -> x0`.
+
+A sampler is a pure function `(denoise, x, sigmas, *, noise, callback)`. It works on `x = x_0 + sigma eps`, whose
+noise is `sigma` (`sigma_k` of the schedule) times a unit normal; at an infinite sigma, possible only as the first, `x`
+is the unit noise itself. Nothing random is drawn here and no shape is assumed: batch, windows and guidance are
+`denoise`'s affair.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from starvsr.schedule import NoiseSchedule
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""`v(x_t, t)`: predicted velocity of `x_t` (b ...) at the integer times `t`, int64 (b)."""
+
+Denoise = Callable[[Tensor, float], Tensor]
+"""`denoise(x, sigma)`: the estimate of x_0, of the shape of `x`."""
+
+Noise = Callable[[int], Tensor]
+"""`noise(step)`: unit normal noise of the shape of `x` for step `step` = 0, 1, ...; independent between steps."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a callback learns at each step, after its (first) call of `denoise` and before the update."""
+
+    index: int
+    """0 .. `total` - 1."""
+    total: int
+    sigma: float
+    sigma_next: float
+    x: Tensor
+    """The noisy latent at `sigma`."""
+    x0: Tensor
+    """The estimate of the clean one."""
+
+
+Callback = Callable[[Step], None]
+
+
+class Sampler(Protocol):
+    """The one signature of all samplers; see the module's docstring.
+
+    `x` is float32; `sigmas` (n) falls strictly and makes n - 1 steps. Returns the latent at the last sigma, which is
+    the last estimate of x_0 where that is 0. Raises ValueError for other `sigmas`.
+    """
+
+    def __call__(
+        self,
+        denoise: Denoise,
+        x: Tensor,
+        sigmas: Tensor,
+        *,
+        noise: Noise,
+        callback: Callback | None = None,
+    ) -> Tensor: ...
+
+
+def v_denoiser(network: Network, schedule: NoiseSchedule) -> Denoise:
+    """Turns a network that predicts velocity into `denoise(x, sigma)`: `x_0 = alpha_t x_t - sigma_t v(x_t, t)`.
+
+    The network's input is `x_t = x / sqrt(1 + sigma^2)` with the exact sigma; t, alpha_t and sigma_t are those of the
+    nearest integer time, the only ones that it has been trained on.
+    """
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        t = schedule.network_time(sigma)
+        x_t = x if math.isinf(sigma) else x / math.hypot(1, sigma)
+        times = torch.full((len(x),), t, dtype=torch.int64, device=x.device)
+        return schedule.x0_from_v(x_t, network(x_t, times), t)
+
+    return denoise
+
+
+def scale_noised(x_t: Tensor, sigma: float) -> Tensor:
+    """A sampler's start from a noised latent `x_t = alpha_t z + sigma_t eps`: `sigma x_t`, as if it were pure noise.
+
+    Exact scaling would divide by alpha_t; this is what published results were made with (the network's first input
+    is `x_t` times 0.999 at t = 899).
+    """
+    return x_t if math.isinf(sigma) else x_t * sigma
+
+
+def scale_clean(z: Tensor, sigma: float) -> Tensor:
+    """A sampler's start for a model that sees the clean degraded latent `z` itself: `sqrt(1 + sigma^2) z`."""
+    if math.isinf(sigma):
+        raise ValueError(
+            "a clean start needs a finite first sigma; use a noise level below the last"
+        )
+    return z * math.hypot(1, sigma)
+
+
+def one_step(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """One estimate of x_0 at the first sigma; with `scale_clean`, `x_0 = alpha_t z - sigma_t v(z, t)`.
+
+    `sigmas` is (sigma, 0); `noise` is not used.
+    """
+    levels = _checked(sigmas)
+    if len(levels) != 2 or levels[1] != 0:
+        raise ValueError(f"one_step takes one sigma and a final 0, got {levels}; set steps to 1")
+    return _denoised(denoise, x, 0, levels, callback)
+
+
+def sample_dpmpp_2m_sde(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, callback: Callback | None = None
+) -> Tensor:
+    """SDE-DPM-Solver++(2M) of Lu et al. (2022), eta = 1, midpoint form.
+
+    With r = sigma_next / sigma, h = -log r and D the estimates of x_0:
+    `x <- r^2 x + (1 - r^2) (D + h / (2 h_prev) (D - D_prev)) + sigma_next sqrt(1 - r^2) eps`.
+    """
+    levels = _checked(sigmas)
+    x0_prev: Tensor | None = None
+    h_prev = 0.0
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        x0 = _denoised(denoise, x, i, levels, callback)
+        if sigma_next == 0:
+            return x0
+        if math.isinf(sigma):
+            # An Euler step; its infinite h cannot enter the history.
+            x = x0 + sigma_next * x
+            continue
+        h = math.log(sigma / sigma_next)
+        gain = -math.expm1(-2 * h)
+        x = math.exp(-2 * h) * x + gain * x0
+        if x0_prev is not None:
+            x = x + (gain * h / (2 * h_prev)) * (x0 - x0_prev)
+        x = x + (sigma_next * math.sqrt(gain)) * noise(i).to(x)
+        x0_prev, h_prev = x0, h
+    return x
+
+
+def sample_heun(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    noise: Noise | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """Heun's method on the probability-flow equation `dx/dsigma = (x - x_0) / sigma`: Karras et al. (2022),
+    algorithm 2 without churn.
+
+    Two estimates a step, except one for the step to 0 and from an infinite sigma; `noise` is not used.
+    """
+    levels = _checked(sigmas)
+    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
+        x0 = _denoised(denoise, x, i, levels, callback)
+        if sigma_next == 0:
+            return x0
+        if math.isinf(sigma):
+            x = x0 + sigma_next * x
+            continue
+        slope = (x - x0) / sigma
+        x_euler = x + (sigma_next - sigma) * slope
+        slope_next = (x_euler - denoise(x_euler, sigma_next)) / sigma_next
+        x = x + (0.5 * (sigma_next - sigma)) * (slope + slope_next)
+    return x
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A sampler and what the layout of its sigmas must know about it."""
+
+    sample: Sampler
+    discard_penultimate: bool
+    """Passed to `NoiseSchedule.sigmas_for`: whether the published set-up leaves out the last level before 0."""
+
+
+SOLVERS: dict[str, Solver] = {
+    "one_step": Solver(one_step, discard_penultimate=True),
+    "dpmpp_2m_sde": Solver(sample_dpmpp_2m_sde, discard_penultimate=True),
+    "heun": Solver(sample_heun, discard_penultimate=False),
+}
+
+
+def _checked(sigmas: Tensor) -> list[float]:
+    """Python floats, so that no step waits for the device and none depends on its arithmetic."""
+    levels: list[float] = sigmas.tolist() if sigmas.ndim == 1 else []
+    falling = all(a > b for a, b in pairwise(levels))
+    if len(levels) < 2 or not falling or levels[-1] < 0:
+        raise ValueError(
+            f"sigmas must be one strictly falling row of two or more, none negative, got {sigmas.tolist()}"
+        )
+    return levels
+
+
+def _denoised(
+    denoise: Denoise, x: Tensor, index: int, levels: list[float], callback: Callback | None
+) -> Tensor:
+    sigma, sigma_next = levels[index], levels[index + 1]
+    x0 = denoise(x, sigma)
+    if callback is not None:
+        callback(Step(index, len(levels) - 1, sigma, sigma_next, x, x0))
+    return x0

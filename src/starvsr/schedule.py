@@ -1,0 +1,204 @@
+"""Noise levels of the diffusion: `x_t = alpha_t x_0 + sigma_t eps`, with `alpha_t^2 + sigma_t^2 = 1`.
+
+Training and sampling share one `NoiseSchedule`. A level goes by two names: its integer time t (0 is almost clean, 999
+is pure noise; the network knows only these), and `sigma_k = sigma_t / alpha_t`, the noise on a latent of unit
+signal, which the samplers walk along and which is defined between integer times too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+FAST_SPLIT_TIME = 500
+"""`fast` spends few steps above this time, where only the coarse structure is decided, and most below."""
+
+SOLVER_MODES = ("fast", "normal")
+SPACINGS = ("trailing", "linspace", "leading")
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """Signal and noise amplitudes of every integer time t = 0 .. T-1: two float32 tensors (T) on the CPU."""
+
+    alphas: Tensor
+    sigmas: Tensor
+
+    @property
+    def levels(self) -> int:
+        """T, the number of integer times."""
+        return len(self.sigmas)
+
+    def add_noise(self, x0: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
+        """`x_t = alpha_t x_0 + sigma_t eps`.
+
+        `x0` and `eps` are (b ...) of one shape, dtype and device; `t` is an int or an int64 tensor (b) in 0 .. T-1.
+        Raises ValueError for a time outside it.
+        """
+        alpha, sigma = self._at(t, x0)
+        return alpha * x0 + sigma * eps
+
+    def velocity(self, x0: Tensor, eps: Tensor, t: Tensor | int) -> Tensor:
+        """`v_t = alpha_t eps - sigma_t x_0`, what the network predicts; arguments as for `add_noise`."""
+        alpha, sigma = self._at(t, x0)
+        return alpha * eps - sigma * x0
+
+    def x0_from_v(self, x_t: Tensor, v: Tensor, t: Tensor | int) -> Tensor:
+        """`x_0 = alpha_t x_t - sigma_t v`, which divides by nothing and so is stable at every t.
+
+        `x_t` and `v` are (b ...) of one shape and device; `t` as for `add_noise`.
+        """
+        alpha, sigma = self._at(t, x_t)
+        return alpha * x_t - sigma * v
+
+    def sigma_at(self, t: Tensor) -> Tensor:
+        """`sigma_k` (n) at real times `t` (n) in (-1, T-1], linear in log between integer times.
+
+        Below 0 the line through the first two levels is continued. Infinite above T-2 where the last level is pure
+        noise. Raises ValueError outside the range.
+        """
+        if not bool(((t > -1) & (t <= self.levels - 1)).all()):
+            raise ValueError(f"times must lie in (-1, {self.levels - 1}], got {t.tolist()}")
+        low = t.floor().long().clamp(0, self.levels - 2)
+        weight = t - low
+        log_low, log_high = self._log_sigmas[low], self._log_sigmas[low + 1]
+        # The product 0 * inf at the last finite level is not wanted.
+        log_sigma = torch.where(weight == 0, log_low, (1 - weight) * log_low + weight * log_high)
+        return log_sigma.exp()
+
+    def time_of(self, sigma: Tensor) -> Tensor:
+        """Real times (n) in 0 .. T-1 of `sigma` (n), each a `sigma_k` >= 0 and possibly infinite: the inverse of
+        `sigma_at`, held at 0 and T-1 outside the schedule's range.
+        """
+        log_sigma = sigma.log()
+        low = torch.searchsorted(self._log_sigmas, log_sigma, right=True) - 1
+        low = low.clamp(0, self.levels - 2)
+        log_low, log_high = self._log_sigmas[low], self._log_sigmas[low + 1]
+        weight = ((log_sigma - log_low) / (log_high - log_low)).clamp(0, 1)
+        return low + torch.where(log_sigma >= log_high, 1.0, weight)
+
+    def network_time(self, sigma: float) -> int:
+        """The integer time that a network is told at `sigma_k` = `sigma`: `time_of`, rounded."""
+        return int(self.time_of(torch.tensor([sigma], dtype=torch.float32)).round())
+
+    def sigmas_for(
+        self,
+        steps: int,
+        *,
+        noise_level: int = 900,
+        solver_mode: str = "fast",
+        spacing: str = "trailing",
+        discard_penultimate: bool = True,
+    ) -> Tensor:
+        """The levels `sigma_k` a sampler visits: float32 (n), strictly falling from `noise_level`, ending in 0.
+
+        A sampler makes n - 1 steps of them:
+
+        - `normal`: `steps` steps, spread evenly over the times. With `discard_penultimate` one more time is laid out
+          and the last, which is close to 0, left out.
+        - `fast`: `max(1, round(4 steps / 15))` times above 500 and the rest from 500 down. `discard_penultimate`
+          leaves out the last, so there are `steps - 1` steps (the published `steps` = 15 makes 14); `steps` = 1 is
+          one step. A start at or below 500 has nothing to go through fast and is `normal`.
+
+        `noise_level` is the first integer time plus one, 1 .. T. `spacing` (of `normal`; `fast` is always trailing)
+        is `trailing` (from the first time down in steps of `noise_level / n`), `linspace` (both ends included) or
+        `leading` (from time 0 up: starts *below* `noise_level`). Raises ValueError for anything else, and for more
+        steps than there are distinct levels.
+        """
+        _check(steps, noise_level, self.levels, solver_mode, spacing)
+        t_max = noise_level - 1
+        if solver_mode == "fast" and t_max > FAST_SPLIT_TIME:
+            if spacing != "trailing":
+                raise ValueError(
+                    f"solver mode fast has trailing spacing, got {spacing!r}; use solver mode normal"
+                )
+            times = _fast_times(steps, t_max)
+            discard_penultimate = discard_penultimate and steps > 1
+        else:
+            times = _even_times(t_max, 0, steps + discard_penultimate, spacing)
+        if discard_penultimate:
+            times = times[:-1]
+        sigmas = torch.cat([self.sigma_at(times), torch.zeros(1)])
+        if not bool((sigmas[1:] < sigmas[:-1]).all()):
+            raise ValueError(
+                f"{steps} {spacing} steps do not fit below noise level {noise_level}; use fewer steps"
+            )
+        return sigmas
+
+    @cached_property
+    def _log_sigmas(self) -> Tensor:
+        """log `sigma_k` of every integer time: minus half the log-SNR."""
+        return 0.5 * (self.sigmas**2 / self.alphas**2).log()
+
+    def _at(self, t: Tensor | int, like: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and sigma_t, shaped to multiply `like` (b ...)."""
+        times = torch.as_tensor(t, dtype=torch.int64).cpu()
+        if times.numel() == 0 or int(times.min()) < 0 or int(times.max()) >= self.levels:
+            raise ValueError(
+                f"times must be integers in 0 .. {self.levels - 1}, got {times.tolist()}"
+            )
+        shape = (-1,) + (1,) * (like.ndim - 1)
+        alpha, sigma = (a[times].to(like).reshape(shape) for a in (self.alphas, self.sigmas))
+        return alpha, sigma
+
+
+def logsnr_cosine_interp(
+    levels: int = 1000,
+    *,
+    logsnr_min: float = -15.0,
+    logsnr_max: float = 15.0,
+    scale_min: float = 2.0,
+    scale_max: float = 4.0,
+) -> NoiseSchedule:
+    """STAR's schedule: log-SNR falls as a cosine schedule's, shifted for large pictures, to zero terminal SNR.
+
+    With s = t / (levels - 1), `logsnr(s) = -2 log tan(a + s (b - a))` between `logsnr_max` and `logsnr_min`, plus
+    `2 log(1 / scale)`, whose value goes linearly from `scale_min` at s = 0 to `scale_max` at s = 1.
+    """
+    # Everything in float32, in this order: near t = levels - 1, alpha = sqrt(1 - sigma^2) amplifies the last bit of
+    # sigma, and published weights have learned these levels, not the ones that exact arithmetic gives.
+    u = torch.linspace(1, 0, levels, dtype=torch.float32)
+    angle_min = math.atan(math.exp(-0.5 * logsnr_max))
+    angle_max = math.atan(math.exp(-0.5 * logsnr_min))
+    logsnr = -2 * torch.log(torch.tan(angle_max + u * (angle_min - angle_max)))
+    fine = logsnr + 2 * math.log(1 / scale_min)
+    coarse = logsnr + 2 * math.log(1 / scale_max)
+    sigmas = torch.sigmoid(-(u * fine + (1 - u) * coarse)).sqrt()
+    sigmas = sigmas / sigmas[-1]
+    return NoiseSchedule(alphas=torch.sqrt(1 - sigmas**2), sigmas=sigmas)
+
+
+def _check(steps: int, noise_level: int, levels: int, solver_mode: str, spacing: str) -> None:
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    if not 1 <= noise_level <= levels:
+        raise ValueError(f"noise level must be 1 .. {levels}, got {noise_level}")
+    if solver_mode not in SOLVER_MODES:
+        raise ValueError(
+            f"solver mode must be one of {', '.join(SOLVER_MODES)}, got {solver_mode!r}"
+        )
+    if spacing not in SPACINGS:
+        raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
+
+
+def _fast_times(steps: int, t_max: int) -> Tensor:
+    # A start just above the split has no room for many times: keep them more than one apart.
+    above = min(max(1, round(4 * steps / 15)), t_max - FAST_SPLIT_TIME)
+    upper = _even_times(t_max, FAST_SPLIT_TIME, above, "trailing")
+    return torch.cat([upper, _even_times(FAST_SPLIT_TIME, 0, steps - above, "trailing")])
+
+
+def _even_times(high: int, low: int, count: int, spacing: str) -> Tensor:
+    """`count` falling real times in low .. high, float32."""
+    step = (high - low + 1) / count if count else 0.0
+    if spacing == "trailing":
+        times = [high - i * step for i in range(count)]
+    elif spacing == "leading":
+        times = [low + i * step for i in reversed(range(count))]
+    else:
+        return torch.linspace(high, low, count, dtype=torch.float32)
+    return torch.tensor(times, dtype=torch.float32)

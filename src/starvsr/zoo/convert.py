@@ -1,0 +1,282 @@
+"""The one-to-one map between the parameter names of published checkpoints and ours.
+
+A published name is a module's place in a flat list plus a leaf; ours says what it is:
+
+    input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight
+    encoder.levels.1.blocks.0.spatial.block.cross_attention.k.weight
+
+Kernels of one element are matrices with us, so the trailing ones of their shapes come and go. Dtypes stay.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from starvsr.errors import WeightsError
+
+_WEIGHT_BIAS = ("weight", "bias")
+_CONTROL = "VideoControlNet."
+
+_Leaf = tuple[str, str, tuple[str, ...], int]
+"""Published layer, our layer, its parameters, and how many trailing ones the published weight's shape has more."""
+
+_RESIDUAL: tuple[_Leaf, ...] = (
+    ("in_layers.0", "norm_in", _WEIGHT_BIAS, 0),
+    ("in_layers.2", "conv_in", _WEIGHT_BIAS, 0),
+    ("emb_layers.1", "time", _WEIGHT_BIAS, 0),
+    ("out_layers.0", "norm_out", _WEIGHT_BIAS, 0),
+    ("out_layers.3", "conv_out", _WEIGHT_BIAS, 0),
+    *(
+        leaf
+        for stage, conv in enumerate((2, 3, 3, 3))
+        for leaf in (
+            (
+                f"temopral_conv.conv{stage + 1}.0",
+                f"temporal_conv.stages.{stage}.norm",
+                _WEIGHT_BIAS,
+                0,
+            ),
+            (
+                f"temopral_conv.conv{stage + 1}.{conv}",
+                f"temporal_conv.stages.{stage}.conv",
+                _WEIGHT_BIAS,
+                1,
+            ),
+        )
+    ),
+)
+_SKIP: _Leaf = ("skip_connection", "skip", _WEIGHT_BIAS, 2)
+
+
+def _attention(published: str, ours: str) -> tuple[_Leaf, ...]:
+    projections = ((f"{published}.to_{name}", f"{ours}.{name}", ("weight",), 0) for name in "qkv")
+    return (*projections, (f"{published}.to_out.0", f"{ours}.out", _WEIGHT_BIAS, 0))
+
+
+def _transformer(
+    attentions: tuple[str, str], norms: tuple[str, str], ones: int
+) -> tuple[_Leaf, ...]:
+    """Leaves that both kinds of transformer have; `ones` is what the projections' shapes have more."""
+    inside: list[_Leaf] = []
+    for number in (1, 2):
+        inside += _attention(f"attn{number}", attentions[number - 1])
+        inside.append((f"norm{number}", norms[number - 1], _WEIGHT_BIAS, 0))
+    inside += [
+        ("norm3", "norm_feed_forward", _WEIGHT_BIAS, 0),
+        ("ff.net.0.proj", "feed_forward.expand", _WEIGHT_BIAS, 0),
+        ("ff.net.2", "feed_forward.contract", _WEIGHT_BIAS, 0),
+    ]
+    return (
+        ("norm", "norm", _WEIGHT_BIAS, 0),
+        ("proj_in", "entry", _WEIGHT_BIAS, ones),
+        *(
+            (f"transformer_blocks.0.{old}", f"block.{new}", names, n)
+            for old, new, names, n in inside
+        ),
+        ("proj_out", "exit", _WEIGHT_BIAS, ones),
+    )
+
+
+_SPATIAL: tuple[_Leaf, ...] = (
+    *_transformer(("self_attention", "cross_attention"), ("norm_self", "norm_cross"), 0),
+    ("transformer_blocks.0.local1.conv1", "block.gate", ("weight",), 0),
+)
+_TEMPORAL: tuple[_Leaf, ...] = (
+    *_transformer(("attention_first", "attention_second"), ("norm_first", "norm_second"), 1),
+    ("transformer_blocks.0.local1.conv1", "block.gate_first", ("weight",), 0),
+    ("transformer_blocks.0.local2.conv1", "block.gate_second", ("weight",), 0),
+)
+_TIME: tuple[_Leaf, ...] = (("0", "first", _WEIGHT_BIAS, 0), ("2", "second", _WEIGHT_BIAS, 0))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """One parameter: its published name, ours, and the trailing ones that the published shape has more."""
+
+    published: str
+    ours: str
+    ones: int
+
+
+def _pairs(published: str, ours: str, leaves: Iterable[_Leaf]) -> Iterator[_Pair]:
+    for old, new, names, ones in leaves:
+        for name in names:
+            yield _Pair(
+                ".".join(filter(None, (published, old, name))),
+                ".".join(filter(None, (ours, new, name))),
+                ones if name == "weight" else 0,
+            )
+
+
+def _layer(published: str, ours: str, ones: int = 0) -> Iterator[_Pair]:
+    return _pairs(published, ours, [("", "", _WEIGHT_BIAS, ones)])
+
+
+@dataclass(frozen=True)
+class _Structure:
+    """What a state dict's keys say about its network."""
+
+    levels: int
+    residual_blocks: int
+    attention: frozenset[int]
+    """Levels with transformers."""
+    control: bool
+
+    @classmethod
+    def of_published(cls, keys: Iterable[str]) -> _Structure:
+        """Read it off published names."""
+        keys = list(keys)
+        downs = _numbers(keys, r"input_blocks\.(\d+)\.op\.weight")
+        attended = _numbers(keys, r"input_blocks\.(\d+)\.2\.norm\.weight")
+        blocks = max(_numbers(keys, r"input_blocks\.(\d+)\."), default=0)
+        levels = len(downs) + 1
+        each = max((blocks - len(downs)) // levels, 1)
+        attention = frozenset((number - 1) // (each + 1) for number in attended)
+        return cls(levels, each, attention, any(key.startswith(_CONTROL) for key in keys))
+
+    @classmethod
+    def of_ours(cls, keys: Iterable[str]) -> _Structure:
+        """Read it off our names."""
+        keys = list(keys)
+        levels = max(_numbers(keys, r"encoder\.levels\.(\d+)\."), default=0) + 1
+        blocks = max(_numbers(keys, r"encoder\.levels\.\d+\.blocks\.(\d+)\."), default=0) + 1
+        attention = _numbers(keys, r"encoder\.levels\.(\d+)\.blocks\.\d+\.temporal\.norm\.weight")
+        return cls(
+            levels, blocks, frozenset(attention), any(key.startswith("control.") for key in keys)
+        )
+
+
+def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
+    return {int(match[1]) for match in map(re.compile(pattern).match, keys) if match}
+
+
+def _block(published: str, ours: str, *, attention: bool) -> Iterator[_Pair]:
+    yield from _pairs(f"{published}.0", f"{ours}.residual", (*_RESIDUAL, _SKIP))
+    if attention:
+        yield from _pairs(f"{published}.1", f"{ours}.spatial", _SPATIAL)
+        yield from _pairs(f"{published}.2", f"{ours}.temporal", _TEMPORAL)
+
+
+def _encoder(net: _Structure) -> Iterator[_Pair]:
+    """Time embedding, encoder and middle, as in the UNet and in the control branch."""
+    yield from _pairs("time_embed", "time_embedding", _TIME)
+    yield from _layer("input_blocks.0.0", "encoder.stem")
+    yield from _pairs("input_blocks.0.1", "encoder.stem_temporal", _TEMPORAL)
+    number = 1
+    for level in range(net.levels):
+        ours = f"encoder.levels.{level}"
+        for block in range(net.residual_blocks):
+            yield from _block(
+                f"input_blocks.{number}", f"{ours}.blocks.{block}", attention=level in net.attention
+            )
+            number += 1
+        if level + 1 < net.levels:
+            yield from _layer(f"input_blocks.{number}.op", f"{ours}.down.conv")
+            number += 1
+    yield from _block("middle_block", "middle.entry", attention=True)
+    yield from _pairs("middle_block.3", "middle.exit", _RESIDUAL)
+
+
+def _decoder(net: _Structure) -> Iterator[_Pair]:
+    number = 0
+    for step, level in enumerate(reversed(range(net.levels))):
+        ours, attention = f"decoder.levels.{step}", level in net.attention
+        for block in range(net.residual_blocks + 1):
+            yield from _block(
+                f"output_blocks.{number}", f"{ours}.blocks.{block}", attention=attention
+            )
+            number += 1
+        if level > 0:
+            place = 3 if attention else 1
+            yield from _layer(f"output_blocks.{number - 1}.{place}.conv", f"{ours}.up.conv")
+    yield from _layer("out.0", "head.norm")
+    yield from _layer("out.2", "head.conv")
+
+
+def _control(net: _Structure) -> Iterator[_Pair]:
+    for pair in _encoder(net):
+        yield _Pair(_CONTROL + pair.published, f"control.{pair.ours}", pair.ones)
+    yield from _layer(f"{_CONTROL}input_hint_block", "control.hint")
+    for exit_number in range(net.levels * (net.residual_blocks + 1)):
+        yield from _layer(
+            f"{_CONTROL}zero_convs.{exit_number}.0", f"control.exits.{exit_number}", 2
+        )
+    yield from _layer(f"{_CONTROL}middle_block_out.0", "control.middle_exit", 2)
+
+
+def _all_pairs(net: _Structure) -> Iterator[_Pair]:
+    yield from _encoder(net)
+    yield from _decoder(net)
+    if net.control:
+        yield from _control(net)
+
+
+def from_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    """Our parameters from a published checkpoint's, bare or under the key `state_dict`.
+
+    Works for every size of the network; values, dtypes and devices stay as they are. Raises `WeightsError` with
+    the names where a parameter is missing or unknown.
+    """
+    tensors = _tensors(state_dict)
+    pairs = {pair.published: pair for pair in _all_pairs(_Structure.of_published(tensors))}
+    _check_names(tensors, pairs)
+    converted = {}
+    for name, tensor in tensors.items():
+        pair = pairs[name]
+        kept = tensor.ndim - pair.ones
+        if any(size != 1 for size in tensor.shape[kept:]):
+            raise WeightsError(
+                f"parameter {name} has shape {tuple(tensor.shape)}, where the last {pair.ones} must be 1"
+            )
+        converted[pair.ours] = tensor.reshape(tensor.shape[:kept])
+    return converted
+
+
+def to_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    """The inverse of `from_published`."""
+    tensors = _tensors(state_dict)
+    pairs = {pair.ours: pair for pair in _all_pairs(_Structure.of_ours(tensors))}
+    _check_names(tensors, pairs)
+    return {
+        pairs[name].published: tensor.reshape(tensor.shape + (1,) * pairs[name].ones)
+        for name, tensor in tensors.items()
+    }
+
+
+def _tensors(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    inner = state_dict.get("state_dict", state_dict)
+    if not isinstance(inner, Mapping):
+        raise WeightsError("the checkpoint's state_dict is not a mapping of names to tensors")
+    strangers = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
+    if strangers:
+        raise WeightsError(
+            f"the checkpoint holds entries that are not tensors: {_listed(strangers)}"
+        )
+    return dict(inner)
+
+
+def _check_names(given: Mapping[str, Tensor], known: Mapping[str, _Pair]) -> None:
+    unexpected = [name for name in given if name not in known]
+    # Only where a block changes width is its skip a layer, and names do not tell widths.
+    missing = [name for name in known if name not in given and not _is_absent_skip(name, given)]
+    faults = []
+    if missing:
+        faults.append(f"missing: {_listed(missing)}")
+    if unexpected:
+        faults.append(f"unexpected: {_listed(unexpected)}")
+    if faults:
+        raise WeightsError(f"the parameters are not those of a STAR network: {'; '.join(faults)}")
+
+
+def _is_absent_skip(name: str, given: Mapping[str, Tensor]) -> bool:
+    place, _, _ = name.rpartition(".")
+    is_skip = place.endswith((".skip_connection", ".skip"))
+    return is_skip and not any(f"{place}.{leaf}" in given for leaf in _WEIGHT_BIAS)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(sorted(names))

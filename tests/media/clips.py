@@ -1,0 +1,221 @@
+"""Small real media files, made with PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+from av.video.stream import VideoStream
+
+Picture = npt.NDArray[np.uint8]
+MILLISECOND = Fraction(1, 1000)
+
+
+def picture(number: int, width: int = 64, height: int = 48) -> Picture:
+    """An rgb24 picture that is different for every number."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    red = (columns * 3 + number * 5) % 256
+    green = (rows * 4 + number * 3) % 256
+    blue = np.full_like(red, (number * 11) % 256)
+    return np.stack([red, green, blue], axis=-1).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Audio:
+    """A sine, encoded."""
+
+    codec: str = "aac"
+    start_s: Fraction = Fraction(0)
+    seconds: float = 1.0
+    language: str = "eng"
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What a file is to hold; `make` writes it."""
+
+    frames: int = 12
+    width: int = 64
+    height: int = 48
+    codec: str = "libx264"
+    pix_fmt: str = "yuv420p"
+    time_base: Fraction = Fraction(1, 12800)
+    pts: Sequence[int] | None = None
+    """In ticks of `time_base`; 25 frames a second by default."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Of the encoder."""
+    muxer: dict[str, str] = field(default_factory=dict)
+    rotation: tuple[float, bool, bool] | None = None
+    """Degrees counter-clockwise, flips, as PyAV's `set_display_rotation` takes them."""
+    sample_aspect: Fraction | None = None
+    color: dict[str, int] = field(default_factory=dict)
+    audio: tuple[Audio, ...] = ()
+    subtitles: tuple[tuple[str, float, float, str], ...] = ()
+    """Codec, start and duration in seconds, text."""
+    chapters: tuple[tuple[float, float, str], ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    attachments: tuple[tuple[str, str, bytes], ...] = ()
+    fill: Callable[[av.VideoFrame, int], None] | None = None
+    """Fills the planes of a frame instead of `picture`."""
+
+
+def make(path: Path, clip: Clip | None = None) -> Path:
+    """Write a clip."""
+    clip = clip or Clip()
+    with av.open(str(path), "w", container_options=clip.muxer) as container:
+        container.metadata.update(clip.metadata)
+        video = _video(container, clip) if clip.frames else None
+        audios = [_audio(container, audio) for audio in clip.audio]
+        texts = [_text_stream(container, codec) for codec in dict.fromkeys(t[0] for t in clip.subtitles)]
+        for name, kind, data in clip.attachments:
+            container.add_attachment(name, kind, data)
+        container.set_chapters([_chapter(i, *chapter) for i, chapter in enumerate(clip.chapters)])
+        packets: list[Packet[Any]] = []
+        if video is not None:
+            packets += _video_packets(video, clip)
+        for stream, audio in zip(audios, clip.audio, strict=True):
+            packets += _audio_packets(stream, audio)
+        for stream in texts:
+            packets += _text_packets(stream, clip)
+        packets.sort(key=lambda p: (p.dts if p.dts is not None else p.pts or 0) * p.time_base)
+        for packet in packets:
+            container.mux(packet)
+    return path
+
+
+def _video(container: OutputContainer, clip: Clip) -> VideoStream:
+    stream = container.add_stream(clip.codec, rate=25, options=clip.options)
+    assert isinstance(stream, VideoStream)
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt = clip.width, clip.height, clip.pix_fmt
+    context.time_base = clip.time_base
+    stream.time_base = clip.time_base
+    context.thread_count = 1
+    if clip.sample_aspect is not None:
+        context.sample_aspect_ratio = clip.sample_aspect
+    for name, value in clip.color.items():
+        setattr(context, name, value)
+    if clip.rotation is not None:
+        stream.set_display_rotation(*clip.rotation)
+    return stream
+
+
+def clip_pts(clip: Clip) -> list[int]:
+    """The times of a clip's frames."""
+    step = round(Fraction(1, 25) / clip.time_base)
+    return list(clip.pts) if clip.pts is not None else [i * step for i in range(clip.frames)]
+
+
+def _video_packets(stream: VideoStream, clip: Clip) -> list[Packet[Any]]:
+    packets: list[Packet[Any]] = []
+    for number, pts in enumerate(clip_pts(clip)):
+        if clip.fill is not None:
+            frame = av.VideoFrame(clip.width, clip.height, clip.pix_fmt)
+            clip.fill(frame, number)
+        else:
+            rgb = av.VideoFrame.from_ndarray(picture(number, clip.width, clip.height), "rgb24")
+            frame = rgb.reformat(format=clip.pix_fmt)
+        for name in ("colorspace", "color_range", "color_primaries", "color_trc"):
+            if name in clip.color:
+                setattr(frame, name, clip.color[name])
+        frame.pts, frame.time_base = pts, clip.time_base
+        packets += stream.encode(frame)
+    return packets + list(stream.encode(None))
+
+
+def _audio(container: OutputContainer, audio: Audio) -> AudioStream:
+    stream = container.add_stream(audio.codec, rate=48000)
+    assert isinstance(stream, AudioStream)
+    stream.codec_context.layout = "mono"
+    stream.metadata["language"] = audio.language
+    if audio.title:
+        stream.metadata["title"] = audio.title
+    return stream
+
+
+def _audio_packets(stream: AudioStream, audio: Audio) -> list[Packet[Any]]:
+    samples = round(audio.seconds * 48000)
+    wave = np.sin(np.arange(samples) * 2 * np.pi * 440 / 48000).astype(np.float32) * 0.5
+    context = stream.codec_context
+    sample_format = context.format.name
+    data = wave if sample_format.startswith("flt") else (wave * 32000).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(data.reshape(1, -1), sample_format, "mono")
+    frame.sample_rate = 48000
+    frame.pts, frame.time_base = round(audio.start_s * 48000), Fraction(1, 48000)
+    return [*stream.encode(frame), *stream.encode(None)]
+
+
+def _text_stream(container: OutputContainer, codec: str) -> Stream:
+    stream = container.add_mux_stream(codec)
+    stream.time_base = MILLISECOND
+    stream.metadata["language"] = "fra"
+    return stream
+
+
+def _text_packets(stream: Stream, clip: Clip) -> list[Packet[Any]]:
+    packets: list[Packet[Any]] = []
+    for codec, start_s, seconds, text in clip.subtitles:
+        data = text.encode()
+        if codec == "mov_text":
+            data = len(data).to_bytes(2, "big") + data
+        packet: Packet[Any] = Packet(data)
+        packet.stream, packet.time_base = stream, MILLISECOND
+        packet.pts = packet.dts = round(start_s * 1000)
+        packet.duration = round(seconds * 1000)
+        packet.is_keyframe = True
+        packets.append(packet)
+    return packets
+
+
+def _chapter(number: int, start_s: float, end_s: float, title: str) -> Any:
+    return {
+        "id": number + 1,
+        "start": round(start_s * 1000),
+        "end": round(end_s * 1000),
+        "time_base": MILLISECOND,
+        "metadata": {"title": title},
+    }
+
+
+def cut(path: Path, share: float, name: str = "cut") -> Path:
+    """A copy of a file that ends early."""
+    data = path.read_bytes()
+    short = path.with_name(f"{name}{path.suffix}")
+    short.write_bytes(data[: int(len(data) * share)])
+    return short
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One packet as a player gets it."""
+
+    start: Fraction
+    """Seconds."""
+    data: bytes
+
+
+def payloads(path: Path, kind: str) -> list[list[Payload]]:
+    """For each stream of a kind, its packets."""
+    found: list[list[Payload]] = []
+    with av.open(str(path)) as container:
+        for stream in container.streams:
+            if stream.type == kind:
+                found.append([])
+    for which, packets in enumerate(found):
+        with av.open(str(path)) as container:
+            stream = [each for each in container.streams if each.type == kind][which]
+            for packet in container.demux(stream):
+                if packet.size and packet.pts is not None:
+                    packets.append(Payload(packet.pts * packet.time_base, bytes(packet)))
+    return found

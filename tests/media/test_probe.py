@@ -1,0 +1,130 @@
+"""What the probe says of good and bad files."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from starvsr.errors import InputError
+from starvsr.media.probe import bit_depth, probe
+from tests.media.clips import Audio, Clip, make
+
+
+def test_plain_clip(tmp_path: Path) -> None:
+    info = probe(make(tmp_path / "a.mp4", Clip(audio=(Audio(),), chapters=((0, 0.2, "one"),))))
+    assert (info.width, info.height, info.codec, info.pix_fmt) == (64, 48, "h264", "yuv420p")
+    assert (info.bit_depth, info.rotation, info.sample_aspect) == (8, 0, 1)
+    assert info.time_base == Fraction(1, 12800)
+    assert info.frame_rate == 25
+    assert info.header_frames == 12
+    assert info.duration_s == pytest.approx(0.48)
+    assert [(s.kind, s.codec, s.language) for s in info.streams[:2]] == [
+        ("video", "h264", "und"),
+        ("audio", "aac", "eng"),
+    ]
+    assert info.streams[1].detail == "mono 48000 Hz"
+    assert info.chapters == 1
+
+
+@pytest.mark.parametrize(
+    ("counter_clockwise", "clockwise", "size"),
+    [(0, 0, (64, 48)), (90, 270, (48, 64)), (180, 180, (64, 48)), (270, 90, (48, 64))],
+)
+def test_rotation(
+    tmp_path: Path, counter_clockwise: int, clockwise: int, size: tuple[int, int]
+) -> None:
+    clip = Clip(frames=2, rotation=(counter_clockwise, False, False), sample_aspect=Fraction(4, 3))
+    info = probe(make(tmp_path / "r.mp4", clip))
+    assert info.rotation == clockwise
+    assert (info.width, info.height) == size
+    assert info.sample_aspect == (Fraction(4, 3) if size == (64, 48) else Fraction(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix", "name", "depth"),
+    [
+        ("libx264", "yuv420p10le", ".mkv", "h264", 10),
+        ("libx265", "yuv420p", ".mp4", "hevc", 8),
+        ("libvpx-vp9", "yuv420p", ".webm", "vp9", 8),
+        ("ffv1", "bgr0", ".mkv", "ffv1", 8),
+        ("mpeg4", "yuv420p", ".avi", "mpeg4", 8),
+        ("mjpeg", "yuvj420p", ".avi", "mjpeg", 8),
+        ("prores_ks", "yuv422p10le", ".mov", "prores", 10),
+    ],
+)
+def test_codecs(
+    tmp_path: Path, codec: str, pix_fmt: str, suffix: str, name: str, depth: int
+) -> None:
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    time_base = Fraction(1, 25) if suffix == ".avi" else Fraction(1, 12800)
+    clip = Clip(frames=3, codec=codec, pix_fmt=pix_fmt, options=options, time_base=time_base)
+    info = probe(make(tmp_path / f"c{suffix}", clip))
+    assert (info.codec, info.pix_fmt, info.bit_depth) == (name, pix_fmt, depth)
+
+
+def test_color_tags(tmp_path: Path) -> None:
+    tags = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
+    info = probe(make(tmp_path / "c.mkv", Clip(frames=2, pix_fmt="yuv420p10le", color=tags)))
+    color = info.color
+    assert (color.matrix, color.range, color.primaries, color.transfer) == (9, 1, 9, 16)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (175, 99)])
+def test_odd_sizes(tmp_path: Path, size: tuple[int, int]) -> None:
+    clip = Clip(frames=1, codec="ffv1", width=size[0], height=size[1])
+    info = probe(make(tmp_path / "odd.mkv", clip))
+    assert (info.width, info.height) == size
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("zero.mp4", b"", "is empty"),
+        ("text.mp4", b"no video at all\n" * 40, "not a media file"),
+        ("noise.mkv", bytes(range(256)) * 16, "not a media file"),
+    ],
+)
+def test_not_media(tmp_path: Path, name: str, data: bytes, says: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=says):
+        probe(path)
+
+
+def test_missing_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        probe(tmp_path / "none.mp4")
+    with pytest.raises(InputError, match="is a folder"):
+        probe(tmp_path)
+
+
+def test_without_index(tmp_path: Path) -> None:
+    whole = make(tmp_path / "a.mp4")
+    data = whole.read_bytes()
+    recording = tmp_path / "recording.mp4"
+    recording.write_bytes(data[: data.index(b"moov") - 4])
+    with pytest.raises(InputError, match="moov"):
+        probe(recording)
+
+
+def test_audio_only(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", Clip(frames=0, audio=(Audio(),)))
+    with pytest.raises(InputError, match="only audio"):
+        probe(path)
+
+
+def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(tmp_path / "a.mp4")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise av.error.PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(InputError, match="permission denied"):
+        probe(path)
+
+
+def test_bit_depth() -> None:
+    assert [bit_depth(name) for name in ("yuv420p", "yuva444p12le", "gray16le", "pal8")] == [8, 12, 16, 8]

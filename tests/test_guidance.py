@@ -1,0 +1,120 @@
+"""Classifier-free guidance. Its agreement with published runs is tested with the samplers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from starvsr.guidance import guide, guided
+
+SHAPE = (2, 4, 3, 5, 6)
+
+
+def pair() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    v_pos, v_neg = torch.randn(2, *SHAPE, dtype=torch.float64, generator=generator)
+    return v_pos, v_neg * torch.tensor([0.5, 2.0]).reshape(2, 1, 1, 1, 1)
+
+
+def test_guide_is_its_equation_sample_by_sample() -> None:
+    v_pos, v_neg = pair()
+    out = guide(v_pos, v_neg, scale=7.5, rescale=0.2)
+    for pos, neg, got in zip(v_pos, v_neg, out, strict=True):
+        v = neg + 7.5 * (pos - neg)
+        expected = v * (0.2 * pos.std() / v.std() + 0.8)
+        torch.testing.assert_close(got, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_samples_do_not_see_each_other() -> None:
+    v_pos, v_neg = pair()
+    out = guide(v_pos, v_neg, scale=7.5, rescale=0.2)
+    torch.testing.assert_close(
+        out[:1], guide(v_pos[:1], v_neg[:1], scale=7.5, rescale=0.2), rtol=0, atol=0
+    )
+
+
+def test_full_rescale_restores_the_contrast() -> None:
+    v_pos, v_neg = pair()
+    out = guide(v_pos, v_neg, scale=5.0, rescale=1.0)
+    dims = (1, 2, 3, 4)
+    torch.testing.assert_close(out.std(dim=dims), v_pos.std(dim=dims), rtol=1e-5, atol=0)
+    assert torch.equal(guide(v_pos, v_neg, scale=5.0, rescale=0.0), v_neg + 5.0 * (v_pos - v_neg))
+
+
+def test_scale_one_calls_the_prompted_half_alone() -> None:
+    def v_neg(x: Tensor) -> Tensor:
+        raise AssertionError("called")
+
+    v = guided(torch.sin, v_neg, scale=1.0, rescale=0.7)
+    x = torch.randn(SHAPE)
+    assert torch.equal(v(x), torch.sin(x))
+
+
+def test_scale_zero_follows_the_negative_prompt() -> None:
+    v_pos, v_neg = pair()
+    assert torch.equal(guide(v_pos, v_neg, scale=0.0, rescale=0.0), v_neg)
+
+
+def test_guided_passes_every_argument_to_both_halves() -> None:
+    seen: list[tuple[str, float]] = []
+
+    def v(name: str, x: Tensor, gain: float) -> Tensor:
+        seen.append((name, gain))
+        return gain * x
+
+    def v_pos(x: Tensor, *, gain: float) -> Tensor:
+        return v("pos", x, gain)
+
+    def v_neg(x: Tensor, *, gain: float) -> Tensor:
+        return v("neg", x, -gain)
+
+    x = torch.randn(SHAPE)
+    out = guided(v_pos, v_neg, scale=2.0)(x, gain=3.0)
+    assert seen == [("pos", 3.0), ("neg", -3.0)]
+    torch.testing.assert_close(out, guide(3 * x, -3 * x, scale=2.0, rescale=0.2))
+
+
+def test_statistics_span_what_the_callable_returns() -> None:
+    """Whole: both halves of the frame share one factor. In parts: each has its own."""
+    v_pos, v_neg = pair()
+    v_pos[..., :3] *= 4
+    whole = guide(v_pos, v_neg, scale=7.5, rescale=0.2)
+    parts = [
+        guide(v_pos[..., s], v_neg[..., s], scale=7.5, rescale=0.2)
+        for s in (slice(0, 3), slice(3, 6))
+    ]
+    plain = v_neg + 7.5 * (v_pos - v_neg)
+    factor = (whole / plain)[0]
+    torch.testing.assert_close(factor, torch.full_like(factor, float(factor.mean())))
+    assert not torch.allclose(torch.cat(parts, dim=-1), whole, rtol=1e-3)
+
+
+def test_flat_predictions_stay_finite() -> None:
+    flat = torch.full(SHAPE, 0.5)
+    torch.testing.assert_close(guide(flat, flat, scale=7.5, rescale=0.2), flat)
+    assert torch.equal(guide(flat * 0, flat * 0, scale=7.5, rescale=0.2), flat * 0)
+
+
+def test_half_precision_statistics_do_not_overflow() -> None:
+    v_pos, v_neg = (300 * v.half() for v in pair())
+    out = guide(v_pos, v_neg, scale=7.5, rescale=0.2)
+    assert out.dtype == torch.float16 and bool(out.isfinite().all())
+
+
+@pytest.mark.parametrize(
+    ("scale", "rescale", "message"),
+    [
+        (-0.1, 0.2, "scale must be a finite number >= 0"),
+        (math.inf, 0.2, "scale must be"),
+        (math.nan, 0.2, "scale must be"),
+        (7.5, -0.1, r"rescale must be 0 \.\. 1"),
+        (7.5, 1.1, "rescale must be"),
+        (7.5, math.nan, "rescale must be"),
+    ],
+)
+def test_impossible_settings_are_refused(scale: float, rescale: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        guided(torch.sin, torch.cos, scale=scale, rescale=rescale)
