@@ -17,12 +17,14 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan import (
-    SEGMENT_BYTES,
+    RUN_BYTES,
     Plan,
+    attention_pieces,
     calls_per_window,
     frame_range,
     ineffective_options,
     make_plan,
+    output_size,
     resolve_windows,
 )
 from starvsr.sampling import SOLVERS
@@ -62,24 +64,55 @@ def test_no_scene_detect_ignores_cuts() -> None:
     assert [(s.first, s.last) for s in plan.segments] == [(0, 100)]
 
 
-def test_large_pictures_get_shorter_segments() -> None:
-    info, index = video_info(1920, 1080), video_index(100)
-    plan = make_plan(info, index, NANO, CPU, UpscaleOptions(), even=True)
-    latent_bytes = 4 * 48 * plan.latent[0] * plan.latent[1]
+def test_large_pictures_get_shorter_segments_where_a_segment_is_one_run() -> None:
+    info, index = video_info(480, 270), video_index(100)
+    plan = make_plan(info, index, TOY, CPU, UpscaleOptions(), even=True)
     longest = max(s.frames for s in plan.segments)
-    assert 1 <= longest < NANO.segment_frames
-    assert longest * latent_bytes < SEGMENT_BYTES
-    assert plan.memory_bytes <= SEGMENT_BYTES
+    assert 2 * TOY.context_frames < longest < TOY.segment_frames
+    assert plan.memory_bytes <= RUN_BYTES
+    assert all(plan.runs(s) == ((s.first, s.last),) for s in plan.segments)
 
 
-def test_windows_of_nano_are_legal_and_cost_at_most_15_percent() -> None:
-    for width, height in [(480, 270), (640, 360), (320, 180), (960, 540), (1920, 1080), (720, 576)]:
+def test_chunks_that_share_no_frames_are_runs_of_their_own() -> None:
+    info, index = video_info(480, 270), video_index(100)
+    plan = make_plan(info, index, NANO, CPU, UpscaleOptions(), even=True)
+    for segment in plan.segments:
+        runs = plan.runs(segment)
+        assert [frame for a, b in runs for frame in range(a, b)] == list(
+            range(segment.first, segment.last)
+        )
+        assert all(len(plan.grid(b - a)) == 1 for a, b in runs)
+        elements = max(b - a for a, b in runs) * plan.latent[0] * plan.latent[1]
+        assert elements <= NANO.windows.call_elements
+    assert max(s.frames for s in plan.segments) <= NANO.segment_frames
+
+
+def test_nano_computes_nothing_twice_and_confines_attention() -> None:
+    for width, height in [(480, 270), (320, 180), (960, 540), (1920, 1080), (720, 576)]:
         plan = make_plan(
             video_info(width, height), video_index(40), NANO, CPU, UpscaleOptions(), even=True
         )
-        assert plan.overlap_cost <= 1.15, (width, height, plan.overlap_cost)
-        for (a, b), remainder in [(s, 2) for s in plan.rows] + [(s, 0) for s in plan.columns]:
-            assert (b - a) % 4 == remainder
+        assert plan.overlap_cost == 1
+        rows, columns = attention_pieces(plan.windows, plan.latent)
+        assert plan.latent[0] / rows <= 144 < plan.latent[0] / max(1, rows - 1) + 144
+        assert plan.latent[1] / columns <= 256
+    assert attention_pieces(TOY.windows, (100, 100)) == (1, 1)
+
+
+def test_overlap_costs_what_it_says() -> None:
+    options = UpscaleOptions(windows=WindowOptions(tile_px=64, tile_overlap_px=8))
+    plan = make_plan(video_info(48, 32), video_index(16), TOY, CPU, options, even=True)
+    assert plan.latent == (64, 96)
+    assert plan.rows == ((0, 22), (21, 43), (42, 64)) or len(plan.rows) == 3
+    grid = plan.grid(16)
+    computed = sum(
+        (t[1] - t[0]) * (r[1] - r[0]) * (c[1] - c[0])
+        for t in grid.frames
+        for r in grid.rows
+        for c in grid.columns
+    )
+    assert plan.overlap_cost == computed / (16 * 64 * 96)
+    assert plan.network_calls == len(grid) * 14 * 2
 
 
 @pytest.mark.parametrize(
@@ -105,14 +138,16 @@ def test_a_range_without_frames_is_refused() -> None:
 
 
 def test_resolve_windows() -> None:
-    windows = resolve_windows(TOY, WindowOptions(tile_px=64, tile_overlap_px=9, chunk_frames=4))
+    latent = (200, 300)
+    given = WindowOptions(tile_px=64, tile_overlap_px=9, chunk_frames=4)
+    windows = resolve_windows(TOY, given, latent)
     assert (windows.tile_height, windows.tile_width, windows.tile_overlap) == (32, 32, 5)
     assert (windows.chunk_frames, windows.chunk_overlap) == (4, 2)
-    assert resolve_windows(NANO, WindowOptions(tile_px=0)).tile_height is None
+    assert resolve_windows(NANO, WindowOptions(tile_px=0), latent).tile_height is None
     with pytest.raises(UsageError, match="--chunk-overlap 3 is more than half"):
-        resolve_windows(TOY, WindowOptions(chunk_frames=4, chunk_overlap=3))
+        resolve_windows(TOY, WindowOptions(chunk_frames=4, chunk_overlap=3), latent)
     with pytest.raises(UsageError, match="--tile 16 is too small"):
-        resolve_windows(NANO, WindowOptions(tile_px=16))
+        resolve_windows(NANO, WindowOptions(tile_px=16), latent)
 
 
 def test_a_segment_shorter_than_its_context_is_refused() -> None:
@@ -160,4 +195,28 @@ def test_ineffective_options_are_named() -> None:
 def test_plan_is_json() -> None:
     data = json.loads(str(plan_of(size=SizeOptions(scale=2))))
     assert (data["width"], data["height"], data["frames"]) == (350, 198, 100)
-    assert data["segments"][0] == {"index": 0, "first": 0, "last": 25, "head": 0, "tail": 0}
+    assert data["segments"][0] == {"index": 0, "first": 0, "last": 50, "head": 0, "tail": 0}
+
+
+@pytest.mark.parametrize(
+    ("given", "even", "expected"),
+    [
+        (SizeOptions(), True, (700, 396)),
+        (SizeOptions(scale=1.5), True, (262, 148)),  # 262.5 -> 263 -> 262; 148.5 -> 149 -> 148
+        (SizeOptions(scale=1.5), False, (263, 149)),
+        (SizeOptions(scale=0.001), True, (2, 2)),
+        (SizeOptions(scale=0.001), False, (1, 1)),
+        (SizeOptions(resolution=198), True, (350, 198)),
+        (SizeOptions(width=350), True, (350, 198)),
+        (SizeOptions(height=198), True, (350, 198)),
+        (SizeOptions(width=100, height=100), True, (100, 100)),
+        (SizeOptions(scale=4, max_resolution=350), True, (350, 198)),
+    ],
+)
+def test_output_size(given: SizeOptions, even: bool, expected: tuple[int, int]) -> None:
+    assert output_size(175, 99, given, even=even) == expected
+
+
+def test_output_size_refuses_giants() -> None:
+    with pytest.raises(UsageError, match="too large"):
+        output_size(1920, 1080, SizeOptions(scale=100), even=True)

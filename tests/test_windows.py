@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from starvsr.errors import UsageError
-from starvsr.options import SizeOptions
 from starvsr.types import SizeRule
 from starvsr.windows import (
     cuts_at_half_overlap,
@@ -17,7 +15,6 @@ from starvsr.windows import (
     legal_latent,
     legal_size,
     legal_spans,
-    output_size,
     published_chunks,
     published_padding,
 )
@@ -96,27 +93,3 @@ def test_legal_spans_refuse_what_cannot_be_laid() -> None:
         legal_spans(13, 40, 4, multiple=4, remainder=2)
     with pytest.raises(ValueError, match="leaves no room"):
         legal_spans(82, 10, 5, multiple=8, remainder=2)
-
-
-@pytest.mark.parametrize(
-    ("given", "even", "expected"),
-    [
-        (SizeOptions(), True, (700, 396)),
-        (SizeOptions(scale=1.5), True, (262, 148)),  # 262.5 -> 263 -> 262; 148.5 -> 149 -> 148
-        (SizeOptions(scale=1.5), False, (263, 149)),
-        (SizeOptions(scale=0.001), True, (2, 2)),
-        (SizeOptions(scale=0.001), False, (1, 1)),
-        (SizeOptions(resolution=198), True, (350, 198)),
-        (SizeOptions(width=350), True, (350, 198)),
-        (SizeOptions(height=198), True, (350, 198)),
-        (SizeOptions(width=100, height=100), True, (100, 100)),
-        (SizeOptions(scale=4, max_resolution=350), True, (350, 198)),
-    ],
-)
-def test_output_size(given: SizeOptions, even: bool, expected: tuple[int, int]) -> None:
-    assert output_size(175, 99, given, even=even) == expected
-
-
-def test_output_size_refuses_giants() -> None:
-    with pytest.raises(UsageError, match="too large"):
-        output_size(1920, 1080, SizeOptions(scale=100), even=True)

@@ -1,0 +1,36 @@
+# `make demo` and `make test` create what they need in an empty clone; `make check` is what CI adds to them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check format clean
+
+demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
+	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
+
+test: $(VENV)/.dev-installed  ## all tests
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev-installed  ## lint, format, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) out.mp4
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) --editable .
+	touch $@
+
+$(VENV)/.dev-installed: $(VENV)/.installed
+	$(PIP_INSTALL) --editable '.[dev,metrics]'
+	touch $@

@@ -1,0 +1,321 @@
+"""The pipeline from frames to frames: equal to a plain loop, and not changed by how the work is cut up."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from starvsr.colorfix import adain
+from starvsr.errors import UsageError
+from starvsr.options import LookOptions, SamplingOptions, WindowOptions
+from starvsr.plan import attention_pieces, resolve_windows
+from starvsr.restore import FrameNoise, Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.schedule import logsnr_cosine_interp
+from starvsr.types import ModelSpec
+from starvsr.zoo.load import LoadedModel, load_model
+
+SAMPLE = Path(__file__).parent.parent / "examples" / "bee.mp4"
+
+
+@pytest.fixture(scope="module")
+def toy(toy_path: Path) -> LoadedModel:
+    """With texts that differ, so that guidance does something."""
+    model = load_model(str(toy_path), device="cpu")
+    generator = torch.Generator().manual_seed(1)
+    positive, negative = torch.randn(2, 1, 3, 16, generator=generator)
+    return dataclasses.replace(model, context=positive, negative_context=negative)
+
+
+@pytest.fixture(scope="module")
+def nano() -> LoadedModel:
+    return load_model("nano", device="cpu")
+
+
+def clip(frames: int, height: int = 9, width: int = 12) -> Tensor:
+    """A smooth moving picture in [-1, 1]."""
+    t, y, x = torch.meshgrid(
+        *(torch.arange(n, dtype=torch.float32) for n in (frames, height, width)), indexing="ij"
+    )
+    planes = [
+        torch.sin(0.4 * x + 0.3 * c + 0.2 * t) * torch.cos(0.5 * y - 0.1 * c) for c in range(3)
+    ]
+    return 0.8 * torch.stack(planes, 1)
+
+
+def run(restorer: Restorer, frames: Tensor, size: tuple[int, int], first: int = 0) -> Tensor:
+    return torch.cat(list(restorer.restore(frames, size, first_frame=first)))
+
+
+def with_spec(model: LoadedModel, **changes: object) -> LoadedModel:
+    spec: ModelSpec = dataclasses.replace(model.spec, **changes)  # type: ignore[arg-type]
+    return dataclasses.replace(model, spec=spec)
+
+
+def reference(
+    model: LoadedModel, frames: Tensor, size: tuple[int, int], sampling: SamplingOptions
+) -> Tensor:
+    """star-method in one window, without any of `restore`'s machinery: encode, DPM++ 2M SDE, decode, AdaIN."""
+    schedule = logsnr_cosine_interp()
+    upsampled = functional.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+    rows, columns = -(-size[0] // 2), -(-size[1] // 2)
+    pad = (0, 2 * (columns + columns % 2) - size[1], 0, 2 * (rows + rows % 2) - size[0])
+    z_lr = functional.pixel_unshuffle(functional.pad(upsampled, pad, mode="replicate"), 2)
+    z_lr = z_lr.transpose(0, 1)[None]
+    sigmas = schedule.sigmas_for(
+        sampling.steps or 15,
+        noise_level=sampling.noise_level or 900,
+        solver_mode=sampling.solver_mode or "fast",
+    ).tolist()
+    noise = FrameNoise(666 if sampling.seed is None else sampling.seed, 0, z_lr.shape, "cpu")
+    cfg = 7.5 if sampling.cfg is None else sampling.cfg
+    alpha, sigma_t = (
+        a[(sampling.noise_level or 900) - 1] for a in (schedule.alphas, schedule.sigmas)
+    )
+    x = (alpha * z_lr + sigma_t * noise(0)) * sigmas[0]
+    before, h_before = None, 0.0
+    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
+        t = torch.tensor([schedule.network_time(sigma)])
+        x_t = x / (1 + sigma**2) ** 0.5
+        v = v_pos = model.network(x_t, t, model.context, z_lr)
+        if cfg != 1:
+            v_neg = model.network(x_t, t, model.negative_context, z_lr)
+            v = v_neg + cfg * (v_pos - v_neg)
+            v = v * (0.2 * v_pos.std() / v.std() + 0.8)
+        x0 = schedule.alphas[t] * x_t - schedule.sigmas[t] * v
+        if sigma_next == 0:
+            x = x0
+            break
+        ratio = sigma_next / sigma
+        h = -np.log(ratio)
+        d = x0 if before is None else x0 + h / (2 * h_before) * (x0 - before)
+        x = ratio**2 * x + (1 - ratio**2) * d + sigma_next * (1 - ratio**2) ** 0.5 * noise(step + 1)
+        before, h_before = x0, h
+    pictures = functional.pixel_shuffle(x[0].transpose(0, 1), 2)[..., : size[0], : size[1]]
+    return adain(pictures, frames).clamp(-1, 1)
+
+
+OPTIONS = [
+    SamplingOptions(),
+    SamplingOptions(steps=5),
+    SamplingOptions(solver_mode="normal", steps=4),
+    SamplingOptions(cfg=1),
+    SamplingOptions(noise_level=300, steps=3),
+    SamplingOptions(seed=7, steps=3),
+]
+
+
+@pytest.mark.parametrize("sampling", OPTIONS, ids=str)
+@pytest.mark.parametrize("size", [(17, 23)])
+def test_one_window_equals_the_plain_loop(
+    toy: LoadedModel, sampling: SamplingOptions, size: tuple[int, int]
+) -> None:
+    frames = clip(5)
+    with torch.inference_mode():
+        expected = reference(toy, frames, size, sampling)
+    result = run(Restorer(toy, sampling), frames, size)
+    assert (result - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_every_sampling_option_changes_the_result(toy: LoadedModel) -> None:
+    results = [run(Restorer(toy, sampling), clip(2), (10, 12)) for sampling in OPTIONS]
+    for one in range(len(results)):
+        for other in range(one):
+            assert (results[one] - results[other]).abs().max() > 1e-3, (
+                OPTIONS[one],
+                OPTIONS[other],
+            )
+
+
+def test_the_same_options_give_the_same_result(toy: LoadedModel) -> None:
+    first, second = (
+        run(Restorer(toy, SamplingOptions(steps=3)), clip(3), (18, 24)) for _ in range(2)
+    )
+    assert torch.equal(first, second)
+
+
+def test_33_to_40_frames_work(toy: LoadedModel) -> None:
+    """The released code fails on these: they make one window whose end is a second chunk's."""
+    sampling = SamplingOptions(steps=2, cfg=1)
+    windows = WindowOptions(chunk_frames=32, chunk_overlap=16)
+    for frames in (33, 40):
+        assert (
+            run(Restorer(toy, sampling, windows=windows), clip(frames), (18, 24)).shape[0] == frames
+        )
+
+
+def test_noise_belongs_to_the_absolute_frame() -> None:
+    whole = FrameNoise(3, 10, torch.Size((1, 2, 6, 4, 5)), "cpu")
+    later = FrameNoise(3, 12, torch.Size((1, 2, 3, 4, 5)), "cpu")
+    for draw in range(3):
+        assert torch.equal(whole(draw)[:, :, 2:5], later(draw))
+    assert not torch.equal(whole(0), whole(1))
+    assert not torch.equal(whole(0)[:, :, 0], whole(0)[:, :, 1])
+    other_seed = FrameNoise(4, 10, torch.Size((1, 2, 6, 4, 5)), "cpu")
+    assert not torch.equal(whole(0), other_seed(0))
+    samples = FrameNoise(0, 0, torch.Size((1, 4, 8, 32, 32)), "cpu")(0)
+    assert abs(float(samples.mean())) < 0.02
+    assert abs(float(samples.std()) - 1) < 0.02
+
+
+def test_temporal_windows_share_their_noise(toy: LoadedModel) -> None:
+    """Cut into chunks the result differs from the whole only by what the network cannot see."""
+    frames, sampling = clip(20), SamplingOptions(steps=4, cfg=1)
+    whole = run(Restorer(toy, sampling, windows=WindowOptions(chunk_frames=20)), frames, (18, 24))
+    cut = run(
+        Restorer(toy, sampling, windows=WindowOptions(chunk_frames=8, chunk_overlap=4)),
+        frames,
+        (18, 24),
+    )
+    unrelated = run(Restorer(toy, dataclasses.replace(sampling, seed=1)), frames, (18, 24))
+    assert (cut - whole).abs().mean() < 0.5 * (unrelated - whole).abs().mean()
+
+
+def test_progress_counts_every_network_call(toy: LoadedModel) -> None:
+    seen: list[tuple[int, int]] = []
+    restorer = Restorer(toy, SamplingOptions(steps=4))
+    list(
+        restorer.restore(
+            clip(12), (18, 24), on_window=lambda done, total: seen.append((done, total))
+        )
+    )
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert {total for _, total in seen} == {len(seen)}
+    assert len(seen) == 2 * 3 * 2, "two chunks, three steps, two halves of the guidance"
+
+
+def test_color_fix_and_blend(toy: LoadedModel) -> None:
+    frames, size = clip(2), (18, 24)
+    sampling = SamplingOptions(steps=2)
+    plain = functional.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+    blended = run(Restorer(toy, sampling, LookOptions(blend=1.0)), frames, size)
+    torch.testing.assert_close(blended, plain.clamp(-1, 1), rtol=0, atol=1e-6)
+    none = run(Restorer(toy, sampling, LookOptions(color_fix="none")), frames, size)
+    fixed = run(Restorer(toy, sampling, LookOptions(color_fix="adain")), frames, size)
+    assert (none - fixed).abs().max() > 1e-3
+    wavelet = run(Restorer(toy, sampling, LookOptions(color_fix="wavelet")), frames, size)
+    assert (wavelet - fixed).abs().max() > 1e-3
+
+
+def test_heun_and_clean_start(toy: LoadedModel) -> None:
+    heun = Restorer(with_spec(toy, solver="heun"), SamplingOptions(steps=3))
+    assert run(heun, clip(2), (18, 24)).isfinite().all()
+    one = Restorer(
+        with_spec(
+            toy,
+            solver="one_step",
+            start="clean",
+            noise_level=101,
+            steps=1,
+            cfg=1.0,
+            color_fix="none",
+        )
+    )
+    assert run(one, clip(2), (18, 24)).isfinite().all()
+
+
+def test_a_schedule_that_does_not_fit_is_refused(toy: LoadedModel) -> None:
+    with pytest.raises(UsageError, match="--steps and --noise-level do not fit"):
+        Restorer(toy, SamplingOptions(steps=1_000_000, solver_mode="normal"))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 7), (5, 3), (9, 12)])
+@pytest.mark.parametrize("scale", [1, 1.5, 3, 4])
+def test_any_size_and_scale(toy: LoadedModel, height: int, width: int, scale: float) -> None:
+    restorer = Restorer(toy, SamplingOptions(steps=1))
+    result = restorer(clip(2, height, width) / 2 + 0.5, scale=scale)
+    assert result.shape == (
+        2,
+        3,
+        max(1, int(height * scale + 0.5)),
+        max(1, int(width * scale + 0.5)),
+    )
+    assert result.min() >= 0
+    assert result.max() <= 1
+
+
+def test_call_refuses_what_it_cannot_take(toy: LoadedModel) -> None:
+    restorer = Restorer(toy)
+    with pytest.raises(ValueError, match="t 3 h w"):
+        restorer(torch.zeros(3, 8, 8))
+    with pytest.raises(ValueError, match="t > 0"):
+        restorer(torch.zeros(0, 3, 8, 8))
+    with pytest.raises(UsageError, match="scale of 0"):
+        restorer(torch.zeros(1, 3, 8, 8), scale=0)
+
+
+def test_sixteen_bit_frames_round_trip() -> None:
+    levels = torch.arange(65536, dtype=torch.int32).reshape(64, 1024).numpy().astype(np.uint16)
+    frame = np.repeat(levels[..., None], 3, axis=2)
+    (back,) = tensor_to_frames(frames_to_tensor([frame]))
+    assert back.dtype == np.uint16
+    assert np.array_equal(back, frame)
+
+
+def sample_frames(count: int) -> Tensor:
+    """The first frames of the shipped sample, `t 3 h w` in [0, 1]."""
+    with av.open(str(SAMPLE)) as container:
+        decoded = itertools.islice(container.decode(video=0), count)
+        frames = [frame.to_ndarray(format="rgb24") for frame in decoded]
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).float() / 255
+
+
+def psnr_y(one: Tensor, other: Tensor) -> float:
+    weights = torch.tensor([65.481, 128.553, 24.966]).view(1, 3, 1, 1)
+    error = ((one - other) * weights).sum(1).pow(2).mean()
+    return float(10 * torch.log10(255**2 / error))
+
+
+@pytest.mark.slow
+def test_nano_shows_no_seams_on_a_real_clip(nano: LoadedModel) -> None:
+    """2x3 tiles and 3 chunks against whole pictures: PSNR-Y within 0.05 dB, and at every border of a tile or chunk
+    neighbours differ as much as they do in the whole result."""
+    truth = sample_frames(6)
+    small = functional.interpolate(truth, scale_factor=0.25, mode="bicubic", antialias=True)
+    whole = Restorer(nano, windows=WindowOptions(tile_px=0, chunk_frames=6))(small)
+    tile_px = 96
+    cut = Restorer(nano, windows=WindowOptions(tile_px=tile_px, chunk_frames=2))(small)
+    plain = functional.interpolate(small, scale_factor=4, mode="bicubic").clamp(0, 1)
+
+    assert psnr_y(whole, truth) > psnr_y(plain, truth) + 0.1
+    assert abs(psnr_y(cut, truth) - psnr_y(whole, truth)) < 0.05
+
+    latent = (38, 64)
+    windows = resolve_windows(nano.spec, WindowOptions(tile_px=tile_px), latent)
+    rows, columns = attention_pieces(windows, latent)
+    assert rows >= 2
+    assert columns >= 2
+    borders = [
+        (2, [4 * -(-latent[0] * k // rows) for k in range(1, rows)]),
+        (3, [4 * -(-latent[1] * k // columns) for k in range(1, columns)]),
+        (0, [2, 4]),
+    ]
+    for axis, places in borders:
+        ratio = _jump(cut, axis, places) / _jump(whole, axis, places)
+        assert 0.97 < ratio < 1.03, (axis, places, ratio)
+
+
+def _jump(pictures: Tensor, axis: int, places: list[int]) -> float:
+    index = torch.tensor(places)
+    behind, before = pictures.index_select(axis, index), pictures.index_select(axis, index - 1)
+    return float((behind - before).abs().mean())
+
+
+def test_nano_matches_its_formula(nano: LoadedModel) -> None:
+    """`x0 = alpha z - sigma v(z, t = 100)` on the bicubic input, with zeros as context."""
+    frames = sample_frames(1)[:, :, :40, :48] * 2 - 1
+    upsampled = functional.interpolate(frames, scale_factor=4, mode="bicubic").clamp(-1, 1)
+    padded = functional.pad(upsampled, (0, 0, 0, 8), mode="replicate")
+    z = functional.pixel_unshuffle(padded, 4)[:, :, None]
+    with torch.inference_mode():
+        v = nano.network(z, torch.tensor([100]), torch.zeros(1, 1, 32))
+    x0 = functional.pixel_shuffle((0.9465 * z - 0.3226 * v)[:, :, 0], 4)[..., :160, :]
+    result = run(Restorer(nano), frames, (160, 192))
+    assert (result - x0.clamp(-1, 1)).abs().max() < 2e-4, "the two constants have four digits"
