@@ -75,6 +75,12 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    # Small networks gain nothing from threads, and lose much on a machine that does something else too.
+    torch.set_num_threads(1)
+
+
 def video_info(width: int = 175, height: int = 99, **changes: object) -> VideoInfo:
     """What a probe would say of a plain 25 frames per second clip."""
     info = VideoInfo(

