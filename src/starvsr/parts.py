@@ -8,9 +8,8 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -104,10 +103,10 @@ class PartMaker:
         number = segment.first
         with closing(read_frames(self.info, self.index, segment.first, segment.last)) as source:
             for first, last in self.plan.runs(segment):
-                with self._timed("decode video"):
+                with self.restorer.timed("decode video"):
                     decoded = frames_to_tensor(list(islice(source, last - first)))
                 for pictures in self._restore_run(decoded, first):
-                    with self._timed("finish"):
+                    with self.restorer.timed("finish"):
                         frames = list(tensor_to_frames(pictures))
                     for frame in frames:
                         yield number, frame
@@ -126,7 +125,7 @@ class PartMaker:
         return PartWriter(path, self.settings, self.info, self.plan.width, self.plan.height)
 
     def _encode(self, writer: PartWriter, frame: Frame, number: int) -> None:
-        with self._timed("encode video"):
+        with self.restorer.timed("encode video"):
             writer.write(frame, self.index.pts[number], self.index.durations[number])
 
     def _path(self, index: int, what: str, suffix: str) -> Path:
@@ -137,11 +136,3 @@ class PartMaker:
         share = (self.done + frames) / self.to_do
         total = self.plan.frames
         self.progress(Progress("restore", share * total, total, seconds=self.seconds))
-
-    @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began

@@ -138,7 +138,7 @@ class Restorer:
         windows = resolve_windows(spec, self.windows, latent)
         grid = Grid(chunk_spans(len(frames), windows), *tile_spans(spec, windows, latent))
         self.model.network.use_attention_pieces(*attention_pieces(windows, latent))
-        with self._timed("encode latents"):
+        with self.timed("encode latents"):
             z_lr = self._encode(frames, size, latent)
         z_0 = self._sample(z_lr, grid, first_frame, on_window)
         del z_lr
@@ -191,7 +191,7 @@ class Restorer:
             def call(block: Tensor, where: Block) -> Tensor:
                 nonlocal done
                 hint = where.of(z_lr) if model.spec.network.control else None
-                with self._timed("network"):
+                with self.timed("network"):
                     v: Tensor = model.network(block, t, context, hint)
                 done += 1
                 if on_window is not None:
@@ -221,11 +221,11 @@ class Restorer:
             scale=(Fraction(1), factor, factor),
         )
         while True:
-            with self._timed("decode latents"):
+            with self.timed("decode latents"):
                 run = next(runs, None)
             if run is None:
                 return
-            with self._timed("finish"):
+            with self.timed("finish"):
                 pictures = run[0, :, :, : size[0], : size[1]].transpose(0, 1).float().cpu()
                 source = frames[done : done + len(pictures)]
                 done += len(pictures)
@@ -245,7 +245,8 @@ class Restorer:
         return pictures.clamp(-1, 1)
 
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
+    def timed(self, name: str) -> Iterator[None]:
+        """Adds the wall time of the `with` block to `seconds`."""
         began = time.perf_counter()
         try:
             yield

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starvsr.errors import OutputError, UsageError
+from starvsr.errors import MemoryLimitError, OutputError, UsageError
 from starvsr.media.copies import check_streams
 from starvsr.media.encoder import EncoderSettings, check_encoder
 from starvsr.media.index import build_index
@@ -113,7 +113,7 @@ def prepare(
     target_path = (
         Path(target)
         if target is not None
-        else source_path.with_name(f"{source_path.stem}-upscaled.mp4")
+        else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
     info = probe(source_path)
     if target is not None:
@@ -152,9 +152,7 @@ def run_job(
             )
         )
     except OSError as error:
-        raise OutputError(
-            f"{job.target.parent} cannot be target_path to: {error.strerror}"
-        ) from error
+        raise OutputError(f"{job.target.parent} cannot be written to: {error.strerror}") from error
     try:
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, work_dir, report)
         parts = list(maker.in_order(executor(maker.restore, job.plan.segments)))
@@ -164,6 +162,13 @@ def run_job(
     except OSError as error:
         raise OutputError(
             f"{job.target} could not be finished: {error.strerror or error}"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise MemoryLimitError(
+            f"memory ran out with {job.plan.windows.chunk_frames} frames of {job.plan.width}x{job.plan.height} at "
+            f"once: give --chunk-frames 1 or a smaller --scale"
         ) from error
     finally:
         shutil.rmtree(work_dir, ignore_errors=True)
@@ -192,6 +197,12 @@ def _join(job: Job, parts: Sequence[Path]) -> None:
     )
 
 
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; torch says so in words only on the CPU."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words
+
+
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """Everything about the output's place that can be refused at once. Raises OutputError, UsageError."""
     if target.is_dir():
@@ -205,7 +216,7 @@ def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist: make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {folder} cannot be target_path to: choose another one")
+        raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
 
 def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:

@@ -105,7 +105,7 @@ def _plain_line(progress: Progress, elapsed_s: float) -> str:
     name = STAGE_NAMES.get(progress.stage, progress.stage)
     if progress.total <= 1:
         return f"{name}: done in {format_seconds(elapsed_s)}"
-    line = f"{name}: {progress.done:g}/{progress.total} frames"
+    line = f"{name}: {progress.done:.0f}/{progress.total} frames"
     if progress.done and elapsed_s > 0:
         rate = progress.done / elapsed_s
         left = (progress.total - progress.done) / rate

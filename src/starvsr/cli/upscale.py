@@ -77,7 +77,7 @@ def plan(
     input: Annotated[Path, _INPUT],
     output: Annotated[
         Path | None,
-        typer.Argument(help="The file that would be written (default: INPUT's name with .mp4)."),
+        typer.Argument(help="The file that would be written (default: a .mkv beside INPUT)."),
     ] = None,
     as_json: Annotated[bool, _JSON] = False,
     verbose: Annotated[bool, _VERBOSE] = False,
