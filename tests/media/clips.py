@@ -77,17 +77,19 @@ def make(path: Path, clip: Clip | None = None) -> Path:
         container.metadata.update(clip.metadata)
         video = _video(container, clip) if clip.frames else None
         audios = [_audio(container, audio) for audio in clip.audio]
-        texts = [_text_stream(container, codec) for codec in dict.fromkeys(t[0] for t in clip.subtitles)]
+        texts = [
+            _text_stream(container, codec) for codec in dict.fromkeys(t[0] for t in clip.subtitles)
+        ]
         for name, kind, data in clip.attachments:
             container.add_attachment(name, kind, data)
         container.set_chapters([_chapter(i, *chapter) for i, chapter in enumerate(clip.chapters)])
         packets: list[Packet[Any]] = []
         if video is not None:
             packets += _video_packets(video, clip)
-        for stream, audio in zip(audios, clip.audio, strict=True):
-            packets += _audio_packets(stream, audio)
-        for stream in texts:
-            packets += _text_packets(stream, clip)
+        for sound, audio in zip(audios, clip.audio, strict=True):
+            packets += _audio_packets(sound, audio)
+        for text in texts:
+            packets += _text_packets(text, clip)
         packets.sort(key=lambda p: (p.dts if p.dts is not None else p.pts or 0) * p.time_base)
         for packet in packets:
             container.mux(packet)

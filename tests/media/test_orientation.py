@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from starvsr.media.orientation import Orientation, from_matrix
 
 ONE = 1 << 16
@@ -13,9 +14,7 @@ PICTURE = np.arange(2 * 3 * 3, dtype=np.uint16).reshape(2, 3, 3)
 def _shown(matrix: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.uint16]]:
     """The picture as the matrix's definition places each sample: at (a x + c y, b x + d y)."""
     a, b, _, c, d = (value // ONE for value in matrix[:5])
-    places = {
-        (b * x + d * y, a * x + c * y): PICTURE[y, x] for y in range(2) for x in range(3)
-    }
+    places = {(b * x + d * y, a * x + c * y): PICTURE[y, x] for y in range(2) for x in range(3)}
     rows, columns = ({place[axis] for place in places} for axis in (0, 1))
     shape = (len(rows), len(columns), 3)
     shown = np.zeros(shape, np.uint16)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import pytest
+
 from starvsr.errors import InputError
 from starvsr.media.probe import bit_depth, probe
 from tests.media.clips import Audio, Clip, make
@@ -15,7 +16,7 @@ from tests.media.clips import Audio, Clip, make
 def test_plain_clip(tmp_path: Path) -> None:
     info = probe(make(tmp_path / "a.mp4", Clip(audio=(Audio(),), chapters=((0, 0.2, "one"),))))
     assert (info.width, info.height, info.codec, info.pix_fmt) == (64, 48, "h264", "yuv420p")
-    assert (info.bit_depth, info.rotation, info.sample_aspect) == (8, 0, 1)
+    assert (info.bit_depth, info.rotation, info.sample_aspect) == (8, 0, Fraction(1))
     assert info.time_base == Fraction(1, 12800)
     assert info.frame_rate == 25
     assert info.header_frames == 12
@@ -127,4 +128,9 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_bit_depth() -> None:
-    assert [bit_depth(name) for name in ("yuv420p", "yuva444p12le", "gray16le", "pal8")] == [8, 12, 16, 8]
+    assert [bit_depth(name) for name in ("yuv420p", "yuva444p12le", "gray16le", "pal8")] == [
+        8,
+        12,
+        16,
+        8,
+    ]

@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from starvsr.media.timing import decode_times, durations, nominal_ticks, repair_pts
 
 
@@ -23,6 +24,7 @@ from starvsr.media.timing import decode_times, durations, nominal_ticks, repair_
         ([0, 10, 10, 30], [0, 10, 20, 30]),
         ([0, 10, 5, 30], [0, 10, 20, 30]),
         ([0, 3, 3, 4], [0, 3, 4, 5]),
+        ([0, 10, 10, 900, 910], [0, 10, 20, 900, 910]),
         ([1000, 1010, 0, 10], [1000, 1010, 1020, 1030]),
         ([-20, -10, 0], [-20, -10, 0]),
     ],

@@ -31,10 +31,22 @@ def is_cut(path: Path) -> bool:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether a file is an mp4 or mov without its `moov` box. Raises OSError where it cannot be read."""
+    """Whether a file is an mp4 or mov without a whole `moov` box. Raises OSError where it cannot be read."""
+    size = path.stat().st_size
     with path.open("rb") as file:
-        boxes = _outer_boxes(file, path.stat().st_size)
-    return bool(boxes) and all(box.kind != b"moov" for box in boxes)
+        boxes = _outer_boxes(file, size)
+    return bool(boxes) and not any(box.kind == b"moov" and box.end <= size for box in boxes)
+
+
+def whole_length(path: Path) -> int | None:
+    """Bytes of an mp4 or mov up to the end of its last whole box, where another one is cut; None where none is.
+
+    Raises OSError where the file cannot be read.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        boxes = _outer_boxes(file, size)
+    return boxes[-1].start if boxes and boxes[-1].end > size else None
 
 
 def _outer_boxes(file: BinaryIO, size: int) -> list[Box]:

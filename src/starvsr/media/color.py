@@ -8,8 +8,8 @@ clipped. libswscale converts, with exact rounding and full chroma interpolation;
 - its conversion to full-range YUV puts neutral grey half a level too low, so full range is stretched here from
   limited range at 16 bits.
 
-Output of 8 bits is dithered with libswscale's 8x8 ordered pattern (less than one level, the same in every frame),
-which keeps gradients from banding; deeper YUV, and RGB, are rounded to nearest.
+YUV of 8 bits is dithered with an 8x8 ordered pattern (less than one level, the same in every frame), which keeps
+gradients from banding; deeper YUV, and RGB, are rounded to nearest.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 
 from starvsr.errors import InputError
 from starvsr.media.graph import VideoGraph
-from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled, layout_of
+from starvsr.media.pixfmt import Layout, choose_pix_fmt, is_subsampled, layout_of
 from starvsr.types import ColorInfo, VideoInfo
 
 __all__ = [
@@ -52,8 +54,13 @@ _MATRICES = {
     10: "bt2020",
 }
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
-# Decoders that say where chroma samples lie; for the others it is taken to be left, as in MPEG-2 and its heirs.
-_SITED_CODECS = ("h264", "hevc", "mpeg1video", "mpeg2video", "mjpeg")
+# Subsamplings that libav has up to 16 bits, by how far chroma is halved (columns, rows).
+_SAMPLINGS = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
+# libav's codes of where chroma samples lie between luma samples.
+_LEFT, _CENTRE = 1, 2
+_SITINGS = {_LEFT: "left", _CENTRE: "center"}
+# Codecs that define them as centred; MPEG-2 and its heirs have them left unless they say otherwise.
+_CENTRED_CODECS = ("mjpeg", "mpeg1video")
 
 
 def resolve_color(info: VideoInfo) -> ColorInfo:
@@ -77,7 +84,19 @@ def resolve_color(info: VideoInfo) -> ColorInfo:
         )
     full_by_format = info.pix_fmt.startswith("yuvj") or (layout.gray and color.range != LIMITED)
     full = full_by_format or color.range == FULL
-    return replace(color, matrix=matrix, range=FULL if full else LIMITED)
+    return replace(
+        color,
+        matrix=matrix,
+        range=FULL if full else LIMITED,
+        chroma_location=_siting(info.codec, info.pix_fmt),
+    )
+
+
+def _siting(codec: str, pix_fmt: str) -> int:
+    """Where chroma lies. PyAV does not tell what a file says of it, and libswscale would take all for centred."""
+    if not is_subsampled(pix_fmt):
+        return 0
+    return _CENTRE if codec in _CENTRED_CODECS else _LEFT
 
 
 def _usual_matrix(width: int, height: int) -> int:
@@ -90,15 +109,18 @@ def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
     """The colour of the output, as it is converted and tagged.
 
     The source's, with the matrix and range always spelled out (players guess them by size, and the size changes);
-    RGB becomes BT.709 limited where the encoder takes YUV only. Motion JPEG is full range by definition.
+    RGB becomes BT.709 limited where the encoder takes YUV only. Motion JPEG is full range by definition; the rare
+    4:1:1, 4:1:0 and 4:4:0 are written as limited range.
     """
-    color = resolve_color(info)
+    color = replace(resolve_color(info), chroma_location=_siting(codec, pix_fmt))
     if layout_of(pix_fmt).rgb:
-        return replace(color, matrix=0, range=FULL, chroma_location=0)
+        return replace(color, matrix=0, range=FULL)
     if color.matrix == 0:
         color = replace(color, matrix=1, range=LIMITED)
     if codec == "mjpeg":
-        color = replace(color, range=FULL)
+        return replace(color, range=FULL)
+    if layout_of(pix_fmt).chroma_shift not in _SAMPLINGS:
+        return replace(color, range=LIMITED)
     return color
 
 
@@ -108,7 +130,6 @@ class ToRgb:
     def __init__(self, info: VideoInfo, width: int, height: int) -> None:
         """width, height: of the pixels, before any rotation; frames of another size are scaled to it."""
         self._color = resolve_color(info)
-        self._sited = info.codec in _SITED_CODECS
         self._size = (width, height)
         self._graphs: dict[tuple[str, int, int], VideoGraph] = {}
 
@@ -125,10 +146,7 @@ class ToRgb:
             # A stream that changes its format again and again must not fill memory.
             self._graphs = {key: self._graph(frame, full)}
         array = self._graphs[key].run(frame).to_ndarray()
-        white = _libav_white(layout.rgb, layout.gray, layout.depth, full)
-        return np.ascontiguousarray(
-            _stretch(layout.gray and not full, white, array.dtype.itemsize)[array]
-        )
+        return _spread(array, layout, full)
 
     def _graph(self, frame: VideoFrame, full: bool) -> VideoGraph:
         layout = layout_of(frame.format.name)
@@ -136,29 +154,36 @@ class ToRgb:
         scale = f"{width}:{height}:flags={_FLAGS}:out_range=pc:in_range={'pc' if full or layout.gray else 'tv'}"
         if not layout.rgb:
             scale += f":in_color_matrix={_MATRICES[self._color.matrix or 1]}"
-            if not self._sited and layout.chroma_shift[0]:
-                scale += ":in_chroma_loc=left"
+            if is_subsampled(frame.format.name):
+                scale += f":in_chroma_loc={_SITINGS[self._color.chroma_location or _LEFT]}"
         # 8-bit RGB is copied as it is; a detour through 16 bits would not be exact.
         wanted = "rgb24" if layout.rgb and layout.depth <= 8 else "rgb48le"
         return VideoGraph(frame, [("scale", scale)], wanted)
 
 
-def _libav_white(rgb: bool, gray: bool, depth: int, full: bool) -> int:
-    """The value that libswscale gives white in its RGB of 16 bits, or of 8 bits for 8-bit RGB."""
-    if rgb:
-        return 255 if depth <= 8 else 65535
-    if full or gray:
-        return 65536 - (1 << 16 - depth)
-    return 65280
+def _spread(array: npt.NDArray[Any], layout: Layout, full: bool) -> Pixels:
+    """Bring libswscale's RGB, whose white depends on what it was made from, to 0..65535."""
+    if layout.rgb:
+        # 8 bits are exact as they are; deeper ones fill 16 bits already.
+        if layout.depth <= 8:
+            array = np.multiply(array, 257, dtype=np.uint16)
+        rgb: Pixels = np.ascontiguousarray(array, np.uint16)
+        return rgb
+    if layout.gray and not full:
+        grey: Pixels = _limited_grey()[array]
+        return grey
+    # Samples have been shifted up, to white at 65536 - (1 << 16 - depth): their own bits fill the gap.
+    shift = layout.depth if full else 8
+    clipped: Pixels = np.minimum(array, 65536 - (1 << 16 - shift))
+    clipped += clipped >> shift
+    return clipped
 
 
-@lru_cache(maxsize=16)
-def _stretch(gray_limited: bool, white: int, itemsize: int) -> Pixels:
-    """Table from libswscale's RGB to 0..65535; limited-range grey, which it takes for full range, is stretched."""
-    values = np.arange(1 << 8 * itemsize, dtype=np.float64) / white
-    if gray_limited:
-        values = (values * 255 - 16) / 219
-    return np.rint(np.clip(values, 0, 1) * 65535).astype(np.uint16)
+@lru_cache(maxsize=1)
+def _limited_grey() -> Pixels:
+    """Table for limited-range grey, which libswscale takes for full range."""
+    levels = np.arange(65536, dtype=np.float64) / 256
+    return np.rint(np.clip((levels - 16) / 219, 0, 1) * 65535).astype(np.uint16)
 
 
 class FromRgb:
@@ -169,7 +194,7 @@ class FromRgb:
         self._size, self._pix_fmt, self._color = (width, height), pix_fmt, color
         self._layout = layout_of(pix_fmt)
         self._graph: VideoGraph | None = None
-        self._stretched: VideoGraph | None = None
+        self._arranged: VideoGraph | None = None
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
         """A frame of `pix_fmt` from pixels (height, width, 3), uint16, 0..65535; pts is not set."""
@@ -207,26 +232,46 @@ class FromRgb:
         if self._graph is None:
             scale = (
                 f"flags={_FLAGS}:in_range=pc:out_range=tv:out_color_matrix={_MATRICES[self._color.matrix]}"
-                ":out_chroma_loc=left"
+                f":out_chroma_loc={_SITINGS[self._color.chroma_location or _LEFT]}"
             )
-            wanted = _SIXTEEN_BITS[self._layout.chroma_shift] if full else self._pix_fmt
+            wanted = _planar(self._layout.chroma_shift, 16) if full else self._pix_fmt
             self._graph = VideoGraph(frame, [("scale", scale)], wanted)
         made = self._graph.run(frame)
         return self._to_full_range(made) if full else made
 
-    def _to_full_range(self, frame: VideoFrame) -> VideoFrame:
-        for plane, table in zip(frame.planes, _full_range_tables(self._layout.depth), strict=True):
-            plane.update(table[np.frombuffer(memoryview(plane), np.uint16)].tobytes())
-        # Called limited, so that samples are only shifted to their depth.
+    def _to_full_range(self, limited: VideoFrame) -> VideoFrame:
+        depth, (width, height) = self._layout.depth, self._size
+        name = _planar(self._layout.chroma_shift, depth)
+        frame = VideoFrame(width, height, name)
+        tables = _full_range_tables(depth)
+        for plane, wide, table in zip(frame.planes, limited.planes, tables, strict=True):
+            samples = table[_rows(wide, np.uint16)]
+            samples += _dither(depth, *samples.shape)
+            samples >>= 16 - depth
+            rows = np.zeros(
+                (plane.height, plane.line_size // (1 if depth == 8 else 2)), samples.dtype
+            )
+            rows[:, : plane.width] = samples
+            plane.update(rows.astype(np.uint8 if depth == 8 else np.uint16).tobytes())
+        if name == self._pix_fmt:
+            return frame
+        # The same samples, interleaved differently: called limited, so that nothing is scaled.
         _tag(frame, self._color.matrix, LIMITED)
-        if self._stretched is None:
-            scale = f"flags={_FLAGS}:in_range=tv:out_range=tv"
-            self._stretched = VideoGraph(frame, [("scale", scale)], self._pix_fmt)
-        return self._stretched.run(frame)
+        if self._arranged is None:
+            self._arranged = VideoGraph(
+                frame, [("scale", "in_range=tv:out_range=tv")], self._pix_fmt
+            )
+        return self._arranged.run(frame)
 
 
-# 16-bit formats by how far chroma is halved (columns, rows).
-_SIXTEEN_BITS = {(0, 0): "yuv444p16le", (1, 0): "yuv422p16le", (1, 1): "yuv420p16le"}
+def _rows(plane: VideoPlane, kind: type[np.uint16]) -> Pixels:
+    """Samples of a plane (rows, columns) without the padding of its lines."""
+    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
+
+
+def _planar(chroma_shift: tuple[int, int], depth: int) -> str:
+    """The planar YUV format of a depth, by how far chroma is halved (columns, rows)."""
+    return f"yuv{_SAMPLINGS[chroma_shift]}p" + (f"{depth}le" if depth > 8 else "")
 
 
 def _tag(frame: VideoFrame, matrix: int, color_range: int) -> None:
@@ -244,6 +289,18 @@ def _full_range_tables(depth: int) -> tuple[Pixels, Pixels, Pixels]:
     chroma = (samples - (128 << 8)) * top / (224 << 8) + (1 << 15)
     y, c = (np.rint(np.clip(each, 0, top)).astype(np.uint16) for each in (luma, chroma))
     return y, c, c
+
+
+@lru_cache(maxsize=8)
+def _dither(depth: int, rows: int, columns: int) -> Pixels:
+    """What is added to 16-bit samples before they are cut to `depth` bits: a half, or an 8x8 order for 8 bits."""
+    if depth > 8:
+        return np.full((rows, columns), 1 << 16 - depth >> 1, np.uint16)
+    order = np.zeros((1, 1), np.int64)
+    for _ in range(3):
+        order = np.block([[4 * order, 4 * order + 2], [4 * order + 3, 4 * order + 1]])
+    steps = (order * 4 + 2).astype(np.uint16)
+    return np.tile(steps, (-(-rows // 8), -(-columns // 8)))[:rows, :columns]
 
 
 @lru_cache(maxsize=1)

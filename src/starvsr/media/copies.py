@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import av
 from av.container import InputContainer, OutputContainer
+from av.packet import Packet
 from av.stream import Stream
 
 from starvsr.errors import OutputError
@@ -81,10 +82,15 @@ def _cannot_hold(target: Path, stream: Stream) -> str:
 def add_copies(
     source: InputContainer, output: OutputContainer, streams: StreamOptions
 ) -> dict[int, Stream]:
-    """Add to the output what is copied as packets; the output's streams by the source's index."""
+    """Add to the output what is copied as packets; the output's streams by the source's index.
+
+    Data streams (camera telemetry, time code) and further video streams are left out.
+    """
     copies: dict[int, Stream] = {}
     for stream in source.streams:
         if not wants(stream, streams):
+            if stream.type not in ("audio", "subtitle", "attachment") and not is_cover(stream):
+                logger.debug("stream %d (%s) is not copied", stream.index, stream.type)
             continue
         copy = output.add_stream_from_template(stream, opaque=True)
         describe(copy, stream, streams)
@@ -157,6 +163,13 @@ def _cover_data(info: VideoInfo, stream_index: int) -> bytes:
         for packet in source.demux(source.streams[stream_index]):
             return bytes(packet)
     return b""
+
+
+def is_filler(packet: Packet[Stream]) -> bool:
+    """Whether a packet is an mp4 subtitle without text, which fills a gap; the muxer makes its own."""
+    context = packet.stream.codec_context
+    is_text = context is not None and context.codec.canonical_name == "mov_text"
+    return is_text and bytes(packet) == b"\0\0"
 
 
 def moved_chapters(

@@ -11,10 +11,12 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError
 from starvsr.media.color import output_color
+from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.pixfmt import choose_pix_fmt
 from starvsr.options import EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
@@ -114,7 +116,10 @@ def check_encoder(
                 f"{flag} {asked[key]} is not an option of the encoder {options.codec}: leave it out"
             )
     kept = tuple((key, value) for key, value in settings.options if key not in unused)
-    return replace(settings, options=kept)
+    settings = replace(settings, options=kept)
+    if info.sample_aspect != 1:
+        _check_aspect(settings, target, info)
+    return settings
 
 
 def _default_options(options: EncodeOptions) -> dict[str, str]:
@@ -167,6 +172,33 @@ def _try_open(settings: EncoderSettings, info: VideoInfo) -> tuple[EncoderSettin
         f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
         "check --codec, --pix-fmt, --preset, --crf and -e"
     ) from failure
+
+
+def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> None:
+    """Write one frame to memory and see whether its sample aspect can be read back.
+
+    libav's Matroska muxer takes it from a field that PyAV cannot set, so that only codecs with it in their own
+    stream keep it there (VP9 and AV1 have none).
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format=settings.container) as output:
+        stream = add_video(output, settings, info)
+        frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
+        frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
+        frame = AspectTag(info.sample_aspect)(frame)
+        frame.pts, frame.time_base = 0, Fraction(*settings.time_base)
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            packet.pts = packet.dts = 0
+            output.mux(packet)
+    file.seek(0)
+    with av.open(file, "r") as written:
+        (first,) = written.decode(video=0)
+        aspect = written.streams.video[0].sample_aspect_ratio or frame_aspect(first)
+    if aspect != info.sample_aspect:
+        raise OutputError(
+            f"{target.name}: a {target.suffix} file cannot keep the sample aspect {info.sample_aspect} of the source "
+            f"with the encoder {settings.codec}: give an output that ends in .mp4, or --codec libx264"
+        )
 
 
 def add_video(

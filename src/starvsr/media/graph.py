@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 from av.filter import Graph
 from av.video.frame import VideoFrame
+
+# Denominator in which a sample aspect is measured.
+_ASPECT_UNIT = 10_000
 
 
 class VideoGraph:
@@ -33,3 +37,40 @@ class VideoGraph:
         """The frame that the filters make of this one."""
         self._graph.vpush(frame)
         return self._graph.vpull()
+
+
+class AspectTag:
+    """Marks frames with a sample aspect, which some encoders take from there and not from their context."""
+
+    def __init__(self, aspect: Fraction) -> None:
+        self._aspect = aspect
+        self._graph: VideoGraph | None = None
+
+    def __call__(self, frame: VideoFrame) -> VideoFrame:
+        """The frame with the aspect; colour and samples are as they were. pts is not kept."""
+        if self._aspect == 1:
+            return frame
+        if self._graph is None:
+            arguments = f"sar={self._aspect.numerator}/{self._aspect.denominator}:max=65535"
+            self._graph = VideoGraph(frame, [("setsar", arguments)], frame.format.name)
+        frame.pts, frame.time_base = 0, Fraction(1, 25)
+        return self._graph.run(frame)
+
+
+def frame_aspect(frame: VideoFrame) -> Fraction:
+    """Width of a sample over its height by the frame itself; 1 where it does not say.
+
+    PyAV has no field for it, but the scale filter can be told to make a picture that is so many times wider.
+    """
+    if frame.width < 4:
+        # Too narrow for libswscale to make it so many times wider.
+        return Fraction(1)
+    scale = f"round({_ASPECT_UNIT}*max(sar\\,0.001)):2:flags=neighbor:eval=frame"
+    tags = frame.colorspace, frame.color_range
+    try:
+        # Odd tags would be refused, and do not matter here.
+        frame.colorspace, frame.color_range = 2, 0
+        width = VideoGraph(frame, [("scale", scale)], "gray").run(frame).width
+    finally:
+        frame.colorspace, frame.color_range = tags
+    return Fraction(width, _ASPECT_UNIT).limit_denominator(255)

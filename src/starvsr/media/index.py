@@ -68,9 +68,10 @@ class _Scan:
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)
         self.lost = min(self.failures, undecoded) + missing
-        if not self.lost and boxes.is_cut(info.path):
-            # The file ends before it says how many frames were to follow.
-            self.lost = 1
+        if info.path.is_file() and boxes.is_cut(info.path):
+            # A cut mp4 tells its samples by its index; other headers tell at least a duration.
+            expected = 0 if promised else _expected(info)
+            self.lost = max(1, self.lost, expected - len(self.raw_pts))
         if progress is not None:
             progress(Progress("index", len(self.raw_pts), len(self.raw_pts)))
 
@@ -88,8 +89,12 @@ class _Scan:
         )
 
 
+def _expected(info: VideoInfo) -> int:
+    """Frames by the header, or by its duration and rate; 0 where it does not say."""
+    if info.header_frames or not info.duration_s or not info.frame_rate:
+        return info.header_frames
+    return round(info.duration_s * info.frame_rate)
+
+
 def _report(info: VideoInfo, done: int) -> Progress:
-    expected = info.header_frames
-    if not expected and info.duration_s and info.frame_rate:
-        expected = round(info.duration_s * info.frame_rate)
-    return Progress("index", done, max(done, expected))
+    return Progress("index", done, max(done, _expected(info)))

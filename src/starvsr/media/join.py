@@ -22,6 +22,7 @@ from starvsr.media.copies import (
     add_copies,
     check_streams,
     describe,
+    is_filler,
     kept_tags,
     moved_chapters,
 )
@@ -85,12 +86,7 @@ def join(
         video = _add_video(output, model.streams.video[0], info, settings, streams, source)
         copies = add_copies(source, output, streams)
         covers = add_attachments(info, source, output) if streams.attachments else []
-        if streams.metadata:
-            output.metadata.update(kept_tags(source.metadata))
-        if streams.chapters:
-            output.set_chapters(
-                moved_chapters(source.chapters(), span.start, span.end, span.origin)
-            )
+        _add_tags(source, output, streams, span)
         output.start_encoding()
         for stream, data in covers:
             output.mux(_cover_packet(stream, data))
@@ -163,6 +159,15 @@ def _add_video(
     return stream
 
 
+def _add_tags(
+    source: InputContainer, output: OutputContainer, streams: StreamOptions, span: _Span
+) -> None:
+    if streams.metadata:
+        output.metadata.update(kept_tags(source.metadata))
+    if streams.chapters:
+        output.set_chapters(moved_chapters(source.chapters(), span.start, span.end, span.origin))
+
+
 def _frame_numbers(part: Path) -> list[int]:
     """For each packet of a part, in decode order, which of its frames it holds, counted from 0."""
     with av.open(str(part)) as container:
@@ -195,7 +200,7 @@ def _video_packets(
                 packet.stream = video
                 packet.time_base = base
                 packet.pts = round((index.pts[frame] * info.time_base - span.origin) / base)
-                packet.dts = min(round(time / base), packet.pts)
+                packet.dts = round(time / base)
                 packet.duration = round(index.durations[frame] * info.time_base / base)
                 place += 1
                 yield time, 0, packet
@@ -218,6 +223,8 @@ def _copied_packets(
     for packet in readable_packets(source, *(source.streams[i] for i in copies)):
         copy = copies[packet.stream_index]
         stamp = packet.pts if packet.pts is not None else packet.dts
+        if is_filler(packet):
+            continue
         if stamp is None or is_cut_short(source, packet):
             logger.debug(
                 "a packet of stream %d without a time, or cut short, is left out", copy.index

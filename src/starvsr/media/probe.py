@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 
 from starvsr.errors import InputError
 from starvsr.media.decode import FrameDecoder
+from starvsr.media.graph import frame_aspect
 from starvsr.media.orientation import orientation_of
 from starvsr.media.source import is_cover, open_source, video_stream
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
@@ -41,7 +42,7 @@ def probe(path: Path) -> VideoInfo:
         if not pix_fmt or not width or not height:
             raise InputError(f"{path}: its video stream cannot be decoded")
         turned = orientation_of(frame)
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        aspect = stream.sample_aspect_ratio or (frame_aspect(frame) if frame else Fraction(1))
         if turned.swaps_sides:
             width, height, aspect = height, width, 1 / aspect
         return VideoInfo(

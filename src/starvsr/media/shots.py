@@ -21,9 +21,9 @@ from av.video.reformatter import Interpolation, VideoReformatter
 # Columns and rows of the small picture.
 _SIDE_PX = 32
 # Least mean absolute difference between the two sides of a cut, in 8-bit levels of Y, U and V.
-_LEAST_DIFFERENCE = 3.5
+_LEAST_DIFFERENCE = 3.0
 # Least ratio of that difference to the median of the differences on each side of it.
-_LEAST_RATIO = 4.0
+_LEAST_RATIO = 3.0
 # Differences that a side means.
 _AROUND_FRAMES = 6
 # A flash is shorter than this.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -16,19 +17,68 @@ from starvsr.media import boxes
 
 def open_source(path: Path) -> InputContainer:
     """Open a media file for reading; the caller closes it. Raises InputError."""
-    if not path.exists():
-        raise InputError(f"{path} does not exist: check the name")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a video file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes)")
     try:
-        # Metadata in a wrong encoding must not keep anybody from their video.
-        return av.open(os.fspath(path), "r", metadata_errors="replace")
+        if not path.exists():
+            raise InputError(f"{path} does not exist: check the name")
+        if path.is_dir():
+            raise InputError(f"{path} is a folder, not a video file")
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes)")
+        return _open(os.fspath(path))
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: permission denied") from error
     except (av.FFmpegError, OSError) as error:
-        raise InputError(_refusal(path, error)) from error
+        front = _without_cut_box(path)
+        if front is None:
+            raise InputError(_refusal(path, error)) from error
+        return front
+
+
+def _open(file: object) -> InputContainer:
+    # Metadata in a wrong encoding must not keep anybody from their video.
+    return av.open(file, "r", metadata_errors="replace")
+
+
+def _without_cut_box(path: Path) -> InputContainer | None:
+    """A fragmented mp4 up to its last whole box; libav refuses all of a file that ends inside a `moof`."""
+    length = boxes.whole_length(path) if path.is_file() and not boxes.lacks_index(path) else None
+    if length is None:
+        return None
+    front = _Front(path, length)
+    try:
+        return _open(front)
+    except (av.FFmpegError, OSError):
+        front.close()
+        return None
+
+
+class _Front(io.RawIOBase):
+    """The first bytes of a file, as a file. libav's container closes it by letting go of it."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        self._file, self._length = path.open("rb"), length
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._length - self._file.tell())
+        return self._file.read(left if size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            offset, whence = self._length + offset, os.SEEK_SET
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _refusal(path: Path, error: Exception) -> str:

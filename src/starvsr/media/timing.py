@@ -29,8 +29,8 @@ def repair_pts(raw_pts: Sequence[int | None], nominal: int) -> list[int]:
     """Strictly rising times, one for each frame in presentation order; good ones are left as they are.
 
     - A clock that is set anew in mid-stream (a step far back) goes on one nominal frame time later.
-    - Frames without a time, or with one that does not rise, are spread evenly between their good neighbours;
-      at the ends they follow at the nominal frame time.
+    - Frames without a time, or with one that does not rise, are spread evenly between their good neighbours, but
+      not further apart than the nominal frame time; at the ends they follow at that.
     - Where there are fewer ticks than frames, times move on by one tick each until there is room again.
     """
     good = _trusted(raw_pts, nominal)
@@ -66,7 +66,9 @@ def _between(good: Sequence[int | None], places: Sequence[int], i: int, nominal:
     start = good[before] if before is not None else None
     end = good[behind] if behind is not None else None
     if start is not None and end is not None and before is not None and behind is not None:
-        return start + (end - start) * (i - before) // (behind - before)
+        return start + min(
+            (end - start) * (i - before) // (behind - before), (i - before) * nominal
+        )
     if start is not None and before is not None:
         return start + (i - before) * nominal
     if end is not None and behind is not None:

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from starvsr.media.color import FromRgb, Pixels
 from starvsr.media.encoder import EncoderSettings, add_video, check_encoder
 from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.graph import AspectTag
 from starvsr.types import VideoInfo
 
 __all__ = ["PART_TICKS", "EncoderSettings", "PartWriter", "check_encoder"]
@@ -43,6 +44,7 @@ class PartWriter:
             )
         self._path, self._settings, self._info = path, settings, info
         self._from_rgb = FromRgb(width, height, settings.pix_fmt, settings.color)
+        self._aspect = AspectTag(info.sample_aspect)
         self._numbers: dict[int, int] = {}
         """Numbers of the frames inside the encoder, by the time that the encoder has been given."""
         self._frames = 0
@@ -62,7 +64,7 @@ class PartWriter:
         pixels: uint16 RGB (height, width, 3), 0..65535. pts, duration: in ticks of the source's time base, pts
         rising from frame to frame. Raises OutputError where the file cannot be written.
         """
-        frame = self._from_rgb(pixels)
+        frame = self._aspect(self._from_rgb(pixels))
         self._encode(frame, pts, duration)
 
     def _encode(self, frame: VideoFrame, pts: int, duration: int) -> None:

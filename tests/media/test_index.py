@@ -1,0 +1,155 @@
+"""The pass over the whole video: times, keyframes, losses, shots."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from starvsr.errors import InputError
+from starvsr.media.boxes import is_cut
+from starvsr.media.index import build_index
+from starvsr.media.probe import probe
+from starvsr.types import Progress, VideoIndex
+from tests.media.clips import Audio, Clip, clip_pts, cut, make
+
+GROUPS = {"g": "6", "keyint_min": "6", "sc_threshold": "0"}
+
+
+def index_of(path: Path, *, scene_detect: bool = True) -> VideoIndex:
+    return build_index(probe(path), scene_detect=scene_detect)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_constant_rate_with_b_frames(tmp_path: Path, suffix: str) -> None:
+    clip = Clip(frames=20, options=GROUPS)
+    path = make(tmp_path / f"a{suffix}", clip)
+    info, index = probe(path), index_of(path)
+    assert [pts * info.time_base for pts in index.pts] == [Fraction(i, 25) for i in range(20)]
+    assert [ticks * info.time_base for ticks in index.durations] == [Fraction(1, 25)] * 20
+    assert [pts * info.time_base for pts in index.keyframe_pts] == [
+        Fraction(i, 25) for i in (0, 6, 12, 18)
+    ]
+    assert index.lost_frames == 0
+
+
+def test_variable_rate_and_late_start(tmp_path: Path) -> None:
+    clip = Clip(
+        frames=6,
+        pts=[9000, 9100, 12000, 30000, 30001, 60000],
+        # Without it the muxer would round the start to a millisecond.
+        muxer={"movie_timescale": "12800"},
+    )
+    index = index_of(make(tmp_path / "v.mp4", clip))
+    assert list(index.pts) == clip_pts(clip)
+    assert index.durations[:-1] == (100, 2900, 18000, 1, 29999)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "base"),
+    [
+        ("libx265", ".mp4", Fraction(1, 12800)),
+        ("libvpx-vp9", ".webm", Fraction(1, 1000)),
+        ("ffv1", ".mkv", Fraction(1, 1000)),
+        ("mpeg4", ".avi", Fraction(1, 25)),
+        ("mjpeg", ".avi", Fraction(1, 25)),
+        ("mpeg2video", ".ts", Fraction(1, 25)),
+        ("libx264", ".ts", Fraction(1, 25)),
+        ("libx264", ".flv", Fraction(1, 25)),
+    ],
+)
+def test_codecs_and_containers(tmp_path: Path, codec: str, suffix: str, base: Fraction) -> None:
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+    path = make(
+        tmp_path / f"c{suffix}",
+        Clip(frames=9, codec=codec, pix_fmt=pix_fmt, time_base=base, options=options),
+    )
+    info, index = probe(path), index_of(path)
+    steps = [(pts - index.pts[0]) * info.time_base for pts in index.pts]
+    assert [round(step * 25, 1) for step in steps] == list(range(9))
+    assert index.lost_frames == 0
+
+
+def test_one_frame(tmp_path: Path) -> None:
+    index = index_of(make(tmp_path / "a.mp4", Clip(frames=1)))
+    assert index.frames == 1 and index.durations[0] >= 1 and index.cuts == ()
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_cut_faststart(tmp_path: Path, share: float) -> None:
+    whole = make(tmp_path / "a.mp4", Clip(frames=40, muxer={"movflags": "faststart"}))
+    short = cut(whole, share)
+    assert is_cut(short) and not is_cut(whole)
+    index = index_of(short)
+    assert 0 < index.frames < 40
+    assert index.frames + index.lost_frames == 40
+    assert index.pts == index_of(whole).pts[: index.frames]
+
+
+@pytest.mark.parametrize("share", [0.45, 0.6, 0.75, 0.95])
+def test_cut_fragments(tmp_path: Path, share: float) -> None:
+    muxer = {"movflags": "frag_keyframe+empty_moov"}
+    whole = make(tmp_path / "a.mp4", Clip(frames=36, options=GROUPS, muxer=muxer))
+    assert index_of(whole).lost_frames == 0
+    index = index_of(cut(whole, share))
+    assert 0 < index.frames < 36
+    # How much was to follow is not written anywhere but in the fragment that was begun.
+    assert 1 <= index.lost_frames <= 36 - index.frames
+
+
+def test_cut_matroska(tmp_path: Path) -> None:
+    whole = make(tmp_path / "a.mkv", Clip(frames=40, audio=(Audio(seconds=1.6),)))
+    index = index_of(cut(whole, 0.6))
+    assert 0 < index.frames < 40
+    assert index.frames + index.lost_frames == pytest.approx(40, abs=1)
+
+
+def test_cut_avi(tmp_path: Path) -> None:
+    whole = make(
+        tmp_path / "a.avi",
+        Clip(frames=40, codec="mjpeg", pix_fmt="yuvj420p", time_base=Fraction(1, 25)),
+    )
+    index = index_of(cut(whole, 0.7))
+    assert 0 < index.frames < 40
+    assert index.lost_frames == 40 - index.frames
+
+
+def test_damage_in_the_middle(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", Clip(frames=30, codec="ffv1", options={"slicecrc": "1"}))
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 200] = bytes(200)
+    path.write_bytes(data)
+    index = index_of(path)
+    assert 25 <= index.frames <= 30
+
+
+def test_nothing_decodes(tmp_path: Path) -> None:
+    whole = make(tmp_path / "a.mp4", Clip(frames=3, muxer={"movflags": "faststart"}))
+    data = whole.read_bytes()
+    start = data.index(b"mdat") + 4
+    whole.write_bytes(data[:start] + bytes(len(data) - start))
+    with pytest.raises(InputError, match="decoded"):
+        index_of(whole)
+
+
+def test_progress_ends_at_the_frame_count(tmp_path: Path) -> None:
+    reports: list[Progress] = []
+    info = probe(make(tmp_path / "a.mp4", Clip(frames=120, width=16, height=16)))
+    build_index(info, progress=reports.append)
+    assert [report.done for report in reports] == [50, 100, 120]
+    assert {report.total for report in reports} == {120}
+    assert {report.stage for report in reports} == {"index"}
+
+
+def test_cuts_only_when_asked_for(tmp_path: Path) -> None:
+    def shots(frame: object, number: int) -> None:
+        level = 40 if number < 15 else 200
+        for plane in frame.planes:  # type: ignore[attr-defined]
+            plane.update(bytes([level]) * plane.buffer_size)
+
+    path = make(tmp_path / "a.mp4", Clip(frames=30, fill=shots))
+    assert index_of(path).cuts == (15,)
+    assert index_of(path, scene_detect=False).cuts == ()

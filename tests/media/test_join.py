@@ -1,0 +1,408 @@
+"""The whole file: frames with their own times, and everything else of the source beside them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from starvsr.errors import OutputError
+from starvsr.media import join as join_module
+from starvsr.media.index import build_index
+from starvsr.media.join import check_streams, join
+from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
+from starvsr.media.writer import PartWriter, check_encoder
+from starvsr.options import EncodeOptions, StreamOptions
+from starvsr.types import VideoIndex, VideoInfo
+from tests.media.clips import Audio, Clip, cut, make, payloads
+from tests.media.test_writer import largest_file
+
+TICK = Fraction(1, 1000)
+
+
+def upscale(
+    source: Path,
+    target: Path,
+    *,
+    codec: str = "libx264",
+    span: tuple[int, int] | None = None,
+    streams: StreamOptions | None = None,
+    lengths: Sequence[int] = (5, 1, 4),
+) -> Path:
+    """What a job does around its network: frames read, encoded at twice the size in parts, joined."""
+    info = probe(source)
+    index = build_index(info, scene_detect=False)
+    first, last = span or (0, index.frames)
+    options = EncodeOptions(codec=codec, preset="veryfast" if codec.startswith("libx26") else None)
+    settings = check_encoder(options, target, info, info.width * 2, info.height * 2)
+    parts: list[Path] = []
+    at = first
+    while at < last:
+        end = min(last, at + lengths[len(parts) % len(lengths)])
+        parts.append(target.with_name(f"part{len(parts)}{settings.part_suffix}"))
+        with PartWriter(parts[-1], settings, info, settings.width, settings.height) as writer:
+            for number, frame in enumerate(read_frames(info, index, at, end), start=at):
+                large = np.ascontiguousarray(frame.repeat(2, axis=0).repeat(2, axis=1))
+                writer.write(large, index.pts[number], index.durations[number])
+        at = end
+    join(parts, info, index, target, settings, streams or StreamOptions(), first, last)
+    for part in parts:
+        part.unlink()
+    return target
+
+
+def opened(path: Path) -> tuple[VideoInfo, VideoIndex]:
+    info = probe(path)
+    return info, build_index(info, scene_detect=False)
+
+
+def times(path: Path) -> list[Fraction]:
+    info, index = opened(path)
+    return [pts * info.time_base for pts in index.pts]
+
+
+def stamps(path: Path) -> list[tuple[Fraction, Fraction]]:
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    return [
+        (packet.dts * packet.time_base, packet.pts * packet.time_base)
+        for packet in packets
+        if packet.dts is not None and packet.pts is not None
+    ]
+
+
+VARIABLE = [0, 512, 1100, 1130, 5000, 5512, 6024, 12800, 12900, 14000, 14512, 20000, 20030, 22000]
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.mov", "o.mkv"])
+@pytest.mark.parametrize("pts", [None, VARIABLE, [9000 + each for each in VARIABLE]])
+def test_every_frame_keeps_its_time(tmp_path: Path, target: str, pts: list[int] | None) -> None:
+    clip = Clip(frames=len(pts) if pts else 14, pts=pts, muxer={"movie_timescale": "12800"})
+    source = make(tmp_path / "a.mp4", clip)
+    made = upscale(source, tmp_path / target)
+    wanted, got = times(source), times(made)
+    if target == "o.mkv":
+        assert max(abs(a - b) for a, b in zip(got, wanted, strict=True)) <= TICK / 2
+    else:
+        assert got == wanted
+        assert opened(made)[1].durations == opened(source)[1].durations
+    decode = [dts for dts, _ in stamps(made)]
+    assert decode == sorted(decode)
+    assert all(dts <= shown for dts, shown in stamps(made))
+
+
+@pytest.mark.parametrize(
+    ("codec", "target"),
+    [
+        ("libx265", "o.mp4"),
+        ("libvpx-vp9", "o.webm"),
+        ("libsvtav1", "o.mkv"),
+        ("ffv1", "o.mkv"),
+        ("prores_ks", "o.mov"),
+        ("mjpeg", "o.mov"),
+        ("png", "o.mov"),
+        ("mpeg4", "o.mp4"),
+        ("libx264rgb", "o.mkv"),
+    ],
+)
+def test_codecs(tmp_path: Path, codec: str, target: str) -> None:
+    # Neither VP9 and AV1 nor libav's Matroska can say how wide a sample is.
+    aspect = Fraction(1) if codec in ("libvpx-vp9", "libsvtav1") else Fraction(4, 3)
+    source = make(tmp_path / "a.mp4", Clip(sample_aspect=aspect))
+    made = upscale(source, tmp_path / target, codec=codec)
+    info, index = opened(made)
+    assert index.frames == 12 and (info.width, info.height) == (128, 96)
+    assert info.sample_aspect == aspect
+    whole = list(read_frames(*opened(source), 0, 12))
+    for frame, before in zip(read_frames(info, index, 0, 12), whole, strict=True):
+        error = frame.mean(axis=(0, 1)) - before.mean(axis=(0, 1))
+        assert np.abs(error).max() / 257 < 2.5
+
+
+def test_aspect_that_cannot_be_kept(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", Clip(sample_aspect=Fraction(4, 3)))
+    with pytest.raises(OutputError, match=r"sample aspect 4/3.*\.mp4"):
+        upscale(source, tmp_path / "o.webm", codec="libvpx-vp9")
+    assert probe(upscale(source, tmp_path / "o.mp4", codec="libvpx-vp9")).sample_aspect == Fraction(
+        4, 3
+    )
+
+
+def test_pixels_follow_their_times(tmp_path: Path) -> None:
+    """Every frame is the source's frame of the same number, across part borders and B frames."""
+    source = make(tmp_path / "a.mp4", Clip(frames=24))
+    made = upscale(source, tmp_path / "o.mp4", lengths=(7, 1, 1, 9))
+    for frame, before in zip(
+        read_frames(*opened(made), 0, 24), read_frames(*opened(source), 0, 24), strict=True
+    ):
+        small = frame.reshape(48, 2, 64, 2, 3).mean(axis=(1, 3))
+        assert np.abs(small - before).mean() / 257 < 4
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffixes"), [("aac", "mp4 mkv mov"), ("libopus", "mp4 mkv"), ("flac", "mp4 mkv")]
+)
+def test_audio_packets_are_the_same(tmp_path: Path, codec: str, suffixes: str) -> None:
+    tracks = (Audio(codec, seconds=0.5, title="first"), Audio(codec, seconds=0.4, language="deu"))
+    for suffix in suffixes.split():
+        source = make(tmp_path / "a.mkv", Clip(audio=tracks))
+        made = upscale(source, tmp_path / f"o.{suffix}")
+        before, behind = payloads(source, "audio"), payloads(made, "audio")
+        assert len(behind) == 2
+        for old, new in zip(before, behind, strict=True):
+            assert [packet.data for packet in new] == [packet.data for packet in old]
+        languages = [stream.language for stream in probe(made).streams if stream.kind == "audio"]
+        # QuickTime's own list of languages has German under another code, which libav does not translate.
+        assert languages == ["eng", "" if suffix == "mov" else "deu"]
+
+
+def offsets(path: Path) -> list[Fraction]:
+    """Start of each audio stream after the first frame, seconds."""
+    begins = times(path)[0]
+    return [packets[0].start - begins for packets in payloads(path, "audio")]
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.mkv"])
+@pytest.mark.parametrize("source", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize(
+    ("video_ticks", "audio_start"),
+    [(0, Fraction(0)), (0, Fraction(3, 10)), (6656, Fraction(0)), (6657, Fraction(1, 7))],
+)
+def test_start_offset_is_kept(
+    tmp_path: Path, source: str, target: str, video_ticks: int, audio_start: Fraction
+) -> None:
+    base = Fraction(1, 25) if source == "a.ts" else Fraction(1, 12800)
+    pts = [round((video_ticks + i * 512) * Fraction(1, 12800) / base) for i in range(12)]
+    clip = Clip(pts=pts, time_base=base, audio=(Audio(start_s=audio_start),))
+    path = make(tmp_path / source, clip)
+    made = upscale(path, tmp_path / target)
+    assert abs(offsets(made)[0] - offsets(path)[0]) <= TICK
+    steps = [b - a for a, b in zip(times(path), times(made), strict=True)]
+    assert max(steps) - min(steps) <= TICK
+
+
+def test_broadcast_clock_begins_at_zero(tmp_path: Path) -> None:
+    clip = Clip(
+        pts=[90_000_000 + i * 3600 for i in range(12)],
+        time_base=Fraction(1, 90000),
+        muxer={"output_ts_offset": "5000"},
+        audio=(Audio("mp2", start_s=Fraction(1000)),),
+    )
+    source = make(tmp_path / "a.ts", clip)
+    assert times(source)[0] > 1000
+    made = upscale(source, tmp_path / "o.mp4")
+    assert 0 <= times(made)[0] < 1
+    assert abs(offsets(made)[0] - offsets(source)[0]) <= TICK
+
+
+RICH = Clip(
+    frames=25,
+    audio=(Audio("flac"),),
+    subtitles=(
+        ("subrip", 0.1, 0.3, "one"),
+        ("subrip", 0.35, 0.3, "two"),
+        ("subrip", 0.8, 0.1, "three"),
+    ),
+    chapters=((0, 0.5, "Start"), (0.5, 1, "End")),
+    metadata={"title": "A film", "artist": "Somebody"},
+    attachments=(("font.ttf", "application/x-truetype-font", b"\x00\x01\x00\x00 font" * 9),),
+)
+
+
+def test_everything_else_of_a_matroska(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", RICH)
+    made = upscale(source, tmp_path / "o.mkv")
+    info = probe(made)
+    assert [stream.kind for stream in info.streams] == ["video", "audio", "subtitle", "attachment"]
+    assert info.streams[2].language == "fra"
+    assert payloads(made, "subtitle") == payloads(source, "subtitle")
+    with av.open(str(made)) as new, av.open(str(source)) as old:
+        assert new.metadata["title"] == "A film" and new.metadata["ARTIST"] == "Somebody"
+        assert new.streams.attachments[0].data == old.streams.attachments[0].data
+        assert new.streams.attachments[0].name == "font.ttf"
+        titles = [(c["start"], c["end"], c["metadata"]["title"]) for c in new.chapters()]
+        assert titles == [(c["start"], c["end"], c["metadata"]["title"]) for c in old.chapters()]
+        assert len(titles) == 2
+
+
+def test_everything_else_of_an_mp4(tmp_path: Path) -> None:
+    texts = (("mov_text", 0.1, 0.2, "one"), ("mov_text", 0.4, 0.1, "two"))
+    clip = Clip(audio=(Audio(),), subtitles=texts, chapters=RICH.chapters, metadata=RICH.metadata)
+    source = make(tmp_path / "a.mp4", clip)
+    made = upscale(source, tmp_path / "o.mp4")
+    assert payloads(made, "subtitle") == payloads(source, "subtitle")
+    assert probe(made).chapters == 2
+    with av.open(str(made)) as container:
+        assert container.metadata["title"] == "A film"
+
+
+def test_nothing_else_where_nothing_is_wanted(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", RICH)
+    none = StreamOptions("none", "none", chapters=False, metadata=False, attachments=False)
+    made = upscale(source, tmp_path / "o.mkv", streams=none)
+    info = probe(made)
+    assert [stream.kind for stream in info.streams] == ["video"]
+    assert info.chapters == 0
+    with av.open(str(made)) as container:
+        assert "title" not in container.metadata
+
+
+def test_fonts_that_mp4_cannot_hold_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = make(tmp_path / "a.mkv", RICH)
+    with caplog.at_level(logging.WARNING):
+        upscale(source, tmp_path / "o.mp4", streams=StreamOptions(subtitles="none"))
+    assert "font.ttf is left out" in caplog.text
+
+
+def test_cover_picture(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", Clip(audio=(Audio(),)))
+    picture = make(tmp_path / "cover.mjpeg", Clip(frames=1, codec="mjpeg", pix_fmt="yuvj420p"))
+    covered = tmp_path / "covered.mkv"
+    with av.open(str(source)) as old, av.open(str(covered), "w") as new:
+        streams = {s.index: new.add_stream_from_template(s, opaque=True) for s in old.streams}
+        new.add_attachment("cover.jpg", "image/jpeg", picture.read_bytes())
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                new.mux(packet)
+    assert [s.detail for s in probe(covered).streams][-1] == "cover picture"
+    for target in ("o.mkv", "o.mp4"):
+        made = upscale(covered, tmp_path / target)
+        info = probe(made)
+        assert info.streams[info.stream_index].codec == "h264"
+        with av.open(str(made)) as container:
+            cover = next(s for s in container.streams.video if s.index != info.stream_index)
+            data = next(bytes(packet) for packet in container.demux(cover))
+        assert data == picture.read_bytes()
+
+
+@pytest.mark.parametrize("target", ["o.mp4", "o.mkv"])
+def test_trimmed_with_the_video(tmp_path: Path, target: str) -> None:
+    texts = () if target == "o.mp4" else RICH.subtitles
+    chapters = ((0, 0.3, "a"), (0.3, 0.9, "b"), (0.9, 2, "c"))
+    sound = (Audio("flac", seconds=2),)
+    clip = Clip(frames=50, audio=sound, subtitles=texts, chapters=chapters)
+    source = make(tmp_path / "a.mkv", clip)
+    made = upscale(source, tmp_path / target, span=(10, 20))
+    got = times(made)
+    assert got[0] == 0 and len(got) == 10
+    assert abs(got[-1] - Fraction(9, 25)) <= TICK
+    (old,), (new,) = payloads(source, "audio"), payloads(made, "audio")
+    kept = [packet for packet in old if Fraction(2, 5) <= packet.start < Fraction(4, 5)]
+    assert [packet.data for packet in new] == [packet.data for packet in kept]
+    assert abs(new[0].start - (kept[0].start - Fraction(2, 5))) <= TICK
+    with av.open(str(made)) as container:
+        found = [
+            (c["start"] * c["time_base"], c["metadata"]["title"])
+            for c in container.chapters()
+            if c["time_base"]
+        ]
+        assert found == [(Fraction(0), "b")]
+    if texts:
+        (lines,) = payloads(made, "subtitle")
+        assert [line.data for line in lines] == [b"two"]
+        assert lines[0].start == 0
+
+
+@pytest.mark.parametrize(
+    ("turn", "size"), [((90, False, False), (96, 128)), ((180, False, False), (128, 96))]
+)
+def test_rotation_is_done_and_not_written_again(
+    tmp_path: Path, turn: tuple[float, bool, bool], size: tuple[int, int]
+) -> None:
+    made = probe(upscale(make(tmp_path / "a.mp4", Clip(rotation=turn)), tmp_path / "o.mp4"))
+    assert (made.rotation, made.width, made.height) == (0, *size)
+
+
+def test_color_tags_are_written(tmp_path: Path) -> None:
+    for target in ("o.mp4", "o.mkv"):
+        for codec in ("libx264", "libx265", "libvpx-vp9"):
+            tags = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
+            source = make(tmp_path / "a.mkv", Clip(frames=3, pix_fmt="yuv420p10le", color=tags))
+            color = probe(upscale(source, tmp_path / target, codec=codec)).color
+            assert (color.matrix, color.range, color.primaries, color.transfer) == (9, 1, 9, 16)
+    untagged = make(tmp_path / "u.mp4", Clip(frames=3))
+    color = probe(upscale(untagged, tmp_path / "o.mp4")).color
+    assert (color.matrix, color.range) == (6, 1)
+
+
+def test_damaged_source(tmp_path: Path) -> None:
+    clip = Clip(frames=40, audio=(Audio(seconds=1.6),), muxer={"movflags": "faststart"})
+    whole = make(tmp_path / "a.mp4", clip)
+    short = cut(whole, 0.6)
+    index = opened(short)[1]
+    assert index.lost_frames > 0
+    made = upscale(short, tmp_path / "o.mp4")
+    assert times(made) == times(short)
+    (old,), (new,) = payloads(whole, "audio"), payloads(made, "audio")
+    assert 0 < len(new) < len(old)
+    assert [packet.data for packet in new] == [packet.data for packet in old[: len(new)]]
+
+
+@pytest.mark.parametrize(
+    ("source", "codecs", "target", "says"),
+    [
+        ("a.mkv", ("flac",), "o.webm", r"audio stream 1 \(flac\).*\.mkv or \.mp4"),
+        (
+            "a.mkv",
+            ("subrip",),
+            "o.mp4",
+            r"subtitle stream 1 \(subrip\).*\.mkv, or --subtitles none",
+        ),
+        ("a.mp4", ("mov_text",), "o.mkv", r"subtitle stream 1 \(mov_text\).*\.mp4"),
+    ],
+)
+def test_streams_that_do_not_fit(
+    tmp_path: Path, source: str, codecs: tuple[str, ...], target: str, says: str
+) -> None:
+    texts = tuple((codec, 0.0, 0.1, "x") for codec in codecs if codec != "flac")
+    audio = tuple(Audio(codec) for codec in codecs if codec == "flac")
+    info = probe(make(tmp_path / source, Clip(audio=audio, subtitles=texts)))
+    with pytest.raises(OutputError, match=says):
+        check_streams(info, tmp_path / target, StreamOptions())
+    check_streams(info, tmp_path / target, StreamOptions("none", "none"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [source]
+
+
+def test_failures_leave_the_target_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = make(tmp_path / "a.mp4", Clip(audio=(Audio(),)))
+    target = tmp_path / "o.mp4"
+    target.write_text("older")
+
+    def full(*_: object) -> None:
+        raise av.error.OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for replacement, error in ((full, OutputError), (interrupted, KeyboardInterrupt)):
+        monkeypatch.setattr(join_module, "_copied_packets", replacement)
+        with pytest.raises(error):
+            upscale(source, target)
+        assert target.read_text() == "older"
+        assert not list(tmp_path.glob(".*"))
+
+
+def test_no_space(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", Clip(frames=30, audio=(Audio("flac", seconds=2),)))
+    with largest_file(30_000), pytest.raises(OutputError, match=r"o\.mp4 cannot be written"):
+        upscale(source, tmp_path / "o.mp4", lengths=(10,))
+    assert not (tmp_path / "o.mp4").exists() and not list(tmp_path.glob(".*"))
+
+
+def test_parts_that_do_not_add_up(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4")
+    info, index = opened(source)
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, 64, 48)
+    with pytest.raises(ValueError, match="hold 12 frames, not 11"):
+        join([source], info, index, tmp_path / "o.mp4", settings, StreamOptions(), 0, 11)
+    assert not (tmp_path / "o.mp4").exists()

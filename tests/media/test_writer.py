@@ -1,0 +1,194 @@
+"""Part files: one for a run of frames, complete or absent."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from starvsr.errors import OutputError
+from starvsr.media.index import build_index
+from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
+from starvsr.media.writer import EncoderSettings, PartWriter, check_encoder
+from starvsr.options import EncodeOptions
+from starvsr.types import VideoInfo
+from tests.media.clips import Clip, make, picture
+
+SIZE = (64, 48)
+
+
+@pytest.fixture
+def info(tmp_path: Path) -> VideoInfo:
+    return probe(make(tmp_path / "source.mp4"))
+
+
+def write(path: Path, settings: EncoderSettings, info: VideoInfo, frames: int = 8) -> Path:
+    with PartWriter(path, settings, info, *SIZE) as writer:
+        for number in range(frames):
+            writer.write(picture(number).astype(np.uint16) * 257, number * 512, 512)
+    return path
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """No file may grow beyond this many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("codec", "target", "pix_fmt", "crf"),
+    [
+        ("libx264", "o.mp4", "yuv420p", "17"),
+        ("libx264", "o.mkv", "yuv420p", "17"),
+        ("libx265", "o.mov", "yuv420p", "17"),
+        ("libvpx-vp9", "o.webm", "yuv420p", "17"),
+        ("libsvtav1", "o.mp4", "yuv420p", "17"),
+        ("ffv1", "o.mkv", "yuv420p", None),
+        ("prores_ks", "o.mov", "yuv422p10le", None),
+        ("mjpeg", "o.mov", "yuv420p", None),
+        ("png", "o.mov", "rgb24", None),
+        ("mpeg4", "o.mp4", "yuv420p", None),
+        ("mpeg2video", "o.mkv", "yuv420p", None),
+        ("libx264rgb", "o.mkv", "bgr0", "17"),
+    ],
+)
+def test_encoders(
+    tmp_path: Path, info: VideoInfo, codec: str, target: str, pix_fmt: str, crf: str | None
+) -> None:
+    settings = check_encoder(EncodeOptions(codec=codec), tmp_path / target, info, *SIZE)
+    assert (settings.codec, settings.pix_fmt, dict(settings.options).get("crf")) == (
+        codec,
+        pix_fmt,
+        crf,
+    )
+    assert not (tmp_path / target).exists()
+    part = write(tmp_path / f"part{settings.part_suffix}", settings, info)
+    with av.open(str(part)) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+    assert len(packets) == 8 and packets[0].is_keyframe
+    decoded = probe(part)
+    index = build_index(decoded)
+    frames = list(read_frames(decoded, index, 0, 8))
+    assert len(frames) == 8
+    for number, frame in enumerate(frames):
+        error = frame.astype(np.float64) / 257 - picture(number)
+        # Chroma of such coarse pictures suffers in 4:2:0; their mean colour must not.
+        assert np.abs(error.mean(axis=(0, 1))).max() < 2.5, (codec, number)
+
+
+def test_lossless_part_is_exact(tmp_path: Path, info: VideoInfo) -> None:
+    source = dataclasses.replace(info, pix_fmt="bgr0")
+    options = EncodeOptions(codec="ffv1", pix_fmt="bgr0")
+    settings = check_encoder(options, tmp_path / "o.mkv", source, *SIZE)
+    part = probe(write(tmp_path / "part.mkv", settings, source))
+    for number, frame in enumerate(read_frames(part, build_index(part), 0, 8)):
+        assert np.array_equal(frame, picture(number).astype(np.uint16) * 257)
+
+
+def test_settings_are_json_and_the_same_every_time(tmp_path: Path, info: VideoInfo) -> None:
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, *SIZE)
+    again = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, *SIZE)
+    assert json.dumps(dataclasses.asdict(settings)) == json.dumps(dataclasses.asdict(again))
+    one, other = (write(tmp_path / f"{name}.mp4", settings, info) for name in "ab")
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_tags_and_aspect(tmp_path: Path) -> None:
+    tags = {"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1}
+    clip = Clip(sample_aspect=Fraction(4, 3), color=tags)
+    info = probe(make(tmp_path / "source.mkv", clip))
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mkv", info, *SIZE)
+    part = probe(write(tmp_path / "part.mkv", settings, info))
+    assert part.sample_aspect == Fraction(4, 3)
+    assert (part.color.matrix, part.color.range, part.color.primaries, part.color.transfer) == (
+        1,
+        1,
+        1,
+        1,
+    )
+
+
+def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
+    options = EncodeOptions(crf=23.5, preset="ultrafast", extra=(("tune", "film"), ("bf", "0")))
+    settings = check_encoder(options, tmp_path / "o.mp4", info, *SIZE)
+    assert dict(settings.options) == {
+        "crf": "23.5",
+        "preset": "ultrafast",
+        "tune": "film",
+        "bf": "0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "target", "says"),
+    [
+        (EncodeOptions(codec="nonsense"), "o.mp4", "--codec nonsense"),
+        (EncodeOptions(codec="aac"), "o.mp4", "--codec aac"),
+        (EncodeOptions(), "o.xyz", "extension .xyz"),
+        (EncodeOptions(), "o", "without an extension"),
+        (EncodeOptions(codec="prores_ks"), "o.mp4", "cannot hold"),
+        (EncodeOptions(), "o.webm", "cannot hold"),
+        (EncodeOptions(pix_fmt="yuv999"), "o.mp4", "--pix-fmt yuv999"),
+        (EncodeOptions(extra=(("nonsense", "1"),)), "o.mp4", "-e nonsense"),
+        (EncodeOptions(codec="ffv1", crf=20), "o.mkv", "--crf 20"),
+        (EncodeOptions(codec="libvpx-vp9", preset="slow"), "o.mkv", "--preset slow"),
+        (EncodeOptions(codec="libsvtav1", preset="99"), "o.mkv", "refuses"),
+    ],
+)
+def test_refusals(
+    tmp_path: Path, info: VideoInfo, options: EncodeOptions, target: str, says: str
+) -> None:
+    with pytest.raises(OutputError, match=says):
+        check_encoder(options, tmp_path / target, info, *SIZE)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.mp4"]
+
+
+def test_too_large_for_the_encoder(tmp_path: Path, info: VideoInfo) -> None:
+    with pytest.raises(OutputError, match="refuses 20000x48"):
+        check_encoder(EncodeOptions(), tmp_path / "o.mkv", info, 20000, 48)
+
+
+def test_error_in_the_block_leaves_nothing(tmp_path: Path, info: VideoInfo) -> None:
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, *SIZE)
+    for error in (RuntimeError("network"), KeyboardInterrupt()):
+        with (
+            pytest.raises(type(error)),
+            PartWriter(tmp_path / "part.mp4", settings, info, *SIZE) as writer,
+        ):
+            writer.write(picture(0).astype(np.uint16), 0, 512)
+            raise error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.mp4"]
+
+
+def test_no_space_leaves_nothing(tmp_path: Path, info: VideoInfo) -> None:
+    settings = check_encoder(EncodeOptions(codec="ffv1"), tmp_path / "o.mkv", info, *SIZE)
+    with largest_file(20_000), pytest.raises(OutputError, match=r"part\.mkv cannot be written"):
+        write(tmp_path / "part.mkv", settings, info, frames=60)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source.mp4"]
+
+
+def test_wrong_use(tmp_path: Path, info: VideoInfo) -> None:
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, *SIZE)
+    with pytest.raises(ValueError, match="settings are for"):
+        PartWriter(tmp_path / "part.mp4", settings, info, 32, 32)
+    with (
+        pytest.raises(ValueError, match="no frame"),
+        PartWriter(tmp_path / "p.mp4", settings, info, *SIZE),
+    ):
+        pass
+    assert not (tmp_path / "p.mp4").exists()
