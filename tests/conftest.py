@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+
+# As the command line does, and before torch is imported: tests must not crawl on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 from starvsr.models.unet import StarUNet

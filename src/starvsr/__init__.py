@@ -1,3 +1,81 @@
-"""starvsr: upscale real videos of any length with STAR."""
+"""starvsr: upscale real videos of any length with STAR.
+
+    import starvsr
+
+    starvsr.upscale_video("in.mp4", "out.mp4")                      # a file, with sound and timing
+    restored = starvsr.Restorer.from_name("nano")(frames)           # t 3 h w in [0, 1] -> t 3 4h 4w
+
+The names below are loaded on first use, so that importing starvsr costs nothing (torch takes seconds).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starvsr.errors import StarvsrError
+    from starvsr.options import (
+        DeviceOptions,
+        EncodeOptions,
+        LookOptions,
+        RangeOptions,
+        SamplingOptions,
+        SizeOptions,
+        StreamOptions,
+        UpscaleOptions,
+        WindowOptions,
+    )
+    from starvsr.restore import Restorer
+    from starvsr.types import Progress
+    from starvsr.upscale import Job, UpscaleResult, plan_video, run_job, upscale_video
+    from starvsr.zoo.load import load_model
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DeviceOptions",
+    "EncodeOptions",
+    "Job",
+    "LookOptions",
+    "Progress",
+    "RangeOptions",
+    "Restorer",
+    "SamplingOptions",
+    "SizeOptions",
+    "StarvsrError",
+    "StreamOptions",
+    "UpscaleOptions",
+    "UpscaleResult",
+    "WindowOptions",
+    "__version__",
+    "load_model",
+    "plan_video",
+    "run_job",
+    "upscale_video",
+]
+
+_HOMES = {
+    "Job": "upscale",
+    "Progress": "types",
+    "Restorer": "restore",
+    "StarvsrError": "errors",
+    "UpscaleResult": "upscale",
+    "load_model": "zoo.load",
+    "plan_video": "upscale",
+    "run_job": "upscale",
+    "upscale_video": "upscale",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name, "options" if name.endswith("Options") else None)
+    if name not in __all__ or home is None:
+        raise AttributeError(f"module 'starvsr' has no attribute {name!r}")
+    value: object = getattr(import_module(f"starvsr.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -6,6 +6,7 @@ Messages name the command-line flag, since that is what most callers typed.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 
 from starvsr.errors import UsageError
@@ -13,6 +14,11 @@ from starvsr.errors import UsageError
 SOLVER_MODES = ("fast", "normal")
 COLOR_FIXES = ("adain", "wavelet", "none")
 ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
+
+# What the encoders of libav can hold at most.
+MOST_SIDE_PX = 65535
+# There are no more noise levels to step through.
+MOST_STEPS = 1000
 
 
 def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
@@ -29,7 +35,7 @@ class SizeOptions:
     """Size of the output; at most one of `scale`, `resolution` and `width`/`height` is given."""
 
     scale: float | None = None
-    """Factor on both sides, above 0; 4 where nothing else is given."""
+    """Factor on both sides, above 0 and at most `MOST_SIDE_PX`; 4 where nothing else is given."""
     resolution: int | None = None
     """Short side of the output, pixels."""
     width: int | None = None
@@ -41,15 +47,16 @@ class SizeOptions:
 
     def __post_init__(self) -> None:
         if self.scale is not None:
-            ok = math.isfinite(self.scale) and self.scale > 0
-            _check(ok, "--scale", self.scale, "a number above 0, such as 2 or 1.5")
+            allowed = f"a number above 0 and at most {MOST_SIDE_PX}, such as 2 or 1.5"
+            _check(0 < self.scale <= MOST_SIDE_PX, "--scale", self.scale, allowed)
         for flag, value in (
             ("--resolution", self.resolution),
             ("--width", self.width),
             ("--height", self.height),
             ("--max-resolution", self.max_resolution),
         ):
-            _check(value is None or value >= 1, flag, value, "a number of pixels above 0")
+            ok = value is None or 1 <= value <= MOST_SIDE_PX
+            _check(ok, flag, value, f"a number of pixels from 1 to {MOST_SIDE_PX}")
         ways = [
             flag
             for flag, value in (
@@ -111,10 +118,12 @@ class SamplingOptions:
     """Seed of all noise; noise is drawn per frame, so windows and segments do not change it."""
 
     def __post_init__(self) -> None:
-        _check(self.steps is None or self.steps >= 1, "--steps", self.steps, "1 or more")
+        ok = self.steps is None or 1 <= self.steps <= MOST_STEPS
+        _check(ok, "--steps", self.steps, f"1 to {MOST_STEPS}")
         if self.solver_mode is not None:
             _check_one_of("--solver-mode", self.solver_mode, SOLVER_MODES)
-        _check(self.cfg is None or self.cfg >= 1, "--cfg", self.cfg, "1 (no guidance) or more")
+        ok = self.cfg is None or 1 <= self.cfg < math.inf
+        _check(ok, "--cfg", self.cfg, "1 (no guidance) or more")
         _check(
             self.cfg_rescale is None or 0 <= self.cfg_rescale <= 1,
             "--cfg-rescale",
@@ -183,6 +192,9 @@ class EncodeOptions:
     extra: tuple[tuple[str, str], ...] = ()
     """More encoder options as key and value, passed on unchanged."""
 
+    def __post_init__(self) -> None:
+        _check(self.crf is None or math.isfinite(self.crf), "--crf", self.crf, "a number")
+
 
 @dataclass(frozen=True)
 class StreamOptions:
@@ -209,10 +221,7 @@ class DeviceOptions:
     """`auto`, `sdpa` or `xformers` (CUDA only)."""
 
     def __post_init__(self) -> None:
-        kind, _, number = self.device.partition(":")
-        ok = kind in ("auto", "cpu", "cuda", "mps") and (
-            not number or (kind == "cuda" and number.isdigit())
-        )
+        ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None
         _check(ok, "--device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
         _check_one_of("--attention", self.attention, ATTENTION_BACKENDS)
 

@@ -66,8 +66,9 @@ class PartMaker:
                 if segment.core[0] <= number < segment.core[1]:
                     self._encode(writer, frame, number)
                 else:
-                    shared[number] = self._path(segment.index, f"{number:08d}", ".npy")
-                    np.save(shared[number], frame)
+                    shared[number] = self._path(segment.index, f"{number:08d}", ".raw")
+                    # `np.save` would hide why a write failed.
+                    shared[number].write_bytes(np.ascontiguousarray(frame).data)
         return SegmentFiles(
             segment,
             part,
@@ -91,7 +92,7 @@ class PartMaker:
         with self._writer(part) as writer:
             for place, (old, new) in enumerate(zip(before.tail, behind.head, strict=True)):
                 share = (place + 1) / (count + 1)
-                mixed = (1 - share) * np.load(old).astype(np.float32) + share * np.load(new)
+                mixed = (1 - share) * self._raw(old).astype(np.float32) + share * self._raw(new)
                 frame = (mixed + 0.5).astype(np.uint16)
                 self._encode(writer, frame, behind.segment.first + place)
                 old.unlink()
@@ -127,6 +128,9 @@ class PartMaker:
     def _encode(self, writer: PartWriter, frame: Frame, number: int) -> None:
         with self.restorer.timed("encode video"):
             writer.write(frame, self.index.pts[number], self.index.durations[number])
+
+    def _raw(self, path: Path) -> Frame:
+        return np.fromfile(path, np.uint16).reshape(self.plan.height, self.plan.width, 3)
 
     def _path(self, index: int, what: str, suffix: str) -> Path:
         return self.work_dir / f"{index:06d}-{what}{suffix}"

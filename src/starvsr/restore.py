@@ -160,8 +160,10 @@ class Restorer:
         )
         for index in range(len(frames)):
             upsampled = self._upsample(frames[index : index + 1], size)
-            padded = functional.pad(upsampled, pad, mode="replicate")[:, :, None]
-            z[:, :, index : index + 1] = model.autoencoder.encode(padded.to(model.device))
+            if any(pad):
+                upsampled = functional.pad(upsampled, pad, mode="replicate")
+            picture = upsampled[:, :, None].to(model.device)
+            z[:, :, index : index + 1] = model.autoencoder.encode(picture)
         return z
 
     def _sample(

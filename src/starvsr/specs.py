@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from starvsr.errors import WeightsError
 from starvsr.types import AutoencoderSpec, ModelSpec, SizeRule, UNetConfig, WindowSpec
+
+Built = TypeVar("Built")
 
 NANO = ModelSpec(
     name="nano",
@@ -66,13 +68,60 @@ def spec_from_json(text: str) -> ModelSpec:
     """The inverse of `spec_to_json`. Raises WeightsError for a spec this version does not understand."""
     try:
         fields: dict[str, Any] = json.loads(text)
-        fields["network"] = UNetConfig(**fields["network"])
-        fields["autoencoder"] = AutoencoderSpec(**fields["autoencoder"])
-        fields["size_rule"] = SizeRule(**fields["size_rule"])
-        fields["windows"] = WindowSpec(**fields["windows"])
-        fields["min_size"] = tuple(fields["min_size"])
-        return ModelSpec(**fields)
+        for name, kind in _NESTED.items():
+            fields[name] = _build(kind, fields[name])
+        spec = _build(ModelSpec, fields)
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"the model file's description is not one this version understands ({error})"
         ) from error
+    return dataclasses.replace(spec, min_size=(spec.min_size[0], spec.min_size[1]))
+
+
+_NESTED = {
+    "network": UNetConfig,
+    "autoencoder": AutoencoderSpec,
+    "size_rule": SizeRule,
+    "windows": WindowSpec,
+}
+_CHOICES = {
+    "start": ("noised", "clean"),
+    "solver": ("one_step", "dpmpp_2m_sde", "heun"),
+    "upsampling": ("bicubic", "bilinear"),
+    "color_fix": ("adain", "wavelet", "none"),
+    "tiles_bound": ("network", "attention"),
+}
+_MAY_BE_0 = (
+    "chunk_overlap",
+    "tile_overlap",
+    "call_elements",
+    "context_frames",
+    "height_remainder",
+    "cfg_rescale",
+)
+
+
+def _build(kind: type[Built], fields: dict[str, Any]) -> Built:
+    """A dataclass from JSON's values, each of its field's type and in its range. Raises ValueError, TypeError."""
+    hints = get_type_hints(kind)
+    for name, value in fields.items():
+        if name in hints and not _fits(value, hints[name]):
+            raise TypeError(f"{name} is {value!r}")
+        if name in _CHOICES and value not in _CHOICES[name]:
+            raise ValueError(f"{name} is {value!r} and none of {', '.join(_CHOICES[name])}")
+        least = 0 if name in _MAY_BE_0 else 1e-9
+        numbers = value if isinstance(value, (list, tuple)) else (value,)
+        if any(type(number) in (int, float) and number < least for number in numbers):
+            raise ValueError(f"{name} is {value!r}")
+    return kind(**fields)
+
+
+def _fits(value: object, hint: Any) -> bool:
+    kinds = get_args(hint) or (hint,)
+    if hint is float:
+        return type(value) in (int, float)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)) or not all(_fits(v, kinds[0]) for v in value):
+            return False
+        return ... in kinds or len(value) == len(kinds)
+    return type(value) in kinds

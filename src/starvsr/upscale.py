@@ -8,14 +8,19 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+import torch
+
 from starvsr.errors import MemoryLimitError, OutputError, UsageError
 from starvsr.media.copies import check_streams
 from starvsr.media.encoder import EncoderSettings, check_encoder
+from starvsr.media.files import written_errors
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
@@ -25,7 +30,13 @@ from starvsr.parts import PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
-from starvsr.zoo.load import ModelChoice, choose_model, device_info, load_choice
+from starvsr.zoo.load import (
+    ModelChoice,
+    attention_backend,
+    choose_model,
+    device_info,
+    load_choice,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -94,21 +105,22 @@ def upscale_video(
     after the other. progress: called often, from this thread. Raises StarvsrError (see `errors`); on any error
     or interrupt neither the target nor a temporary file is left behind.
     """
-    job = prepare(source, target, options or UpscaleOptions(), progress=progress)
+    job = plan_video(source, target, options, progress=progress)
     return run_job(job, executor=executor, progress=progress)
 
 
-def prepare(
+def plan_video(
     source: str | os.PathLike[str],
-    target: str | os.PathLike[str] | None,
-    options: UpscaleOptions,
+    target: str | os.PathLike[str] | None = None,
+    options: UpscaleOptions | None = None,
     *,
     progress: ProgressCallback | None = None,
 ) -> Job:
-    """Check everything that can be checked before weights are loaded, and plan the job.
+    """Check everything that can be checked before weights are loaded, and plan the job; writes nothing.
 
     A target of None plans without looking at the place of the output. Raises StarvsrError.
     """
+    options = options or UpscaleOptions()
     source_path = Path(source)
     target_path = (
         Path(target)
@@ -121,6 +133,7 @@ def prepare(
     device = device_info(options.device.device)
     choice = choose_model(options.model, device)
     _check_effect(choice, options)
+    attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
     pix_fmt = choose_pix_fmt(options.encode, info)
     even = is_subsampled(pix_fmt)
@@ -145,33 +158,12 @@ def run_job(
         windows=job.options.windows,
     )
     report(Progress("load", 1, 1))
-    try:
-        work_dir = Path(
-            tempfile.mkdtemp(
-                prefix=f".{job.target.name}.", suffix=".starvsr", dir=job.target.parent
-            )
-        )
-    except OSError as error:
-        raise OutputError(f"{job.target.parent} cannot be written to: {error.strerror}") from error
-    try:
+    with _work_dir(job.target) as work_dir, _errors_of(job.target), _memory_errors(job.plan):
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, work_dir, report)
         parts = list(maker.in_order(executor(maker.restore, job.plan.segments)))
         report(Progress("join", 0, 1))
         _join(job, parts)
         report(Progress("join", 1, 1))
-    except OSError as error:
-        raise OutputError(
-            f"{job.target} could not be finished: {error.strerror or error}"
-        ) from error
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise MemoryLimitError(
-            f"memory ran out with {job.plan.windows.chunk_frames} frames of {job.plan.width}x{job.plan.height} at "
-            f"once: give --chunk-frames 1 or a smaller --scale"
-        ) from error
-    finally:
-        shutil.rmtree(work_dir, ignore_errors=True)
     return UpscaleResult(
         target=job.target,
         width=job.plan.width,
@@ -197,6 +189,45 @@ def _join(job: Job, parts: Sequence[Path]) -> None:
     )
 
 
+@contextmanager
+def _work_dir(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target for parts; it goes away in any case. Raises OutputError."""
+    # Absolute: libav takes the colon of a relative name such as "Part 1: x" for the end of a protocol's name.
+    folder = target.parent.absolute()
+    with written_errors(target):
+        path = Path(tempfile.mkdtemp(prefix=".starvsr-", dir=folder))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _errors_of(target: Path) -> Iterator[None]:
+    """Turn a failed write of any file of the job into OutputError about the target: part files are not the user's."""
+    with written_errors(target):
+        try:
+            yield
+        except OutputError as error:
+            if isinstance(error.__cause__, (OSError, av.FFmpegError)):
+                raise error.__cause__ from None
+            raise
+
+
+@contextmanager
+def _memory_errors(plan: Plan) -> Iterator[None]:
+    """Turn a failed allocation into MemoryLimitError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise MemoryLimitError(
+            f"memory ran out with {plan.windows.chunk_frames} frames of {plan.width}x{plan.height} at once: "
+            "give --chunk-frames 1 or a smaller --scale"
+        ) from error
+
+
 def _is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed; torch says so in words only on the CPU."""
     words = str(error).lower()
@@ -205,13 +236,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """Everything about the output's place that can be refused at once. Raises OutputError, UsageError."""
-    if target.is_dir():
+    # A name that is too long or lies in a closed folder cannot even be looked at.
+    with written_errors(target):
+        is_folder, exists = target.is_dir(), target.exists()
+        is_source = exists and target.samefile(source)
+    if is_folder:
         raise OutputError(f"{target} is a folder: give the name of a file to write")
-    if target.exists():
-        if target.samefile(source):
-            raise UsageError(f"{target} is the input itself: give another output")
-        if not overwrite:
-            raise OutputError(f"{target} exists already: give --overwrite to replace it")
+    if is_source:
+        raise UsageError(f"{target} is the input itself: give another output")
+    if exists and not overwrite:
+        raise OutputError(f"{target} exists already: give --overwrite to replace it")
     folder = target.parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist: make it first")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
+import os
 import signal
 import sys
+import time
 import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -18,11 +23,14 @@ from starvsr.errors import StarvsrError
 EXIT_BUG = 1
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+# Removing the parts takes less; a Ctrl-C after this long is heard again.
+CLEANING_S = 2.0
+
+_library = logging.getLogger("starvsr")
 
 app = typer.Typer(
     name="starvsr",
     help="Upscale videos of any length with STAR, keeping their sound, subtitles and timing.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,35 +67,44 @@ app.command("info", short_help="Show what a file holds, or what this installatio
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
-    signal.signal(signal.SIGTERM, _terminate)
+    # Torch's threads read this when it is imported: waiting ones sleep instead of spinning. Beside other work spinning
+    # costs more than half of the speed; alone, sleeping costs next to nothing.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # A shell that runs this in the background has Ctrl-C ignored.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _raises(KeyboardInterrupt))
+    signal.signal(signal.SIGTERM, _raises(Terminated))
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every message goes to standard error."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_MessageHandler()])
-    try:
-        # Non-standalone mode hands back the code of `typer.Exit`.
-        return int(app(arguments, standalone_mode=False) or 0)
-    except StarvsrError as error:
-        _say_error(str(error), error)
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted; nothing was written")
-        return EXIT_INTERRUPTED
-    except Terminated:
-        _say("terminated; nothing was written")
-        return EXIT_TERMINATED
-    except Exception as error:
-        return _usage_or_bug(error)
+    with _library_messages():
+        try:
+            # Non-standalone mode hands back the code of `typer.Exit`.
+            code = app(arguments or ["--help"], prog_name="starvsr", standalone_mode=False)
+            return int(code or 0)
+        except StarvsrError as error:
+            _say_error(str(error), error)
+            return error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            _say("interrupted; nothing was written")
+            return EXIT_INTERRUPTED
+        except Terminated:
+            _say("terminated; nothing was written")
+            return EXIT_TERMINATED
+        except Exception as error:
+            return _usage_or_bug(error)
 
 
 def _usage_or_bug(error: Exception) -> int:
-    show = getattr(error, "show", None)
+    format_message = getattr(error, "format_message", None)
     code = getattr(error, "exit_code", None)
-    if callable(show) and isinstance(code, int):
-        # click's own errors: unknown options, values of the wrong type.
-        show()
+    if callable(format_message) and isinstance(code, int):
+        # The parser's own errors: unknown options, values of the wrong type.
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "starvsr"
+        _say(f"error: {format_message().rstrip('.')}; see {command} --help")
         return code
     _say_error(
         f"{type(error).__name__}: {error}. This is a bug in starvsr; --verbose shows where", error
@@ -96,8 +113,9 @@ def _usage_or_bug(error: Exception) -> int:
 
 
 def _say_error(message: str, error: BaseException) -> None:
-    _say(f"error: {message}")
-    if "--verbose" in sys.argv or "-v" in sys.argv:
+    # One line whatever a library has to say.
+    _say(f"error: {' '.join(message.split())}")
+    if _library.isEnabledFor(logging.DEBUG):
         traceback.print_exception(error, file=sys.stderr)
 
 
@@ -105,12 +123,34 @@ def _say(message: str) -> None:
     typer.echo(message, err=True)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _raises(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]:
+    """A signal handler that raises `kind`; not again at once, which would stop the cleaning up that it began."""
+    last = -math.inf
+
+    def handler(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal last
+        before, last = last, time.monotonic()
+        if last - before > CLEANING_S:
+            raise kind
+
+    return handler
+
+
+@contextmanager
+def _library_messages() -> Iterator[None]:
+    """The library's messages go to standard error; whoever runs commands in process finds logging as it was."""
+    handler, level = _MessageHandler(), _library.level
+    _library.addHandler(handler)
+    _library.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        _library.removeHandler(handler)
+        _library.setLevel(level)
 
 
 class _MessageHandler(logging.Handler):
-    """Prints the library's warnings as one line each."""
+    """Prints a message as one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _say(f"{record.levelname.lower()}: {record.getMessage()}")

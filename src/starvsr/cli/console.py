@@ -86,19 +86,29 @@ class _PlainView(_NoView):
     """One line every few seconds, and one when a stage ends."""
 
     def __init__(self) -> None:
+        self.began = self.printed = 0.0
+        self.unsaid: tuple[Progress, float] | None = None
+        """The last report and its time, while it has no line."""
         self.stage = ""
-        self.stage_began = 0.0
-        self.printed = 0.0
+
+    def __exit__(self, *_: object) -> None:
+        self._say()
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if progress.stage != self.stage:
-            self.stage, self.stage_began, self.printed = progress.stage, now, now
-        ended = progress.done >= progress.total
-        if not ended and now - self.printed < PLAIN_INTERVAL_S:
+            self._say()
+            self.stage, self.began, self.printed = progress.stage, now, now
+        self.unsaid = progress, now
+        if now - self.printed >= PLAIN_INTERVAL_S:
+            self._say()
+
+    def _say(self) -> None:
+        if self.unsaid is None:
             return
-        self.printed = now
-        print(_plain_line(progress, now - self.stage_began), file=sys.stderr, flush=True)  # noqa: T201
+        (progress, self.printed), self.unsaid = self.unsaid, None
+        if progress.done > 0:
+            print(_plain_line(progress, self.printed - self.began), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _plain_line(progress: Progress, elapsed_s: float) -> str:

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from starvsr import __version__
-from starvsr.cli.upscale import JSON_VERSION
-from starvsr.errors import UsageError
+from starvsr.cli.upscale import (
+    JSON_OPTION,
+    JSON_VERSION,
+    VERBOSE_OPTION,
+    refuse_folder,
+    set_verbosity,
+)
 from starvsr.types import VideoInfo
 
 ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc")
@@ -21,29 +24,31 @@ ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"
 
 def info(
     input: Annotated[
-        Path | None, typer.Argument(help="A media file; without it, this installation is shown.")
+        Path | None,
+        typer.Argument(
+            metavar="[INPUT]", help="A media file; without it, this installation is shown."
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
 ) -> int:
     """Show what a file holds, or without one: version, device, attention, encoders, models."""
+    set_verbosity(verbose=verbose, quiet=False)
     facts = _file_facts(input) if input is not None else _installation_facts()
     if as_json:
-        typer.echo(json.dumps({"version": JSON_VERSION, "event": "info", **facts}, default=str))
+        typer.echo(json.dumps({"version": JSON_VERSION, "event": "info", **facts}))
         return 0
-    table = Table(show_header=False, box=None, pad_edge=False)
     for name, value in facts.items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines):
-            table.add_row(name.replace("_", " ") if number == 0 else "", str(line))
-    Console(soft_wrap=True).print(table)
+            typer.echo(f"{name.replace('_', ' ') if number == 0 else '':<14} {line}".rstrip())
     return 0
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
     from starvsr.media.probe import probe
 
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: give one file")
+    refuse_folder(path)
     video = probe(path)
     return {
         "file": str(path),

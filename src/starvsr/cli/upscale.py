@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +22,10 @@ EXIT_DAMAGED = 8
 JSON_VERSION = 1
 
 _INPUT = typer.Argument(
-    help="The video to restore: any file that ffmpeg reads.", show_default=False
+    metavar="INPUT", help="The video to restore: any file that ffmpeg reads.", show_default=False
 )
-_JSON = typer.Option("--json", help="Print one JSON object to standard output.")
-_VERBOSE = typer.Option("--verbose", "-v", help="More messages, and tracebacks of errors.")
+JSON_OPTION = typer.Option("--json", help="Print one JSON object to standard output.")
+VERBOSE_OPTION = typer.Option("--verbose", "-v", help="More messages, and tracebacks of errors.")
 _QUIET = typer.Option("--quiet", "-q", help="Only errors.")
 
 
@@ -34,14 +35,16 @@ def upscale(
     output: Annotated[
         Path,
         typer.Argument(
-            help="The file to write; its ending chooses the container.", show_default=False
+            metavar="OUTPUT",
+            help="The file to write; its ending chooses the container.",
+            show_default=False,
         ),
     ],
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="How progress is shown.")
     ] = ProgressMode.auto,
-    as_json: Annotated[bool, _JSON] = False,
-    verbose: Annotated[bool, _VERBOSE] = False,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
     quiet: Annotated[bool, _QUIET] = False,
     *,
     options: UpscaleOptions,
@@ -50,12 +53,12 @@ def upscale(
 
     Example: starvsr upscale in.mp4 out.mp4 --scale 4
     """
-    _set_verbosity(verbose=verbose, quiet=quiet)
-    _refuse_folder(input)
-    from starvsr.upscale import prepare, run_job
+    set_verbosity(verbose=verbose, quiet=quiet)
+    refuse_folder(input)
+    from starvsr.upscale import plan_video, run_job
 
     with progress_view(progress, quiet=quiet) as view:
-        job = prepare(input, output, options, progress=view)
+        job = plan_video(input, output, options, progress=view)
         if not quiet:
             _say_choices(job)
         result = run_job(job, progress=view)
@@ -65,7 +68,7 @@ def upscale(
         _say_result(result)
     if result.lost_frames:
         typer.echo(
-            f"warning: {input} is damaged: {result.lost_frames} frames were lost, {result.frames} are restored",
+            f"warning: {input} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
             err=True,
         )
         return EXIT_DAMAGED
@@ -77,20 +80,23 @@ def plan(
     input: Annotated[Path, _INPUT],
     output: Annotated[
         Path | None,
-        typer.Argument(help="The file that would be written (default: a .mkv beside INPUT)."),
+        typer.Argument(
+            metavar="[OUTPUT]",
+            help="The file that would be written (default: a .mkv beside INPUT).",
+        ),
     ] = None,
-    as_json: Annotated[bool, _JSON] = False,
-    verbose: Annotated[bool, _VERBOSE] = False,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
     *,
     options: UpscaleOptions,
 ) -> int:
     """Show what upscale would do with the same options: sizes, segments, windows, memory. Loads no weights."""
     from starvsr.cli.plan_report import plan_text
-    from starvsr.upscale import prepare
+    from starvsr.upscale import plan_video
 
-    _set_verbosity(verbose=verbose, quiet=False)
-    _refuse_folder(input)
-    job = prepare(input, output, options)
+    set_verbosity(verbose=verbose, quiet=False)
+    refuse_folder(input)
+    job = plan_video(input, output, options)
     if as_json:
         typer.echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
     else:
@@ -98,23 +104,27 @@ def plan(
     return 0
 
 
-def _set_verbosity(*, verbose: bool, quiet: bool) -> None:
+def set_verbosity(*, verbose: bool, quiet: bool) -> None:
+    """What of the library's messages is shown. Raises UsageError where both are wanted."""
     if verbose and quiet:
         raise UsageError("--verbose and --quiet contradict each other: give one of them")
-    level = logging.INFO if verbose else logging.ERROR if quiet else logging.WARNING
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
     logging.getLogger("starvsr").setLevel(level)
 
 
-def _refuse_folder(source: Path) -> None:
-    if source.is_dir():
-        raise UsageError(f"{source} is a folder: give one video file")
+def refuse_folder(source: Path) -> None:
+    """Raise UsageError for a folder where a file is needed."""
+    # A name that is too long is no folder; reading it says what is wrong.
+    with suppress(OSError):
+        if source.is_dir():
+            raise UsageError(f"{source} is a folder: give one video file")
 
 
 def _say_choices(job: Job) -> None:
     plan = job.plan
     size = f"{job.info.width}x{job.info.height} -> {plan.width}x{plan.height}"
     typer.echo(
-        f"{plan.frames} frames, {size}, model {job.choice.reason}, on {job.device.description}",
+        f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}",
         err=True,
     )
 
@@ -122,6 +132,10 @@ def _say_choices(job: Job) -> None:
 def _say_result(result: UpscaleResult) -> None:
     rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
     typer.echo(
-        f"{result.target}: {result.frames} frames in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)",
+        f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)",
         err=True,
     )
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"

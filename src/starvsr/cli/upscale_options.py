@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import typing
 from collections.abc import Callable
 from enum import Enum
@@ -54,6 +55,22 @@ class Copying(str, Enum):
     none = "none"
 
 
+def parse_number(text: str) -> float:
+    """A number; whether it is in the option's range is checked with all options together."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a number: give one such as 2 or 1.5") from None
+
+
+def parse_count(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number: give one such as 8") from None
+
+
 def parse_time(text: str) -> float:
     """Seconds from `90`, `90.5`, `1:30` or `0:01:30.5`."""
     parts = text.strip().split(":")
@@ -61,7 +78,7 @@ def parse_time(text: str) -> float:
         values = [float(part) for part in parts]
     except ValueError:
         values = []
-    if not 1 <= len(values) <= 3 or any(value < 0 for value in values):
+    if not 1 <= len(values) <= 3 or not all(0 <= value < math.inf for value in values):
         raise typer.BadParameter(f"{text!r} is not a time: give seconds or hh:mm:ss.s")
     seconds = 0.0
     for value in values:
@@ -75,6 +92,11 @@ def parse_pair(text: str) -> tuple[str, str]:
     if not key or not equals:
         raise typer.BadParameter(f"{text!r} is not an encoder option: give key=value")
     return key, value
+
+
+_NUMBER = {"parser": parse_number, "metavar": "NUMBER"}
+_COUNT = {"parser": parse_count, "metavar": "N"}
+_TIME = {"parser": parse_time, "metavar": "TIME"}
 
 
 def _option(*flags: str, group: str, help: str, **more: Any) -> Any:
@@ -108,37 +130,37 @@ def _streams(*flags: str, help: str, **more: Any) -> Any:
 # fmt: off
 def collect_options(
     *,
-    scale: Annotated[float | None, _size("--scale", "-s", help="Factor on both sides, any number above 0 (default 4).")] = None,  # noqa: E501
-    resolution: Annotated[int | None, _size("--resolution", help="Short side of the output, pixels.")] = None,
-    width: Annotated[int | None, _size("--width", help="Columns of the output, pixels.")] = None,
-    height: Annotated[int | None, _size("--height", help="Rows of the output, pixels.")] = None,
-    max_resolution: Annotated[int | None, _size("--max-resolution", help="Largest long side of the output, pixels.")] = None,  # noqa: E501
-    start: Annotated[float | None, _range("--start", "-ss", parser=parse_time, metavar="TIME", help="Begin here: seconds or hh:mm:ss.s (default 0).")] = None,  # noqa: E501
-    end: Annotated[float | None, _range("--end", "-to", parser=parse_time, metavar="TIME", help="Stop here (default: the end).")] = None,  # noqa: E501
-    duration: Annotated[float | None, _range("--duration", "-t", parser=parse_time, metavar="TIME", help="Restore this much (default: all).")] = None,  # noqa: E501
-    frames: Annotated[int | None, _range("--frames", help="Restore at most this many frames (default: all).")] = None,
+    scale: Annotated[float | None, _size("--scale", "-s", help="Factor on both sides, any number above 0 (default 4).", **_NUMBER)] = None,  # noqa: E501
+    resolution: Annotated[int | None, _size("--resolution", help="Short side of the output, pixels (default: by --scale).", **_COUNT)] = None,  # noqa: E501
+    width: Annotated[int | None, _size("--width", help="Columns of the output, pixels (default: by --scale or --height).", **_COUNT)] = None,  # noqa: E501
+    height: Annotated[int | None, _size("--height", help="Rows of the output, pixels (default: by --scale or --width).", **_COUNT)] = None,  # noqa: E501
+    max_resolution: Annotated[int | None, _size("--max-resolution", help="Largest long side of the output, pixels (default: none).", **_COUNT)] = None,  # noqa: E501
+    start: Annotated[float | None, _range("--start", "-ss", help="Begin here: seconds or hh:mm:ss.s (default 0).", **_TIME)] = None,  # noqa: E501
+    end: Annotated[float | None, _range("--end", "-to", help="Stop here (default: the end).", **_TIME)] = None,
+    duration: Annotated[float | None, _range("--duration", "-t", help="Restore this much (default: all).", **_TIME)] = None,  # noqa: E501
+    frames: Annotated[int | None, _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT)] = None,  # noqa: E501
     model: Annotated[str, _model("--model", "-m", help="auto, nano, or the path of a model file.")] = "auto",
-    steps: Annotated[int | None, _model("--steps", help="Sampling steps (default: the model's).")] = None,
+    steps: Annotated[int | None, _model("--steps", help="Sampling steps (default: the model's).", **_COUNT)] = None,
     solver_mode: Annotated[SolverMode | None, _model("--solver-mode", help="How the steps are spread (default fast).")] = None,  # noqa: E501
-    cfg: Annotated[float | None, _model("--cfg", help="Guidance scale, 1 is none (default: the model's).")] = None,
-    cfg_rescale: Annotated[float | None, _model("--cfg-rescale", help="Share 0..1 of the guided deviation brought back (default: the model's).")] = None,  # noqa: E501
-    noise_level: Annotated[int | None, _model("--noise-level", help="Noise added before sampling, 1..1000 (default: the model's).")] = None,  # noqa: E501
-    seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).")] = None,
+    cfg: Annotated[float | None, _model("--cfg", help="Guidance scale, 1 is none (default: the model's).", **_NUMBER)] = None,  # noqa: E501
+    cfg_rescale: Annotated[float | None, _model("--cfg-rescale", help="Share 0..1 of the guided deviation brought back (default: the model's).", **_NUMBER)] = None,  # noqa: E501
+    noise_level: Annotated[int | None, _model("--noise-level", help="Noise added before sampling, 1..1000 (default: the model's).", **_COUNT)] = None,  # noqa: E501
+    seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).", **_COUNT)] = None,
     color_fix: Annotated[ColorFix | None, _model("--color-fix", help="Match colours to the input (default: the model's).")] = None,  # noqa: E501
-    blend: Annotated[float, _model("--blend", help="Share 0..1 of the plainly upsampled input.")] = 0.0,
+    blend: Annotated[float, _model("--blend", help="Share 0..1 of the plainly upsampled input.", **_NUMBER)] = 0.0,
     device: Annotated[str, _model("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     attention: Annotated[Attention, _model("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
-    chunk_frames: Annotated[int | None, _window("--chunk-frames", help="Frames the network sees at once (default: the model's).")] = None,  # noqa: E501
-    chunk_overlap: Annotated[int | None, _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).")] = None,  # noqa: E501
-    tile: Annotated[int | None, _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).")] = None,  # noqa: E501
-    tile_overlap: Annotated[int | None, _window("--tile-overlap", help="Output pixels that neighbouring tiles share (default: the model's).")] = None,  # noqa: E501
-    segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).")] = None,  # noqa: E501
+    chunk_frames: Annotated[int | None, _window("--chunk-frames", help="Frames the network sees at once (default: the model's).", **_COUNT)] = None,  # noqa: E501
+    chunk_overlap: Annotated[int | None, _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).", **_COUNT)] = None,  # noqa: E501
+    tile: Annotated[int | None, _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).", **_COUNT)] = None,  # noqa: E501
+    tile_overlap: Annotated[int | None, _window("--tile-overlap", help="Output pixels that neighbouring tiles share (default: the model's).", **_COUNT)] = None,  # noqa: E501
+    segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).", **_COUNT)] = None,  # noqa: E501
     scene_detect: Annotated[bool, _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one.")] = True,  # noqa: E501
     codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name.")] = "libx264",
-    crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).")] = None,
+    crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).", **_NUMBER)] = None,  # noqa: E501
     preset: Annotated[str | None, _encode("--preset", help="Encoder preset (default medium).")] = None,
     pix_fmt: Annotated[str, _encode("--pix-fmt", help="Pixel format; auto keeps the source's depth and subsampling.")] = "auto",  # noqa: E501
-    extra: Annotated[list[Any] | None, _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable.")] = None,  # noqa: E501
+    extra: Annotated[list[Any] | None, _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable (default: none).")] = None,  # noqa: E501
     audio: Annotated[Copying, _streams("--audio", help="Audio streams.")] = Copying.copy,
     subtitles: Annotated[Copying, _streams("--subtitles", help="Subtitle streams.")] = Copying.copy,
     no_chapters: Annotated[bool, _streams("--no-chapters", help="Leave chapters out.")] = False,

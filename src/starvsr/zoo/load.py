@@ -21,6 +21,7 @@ from starvsr.errors import UsageError, WeightsError
 from starvsr.models.attention import Backend, select_backend
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle
 from starvsr.models.unet import StarUNet
+from starvsr.options import DeviceOptions
 from starvsr.specs import SPECS, spec_from_json, spec_to_json
 from starvsr.types import DeviceInfo, ModelSpec
 
@@ -82,7 +83,10 @@ def read_spec(path: Path) -> ModelSpec:
         raise WeightsError(
             f"{path} is not a starvsr model: its metadata has no '{METADATA_KEY}' entry that describes it"
         )
-    return spec_from_json(text)
+    try:
+        return spec_from_json(text)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
 
 
 def load_model(name: str = "auto", *, device: str = "auto", attention: str = "auto") -> LoadedModel:
@@ -106,8 +110,8 @@ def load_choice(choice: ModelChoice, info: DeviceInfo, *, attention: str = "auto
 
 def _load_file(path: Path, device: torch.device, attention: str) -> LoadedModel:
     spec = read_spec(path)
-    with torch.device("meta"):
-        network = StarUNet(spec.network)
+    autoencoder = _autoencoder(path, spec)
+    network = _empty_network(path, spec)
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
             state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
@@ -116,31 +120,47 @@ def _load_file(path: Path, device: torch.device, attention: str) -> LoadedModel:
     _check_keys(path, network.state_dict(), state)
     network.load_state_dict(state, assign=True)
     network.requires_grad_(False).eval()
-    network.use_attention(_attention_backend(attention, device))
+    network.use_attention(attention_backend(attention, device))
     network.skip_identity_branches()
     context = torch.zeros(1, spec.context_tokens, spec.network.context_width, device=device)
     return LoadedModel(
         spec=spec,
         network=network,
-        autoencoder=_autoencoder(spec),
+        autoencoder=autoencoder,
         context=context,
         negative_context=context,
         device=device,
     )
 
 
-def _attention_backend(name: str, device: torch.device) -> Backend:
+def attention_backend(name: str, device: torch.device) -> Backend:
+    """What `--attention` means on a device. Raises UsageError where it does not exist there."""
     try:
         return select_backend(name, device)
     except ValueError as error:
         raise UsageError(f"--attention: {error}") from error
 
 
-def _autoencoder(spec: ModelSpec) -> Autoencoder:
+def _autoencoder(path: Path, spec: ModelSpec) -> Autoencoder:
     kind = spec.autoencoder.kind
     if kind != "pixel_unshuffle":
-        raise WeightsError(f"the model's autoencoder {kind!r} is unknown to this version")
-    return PixelUnshuffle(spec.autoencoder.factor)
+        raise WeightsError(f"{path}: its autoencoder {kind!r} is unknown to this version")
+    autoencoder = PixelUnshuffle(spec.autoencoder.factor)
+    if autoencoder.latent_channels != spec.network.latent_channels:
+        raise WeightsError(
+            f"{path}: its network takes latents of {spec.network.latent_channels} channels, and its autoencoder "
+            f"makes {autoencoder.latent_channels}"
+        )
+    return autoencoder
+
+
+def _empty_network(path: Path, spec: ModelSpec) -> StarUNet:
+    """The network without memory for its weights. Raises WeightsError where its sizes do not fit together."""
+    try:
+        with torch.device("meta"):
+            return StarUNet(spec.network)
+    except (ValueError, RuntimeError) as error:
+        raise WeightsError(f"{path}: its network cannot be built: {error}") from error
 
 
 def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
@@ -163,9 +183,7 @@ def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None
 
     Raises WeightsError where it does not fit.
     """
-    with torch.device("meta"):
-        expected = StarUNet(spec.network).state_dict()
-    _check_keys(path, expected, state)
+    _check_keys(path, _empty_network(path, spec).state_dict(), state)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(
@@ -179,7 +197,8 @@ def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None
 
 
 def device_info(name: str = "auto") -> DeviceInfo:
-    """The device that `--device` means. Raises UsageError where it does not exist here."""
+    """The device that `--device` means. Raises UsageError for another name, or where it does not exist here."""
+    DeviceOptions(device=name)
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
