@@ -30,6 +30,7 @@ from starvsr.plan import (
 )
 from starvsr.sampling import SOLVERS, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp
+from starvsr.upsample import upsample, upsample_unshuffled
 from starvsr.windows import Block, Grid, legal_latent
 from starvsr.zoo.load import LoadedModel, load_model
 
@@ -146,24 +147,22 @@ class Restorer:
 
     def _upsample(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         """Plain upsampling to the output size, `t c H W` in [-1, 1]."""
-        mode = self.model.spec.upsampling
-        return functional.interpolate(frames, size=size, mode=mode, align_corners=False).clamp_(
-            -1, 1
-        )
+        return upsample(frames, size, self.model.spec.upsampling)
 
     def _encode(self, frames: Tensor, size: tuple[int, int], latent: tuple[int, int]) -> Tensor:
         """The latents of the upsampled, padded frames, `1 c t h w`, made frame by frame."""
-        model, factor = self.model, self.model.spec.autoencoder.factor
+        spec, autoencoder, device = self.model.spec, self.model.autoencoder, self.model.device
+        factor = spec.autoencoder.factor
         pad = (0, latent[1] * factor - size[1], 0, latent[0] * factor - size[0])
-        z = torch.empty(
-            1, model.autoencoder.latent_channels, len(frames), *latent, device=model.device
-        )
+        same_factor = size == (factor * frames.shape[2], factor * frames.shape[3])
+        z = torch.empty(1, autoencoder.latent_channels, len(frames), *latent, device=device)
         for index in range(len(frames)):
-            upsampled = self._upsample(frames[index : index + 1], size)
-            if any(pad):
-                upsampled = functional.pad(upsampled, pad, mode="replicate")
-            picture = upsampled[:, :, None].to(model.device)
-            z[:, :, index : index + 1] = model.autoencoder.encode(picture)
+            frame = frames[index : index + 1]
+            if spec.autoencoder.kind == "pixel_unshuffle" and same_factor:
+                z[:, :, index] = upsample_unshuffled(frame, factor, latent, spec.upsampling)
+                continue
+            upsampled = functional.pad(self._upsample(frame, size), pad, mode="replicate")
+            z[:, :, index : index + 1] = autoencoder.encode(upsampled[:, :, None].to(device))
         return z
 
     def _sample(

@@ -53,7 +53,8 @@ class NoiseSchedule:
         `x_t` and `v` are (b ...) of one shape and device; `t` as for `add_noise`.
         """
         alpha, sigma = self._at(t, x_t)
-        return alpha * x_t - sigma * v
+        # In place of the first product: a large picture's latents fill the caches many times over.
+        return (alpha * x_t).sub_(sigma * v)
 
     def sigma_at(self, t: Tensor) -> Tensor:
         """`sigma_k` (n) at real times `t` (n) in (-1, T-1], linear in log between integer times.
