@@ -36,7 +36,7 @@ def main(source: str, target: str, model: str = "auto") -> None:
         upscale_file(source, target, model)
     except starvsr.StarvsrError as error:
         sys.exit(f"error: {error}")
-    restored = upscale_frames(torch.rand(3, 3, 36, 64), model)
+    restored = upscale_frames(torch.rand(3, 3, 18, 32), model)
     print(f"frames in memory: {tuple(restored.shape)}")
 
 

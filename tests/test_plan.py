@@ -68,7 +68,7 @@ def test_large_pictures_get_shorter_segments_where_a_segment_is_one_run() -> Non
     info, index = video_info(480, 270), video_index(100)
     plan = make_plan(info, index, TOY, CPU, UpscaleOptions(), even=True)
     longest = max(s.frames for s in plan.segments)
-    assert 2 * TOY.context_frames < longest < TOY.segment_frames
+    assert 3 * TOY.context_frames + 2 <= longest < TOY.segment_frames
     assert plan.memory_bytes <= RUN_BYTES
     assert all(plan.runs(s) == ((s.first, s.last),) for s in plan.segments)
 
@@ -150,6 +150,15 @@ def test_resolve_windows() -> None:
         resolve_windows(NANO, WindowOptions(tile_px=16), latent)
 
 
+@pytest.mark.parametrize("context", [1, 2, 4])
+def test_every_segment_has_frames_of_its_own(context: int) -> None:
+    spec = dataclasses.replace(TOY, context_frames=context)
+    for longest in range(3 * context + 2, 6 * context + 3):
+        for frames in range(1, 60):
+            plan = plan_of(spec, frames, windows=WindowOptions(segment_frames=longest))
+            assert all(s.core[0] < s.core[1] and s.frames <= longest for s in plan.segments)
+
+
 def test_a_segment_shorter_than_its_context_is_refused() -> None:
     with pytest.raises(UsageError, match="--segment-frames 4 is too short"):
         plan_of(TOY, windows=WindowOptions(segment_frames=4))
@@ -186,10 +195,11 @@ def test_calls_equal_what_the_sampler_does(
 
 
 def test_ineffective_options_are_named() -> None:
-    given = SamplingOptions(steps=3, seed=1)
-    assert ineffective_options(NANO, given) == ["--steps", "--seed"]
+    sampling = SamplingOptions(steps=3, seed=1)
+    given = UpscaleOptions(sampling=sampling, windows=WindowOptions(tile_overlap_px=64))
+    assert ineffective_options(NANO, given) == ["--steps", "--seed", "--tile-overlap"]
     assert ineffective_options(TOY, given) == []
-    assert ineffective_options(NANO, SamplingOptions()) == []
+    assert ineffective_options(NANO, UpscaleOptions()) == []
 
 
 def test_plan_is_json() -> None:

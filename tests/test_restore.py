@@ -247,7 +247,7 @@ def test_call_refuses_what_it_cannot_take(toy: LoadedModel) -> None:
         restorer(torch.zeros(3, 8, 8))
     with pytest.raises(ValueError, match="t > 0"):
         restorer(torch.zeros(0, 3, 8, 8))
-    with pytest.raises(UsageError, match="scale of 0"):
+    with pytest.raises(UsageError, match="--scale 0"):
         restorer(torch.zeros(1, 3, 8, 8), scale=0)
 
 

@@ -279,18 +279,21 @@ def tile_spans(
     return rows, columns
 
 
-def ineffective_options(spec: ModelSpec, options: SamplingOptions) -> list[str]:
-    """Flags of the sampling options that are given and change nothing for this model."""
-    if spec.solver != "one_step":
-        return []
-    given = {
-        "--steps": options.steps,
-        "--solver-mode": options.solver_mode,
-        "--cfg": options.cfg,
-        "--cfg-rescale": options.cfg_rescale,
-        "--noise-level": options.noise_level,
-        "--seed": options.seed,
-    }
+def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
+    """Flags that are given and change nothing for this model."""
+    sampling = options.sampling
+    given: dict[str, object] = {}
+    if spec.solver == "one_step":
+        given |= {
+            "--steps": sampling.steps,
+            "--solver-mode": sampling.solver_mode,
+            "--cfg": sampling.cfg,
+            "--cfg-rescale": sampling.cfg_rescale,
+            "--noise-level": sampling.noise_level,
+            "--seed": sampling.seed,
+        }
+    if spec.windows.tiles_bound == "attention":
+        given["--tile-overlap"] = options.windows.tile_overlap_px
     return [flag for flag, value in given.items() if value is not None]
 
 
@@ -326,7 +329,12 @@ def _longest_segment(spec: ModelSpec, windows: WindowSpec, latent: tuple[int, in
     if not windows.chunk_overlap:
         return spec.segment_frames
     fits = RUN_BYTES // _frame_bytes(spec, latent)
-    return max(2 * spec.context_frames + 1, min(spec.segment_frames, fits))
+    return max(_least_segment(spec.context_frames), min(spec.segment_frames, fits))
+
+
+def _least_segment(context: int) -> int:
+    """Shorter segments would, evened out, leave some without a frame of their own between two seams."""
+    return 3 * context + 2 if context else 1
 
 
 def _frame_bytes(spec: ModelSpec, latent: tuple[int, int]) -> int:
@@ -336,9 +344,9 @@ def _frame_bytes(spec: ModelSpec, latent: tuple[int, int]) -> int:
 def _segments(
     index: VideoIndex, first: int, last: int, longest: int, context: int, options: WindowOptions
 ) -> tuple[Segment, ...]:
-    if context and longest <= 2 * context:
+    if longest < _least_segment(context):
         raise UsageError(
-            f"--segment-frames {longest} is too short: this model needs at least {2 * context + 1}"
+            f"--segment-frames {longest} is too short: this model needs at least {_least_segment(context)}"
         )
     cuts = [cut for cut in index.cuts if first < cut < last] if options.scene_detect else []
     segments: list[Segment] = []

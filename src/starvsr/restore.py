@@ -19,12 +19,13 @@ from starvsr.blend import windowed, windowed_stream
 from starvsr.colorfix import apply_color_fix
 from starvsr.errors import UsageError
 from starvsr.guidance import guided
-from starvsr.options import LookOptions, SamplingOptions, WindowOptions
+from starvsr.options import LookOptions, SamplingOptions, SizeOptions, WindowOptions
 from starvsr.plan import (
     DEFAULT_SCALE,
     attention_pieces,
     calls_per_window,
     chunk_spans,
+    output_size,
     resolve_windows,
     tile_spans,
 )
@@ -102,17 +103,15 @@ class Restorer:
 
         frames: `t c h w`, RGB in [0, 1], any float dtype and device. first_frame: absolute index of the first
         one, by which noise is drawn. Returns `t c H W` float32 in [0, 1] on the CPU, H and W rounded from
-        `scale` times the input. Raises ValueError for another shape, UsageError for a scale not above 0.
+        `scale` times the input. Raises ValueError for another shape, UsageError for a scale not above 0 or a side
+        over 65535.
         """
         if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
             raise ValueError(f"frames must be t 3 h w with t > 0, got {tuple(frames.shape)}")
-        if not scale > 0:
-            raise UsageError(f"a scale of {scale} is not allowed: give a number above 0")
-        size = (
-            max(1, int(frames.shape[2] * scale + 0.5)),
-            max(1, int(frames.shape[3] * scale + 0.5)),
+        width, height = output_size(
+            frames.shape[3], frames.shape[2], SizeOptions(scale=scale), even=False
         )
-        runs = self.restore(frames.float().cpu() * 2 - 1, size, first_frame=first_frame)
+        runs = self.restore(frames.float().cpu() * 2 - 1, (height, width), first_frame=first_frame)
         return torch.cat([(run + 1) / 2 for run in runs])
 
     @torch.inference_mode()
@@ -162,7 +161,13 @@ class Restorer:
                 z[:, :, index] = upsample_unshuffled(frame, factor, latent, spec.upsampling)
                 continue
             upsampled = functional.pad(self._upsample(frame, size), pad, mode="replicate")
-            z[:, :, index : index + 1] = autoencoder.encode(upsampled[:, :, None].to(device))
+            picture = upsampled[:, :, None].to(device)
+            z[:, :, index : index + 1] = windowed(
+                lambda block, _: autoencoder.encode(block),
+                picture,
+                Grid.whole(*picture.shape[2:]),
+                scale=(Fraction(1), Fraction(1, factor), Fraction(1, factor)),
+            )
         return z
 
     def _sample(

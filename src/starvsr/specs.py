@@ -103,6 +103,8 @@ _MAY_BE_0 = (
 
 def _build(kind: type[Built], fields: dict[str, Any]) -> Built:
     """A dataclass from JSON's values, each of its field's type and in its range. Raises ValueError, TypeError."""
+    if not isinstance(fields, dict):
+        raise TypeError(f"{fields!r} is no {kind.__name__}")
     hints = get_type_hints(kind)
     for name, value in fields.items():
         if name in hints and not _fits(value, hints[name]):

@@ -113,7 +113,8 @@ class UNetConfig:
     context_width: int = 1024
     """Channels of a text token."""
     attention_scales: tuple[float, ...] = (1.0, 0.5, 0.25)
-    """Levels (by their scale) that have spatial and temporal transformers; the middle always has them."""
+    """Levels (by their scale) that have spatial and temporal transformers; scales that no level has mean nothing. The
+    middle always has them."""
     control: bool = True
     """Whether the control branch exists, and with it the hint."""
 

@@ -255,10 +255,10 @@ def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:
     """Refuse options that do nothing for a model that was asked for; warn under `auto`."""
-    names = ineffective_options(choice.spec, options.sampling)
+    names = ineffective_options(choice.spec, options)
     if not names:
         return
-    message = f"{' and '.join(names)} would have no effect: the model {choice.spec.name} runs one fixed step"
+    message = f"{' and '.join(names)} would have no effect on the model {choice.spec.name}"
     if options.model != "auto":
         raise UsageError(f"{message}; leave it out or give another --model")
     logger.warning(message)

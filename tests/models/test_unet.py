@@ -285,3 +285,21 @@ def test_kernels_are_channels_last_however_they_are_loaded() -> None:
 def test_small_config_is_the_published_shape() -> None:
     with torch.device("meta"):
         assert len(StarUNet(SMALL).state_dict()) == 2247
+
+
+@pytest.mark.parametrize("multipliers", [(1,), (1, 2), (1, 2, 2, 4, 4)])
+def test_any_number_of_levels_with_the_default_attention(multipliers: tuple[int, ...]) -> None:
+    """The default attention scales go down to 1/4, and networks need not."""
+    config = UNetConfig(
+        latent_channels=4,
+        width=32,
+        multipliers=multipliers,
+        head_width=16,
+        first_heads=2,
+        context_width=8,
+    )
+    side = 2 ** (len(multipliers) - 1)
+    x = torch.randn(1, 4, 2, 2 % side + 2 * side, 2 * side)
+    with torch.inference_mode():
+        v = StarUNet(config)(x, torch.tensor([5]), torch.randn(1, 3, 8), x)
+    assert v.shape == x.shape

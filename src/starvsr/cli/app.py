@@ -83,6 +83,9 @@ def run(arguments: list[str]) -> int:
         try:
             # Non-standalone mode hands back the code of `typer.Exit`.
             code = app(arguments or ["--help"], prog_name="starvsr", standalone_mode=False)
+            if code == EXIT_INTERRUPTED:
+                # Typer makes this of KeyboardInterrupt, and says nothing.
+                raise KeyboardInterrupt
             return int(code or 0)
         except StarvsrError as error:
             _say_error(str(error), error)

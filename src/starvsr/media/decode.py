@@ -64,6 +64,8 @@ class FrameDecoder:
         self.failures = 0
         """Packets that could not be decoded or were cut short."""
         self.frames = 0
+        self.damaged = 0
+        """Frames that the decoder itself holds for damaged, though it could make something of them."""
         stream.thread_type = "NONE" if one_thread else "AUTO"
         if one_thread:
             stream.thread_count = 1
@@ -88,4 +90,5 @@ class FrameDecoder:
             self.failures += 1
             return []
         self.frames += len(frames)
+        self.damaged += sum(frame.is_corrupt for frame in frames)
         return frames

@@ -16,12 +16,12 @@ from starvsr.errors import OutputError
 
 @contextmanager
 def complete_or_absent(target: Path) -> Iterator[Path]:
-    """A temporary name beside `target`; on leaving, what was written there is synced and takes `target`'s name.
+    """A temporary file beside `target`; on leaving, it is synced and takes `target`'s name.
 
-    On any exception the temporary file is removed and `target` is as it was. Raises OutputError where the file
-    cannot be synced or renamed.
+    Its own name is short, since `target`'s may be as long as names can be. On any exception it is removed and `target`
+    is as it was. Raises OutputError where the file cannot be synced or renamed.
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    temporary = target.with_name(f".starvsr-{secrets.token_hex(8)}.partial")
     try:
         yield temporary
         with written_errors(target):

@@ -32,6 +32,10 @@ def build_index(
         scan = _Scan(info, scene_detect=scene_detect, progress=progress, one_thread=True)
     if not scan.raw_pts:
         raise InputError(f"{info.path}: not one frame of its video can be decoded")
+    if scan.damaged:
+        logger.warning(
+            "%d frames of %s are damaged, and restored as they are", scan.damaged, info.path
+        )
     return scan.index()
 
 
@@ -63,7 +67,7 @@ class _Scan:
                     self.shots.add(frame)
                 if progress is not None and decoder.frames % _REPORT_EVERY == 0:
                     progress(_report(info, decoder.frames))
-            self.failures = decoder.failures
+            self.failures, self.damaged = decoder.failures, decoder.damaged
             undecoded = max(0, decoder.packets - decoder.frames)
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)

@@ -128,7 +128,8 @@ def _span(
 
 def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
     if settings.container not in ("mp4", "mov"):
-        return {}
+        # Audio begins before 0 where its encoder was primed; pictures keep their times all the same.
+        return {"avoid_negative_ts": "disabled"}
     scale = info.time_base.denominator
     return {
         "video_track_timescale": str(scale),

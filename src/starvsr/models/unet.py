@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -133,10 +135,9 @@ def _check_config(config: UNetConfig) -> None:
         raise ValueError(
             f"UNet width {config.width} must be a multiple of {GROUPS}, the groups of a norm"
         )
-    scales = [0.5**level for level in range(config.levels)]
     for scale in config.attention_scales:
-        if scale not in scales:
-            raise ValueError(f"attention scale {scale} is none of the network's levels {scales}")
+        if scale <= 0 or math.frexp(scale)[0] != 0.5 or scale > 1:
+            raise ValueError(f"attention scale {scale} is none of 1, 1/2, 1/4, ...")
 
 
 def _check_inputs(

@@ -64,7 +64,11 @@ def choose_model(name: str, device: DeviceInfo) -> ModelChoice:
     if name in SPECS:
         return ModelChoice(SPECS[name], None, f"{name}, as asked")
     path = Path(name)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise WeightsError(f"--model {name} cannot be read: {error.strerror}") from error
+    if not is_file:
         raise WeightsError(
             f"--model {name} is neither a file nor a known model: give one of "
             f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"
@@ -75,9 +79,13 @@ def choose_model(name: str, device: DeviceInfo) -> ModelChoice:
 def read_spec(path: Path) -> ModelSpec:
     """The spec in a model file's metadata. Raises WeightsError where there is none or the file is corrupt."""
     try:
+        # safetensors says of every file that it cannot open that there is none.
+        path.open("rb").close()
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(METADATA_KEY)
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
         raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
     if text is None:
         raise WeightsError(
@@ -186,11 +194,15 @@ def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None
     _check_keys(path, _empty_network(path, spec).state_dict(), state)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        # safetensors makes files that only their owner reads; anybody else's files follow the umask.
+        partial.touch()
+        mode = partial.stat().st_mode
         save_file(
             {key: value.contiguous() for key, value in state.items()},
             partial,
             metadata={"format": "pt", METADATA_KEY: spec_to_json(spec)},
         )
+        partial.chmod(mode)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,0 +1,222 @@
+"""Runs that break off: each has its exit code and one line, leaves nothing behind and keeps an older output."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from starvsr.media.writer import PartWriter
+from starvsr.models.unet import StarUNet
+from tests.cli.conftest import Cli, Outcome, listing
+
+# A shell may have started the tests with Ctrl-C ignored, which the command would inherit and respect.
+COMMAND = [
+    sys.executable,
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from starvsr.cli.app import main; main()",
+]
+
+
+def breaks_off(cli: Cli, source: Path, *options: str) -> Outcome:
+    """A run over an older output, which with everything else in the folder must stay as it was."""
+    output = source.with_name("out.mp4")
+    output.write_bytes(b"precious")
+    before = listing(source.parent)
+    result = cli("upscale", source, output, "--overwrite", *options)
+    assert result.out == ""
+    assert listing(source.parent) == before
+    return result
+
+
+def raise_in_call(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int, error: BaseException
+) -> None:
+    """Make the `number`-th call of a method fail."""
+    calls = 0
+    original = getattr(owner, name)
+
+    def failing(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise error
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+def test_an_exception_inside_the_network(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_in_call(monkeypatch, StarUNet, "forward", 2, RuntimeError("shapes\ndo not fit"))
+    result = breaks_off(cli, clip, *quick)
+    assert result.code == 1
+    assert result.error.startswith("RuntimeError: shapes do not fit. This is a bug in starvsr")
+
+
+def test_verbose_shows_where_a_bug_is(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_in_call(monkeypatch, StarUNet, "forward", 1, RuntimeError("no"))
+    result = breaks_off(cli, clip, *quick, "--verbose")
+    assert result.code == 1
+    assert "Traceback (most recent call last)" in result.err
+    assert "in failing" in result.err
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+    ],
+)
+def test_out_of_memory(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    raise_in_call(monkeypatch, StarUNet, "forward", 1, error)
+    result = breaks_off(cli, clip, *quick)
+    assert result.code == 5
+    assert "memory ran out" in result.error
+    assert "--chunk-frames" in result.error
+
+
+def test_an_encoder_that_fails_in_the_middle(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = av.error.ExternalError(0, "Generic error in an external library")
+    raise_in_call(monkeypatch, PartWriter, "write", 5, error)
+    result = breaks_off(cli, clip, *quick)
+    assert result.code == 7
+    # Of the files, only the output is the user's.
+    assert result.error.startswith(f"{clip.with_name('out.mp4')} cannot be written: ")
+    assert ".starvsr" not in result.error
+
+
+def test_an_interrupt_inside_the_library(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_in_call(monkeypatch, StarUNet, "forward", 2, KeyboardInterrupt())
+    result = breaks_off(cli, clip, *quick)
+    assert result.code == 130
+    assert "interrupted; nothing was written" in result.err
+    assert "Traceback" not in result.err
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """The kernel lets no file of this process grow beyond a size."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("segments", [(), ("--segment-frames", "6")], ids=["part", "shared"])
+def test_a_write_that_fails_in_the_middle(
+    cli: Cli, clip: Path, quick: list[str], segments: tuple[str, ...]
+) -> None:
+    with files_of_at_most(1024):
+        result = breaks_off(cli, clip, *quick, "--quiet", *segments)
+    assert result.code == 7
+    assert result.error == (
+        f"{clip.with_name('out.mp4')} cannot be written: it would be larger than the file system or a limit allows"
+    )
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Makes a file system of its own of so many bytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+
+    def mount(size: int) -> Path:
+        tmpfs = ["mount", "-t", "tmpfs", "-o", f"size={size}", "starvsr-test", str(folder)]
+        try:
+            subprocess.run(tmpfs, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"a small file system cannot be mounted here: {error}")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", str(folder)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("share", "segments"),
+    [(0.5, ()), (1.5, ()), (1.0, ("--segment-frames", "6"))],
+    ids=["part", "join", "shared frames"],
+)
+def test_a_full_disk(
+    cli: Cli,
+    clip: Path,
+    quick: list[str],
+    small_disk: Callable[[int], Path],
+    share: float,
+    segments: tuple[str, ...],
+) -> None:
+    options = [*quick, "--cfg", "1", "--codec", "ffv1", "--frames", "8", "--scale", "2"]
+    measured = clip.with_name("measured.mkv")
+    assert cli("upscale", clip, measured, *options).code == 0
+    folder = small_disk(int(share * measured.stat().st_size))
+    output = folder / "out.mkv"
+    output.write_bytes(b"precious")
+    result = cli("upscale", clip, output, *options, *segments, "--overwrite")
+    assert result.code == 7
+    assert result.error.startswith(f"{output} cannot be written: no space left in {folder}")
+    assert listing(folder) == {"out.mkv": b"precious"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "repeats", "code", "word"),
+    [
+        (signal.SIGINT, 1, 130, "interrupted"),
+        # Whoever sends it again at once does not keep the first from cleaning up.
+        (signal.SIGTERM, 5, 143, "terminated"),
+    ],
+    ids=["ctrl-c", "terminate"],
+)
+def test_signals_in_the_middle(
+    clip: Path, toy_path: Path, number: int, repeats: int, code: int, word: str
+) -> None:
+    before = listing(clip.parent)
+    endless = ["--model", str(toy_path), "--steps", "1000", "--solver-mode", "normal"]
+    arguments = ["upscale", str(clip), str(clip.with_name("out.mp4")), *endless]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments, "--progress", "plain"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            # Comes with the first report of the next stage, whose work is then under way.
+            if line.startswith("loading model"):
+                break
+        assert set(listing(clip.parent)) > set(before)
+        for _ in range(repeats):
+            process.send_signal(number)
+        rest = process.stderr.read()
+    assert process.returncode == code
+    assert rest.splitlines()[-1] == f"{word}; nothing was written"
+    assert "Traceback" not in rest
+    assert listing(clip.parent) == before

@@ -1,0 +1,120 @@
+"""Help, version and start-up: what a person or a shell script sees before any video is touched."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer
+
+import starvsr
+from starvsr.cli.app import app
+from tests.cli.conftest import Cli
+
+COMMANDS = ("upscale", "plan", "info")
+
+# Each costs from a tenth of a second to seconds to import.
+HEAVY = ("torch", "numpy", "av", "safetensors", "einops", "diffusers", "transformers", "xformers")
+
+LIGHT_SCRIPT = f"""
+import contextlib, io, json, sys
+import starvsr
+loaded = {{}}
+def note(name):
+    loaded[name] = [module for module in {HEAVY!r} if module in sys.modules]
+note("import starvsr")
+from starvsr.cli.app import run
+for arguments in (["--help"], ["--version"], ["upscale", "--help"], ["plan", "--help"], ["info", "--help"],
+                  ["upscale", "--no-such-option"], ["upscale", "a", "b", "--scale", "0"]):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            run(arguments)
+        except SystemExit:
+            pass
+    note(" ".join(arguments))
+print(json.dumps(loaded))
+"""
+
+
+def parameters(command: str) -> list[Any]:
+    group: Any = typer.main.get_command(app)
+    return list(group.commands[command].params)
+
+
+def test_help_and_refused_options_load_nothing_heavy() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True
+    )
+    loaded: dict[str, list[str]] = json.loads(shown.stdout)
+    assert len(loaded) == 8
+    assert not any(loaded.values()), loaded
+
+
+def test_python_dash_m_is_the_command() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "starvsr", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout == f"starvsr {starvsr.__version__}\n"
+    assert shown.stderr == ""
+
+
+def test_version(cli: Cli) -> None:
+    result = cli("--version")
+    assert (result.code, result.out, result.err) == (0, f"starvsr {starvsr.__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_names_every_command(cli: Cli, arguments: list[str]) -> None:
+    result = cli(*arguments)
+    assert result.code == 0
+    assert result.err == ""
+    assert "Usage: starvsr [OPTIONS] COMMAND" in result.out
+    for command in COMMANDS:
+        assert command in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_names_every_option(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    # As wide as it takes, so that no name is cut.
+    monkeypatch.setenv("COLUMNS", "240")
+    result = cli(command, "--help")
+    assert result.code == 0
+    for parameter in parameters(command):
+        if parameter.param_type_name == "option":
+            for flag in (*parameter.opts, *parameter.secondary_opts):
+                assert flag in result.out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_parameter_has_help(command: str) -> None:
+    for parameter in parameters(command):
+        assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_with_a_value_says_its_default(command: str) -> None:
+    for parameter in parameters(command):
+        if parameter.param_type_name == "option" and not parameter.is_flag:
+            shown = parameter.show_default is not False and parameter.default is not None
+            assert shown or "(default" in parameter.help, parameter.name
+
+
+def test_every_command_has_a_summary() -> None:
+    group: Any = typer.main.get_command(app)
+    assert set(group.commands) == set(COMMANDS)
+    for command in group.commands.values():
+        assert command.help
+        assert command.short_help
+
+
+def test_plan_takes_every_option_of_the_job() -> None:
+    def names(command: str) -> set[str]:
+        return {parameter.name for parameter in parameters(command)}
+
+    assert names("upscale") - names("plan") == {"progress", "quiet"}
+    assert names("plan") <= names("upscale")

@@ -1,0 +1,110 @@
+"""Outputs that are written, and what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from starvsr.media.probe import probe
+from tests.cli.conftest import Cli, as_nobody, listing
+from tests.media.clips import Audio, Clip, make
+
+
+def test_unwritable_folder(
+    cli: Cli, clip: Path, quick: list[str], toy_path: Path, tmp_path: Path
+) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o555)
+    output = closed / "out.mp4"
+    # Whatever is imported on first use must be there before root's power goes.
+    assert cli("upscale", clip, tmp_path / "open.mp4", *quick, "--frames", "1").code == 0
+    with as_nobody(closed, toy_path.parent):
+        result = cli("upscale", clip, output, *quick, "--frames", "1")
+    assert result.code == 7
+    assert str(closed) in result.error
+    assert listing(closed) == {}
+
+
+def test_model_in_a_closed_folder(cli: Cli, clip: Path, tmp_path: Path, toy_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    model = closed / "model.safetensors"
+    model.write_bytes(toy_path.read_bytes())
+    # As above, for what is imported on first use.
+    assert cli("plan", clip, "--model", model).code == 0
+    for path in (model, closed):
+        mode_before = path.stat().st_mode
+        path.chmod(0)
+        with as_nobody(tmp_path):
+            result = cli("plan", clip, "--model", model)
+        path.chmod(mode_before)
+        assert result.code == 4
+        assert str(model) in result.error
+        assert "ermission denied" in result.error
+
+
+def test_overwrite_replaces(cli: Cli, clip: Path, quick: list[str]) -> None:
+    output = clip.with_name("out.mp4")
+    output.write_bytes(b"old")
+    assert cli("upscale", clip, output, *quick, "--overwrite").code == 0
+    assert probe(output).width == 32
+    assert sorted(listing(clip.parent)) == ["clip.mp4", "out.mp4"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".MP4"])
+def test_every_container(cli: Cli, clip: Path, quick: list[str], suffix: str) -> None:
+    output = clip.with_name(f"out{suffix}")
+    more = ["--codec", "libvpx-vp9", "--audio", "none"] if suffix == ".webm" else []
+    result = cli("upscale", clip, output, *quick, "--frames", "2", *more)
+    assert result.code == 0, result.err
+    kinds = [stream.kind for stream in probe(output).streams]
+    assert kinds == (["video"] if suffix == ".webm" else ["video", "audio"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        # 80 characters of three bytes each, as titles of videos are.
+        "狐" * 80 + ".mp4",
+        "out: 1.mp4",
+        "out:1.mp4",
+        "%d.mp4",
+        "a b'c\"d.mp4",
+    ],
+    ids=["long", "colon and space", "colon", "percent", "quotes"],
+)
+def test_long_names_and_odd_ones(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    result = cli("upscale", clip, name, *quick, "--frames", "1")
+    assert result.code == 0, result.err
+    assert probe(Path(name).absolute()).width == 32
+
+
+def test_streams_can_be_left_out(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
+    source = make(
+        tmp_path / "rich.mkv",
+        Clip(
+            frames=2,
+            audio=(Audio(seconds=0.08),),
+            subtitles=(("subrip", 0.0, 0.05, "hello"),),
+            chapters=((0.0, 0.08, "one"),),
+            metadata={"title": "Bees"},
+        ),
+    )
+
+    def kinds(name: str, *options: str) -> tuple[list[str], int]:
+        result = cli("upscale", source, tmp_path / name, *quick, *options)
+        assert result.code == 0, result.err
+        info = probe(tmp_path / name)
+        return [stream.kind for stream in info.streams], info.chapters
+
+    assert kinds("all.mkv") == (["video", "audio", "subtitle"], 1)
+    assert kinds("silent.mkv", "--audio", "none") == (["video", "subtitle"], 1)
+    assert kinds("plain.mkv", "--subtitles", "none", "--no-chapters") == (["video", "audio"], 0)
+    assert b"Bees" in (tmp_path / "all.mkv").read_bytes()
+    assert cli("upscale", source, tmp_path / "n.mkv", *quick, "--no-metadata").code == 0
+    assert b"Bees" not in (tmp_path / "n.mkv").read_bytes()

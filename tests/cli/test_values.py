@@ -1,0 +1,209 @@
+"""Values of options: what is refused, with which words, and what reaches the job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+
+from starvsr.cli import upscale_options
+from starvsr.cli.upscale_options import parse_count, parse_number, parse_pair, parse_time
+from starvsr.media.probe import probe
+from tests.cli.conftest import Cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--scale", "0"], ["--scale 0.0 is not allowed", "above 0"]),
+        (["--scale", "-2"], ["--scale -2.0 is not allowed", "above 0"]),
+        (["--scale", "nan"], ["--scale nan is not allowed", "above 0"]),
+        (["--scale", "inf"], ["--scale inf is not allowed", "above 0"]),
+        (["--scale", "1e308"], ["--scale 1e+308 is not allowed", "at most 65535"]),
+        (["--scale", "x"], ["--scale", "'x' is not a number", "2 or 1.5"]),
+        (["--resolution", "0"], ["--resolution 0 is not allowed", "from 1 to 65535"]),
+        (["--resolution", "1" + 400 * "0"], ["--resolution 1", "from 1 to 65535"]),
+        (["--width", "1.5"], ["--width", "'1.5' is not a whole number"]),
+        (["--height", "-1"], ["--height -1 is not allowed", "from 1 to 65535"]),
+        (["--max-resolution", "0"], ["--max-resolution 0 is not allowed"]),
+        (["--start", "-1"], ["--start", "'-1' is not a time", "hh:mm:ss.s"]),
+        (["--start", "1:2:3:4"], ["--start", "'1:2:3:4' is not a time"]),
+        (["--end", "inf"], ["--end", "'inf' is not a time"]),
+        (["--duration", "0"], ["--duration 0.0 is not allowed", "above 0"]),
+        (["--frames", "0"], ["--frames 0 is not allowed", "1 or more"]),
+        (["--start", "60"], ["no frame lies in the range", "0.480 s long"]),
+        (["--steps", "0"], ["--steps 0 is not allowed", "1 to 1000"]),
+        (["--steps", "1000000000"], ["--steps 1000000000 is not allowed", "1 to 1000"]),
+        (["--cfg", "0.5"], ["--cfg 0.5 is not allowed"]),
+        (["--cfg", "inf"], ["--cfg inf is not allowed"]),
+        (["--cfg-rescale", "1.1"], ["--cfg-rescale 1.1 is not allowed", "0 to 1"]),
+        (["--noise-level", "1001"], ["--noise-level 1001 is not allowed", "1 to 1000"]),
+        (["--blend", "-0.1"], ["--blend -0.1 is not allowed", "0 to 1"]),
+        (["--color-fix", "gray"], ["--color-fix", "gray", "adain", "wavelet", "none"]),
+        (["--solver-mode", "slow"], ["--solver-mode", "slow", "fast", "normal"]),
+        (["--audio", "mute"], ["--audio", "mute", "copy", "none"]),
+        (["--progress", "loud"], ["--progress", "loud", "rich", "plain", "none"]),
+        (["--device", "gpu"], ["--device 'gpu' is not allowed", "cuda:N"]),
+        (["--device", "cuda:"], ["--device 'cuda:' is not allowed"]),
+        (["--device", "cuda:999"], ["--device cuda:999 is not there", "--device cpu"]),
+        (["--attention", "xformers"], ["--attention", "xformers", "CUDA", "sdpa"]),
+        (["--chunk-frames", "0"], ["--chunk-frames 0 is not allowed", "1 or more"]),
+        (["--chunk-frames", "4", "--chunk-overlap", "3"], ["--chunk-overlap 3", "half"]),
+        (["--segment-frames", "4"], ["--segment-frames 4 is too short", "5"]),
+        (["--tile", "8"], ["--tile 8 is too small", "at least"]),
+        (["--crf", "nan"], ["--crf nan is not allowed"]),
+        (["-e", "tune"], ["-e", "'tune' is not an encoder option", "key=value"]),
+        (["-e", "=film"], ["-e", "'=film' is not an encoder option", "key=value"]),
+    ],
+)
+def test_a_value_that_is_not_allowed_is_named_with_what_is(
+    cli: Cli, clip: Path, toy_path: Path, arguments: list[str], words: list[str]
+) -> None:
+    result = cli("upscale", clip, clip.with_name("out.mp4"), "--model", toy_path, *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    for word in words:
+        assert word in result.error
+    assert list(clip.parent.iterdir()) == [clip]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--scale", "2", "--resolution", "48"], ["--scale and --resolution contradict"]),
+        (["--scale", "2", "--width", "48"], ["--scale and --width/--height contradict"]),
+        (["--resolution", "2", "--height", "48"], ["--resolution and --width/--height contradict"]),
+        (["--end", "2", "--duration", "1"], ["--end and --duration contradict"]),
+        (["--start", "2", "--end", "1"], ["--end 1.0 is not after --start 2.0"]),
+        (["--verbose", "--quiet"], ["--verbose and --quiet contradict"]),
+    ],
+)
+def test_contradictions(cli: Cli, clip: Path, arguments: list[str], words: list[str]) -> None:
+    result = cli("upscale", clip, clip.with_name("out.mp4"), *arguments)
+    assert result.code == 2
+    for word in words:
+        assert word in result.error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["upscale", "a", "b", "--resum"], ["No such option: --resum", "starvsr upscale --help"]),
+        (["upscale", "a", "b", "c"], ["unexpected extra argument", "starvsr upscale --help"]),
+        (["upscale", "a"], ["Missing argument", "OUTPUT", "starvsr upscale --help"]),
+        (["upscale", "a", "b", "--scale"], ["--scale", "requires an argument"]),
+        (["enlarge"], ["No such command 'enlarge'", "starvsr --help"]),
+        (["--loud"], ["No such option: --loud", "starvsr --help"]),
+    ],
+)
+def test_what_the_parser_does_not_know(cli: Cli, arguments: list[str], words: list[str]) -> None:
+    result = cli(*arguments)
+    assert (result.code, result.out) == (2, "")
+    for word in words:
+        assert word in result.error
+
+
+def test_options_without_effect_are_refused_for_a_model_that_was_asked_for(
+    cli: Cli, clip: Path
+) -> None:
+    result = cli(
+        "upscale", clip, clip.with_name("out.mp4"), "--model", "nano", "--steps", "3", "--seed", "1"
+    )
+    assert result.code == 2
+    assert "--steps and --seed would have no effect" in result.error
+    assert "nano" in result.error
+
+
+def test_options_without_effect_are_warned_about_under_auto(cli: Cli, clip: Path) -> None:
+    result = cli("plan", clip, "--steps", "3", "--device", "cpu")
+    assert result.code == 0
+    assert result.err.splitlines() == ["warning: --steps would have no effect on the model nano"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        (["--scale", "1.5"], (48, 36)),
+        (["-s", "3"], (96, 72)),
+        (["--scale", "0.5"], (16, 12)),
+        (["--resolution", "48"], (64, 48)),
+        (["--width", "40", "--height", "20"], (40, 20)),
+        (["--height", "36"], (48, 36)),
+        (["--scale", "4", "--max-resolution", "64"], (64, 48)),
+    ],
+)
+def test_sizes(
+    cli: Cli, clip: Path, toy_path: Path, arguments: list[str], size: tuple[int, int]
+) -> None:
+    output = clip.with_name("out.mp4")
+    quick = ["--model", toy_path, "--steps", "1", "--cfg", "1", "--frames", "1", "--quiet"]
+    result = cli("upscale", clip, output, *quick, *arguments)
+    assert (result.code, result.err) == (0, "")
+    info = probe(output)
+    assert (info.width, info.height) == size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "frames"),
+    [
+        (["--start", "0:00.2", "--frames", "3"], "3 of 12"),
+        (["-ss", "0.08", "-to", "0:0:0.2"], "3 of 12"),
+        (["-ss", "0.08", "-t", "0.2"], "5 of 12"),
+        (["--end", "0.2"], "5 of 12"),
+        (["--frames", "99"], "12 of 12"),
+    ],
+)
+def test_ranges(cli: Cli, clip: Path, arguments: list[str], frames: str) -> None:
+    result = cli("plan", clip, *arguments)
+    assert result.code == 0
+    assert f"32x24, {frames} frames" in result.out
+
+
+def test_encoder_options_reach_the_encoder(cli: Cli, clip: Path) -> None:
+    extra = ["-e", "tune=film", "-e", "x264-params=ref=1"]
+    result = cli("plan", clip, "x.mkv", "--json", "--crf", "30", "--preset", "fast", *extra)
+    assert result.code == 0
+    options = dict(json.loads(result.out)["encoder"]["options"])
+    assert options == {"crf": "30", "preset": "fast", "tune": "film", "x264-params": "ref=1"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("90", 90.0),
+        ("1:02.5", 62.5),
+        ("1:00:01", 3601.0),
+        (" 2 ", 2.0),
+        ("0:90", 90.0),
+    ],
+)
+def test_times(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "a", "1:", ":1", "-1", "1:-1", "nan", "inf", "1:2:3:4"])
+def test_no_times(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is not a time"):
+        parse_time(text)
+
+
+def test_pairs() -> None:
+    assert parse_pair("a=b") == ("a", "b")
+    assert parse_pair("x264-params=keyint=5:ref=1") == ("x264-params", "keyint=5:ref=1")
+    assert parse_pair("a=") == ("a", "")
+
+
+def test_numbers() -> None:
+    assert parse_number("1.5") == 1.5
+    assert parse_count("8") == 8
+    with pytest.raises(typer.BadParameter, match=r"'8\.0' is not a whole number"):
+        parse_count("8.0")
+
+
+def test_the_default_options_of_the_command_line_are_those_of_the_library() -> None:
+    from starvsr.options import UpscaleOptions
+
+    assert upscale_options.collect_options() == UpscaleOptions()

@@ -1,0 +1,89 @@
+"""The public names of the package, and the example that uses them."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.metadata
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import starvsr
+from starvsr.media.probe import probe
+from starvsr.models.unet import StarUNet
+from starvsr.zoo.load import save_model
+from tests.conftest import TOY
+from tests.golden.seeded_init import fill_module
+from tests.media.clips import Clip, make
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "python_api.py"
+
+
+def test_importing_the_package_loads_nothing() -> None:
+    script = "import sys, starvsr; print([m for m in sys.modules if m.startswith(('starvsr.', 'torch', 'av'))])"
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", starvsr.__all__)
+def test_public_names(name: str) -> None:
+    value: Any = getattr(starvsr, name)
+    if name != "__version__":
+        assert value.__name__ == name
+        assert value.__doc__
+        assert getattr(importlib.import_module(value.__module__), name) is value
+
+
+def test_names_are_listed_before_their_first_use() -> None:
+    script = "import starvsr; print(set(starvsr.__all__) <= set(dir(starvsr)))"
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.strip() == "True"
+
+
+@pytest.mark.parametrize("name", ["no_such_name", "NoSuchOptions", "prepare"])
+def test_other_names(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"module 'starvsr' has no attribute '{name}'"):
+        getattr(starvsr, name)
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert importlib.metadata.version("starvsr") == starvsr.__version__
+
+
+def test_the_options_are_all_public() -> None:
+    from starvsr import options
+
+    assert {name for name in vars(options) if name.endswith("Options")} == {
+        name for name in starvsr.__all__ if name.endswith("Options")
+    }
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = make(tmp_path / "in.mp4", Clip(frames=3, width=16, height=12))
+    target = tmp_path / "out.mp4"
+    model = tmp_path / "model.safetensors"
+    quick = dataclasses.replace(TOY, steps=1, cfg=1.0)
+    save_model(model, quick, fill_module(StarUNet(quick.network), 0).state_dict())
+    main = runpy.run_path(str(EXAMPLE))["main"]
+    main(str(source), str(target), str(model))
+    shown = capsys.readouterr().out
+    assert f"{target}: 3 frames of 32x24" in shown
+    assert "restore: 3 of 3" in shown
+    assert "frames in memory: (3, 3, 36, 64)" in shown
+    assert probe(target).width == 32
+
+
+def test_the_example_says_what_went_wrong(tmp_path: Path) -> None:
+    main = runpy.run_path(str(EXAMPLE))["main"]
+    with pytest.raises(SystemExit, match=r"^error: .*no\.mp4 does not exist"):
+        main(str(tmp_path / "no.mp4"), str(tmp_path / "out.mp4"))

@@ -1,0 +1,161 @@
+"""What restoring a segment leaves in the work directory, and in which order the parts come out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from starvsr.media.index import build_index
+from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
+from starvsr.options import (
+    EncodeOptions,
+    SamplingOptions,
+    SizeOptions,
+    UpscaleOptions,
+    WindowOptions,
+)
+from starvsr.parts import PartMaker
+from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.types import Progress
+from starvsr.upscale import Job, plan_video
+from starvsr.zoo.load import load_model
+from tests.media.clips import Clip, make
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def job(tmp_path: Path, toy_path: Path) -> Job:
+    """Two segments of 6 and 7 frames that share 2."""
+    return plan_video(
+        make(tmp_path / "in.mkv", Clip(frames=11, width=16, height=12)),
+        tmp_path / "out.mkv",
+        UpscaleOptions(
+            model=str(toy_path),
+            size=SizeOptions(scale=1),
+            sampling=SamplingOptions(steps=2, cfg=1.0),
+            windows=WindowOptions(segment_frames=7),
+            encode=EncodeOptions(codec="ffv1", pix_fmt="gbrp16le"),
+        ),
+    )
+
+
+def make_maker(job: Job, work_dir: Path, reports: list[Progress] | None = None) -> PartMaker:
+    work_dir.mkdir()
+    restorer = Restorer(load_model(job.options.model, device="cpu"), sampling=job.options.sampling)
+    note = reports.append if reports is not None else lambda _: None
+    return PartMaker(job.info, job.index, job.plan, job.settings, restorer, work_dir, note)
+
+
+def restored(job: Job, first: int, last: int) -> list[Frame]:
+    restorer = Restorer(load_model(job.options.model, device="cpu"), sampling=job.options.sampling)
+    frames = frames_to_tensor(list(read_frames(job.info, job.index, first, last)))
+    size = (job.plan.height, job.plan.width)
+    return [
+        frame
+        for run in restorer.restore(frames, size, first_frame=first)
+        for frame in tensor_to_frames(run)
+    ]
+
+
+def part_frames(path: Path) -> list[Frame]:
+    info = probe(path)
+    index = build_index(info, scene_detect=False)
+    return list(read_frames(info, index, 0, index.frames))
+
+
+def raw(path: Path, like: Frame) -> Frame:
+    return np.fromfile(path, np.uint16).reshape(like.shape)
+
+
+def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
+    tmp_path: Path, job: Job
+) -> None:
+    first, second = job.plan.segments
+    assert (first.first, first.last, second.first, second.last) == (0, 6, 4, 11)
+    maker = make_maker(job, tmp_path / "work")
+    files = maker.restore(first)
+    wanted = restored(job, 0, 6)
+    assert files.segment == first
+    assert files.head == ()
+    assert len(files.tail) == 2
+    assert np.array_equal(part_frames(files.part), wanted[:4])
+    for path, frame in zip(files.tail, wanted[4:], strict=True):
+        assert np.array_equal(raw(path, frame), frame)
+    assert set((tmp_path / "work").iterdir()) == {files.part, *files.tail}
+
+    files = maker.restore(second)
+    wanted = restored(job, 4, 11)
+    assert len(files.head) == 2
+    assert files.tail == ()
+    assert np.array_equal(part_frames(files.part), wanted[2:])
+    for path, frame in zip(files.head, wanted[:2], strict=True):
+        assert np.array_equal(raw(path, frame), frame)
+
+
+def test_a_seam_is_the_crossfade_of_what_two_segments_share(tmp_path: Path, job: Job) -> None:
+    maker = make_maker(job, tmp_path / "work")
+    before, behind = (maker.restore(segment) for segment in job.plan.segments)
+    old = [
+        raw(path, restored_frame)
+        for path, restored_frame in zip(before.tail, restored(job, 4, 6), strict=True)
+    ]
+    new = [raw(path, old[0]) for path in behind.head]
+    parts = list(maker.in_order([before, behind]))
+    assert [parts[0], parts[2]] == [before.part, behind.part]
+    assert len(parts) == 3
+    seam = part_frames(parts[1])
+    assert len(seam) == 2
+    for place, share in enumerate((1 / 3, 2 / 3)):
+        assert not np.array_equal(old[place], new[place])
+        wanted = (1 - share) * old[place].astype(float) + share * new[place].astype(float)
+        assert np.abs(seam[place].astype(float) - wanted).max() <= 1
+    # The raw frames, which are large, are gone as soon as they are not needed.
+    assert set((tmp_path / "work").iterdir()) == set(parts)
+
+
+def test_parts_come_out_as_soon_as_they_can(tmp_path: Path, job: Job) -> None:
+    maker = make_maker(job, tmp_path / "work")
+    begun: list[int] = []
+
+    def finished() -> Iterator[object]:
+        for segment in job.plan.segments:
+            begun.append(segment.index)
+            yield maker.restore(segment)
+
+    parts = maker.in_order(finished())  # type: ignore[arg-type]
+    next(parts)
+    assert begun == [0]
+    next(parts)
+    assert begun == [0, 1]
+
+
+def test_segments_without_shared_frames_have_no_seam(tmp_path: Path, job: Job) -> None:
+    segments = tuple(
+        dataclasses.replace(segment, first=first, last=last, head=0, tail=0)
+        for segment, (first, last) in zip(job.plan.segments, ((0, 5), (5, 11)), strict=True)
+    )
+    plan = dataclasses.replace(job.plan, segments=segments)
+    maker = make_maker(dataclasses.replace(job, plan=plan), tmp_path / "work")
+    files = [maker.restore(segment) for segment in segments]
+    assert all(file.head == file.tail == () for file in files)
+    assert list(maker.in_order(files)) == [file.part for file in files]
+    assert [len(part_frames(file.part)) for file in files] == [5, 6]
+
+
+def test_progress_counts_the_frames_of_the_output(tmp_path: Path, job: Job) -> None:
+    reports: list[Progress] = []
+    maker = make_maker(job, tmp_path / "work", reports)
+    maker.restore(job.plan.segments[0])
+    # 6 of 13 restored frames, as a share of the 11 of the output.
+    assert reports[-1].done == pytest.approx(6 / 13 * 11)
+    maker.restore(job.plan.segments[1])
+    assert reports[-1].done == pytest.approx(11)
+    assert {report.total for report in reports} == {11}
+    assert {report.stage for report in reports} == {"restore"}
+    assert set(maker.seconds) >= {"decode video", "network", "encode video"}

@@ -1,0 +1,375 @@
+"""Whole jobs from file to file, against the same thing done by hand with the Restorer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch.nn import functional
+
+from starvsr.errors import OutputError, UsageError
+from starvsr.media.index import build_index
+from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
+from starvsr.options import (
+    EncodeOptions,
+    LookOptions,
+    RangeOptions,
+    SamplingOptions,
+    SizeOptions,
+    UpscaleOptions,
+    WindowOptions,
+)
+from starvsr.parts import SegmentFiles
+from starvsr.plan import Segment
+from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.types import Progress
+from starvsr.upscale import Job, plan_video, run_job, upscale_video
+from starvsr.zoo.load import load_model
+from tests.media.clips import Audio, Clip, make, payloads
+
+Pixels = npt.NDArray[np.int64]
+
+WIDTH, HEIGHT, SCALE = 16, 12, 2
+SAMPLING = SamplingOptions(steps=2, cfg=1.0)
+# Every level of the Restorer's frames survives: 16 bits, no chroma planes.
+LOSSLESS = EncodeOptions(codec="ffv1", pix_fmt="gbrp16le")
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def options(toy_path: Path) -> UpscaleOptions:
+    return UpscaleOptions(
+        model=str(toy_path), size=SizeOptions(scale=SCALE), sampling=SAMPLING, encode=LOSSLESS
+    )
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """21 frames, which make 4 segments of 9 or fewer and 3 seams."""
+    return make(tmp_path / "clip.mkv", Clip(frames=21, width=WIDTH, height=HEIGHT))
+
+
+def windows(segment_frames: int) -> WindowOptions:
+    return WindowOptions(segment_frames=segment_frames)
+
+
+def pixels(path: Path) -> Pixels:
+    """All frames as 16-bit levels."""
+    info = probe(path)
+    index = build_index(info, scene_detect=False)
+    return np.stack(list(read_frames(info, index, 0, index.frames))).astype(np.int64)
+
+
+def by_hand(source: Path, job: Job) -> list[dict[int, Pixels]]:
+    """Every segment restored on its own: pictures by absolute frame index."""
+    restorer = Restorer(
+        load_model(job.options.model, device="cpu"),
+        sampling=job.options.sampling,
+        look=job.options.look,
+        windows=job.options.windows,
+    )
+    frames = list(read_frames(job.info, job.index, 0, job.index.frames))
+    size = (job.plan.height, job.plan.width)
+    segments = []
+    for segment in job.plan.segments:
+        tensor = frames_to_tensor(frames[segment.first : segment.last])
+        runs = restorer.restore(tensor, size, first_frame=segment.first)
+        pictures = [picture for run in runs for picture in tensor_to_frames(run)]
+        numbers = range(segment.first, segment.last)
+        segments.append({n: p.astype(np.int64) for n, p in zip(numbers, pictures, strict=True)})
+    return segments
+
+
+def test_frames_sizes_and_times(tmp_path: Path, options: UpscaleOptions) -> None:
+    # A variable frame rate that no rounding to a frame number would survive.
+    pts = [0, 512, 700, 1500, 2048, 2049, 5000, 5512, 6024, 9000]
+    source = make(
+        tmp_path / "in.mp4",
+        Clip(
+            frames=10,
+            width=WIDTH,
+            height=HEIGHT,
+            pts=pts,
+            audio=(Audio(), Audio(start_s=Fraction(1, 2))),
+        ),
+    )
+    target = tmp_path / "out.mp4"
+    result = upscale_video(
+        source, target, dataclasses.replace(options, encode=EncodeOptions(), windows=windows(6))
+    )
+    old, new = probe(source), probe(target)
+    assert (new.width, new.height) == (result.width, result.height) == (2 * WIDTH, 2 * HEIGHT)
+    before, after = build_index(old), build_index(new)
+    assert result.frames == after.frames == 10
+    times = [
+        [n * info.time_base for n in index.pts] for info, index in ((old, before), (new, after))
+    ]
+    assert times[0] == times[1]
+    assert times[0] == [Fraction(n, 12800) for n in pts]
+    tracks = list(zip(payloads(source, "audio"), payloads(target, "audio"), strict=True))
+    assert len(tracks) == 2
+    for heard, copied in tracks:
+        assert [packet.data for packet in heard] == [packet.data for packet in copied]
+        # An mp4 rounds the start of a track, and nothing behind it.
+        shifts = {old.start - new.start for old, new in zip(heard, copied, strict=True)}
+        assert len(shifts) == 1
+        assert abs(shifts.pop()) < Fraction(1, 10_000)
+
+
+def test_segments_are_crossfaded_where_they_overlap(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    job = plan_video(clip, tmp_path / "out.mkv", dataclasses.replace(options, windows=windows(8)))
+    assert [(s.first, s.last, s.head, s.tail) for s in job.plan.segments] == [
+        (0, 6, 0, 2),
+        (4, 11, 2, 2),
+        (9, 16, 2, 2),
+        (14, 21, 2, 0),
+    ]
+    run_job(job)
+    written = pixels(job.target)
+    segments = by_hand(clip, job)
+    assert written.shape == (21, HEIGHT * SCALE, WIDTH * SCALE, 3)
+    for number in range(21):
+        versions = [segment[number] for segment in segments if number in segment]
+        if len(versions) == 1:
+            wanted = versions[0]
+        else:
+            # The two of them differ, so that neither alone would pass.
+            assert np.abs(versions[0] - versions[1]).max() > 100
+            first = next(s.first for s in job.plan.segments[1:] if number - s.first in (0, 1))
+            share = Fraction(number - first + 1, 3)
+            wanted = (1 - float(share)) * versions[0] + float(share) * versions[1]
+        assert np.abs(written[number] - wanted).max() <= 1, number
+
+
+def test_one_segment_is_the_restorers_output(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    job = plan_video(clip, tmp_path / "out.mkv", options)
+    assert len(job.plan.segments) == 1
+    run_job(job)
+    (segment,) = by_hand(clip, job)
+    assert np.array_equal(pixels(job.target), np.stack(list(segment.values())))
+
+
+def test_fewer_bits_are_the_restorers_output_rounded(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    encode = EncodeOptions(codec="ffv1", pix_fmt="gbrp10le")
+    job = plan_video(clip, tmp_path / "out.mkv", dataclasses.replace(options, encode=encode))
+    run_job(job)
+    (segment,) = by_hand(clip, job)
+    restored = np.stack(list(segment.values()))
+    levels = np.round(restored * 1023 / 65535)
+    assert np.abs(pixels(job.target) - levels * 65535 / 1023).max() <= 1
+
+
+def backwards(
+    work: Callable[[Segment], SegmentFiles], segments: Sequence[Segment]
+) -> Iterable[SegmentFiles]:
+    return [work(segment) for segment in reversed(segments)][::-1]
+
+
+def test_the_order_of_work_changes_nothing(tmp_path: Path, options: UpscaleOptions) -> None:
+    source = make(tmp_path / "in.mp4", Clip(frames=20, width=WIDTH, height=HEIGHT))
+    job = dataclasses.replace(options, encode=EncodeOptions(), windows=windows(8))
+    upscale_video(source, tmp_path / "forwards.mp4", job)
+    upscale_video(source, tmp_path / "backwards.mp4", job, executor=backwards)
+    forwards = (tmp_path / "forwards.mp4").read_bytes()
+    assert forwards == (tmp_path / "backwards.mp4").read_bytes()
+    upscale_video(
+        source,
+        tmp_path / "seeded.mp4",
+        dataclasses.replace(job, sampling=SamplingOptions(steps=2, cfg=1.0, seed=1)),
+    )
+    assert forwards != (tmp_path / "seeded.mp4").read_bytes()
+
+
+def paint(frame: av.VideoFrame, number: int) -> None:
+    """Twelve frames of one place, then another one."""
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
+    light = 40 + 3 * columns if number < 12 else 220 - 6 * rows
+    picture = np.stack([light + number % 3] * 3, axis=-1).astype(np.uint8)
+    drawn = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=frame.format.name)
+    for here, there in zip(frame.planes, drawn.planes, strict=True):
+        here.update(bytes(there))
+
+
+def test_nothing_is_blended_across_a_shot_change(tmp_path: Path, options: UpscaleOptions) -> None:
+    source = make(
+        tmp_path / "in.mkv",
+        Clip(frames=24, width=WIDTH, height=HEIGHT, codec="ffv1", fill=paint),
+    )
+    job = plan_video(source, tmp_path / "out.mkv", options)
+    assert job.index.cuts == (12,)
+    assert [(s.first, s.last) for s in job.plan.segments] == [(0, 12), (12, 24)]
+    run_job(job)
+    shots = by_hand(source, job)
+    alone = np.stack([*shots[0].values(), *shots[1].values()])
+    assert np.array_equal(pixels(job.target), alone)
+
+    whole = plan_video(
+        source,
+        tmp_path / "whole.mkv",
+        dataclasses.replace(options, windows=WindowOptions(scene_detect=False)),
+    )
+    assert len(whole.plan.segments) == 1
+    run_job(whole)
+    assert not np.array_equal(pixels(whole.target)[10:14], alone[10:14])
+
+
+@pytest.mark.parametrize(
+    ("selection", "first", "last"),
+    [
+        (RangeOptions(frames=4), 0, 4),
+        (RangeOptions(start_s=0.2, frames=3), 5, 8),
+        (RangeOptions(start_s=0.08, end_s=0.2), 2, 5),
+        (RangeOptions(start_s=0.4, duration_s=9.0), 10, 21),
+    ],
+)
+def test_a_part_of_the_video(
+    tmp_path: Path,
+    clip: Path,
+    options: UpscaleOptions,
+    selection: RangeOptions,
+    first: int,
+    last: int,
+) -> None:
+    job = plan_video(clip, tmp_path / "out.mkv", dataclasses.replace(options, range=selection))
+    assert (job.plan.first, job.plan.last) == (first, last)
+    result = run_job(job)
+    assert result.frames == last - first
+    (segment,) = by_hand(clip, job)
+    assert sorted(segment) == list(range(first, last))
+    assert np.array_equal(pixels(job.target), np.stack(list(segment.values())))
+
+
+def test_blend_of_1_is_plain_upsampling(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    target = tmp_path / "out.mkv"
+    upscale_video(clip, target, dataclasses.replace(options, look=LookOptions(blend=1.0)))
+    source = torch.from_numpy(pixels(clip)).permute(0, 3, 1, 2).double()
+    plain = functional.interpolate(source, scale_factor=SCALE, mode="bilinear")
+    wanted = plain.permute(0, 2, 3, 1).numpy()
+    assert np.abs(pixels(target) - wanted).max() <= 1
+
+
+def test_an_option_of_each_kind_changes_the_picture(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    seen = set()
+    for number, changes in enumerate(
+        (
+            {},
+            {"sampling": SamplingOptions(steps=3, cfg=1.0)},
+            {"sampling": SamplingOptions(steps=2, cfg=1.0, noise_level=300)},
+            {"look": LookOptions(color_fix="none")},
+            {"look": LookOptions(color_fix="wavelet")},
+            {"look": LookOptions(blend=0.5)},
+            {"windows": WindowOptions(chunk_frames=4)},
+        )
+    ):
+        target = tmp_path / f"{number}.mkv"
+        range_ = RangeOptions(frames=6)
+        upscale_video(clip, target, dataclasses.replace(options, range=range_, **changes))  # type: ignore[arg-type]
+        seen.add(pixels(target).tobytes())
+    assert len(seen) == 7
+
+
+def test_progress_and_work_directory(tmp_path: Path, clip: Path, options: UpscaleOptions) -> None:
+    reports: list[Progress] = []
+    hidden: set[str] = set()
+
+    def note(progress: Progress) -> None:
+        reports.append(progress)
+        hidden.update(path.name for path in tmp_path.iterdir() if path.name.startswith("."))
+
+    upscale_video(
+        clip, tmp_path / "out.mkv", dataclasses.replace(options, windows=windows(8)), progress=note
+    )
+    assert list(dict.fromkeys(report.stage for report in reports)) == [
+        "index",
+        "load",
+        "restore",
+        "join",
+    ]
+    shares = [report.done for report in reports if report.stage == "restore"]
+    assert shares == sorted(shares)
+    assert shares[-1] == pytest.approx(21)
+    assert {report.total for report in reports if report.stage == "restore"} == {21}
+    assert len(hidden) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", "out.mkv"]
+
+
+def test_an_exception_of_the_caller_passes_and_leaves_nothing(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.stage == "restore" and progress.done > 10:
+            raise ZeroDivisionError("enough")
+
+    with pytest.raises(ZeroDivisionError, match="enough"):
+        upscale_video(
+            clip,
+            tmp_path / "out.mkv",
+            dataclasses.replace(options, windows=windows(8)),
+            progress=stop,
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+
+
+def test_the_result_in_json(tmp_path: Path, clip: Path, options: UpscaleOptions) -> None:
+    result = upscale_video(
+        str(clip),
+        str(tmp_path / "out.mkv"),
+        dataclasses.replace(options, range=RangeOptions(frames=2)),
+    )
+    found = json.loads(json.dumps(result.to_json()))
+    assert found["target"] == str(tmp_path / "out.mkv")
+    assert (found["width"], found["height"], found["frames"]) == (32, 24, 2)
+    assert (found["lost_frames"], found["model"]) == (0, "seeded-toy")
+    assert 0 < sum(found["seconds"].values()) <= found["elapsed_s"]
+
+
+def test_a_planned_job_in_json_and_without_a_target(clip: Path, options: UpscaleOptions) -> None:
+    job = plan_video(clip, options=options)
+    assert job.target == clip.with_name("clip-upscaled.mkv")
+    found = json.loads(json.dumps(job.to_json()))
+    assert found["source"] == str(clip)
+    assert found["plan"]["frames"] == 21
+    assert found["encoder"]["codec"] == "ffv1"
+    assert found["device"]["name"] == job.device.name
+    assert list(clip.parent.iterdir()) == [clip]
+
+
+def test_nothing_of_a_job_depends_on_the_folder_it_is_started_in(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = upscale_video(
+        "clip.mkv", "out.mkv", dataclasses.replace(options, range=RangeOptions(frames=1))
+    )
+    assert result.target == Path("out.mkv")
+    assert (tmp_path / "out.mkv").is_file()
+
+
+def test_refusals_are_errors_of_the_library(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    with pytest.raises(UsageError, match="is the input itself"):
+        upscale_video(clip, clip, dataclasses.replace(options, overwrite=True))
+    (tmp_path / "out.mkv").touch()
+    with pytest.raises(OutputError, match="exists already"):
+        upscale_video(clip, tmp_path / "out.mkv", options)
