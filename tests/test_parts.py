@@ -39,7 +39,7 @@ def job(tmp_path: Path, toy_path: Path) -> Job:
             model=str(toy_path),
             size=SizeOptions(scale=1),
             sampling=SamplingOptions(steps=2, cfg=1.0),
-            windows=WindowOptions(segment_frames=7),
+            windows=WindowOptions(segment_frames=8),
             encode=EncodeOptions(codec="ffv1", pix_fmt="gbrp16le"),
         ),
     )

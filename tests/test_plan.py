@@ -68,7 +68,7 @@ def test_large_pictures_get_shorter_segments_where_a_segment_is_one_run() -> Non
     info, index = video_info(480, 270), video_index(100)
     plan = make_plan(info, index, TOY, CPU, UpscaleOptions(), even=True)
     longest = max(s.frames for s in plan.segments)
-    assert 3 * TOY.context_frames + 2 <= longest < TOY.segment_frames
+    assert 2 * TOY.context_frames < longest < TOY.segment_frames
     assert plan.memory_bytes <= RUN_BYTES
     assert all(plan.runs(s) == ((s.first, s.last),) for s in plan.segments)
 
@@ -153,10 +153,12 @@ def test_resolve_windows() -> None:
 @pytest.mark.parametrize("context", [1, 2, 4])
 def test_every_segment_has_frames_of_its_own(context: int) -> None:
     spec = dataclasses.replace(TOY, context_frames=context)
-    for longest in range(3 * context + 2, 6 * context + 3):
+    for longest in range(2 * context + 1, 6 * context + 3):
         for frames in range(1, 60):
             plan = plan_of(spec, frames, windows=WindowOptions(segment_frames=longest))
             assert all(s.core[0] < s.core[1] and s.frames <= longest for s in plan.segments)
+            assert plan.segments[-1].last == frames
+            assert all(a.last - context == b.first for a, b in itertools.pairwise(plan.segments))
 
 
 def test_a_segment_shorter_than_its_context_is_refused() -> None:

@@ -105,7 +105,7 @@ def test_frames_sizes_and_times(tmp_path: Path, options: UpscaleOptions) -> None
     )
     target = tmp_path / "out.mp4"
     result = upscale_video(
-        source, target, dataclasses.replace(options, encode=EncodeOptions(), windows=windows(6))
+        source, target, dataclasses.replace(options, encode=EncodeOptions(), windows=windows(8))
     )
     old, new = probe(source), probe(target)
     assert (new.width, new.height) == (result.width, result.height) == (2 * WIDTH, 2 * HEIGHT)

@@ -333,8 +333,18 @@ def _longest_segment(spec: ModelSpec, windows: WindowSpec, latent: tuple[int, in
 
 
 def _least_segment(context: int) -> int:
-    """Shorter segments would, evened out, leave some without a frame of their own between two seams."""
-    return 3 * context + 2 if context else 1
+    """Shorter segments would have no frame of their own between two seams."""
+    return 2 * context + 1
+
+
+def _segment_spans(length: int, longest: int, context: int) -> tuple[Span, ...]:
+    """Spans that share `context` frames and have others too: of even lengths, or where that cannot be, all but the
+    last as long as they may be."""
+    stride = longest - context
+    count = max(1, -(-(length - context) // stride))
+    if (length - context) // count > context or count <= 2:
+        return even_spans(length, longest, context)
+    return tuple((i * stride, min(length, i * stride + longest)) for i in range(count))
 
 
 def _frame_bytes(spec: ModelSpec, latent: tuple[int, int]) -> int:
@@ -351,7 +361,7 @@ def _segments(
     cuts = [cut for cut in index.cuts if first < cut < last] if options.scene_detect else []
     segments: list[Segment] = []
     for start, stop in itertools.pairwise([first, *cuts, last]):
-        spans = even_spans(stop - start, longest, context)
+        spans = _segment_spans(stop - start, longest, context)
         for place, (a, b) in enumerate(spans):
             head = context if place > 0 else 0
             tail = context if place + 1 < len(spans) else 0

@@ -45,7 +45,6 @@ def test_text(cli: Cli, tmp_path: Path, quick: list[str], name: str) -> None:
     assert str(tmp_path / name) in message
 
 
-@pytest.mark.xfail(reason="libav draws .txt and .nfo files as a terminal would: 'tty' is no video")
 @pytest.mark.parametrize("name", ["notes.txt", "notes.nfo"])
 def test_text_that_libav_would_draw(cli: Cli, tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("All work and no play makes Jack a dull boy.\n" * 200)
@@ -70,7 +69,6 @@ def test_folder(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     assert (code, message) == (2, f"{tmp_path / 'videos'} is a folder: give one video file")
 
 
-@pytest.mark.xfail(reason="looking for such a file raises OSError")
 def test_name_that_is_too_long(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     assert refused(cli, tmp_path / f"{'x' * 300}.mp4", quick)[0] == 3
 
@@ -183,10 +181,7 @@ def test_one_frame_of_one_pixel(cli: Cli, tmp_path: Path, toy_path: Path, model:
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            "Part:a.mp4",
-            marks=pytest.mark.xfail(reason="what stands before the colon is taken for a protocol"),
-        ),
+        "Part:a.mp4",
         "Part 1: a.mp4",
         "100%d.mp4",
         "-a.mp4",

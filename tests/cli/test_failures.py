@@ -7,6 +7,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import av
 import pytest
 
+from starvsr.cli import app
 from starvsr.media.writer import PartWriter
 from starvsr.models.unet import StarUNet
 from tests.cli.conftest import Cli, Outcome, listing
@@ -126,7 +128,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("segments", [(), ("--segment-frames", "6")], ids=["part", "shared"])
+@pytest.mark.parametrize("segments", [(), ("--segment-frames", "8")], ids=["part", "shared"])
 def test_a_write_that_fails_in_the_middle(
     cli: Cli, clip: Path, quick: list[str], segments: tuple[str, ...]
 ) -> None:
@@ -161,7 +163,7 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 @pytest.mark.parametrize(
     ("share", "segments"),
-    [(0.5, ()), (1.5, ()), (1.0, ("--segment-frames", "6"))],
+    [(0.5, ()), (1.5, ()), (1.0, ("--segment-frames", "8"))],
     ids=["part", "join", "shared frames"],
 )
 def test_a_full_disk(
@@ -172,7 +174,7 @@ def test_a_full_disk(
     share: float,
     segments: tuple[str, ...],
 ) -> None:
-    options = [*quick, "--cfg", "1", "--codec", "ffv1", "--frames", "8", "--scale", "2"]
+    options = [*quick, "--cfg", "1", "--codec", "ffv1", "--frames", "10", "--scale", "2"]
     measured = clip.with_name("measured.mkv")
     assert cli("upscale", clip, measured, *options).code == 0
     folder = small_disk(int(share * measured.stat().st_size))
@@ -186,16 +188,12 @@ def test_a_full_disk(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "repeats", "code", "word"),
-    [
-        (signal.SIGINT, 1, 130, "interrupted"),
-        # Whoever sends it again at once does not keep the first from cleaning up.
-        (signal.SIGTERM, 5, 143, "terminated"),
-    ],
+    ("number", "code", "word"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
     ids=["ctrl-c", "terminate"],
 )
 def test_signals_in_the_middle(
-    clip: Path, toy_path: Path, number: int, repeats: int, code: int, word: str
+    clip: Path, toy_path: Path, number: int, code: int, word: str
 ) -> None:
     before = listing(clip.parent)
     endless = ["--model", str(toy_path), "--steps", "1000", "--solver-mode", "normal"]
@@ -213,10 +211,24 @@ def test_signals_in_the_middle(
             if line.startswith("loading model"):
                 break
         assert set(listing(clip.parent)) > set(before)
-        for _ in range(repeats):
-            process.send_signal(number)
+        process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == code
     assert rest.splitlines()[-1] == f"{word}; nothing was written"
     assert "Traceback" not in rest
     assert listing(clip.parent) == before
+
+
+def test_a_second_signal_does_not_stop_the_cleaning_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    handler = app.raises(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGINT, None)
+    for later in (100.1, 101.0, 102.5):
+        now = later
+        handler(signal.SIGINT, None)
+    # Whoever still waits after a while is heard again.
+    now = 105.0
+    with pytest.raises(KeyboardInterrupt):
+        handler(signal.SIGINT, None)

@@ -210,13 +210,13 @@ def test_durations(seconds: float, text: str) -> None:
 
 def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
     before = listing(clip.parent)
-    result = cli("plan", clip, "--model", toy_path, "--scale", "2", "--segment-frames", "6")
+    result = cli("plan", clip, "--model", toy_path, "--scale", "2", "--segment-frames", "8")
     assert (result.code, result.err) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
     assert lines["input"] == f"{clip}: 32x24, 12 of 12 frames"
     assert lines["output"] == f"{clip.with_name('clip-upscaled.mkv')}: 64x48, libx264 yuv420p"
     assert lines["model"].startswith(f"{toy_path}, as asked, on processor with ")
-    assert lines["segments"] == "3, the longest of 6 frames"
+    assert lines["segments"] == "2, the longest of 7 frames"
     assert lines["shots"] == "1"
     assert {"chunks", "tiles", "network", "memory", "latent"} <= set(lines)
     assert listing(clip.parent) == before
@@ -225,7 +225,7 @@ def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
 def test_plan_as_json(cli: Cli, clip: Path, toy_path: Path) -> None:
     before = listing(clip.parent)
     output = clip.with_name("out.mkv")
-    result = cli("plan", clip, output, "--model", toy_path, "--segment-frames", "6", "--json")
+    result = cli("plan", clip, output, "--model", toy_path, "--segment-frames", "8", "--json")
     assert (result.code, result.err) == (0, "")
     found = one_object(result.out)
     assert set(found) == PLAN_KEYS
@@ -235,7 +235,7 @@ def test_plan_as_json(cli: Cli, clip: Path, toy_path: Path) -> None:
     assert found["encoder"]["container"] == "matroska"
     plan = found["plan"]
     assert (plan["width"], plan["height"], plan["frames"]) == (128, 96, 12)
-    assert [(s["first"], s["last"]) for s in plan["segments"]] == [(0, 5), (3, 8), (6, 12)]
+    assert [(s["first"], s["last"]) for s in plan["segments"]] == [(0, 7), (5, 12)]
     assert listing(clip.parent) == before
 
 

@@ -72,8 +72,8 @@ def main() -> NoReturn:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # A shell that runs this in the background has Ctrl-C ignored.
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _raises(KeyboardInterrupt))
-    signal.signal(signal.SIGTERM, _raises(Terminated))
+        signal.signal(signal.SIGINT, raises(KeyboardInterrupt))
+    signal.signal(signal.SIGTERM, raises(Terminated))
     sys.exit(run(sys.argv[1:]))
 
 
@@ -126,7 +126,7 @@ def _say(message: str) -> None:
     typer.echo(message, err=True)
 
 
-def _raises(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]:
+def raises(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]:
     """A signal handler that raises `kind`; not again at once, which would stop the cleaning up that it began."""
     last = -math.inf
 

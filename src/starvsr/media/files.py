@@ -21,7 +21,7 @@ def complete_or_absent(target: Path) -> Iterator[Path]:
     Its own name is short, since `target`'s may be as long as names can be. On any exception it is removed and `target`
     is as it was. Raises OutputError where the file cannot be synced or renamed.
     """
-    temporary = target.with_name(f".starvsr-{secrets.token_hex(8)}.partial")
+    temporary = target.absolute().with_name(f".starvsr-{secrets.token_hex(8)}.partial")
     try:
         yield temporary
         with written_errors(target):

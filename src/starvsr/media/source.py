@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from pathlib import Path
@@ -24,10 +25,13 @@ def open_source(path: Path) -> InputContainer:
             raise InputError(f"{path} is a folder, not a video file")
         if path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
-        return _open(os.fspath(path))
+        # Absolute, or libav would take what stands before a colon for a protocol.
+        return _refuse_text(path, _open(os.fspath(path.absolute())))
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: permission denied") from error
     except (av.FFmpegError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{path} does not exist: no name can be that long") from error
         front = _without_cut_box(path)
         if front is None:
             raise InputError(_refusal(path, error)) from error
@@ -37,6 +41,14 @@ def open_source(path: Path) -> InputContainer:
 def _open(file: object) -> InputContainer:
     # Metadata in a wrong encoding must not keep anybody from their video.
     return av.open(file, "r", metadata_errors="replace")
+
+
+def _refuse_text(path: Path, container: InputContainer) -> InputContainer:
+    """libav would draw a text file as a terminal does."""
+    if container.format.name == "tty":
+        container.close()
+        raise InputError(f"{path} is not a video: it is a text file")
+    return container
 
 
 def _without_cut_box(path: Path) -> InputContainer | None:
