@@ -51,7 +51,7 @@ from tests.cli.conftest import Cli
         (["--attention", "xformers"], ["--attention", "xformers", "CUDA", "sdpa"]),
         (["--chunk-frames", "0"], ["--chunk-frames 0 is not allowed", "1 or more"]),
         (["--chunk-frames", "4", "--chunk-overlap", "3"], ["--chunk-overlap 3", "half"]),
-        (["--segment-frames", "7"], ["--segment-frames 7 is too short", "8"]),
+        (["--segment-frames", "4"], ["--segment-frames 4 is too short", "5"]),
         (["--tile", "8"], ["--tile 8 is too small", "at least"]),
         (["--crf", "nan"], ["--crf nan is not allowed"]),
         (["-e", "tune"], ["-e", "'tune' is not an encoder option", "key=value"]),

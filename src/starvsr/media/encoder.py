@@ -111,9 +111,9 @@ def check_encoder(
     settings, unused = _try_open(settings, info)
     for key in unused:
         if key in asked:
-            flag = f"--{key}" if key in ("crf", "preset") else f"-e {key}"
+            flag = f"--{key} " if key in ("crf", "preset") else f"-e {key}="
             raise OutputError(
-                f"{flag} {asked[key]} is not an option of the encoder {options.codec}: leave it out"
+                f"{flag}{asked[key]} is not an option of the encoder {options.codec}: leave it out"
             )
     kept = tuple((key, value) for key, value in settings.options if key not in unused)
     settings = replace(settings, options=kept)
