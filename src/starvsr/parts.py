@@ -8,7 +8,9 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +25,9 @@ from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+
+# Frames that are encoded behind the network's back; more would only take memory.
+_WAITING_FRAMES = 4
 
 
 @dataclass(frozen=True)
@@ -61,14 +66,19 @@ class PartMaker:
         """Restore one segment: its core encoded, its shared frames raw. Raises OutputError, InputError."""
         part = self._path(segment.index, "core", self.settings.part_suffix)
         shared: dict[int, Path] = {}
-        with self._writer(part) as writer:
+        # The pool ends before the writer, so nothing is written to a part that is being finished or given up.
+        with self._writer(part) as writer, ThreadPoolExecutor(1) as pool:
+            waiting: deque[Future[None]] = deque()
             for number, frame in self._restored(segment):
                 if segment.core[0] <= number < segment.core[1]:
-                    self._encode(writer, frame, number)
+                    self._wait(waiting, most=_WAITING_FRAMES - 1)
+                    times = self.index.pts[number], self.index.durations[number]
+                    waiting.append(pool.submit(writer.write, frame, *times))
                 else:
                     shared[number] = self._path(segment.index, f"{number:08d}", ".raw")
                     # `np.save` would hide why a write failed.
                     shared[number].write_bytes(np.ascontiguousarray(frame).data)
+            self._wait(waiting, most=0)
         return SegmentFiles(
             segment,
             part,
@@ -124,6 +134,12 @@ class PartMaker:
 
     def _writer(self, path: Path) -> PartWriter:
         return PartWriter(path, self.settings, self.info, self.plan.width, self.plan.height)
+
+    def _wait(self, waiting: deque[Future[None]], *, most: int) -> None:
+        """Wait until at most `most` frames are not yet encoded. Raises what encoding raised."""
+        with self.restorer.timed("encode video"):
+            while len(waiting) > most:
+                waiting.popleft().result()
 
     def _encode(self, writer: PartWriter, frame: Frame, number: int) -> None:
         with self.restorer.timed("encode video"):
