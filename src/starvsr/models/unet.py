@@ -60,6 +60,7 @@ class StarUNet(nn.Module):
         self.decoder = Decoder(config)
         self.head = Head(config)
         self.control = ControlBranch(config) if config.control else None
+        self.attention_pieces = (1, 1)
         self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -98,6 +99,9 @@ class StarUNet(nn.Module):
         """
         if rows < 1 or columns < 1:
             raise ValueError(f"attention needs at least 1x1 pieces, got {rows}x{columns}")
+        if (rows, columns) == self.attention_pieces:
+            return
+        self.attention_pieces = (rows, columns)
         for module in self.modules():
             if isinstance(module, SpatialBlock):
                 module.pieces = (rows, columns)
