@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from starvsr.errors import UsageError
 
 SOLVER_MODES = ("fast", "normal")
 COLOR_FIXES = ("adain", "wavelet", "none")
 ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+OFFLOADS = ("auto", "none", "model", "block")
 
 # What the encoders of libav can hold at most.
 MOST_SIDE_PX = 65535
@@ -116,6 +119,10 @@ class SamplingOptions:
     """Noise added before sampling: 1 (almost none) to 1000 (all noise)."""
     seed: int | None = None
     """Seed of all noise; noise is drawn per frame, so windows and segments do not change it."""
+    prompt: str | None = None
+    """What the video shows; the model's quality words are joined to it."""
+    negative_prompt: str | None = None
+    """What it must not look like."""
 
     def __post_init__(self) -> None:
         ok = self.steps is None or 1 <= self.steps <= MOST_STEPS
@@ -219,11 +226,32 @@ class DeviceOptions:
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     attention: str = "auto"
     """`auto`, `sdpa` or `xformers` (CUDA only)."""
+    precision: str = "auto"
+    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on a processor and fp16 elsewhere."""
+    offload: str = "auto"
+    """What waits in main memory until it is used: `none`; `model`, the network while the autoencoder works and the
+    other way round; `block`, every block of the network too. `auto` takes the first that fits."""
+    memory_limit_bytes: int | None = None
+    """Most device memory to use; None is what the device has free."""
 
     def __post_init__(self) -> None:
         ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None
         _check(ok, "--device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
         _check_one_of("--attention", self.attention, ATTENTION_BACKENDS)
+        _check_one_of("--precision", self.precision, PRECISIONS)
+        _check_one_of("--offload", self.offload, OFFLOADS)
+        ok = self.memory_limit_bytes is None or self.memory_limit_bytes > 0
+        _check(ok, "--memory-limit", self.memory_limit_bytes, "a size such as 8GB or 900MB")
+
+
+@dataclass(frozen=True)
+class WeightsOptions:
+    """Where the files of models are."""
+
+    folder: Path | None = None
+    """The weights folder; None is `STARVSR_WEIGHTS`, else `starvsr` in Hugging Face's home."""
+    offline: bool = False
+    """Never fetch anything."""
 
 
 @dataclass(frozen=True)
@@ -240,4 +268,5 @@ class UpscaleOptions:
     encode: EncodeOptions = field(default_factory=EncodeOptions)
     streams: StreamOptions = field(default_factory=StreamOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
+    weights: WeightsOptions = field(default_factory=WeightsOptions)
     overwrite: bool = False

@@ -11,7 +11,16 @@ import json
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from starvsr.errors import WeightsError
-from starvsr.types import AutoencoderSpec, ModelSpec, SizeRule, UNetConfig, WindowSpec
+from starvsr.types import (
+    AutoencoderSpec,
+    Component,
+    ModelSpec,
+    SizeRule,
+    SourceFile,
+    TextSpec,
+    UNetConfig,
+    WindowSpec,
+)
 
 Built = TypeVar("Built")
 
@@ -56,7 +65,119 @@ NANO = ModelSpec(
     context_frames=0,
 )
 
-SPECS: dict[str, ModelSpec] = {NANO.name: NANO}
+# The published words: the weights were tuned with them, down to the three spaces.
+_STAR_TEXT = TextSpec(
+    weights="clip-vit-h-14",
+    prompt="a good video",
+    prompt_suffix=(
+        "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera,   hyper detailed photo - "
+        "realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, "
+        "hyper sharpness, perfect without deformations."
+    ),
+    negative_prompt=(
+        "painting, oil painting, illustration, drawing, art, sketch, oil painting, cartoon, CG Style, 3D render, "
+        "unreal engine, blurring, dirty, messy, worst quality, low quality, frames, watermark, signature, "
+        "jpeg artifacts, deformed, lowres, over-smooth"
+    ),
+)
+
+STAR_LIGHT = ModelSpec(
+    name="star-light",
+    summary="STAR for lightly degraded video (I2VGen-XL, 2.04 G parameters)",
+    licence="MIT",
+    network=UNetConfig(),
+    autoencoder=AutoencoderSpec(
+        kind="temporal_vae",
+        factor=8,
+        weights="svd-temporal-vae",
+        scaling_factor=0.18215,
+        chunk_frames=8,
+        chunk_overlap=2,
+        tile=96,
+        tile_overlap=16,
+    ),
+    size_rule=SizeRule(multiple=8, height_remainder=2),
+    min_size=(90, 160),
+    start="noised",
+    solver="dpmpp_2m_sde",
+    noise_level=900,
+    steps=15,
+    cfg=7.5,
+    cfg_rescale=0.2,
+    upsampling="bilinear",
+    color_fix="adain",
+    windows=WindowSpec(
+        chunk_frames=32, chunk_overlap=16, tile_height=90, tile_width=160, tile_overlap=24
+    ),
+    segment_frames=160,
+    context_frames=8,
+    context_tokens=77,
+    text=_STAR_TEXT,
+)
+
+STAR_HEAVY = dataclasses.replace(
+    STAR_LIGHT,
+    name="star-heavy",
+    summary="STAR for heavily degraded video (I2VGen-XL, 2.04 G parameters)",
+)
+
+SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY)}
+
+EMBEDDED = ("nano",)
+"""Models whose file is part of the package."""
+
+_STAR_REPOSITORY = "SherryX/STAR"
+_VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"
+_CLIP_REPOSITORY = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+
+COMPONENTS: dict[str, Component] = {
+    component.name: component
+    for component in (
+        Component(
+            name="star-light",
+            kind="network",
+            summary=STAR_LIGHT.summary,
+            licence="MIT",
+            sources=(SourceFile(_STAR_REPOSITORY, "I2VGen-XL-based/light_deg.pt"),),
+        ),
+        Component(
+            name="star-heavy",
+            kind="network",
+            summary=STAR_HEAVY.summary,
+            licence="MIT",
+            sources=(SourceFile(_STAR_REPOSITORY, "I2VGen-XL-based/heavy_deg.pt"),),
+        ),
+        Component(
+            name="svd-temporal-vae",
+            kind="autoencoder",
+            summary="Stable Video Diffusion's temporal autoencoder",
+            licence="Stability AI Community License",
+            sources=(
+                SourceFile(_VAE_REPOSITORY, "vae/diffusion_pytorch_model.fp16.safetensors"),
+                SourceFile(_VAE_REPOSITORY, "vae/config.json"),
+            ),
+            gated=True,
+        ),
+        Component(
+            name="clip-vit-h-14",
+            kind="text_encoder",
+            summary="OpenCLIP ViT-H/14, of which the text tower is kept",
+            licence="MIT",
+            sources=(
+                SourceFile(_CLIP_REPOSITORY, "model.safetensors"),
+                SourceFile(_CLIP_REPOSITORY, "config.json"),
+                SourceFile(_CLIP_REPOSITORY, "vocab.json"),
+                SourceFile(_CLIP_REPOSITORY, "merges.txt"),
+            ),
+        ),
+    )
+}
+
+
+def components_of(spec: ModelSpec) -> tuple[str, ...]:
+    """Names of the files that a model needs beside its own: autoencoder, then text encoder."""
+    text = spec.text.weights if spec.text else ""
+    return tuple(name for name in (spec.autoencoder.weights, text) if name)
 
 
 def spec_to_json(spec: ModelSpec) -> str:
@@ -69,7 +190,8 @@ def spec_from_json(text: str) -> ModelSpec:
     try:
         fields: dict[str, Any] = json.loads(text)
         for name, kind in _NESTED.items():
-            fields[name] = _build(kind, fields[name])
+            if name != "text" or fields.get(name) is not None:
+                fields[name] = _build(kind, fields[name])
         spec = _build(ModelSpec, fields)
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(
@@ -83,6 +205,7 @@ _NESTED = {
     "autoencoder": AutoencoderSpec,
     "size_rule": SizeRule,
     "windows": WindowSpec,
+    "text": TextSpec,
 }
 _CHOICES = {
     "start": ("noised", "clean"),

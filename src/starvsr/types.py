@@ -165,12 +165,69 @@ class WindowSpec:
 
 @dataclass(frozen=True)
 class AutoencoderSpec:
-    """Which autoencoder turns pixels into latents."""
+    """Which autoencoder turns pixels into latents, and how its work is cut up."""
 
     kind: str
-    """`pixel_unshuffle` (lossless) is the only one in this version."""
+    """`pixel_unshuffle` (lossless, no weights) or `temporal_vae` (Stable Video Diffusion's)."""
     factor: int
     """Pixels per latent element, each way."""
+    weights: str = ""
+    """Name of the component that holds its weights; empty where it has none."""
+    scaling_factor: float = 1.0
+    """What a latent is multiplied by behind the encoder, and divided by before the decoder."""
+    chunk_frames: int | None = None
+    """Frames that are decoded at once; None is as many as a chunk of the network has."""
+    chunk_overlap: int = 0
+    """Frames that neighbouring decoded chunks share."""
+    tile: int | None = None
+    """Side of a square tile, latent elements; None is the whole picture."""
+    tile_overlap: int = 0
+    """Latent elements that neighbouring tiles share."""
+
+
+@dataclass(frozen=True)
+class TextSpec:
+    """Which text encoder makes the context, and the words that the weights were tuned with."""
+
+    weights: str
+    """Name of the component that holds the encoder's text tower."""
+    prompt: str
+    """Default `--prompt`."""
+    prompt_suffix: str
+    """Joined to every prompt, without a separator."""
+    negative_prompt: str
+    """Default `--negative-prompt`."""
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One published file."""
+
+    repository: str
+    """On the Hugging Face hub, `owner/name`."""
+    path: str
+    """Inside the repository."""
+    revision: str = "main"
+    size_bytes: int = 0
+    """0 where it is not known here; the hub is asked."""
+    sha256: str = ""
+    """Empty where nobody here could read it: then it is recorded at the first download and enforced after."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of the weights folder, `NAME.safetensors`, and the published files that it is made from."""
+
+    name: str
+    kind: str
+    """`network`, `autoencoder` or `text_encoder`."""
+    summary: str
+    """One line for people."""
+    licence: str
+    sources: tuple[SourceFile, ...]
+    """The first holds the tensors; others are small files that belong to it, such as a vocabulary."""
+    gated: bool = False
+    """Whether the hub asks for an account that has accepted the licence."""
 
 
 @dataclass(frozen=True)
@@ -209,6 +266,8 @@ class ModelSpec:
     """Frames that neighbouring segments of a shot share and crossfade."""
     context_tokens: int = 1
     """Length of the text context; without a text encoder the context is zeros."""
+    text: TextSpec | None = None
+    """None for a model that takes no words."""
 
 
 @dataclass(frozen=True)
