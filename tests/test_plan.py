@@ -9,6 +9,7 @@ import json
 import pytest
 
 from starvsr.errors import UsageError
+from starvsr.layout import attention_pieces, resolve_windows
 from starvsr.options import (
     RangeOptions,
     SamplingOptions,
@@ -19,13 +20,11 @@ from starvsr.options import (
 from starvsr.plan import (
     RUN_BYTES,
     Plan,
-    attention_pieces,
     calls_per_window,
     frame_range,
     ineffective_options,
     make_plan,
     output_size,
-    resolve_windows,
 )
 from starvsr.sampling import SOLVERS
 from starvsr.schedule import logsnr_cosine_interp

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from pathlib import Path
 
 import av
@@ -13,14 +14,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from starvsr.colorfix import adain
-from starvsr.errors import UsageError
+from starvsr.errors import MemoryLimitError, UsageError
+from starvsr.layout import (
+    attention_pieces,
+    largest_window,
+    plain_layout,
+    resolve_windows,
+    smaller_network,
+)
+from starvsr.noise import FrameNoise
 from starvsr.options import LookOptions, SamplingOptions, WindowOptions
-from starvsr.plan import attention_pieces, resolve_windows
-from starvsr.restore import FrameNoise, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import ModelSpec
 from starvsr.zoo.load import LoadedModel, load_model
+from tests.reference import plain_loop, unshuffled
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "bee.mp4"
 
@@ -59,49 +66,6 @@ def with_spec(model: LoadedModel, **changes: object) -> LoadedModel:
     return dataclasses.replace(model, spec=spec)
 
 
-def reference(
-    model: LoadedModel, frames: Tensor, size: tuple[int, int], sampling: SamplingOptions
-) -> Tensor:
-    """star-method in one window, without any of `restore`'s machinery: encode, DPM++ 2M SDE, decode, AdaIN."""
-    schedule = logsnr_cosine_interp()
-    upsampled = functional.interpolate(frames, size=size, mode="bilinear", align_corners=False)
-    rows, columns = -(-size[0] // 2), -(-size[1] // 2)
-    pad = (0, 2 * (columns + columns % 2) - size[1], 0, 2 * (rows + rows % 2) - size[0])
-    z_lr = functional.pixel_unshuffle(functional.pad(upsampled, pad, mode="replicate"), 2)
-    z_lr = z_lr.transpose(0, 1)[None]
-    sigmas = schedule.sigmas_for(
-        sampling.steps or 15,
-        noise_level=sampling.noise_level or 900,
-        solver_mode=sampling.solver_mode or "fast",
-    ).tolist()
-    noise = FrameNoise(666 if sampling.seed is None else sampling.seed, 0, z_lr.shape, "cpu")
-    cfg = 7.5 if sampling.cfg is None else sampling.cfg
-    alpha, sigma_t = (
-        a[(sampling.noise_level or 900) - 1] for a in (schedule.alphas, schedule.sigmas)
-    )
-    x = (alpha * z_lr + sigma_t * noise(0)) * sigmas[0]
-    before, h_before = None, 0.0
-    for step, (sigma, sigma_next) in enumerate(itertools.pairwise(sigmas)):
-        t = torch.tensor([schedule.network_time(sigma)])
-        x_t = x / (1 + sigma**2) ** 0.5
-        v = v_pos = model.network(x_t, t, model.context, z_lr)
-        if cfg != 1:
-            v_neg = model.network(x_t, t, model.negative_context, z_lr)
-            v = v_neg + cfg * (v_pos - v_neg)
-            v = v * (0.2 * v_pos.std() / v.std() + 0.8)
-        x0 = schedule.alphas[t] * x_t - schedule.sigmas[t] * v
-        if sigma_next == 0:
-            x = x0
-            break
-        ratio = sigma_next / sigma
-        h = -np.log(ratio)
-        d = x0 if before is None else x0 + h / (2 * h_before) * (x0 - before)
-        x = ratio**2 * x + (1 - ratio**2) * d + sigma_next * (1 - ratio**2) ** 0.5 * noise(step + 1)
-        before, h_before = x0, h
-    pictures = functional.pixel_shuffle(x[0].transpose(0, 1), 2)[..., : size[0], : size[1]]
-    return adain(pictures, frames).clamp(-1, 1)
-
-
 OPTIONS = [
     SamplingOptions(),
     SamplingOptions(steps=5),
@@ -119,7 +83,7 @@ def test_one_window_equals_the_plain_loop(
 ) -> None:
     frames = clip(5)
     with torch.inference_mode():
-        expected = reference(toy, frames, size, sampling)
+        expected = plain_loop(toy, frames, size, sampling, unshuffled(2))
     result = run(Restorer(toy, sampling), frames, size)
     assert (result - expected).norm() <= 1e-5 * expected.norm()
 
@@ -179,16 +143,55 @@ def test_temporal_windows_share_their_noise(toy: LoadedModel) -> None:
 
 
 def test_progress_counts_every_network_call(toy: LoadedModel) -> None:
-    seen: list[tuple[int, int]] = []
-    restorer = Restorer(toy, SamplingOptions(steps=4))
-    list(
-        restorer.restore(
-            clip(12), (18, 24), on_window=lambda done, total: seen.append((done, total))
-        )
+    seen: list[float] = []
+    list(Restorer(toy, SamplingOptions(steps=4)).restore(clip(12), (18, 24), on_window=seen.append))
+    calls = 2 * 3 * 2
+    assert len(seen) == calls, "two chunks, three steps, two halves of the guidance"
+    assert seen == pytest.approx([call / calls for call in range(1, calls + 1)])
+
+
+class Scarce(torch.nn.Module):
+    """A network for which there is memory for `most` latent elements at once."""
+
+    def __init__(self, network: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most = network, most
+
+    def forward(self, x: Tensor, *rest: Tensor) -> Tensor:
+        if x[:, 0].numel() > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        out: Tensor = self.network(x, *rest)
+        return out
+
+    def use_attention_pieces(self, rows: int, columns: int) -> None:
+        pass
+
+
+def test_where_memory_runs_out_windows_are_halved(
+    toy: LoadedModel, caplog: pytest.LogCaptureFixture
+) -> None:
+    frames, size = clip(12), (72, 96)
+    layout = plain_layout(toy.spec, WindowOptions(), size, len(frames))
+    first = smaller_network(toy.spec, layout)
+    assert first is not None
+    elements = math.prod(largest_window(toy.spec, first))
+    scarce = dataclasses.replace(toy, network=Scarce(toy.network, elements))  # type: ignore[arg-type]
+    seen: list[float] = []
+    restorer = Restorer(scarce, SamplingOptions(steps=4), layout=layout)
+    halved = torch.cat(list(restorer.restore(frames, size, on_window=seen.append)))
+    assert torch.equal(
+        halved, run(Restorer(toy, SamplingOptions(steps=4), layout=first), frames, size)
     )
-    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
-    assert {total for _, total in seen} == {len(seen)}
-    assert len(seen) == 2 * 3 * 2, "two chunks, three steps, two halves of the guidance"
+    assert len(caplog.records) == 1, "said once"
+    assert "the network goes on with windows of" in caplog.text
+    assert seen[-1] == pytest.approx(1)
+    assert restorer.layout == first, "kept for the next segment"
+
+
+def test_memory_that_is_short_for_everything_ends_it(toy: LoadedModel) -> None:
+    scarce = dataclasses.replace(toy, network=Scarce(toy.network, 4))  # type: ignore[arg-type]
+    with pytest.raises(MemoryLimitError, match="smallest windows of the network"):
+        run(Restorer(scarce, SamplingOptions(steps=2)), clip(4), (72, 96))
 
 
 def test_color_fix_and_blend(toy: LoadedModel) -> None:

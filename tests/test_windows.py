@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from starvsr.specs import STAR_LIGHT
 from starvsr.types import SizeRule
 from starvsr.windows import (
     cuts_at_half_overlap,
@@ -23,8 +25,9 @@ GEOMETRY = json.loads((Path(__file__).parent / "golden" / "geometry.json").read_
 
 
 @pytest.mark.parametrize("row", GEOMETRY["pad_to_fit"], ids=lambda r: f"{r['h']}x{r['w']}")
-def test_published_padding_equals_the_original(row: dict[str, object]) -> None:
-    assert list(published_padding(row["h"], row["w"])) == row["pad_left_right_top_bottom"]  # type: ignore[arg-type]
+def test_published_padding_equals_the_original(row: dict[str, Any]) -> None:
+    padding = published_padding((row["h"], row["w"]), STAR_LIGHT.size_rule, STAR_LIGHT.min_size, 8)
+    assert list(padding) == row["pad_left_right_top_bottom"]
 
 
 def test_published_chunks_and_their_cuts_equal_the_original() -> None:

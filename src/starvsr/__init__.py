@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         SizeOptions,
         StreamOptions,
         UpscaleOptions,
+        WeightsOptions,
         WindowOptions,
     )
     from starvsr.restore import Restorer
@@ -47,6 +48,7 @@ __all__ = [
     "StreamOptions",
     "UpscaleOptions",
     "UpscaleResult",
+    "WeightsOptions",
     "WindowOptions",
     "__version__",
     "load_model",

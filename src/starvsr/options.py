@@ -18,6 +18,8 @@ ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OFFLOADS = ("auto", "none", "model", "block")
 
+BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
+
 # What the encoders of libav can hold at most.
 MOST_SIDE_PX = 65535
 # There are no more noise levels to step through.
@@ -157,6 +159,9 @@ class WindowOptions:
     segment_frames: int | None = None
     scene_detect: bool = True
     """Cut segments at shot changes, so that nothing is blended across one."""
+    parity: bool = False
+    """Work as the published code does: white padding to its sizes, no tiles, hard cuts in time, guidance per window,
+    decoding in groups of 3 frames, 8-bit frames by truncation, all frames at once whatever shots there are."""
 
     def __post_init__(self) -> None:
         for flag, value, least in (
@@ -167,6 +172,17 @@ class WindowOptions:
             ("--segment-frames", self.segment_frames, 1),
         ):
             _check(value is None or value >= least, flag, value, f"{least} or more")
+        against = {
+            "--chunk-overlap": self.chunk_overlap,
+            "--tile": self.tile_px,
+            "--tile-overlap": self.tile_overlap_px,
+            "--segment-frames": self.segment_frames,
+        }
+        names = [flag for flag, value in against.items() if value is not None]
+        if self.parity and names:
+            raise UsageError(
+                f"--parity and {' and '.join(names)} contradict each other: leave one out"
+            )
 
 
 @dataclass(frozen=True)
@@ -242,6 +258,13 @@ class DeviceOptions:
         _check_one_of("--offload", self.offload, OFFLOADS)
         ok = self.memory_limit_bytes is None or self.memory_limit_bytes > 0
         _check(ok, "--memory-limit", self.memory_limit_bytes, "a size such as 8GB or 900MB")
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`."""
+    if precision != "auto":
+        return precision
+    return "fp32" if device == "cpu" else "fp16"
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,9 @@ class PartMaker:
                     decoded = frames_to_tensor(list(islice(source, last - first)))
                 for pictures in self._restore_run(decoded, first):
                     with self.restorer.timed("finish"):
-                        frames = list(tensor_to_frames(pictures))
+                        frames = list(
+                            tensor_to_frames(pictures, truncated=self.plan.layout.published)
+                        )
                     for frame in frames:
                         yield number, frame
                         number += 1
@@ -129,7 +131,7 @@ class PartMaker:
             decoded,
             (self.plan.height, self.plan.width),
             first_frame=first,
-            on_window=lambda done, total: self._report(len(decoded) * done / total),
+            on_window=lambda share: self._report(len(decoded) * share),
         )
 
     def _writer(self, path: Path) -> PartWriter:

@@ -6,21 +6,24 @@ import dataclasses
 import itertools
 import json
 import math
-import sys
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starvsr.errors import UsageError
+from starvsr.layout import Layout, chunks, fitted_layout, tile_spans
+from starvsr.memory import RESERVE_BYTES
 from starvsr.options import (
+    BYTES_PER_ELEMENT,
     RangeOptions,
     SamplingOptions,
     SizeOptions,
     UpscaleOptions,
-    WindowOptions,
+    resolve_precision,
 )
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
-from starvsr.windows import Grid, Span, even_spans, legal_latent, legal_spans
+from starvsr.windows import Grid, Span, even_spans
 
 # A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
 RUN_BYTES = 1 << 30
@@ -69,9 +72,11 @@ class Plan:
     width: int
     """Columns of the output, pixels."""
     height: int
-    latent: tuple[int, int]
-    """Rows and columns of the padded latent."""
-    windows: WindowSpec
+    layout: Layout
+    precision: str
+    """Of the network: `fp32`, `fp16` or `bf16`."""
+    limit_bytes: int | None
+    """Device memory that may be used; None is no limit."""
     segments: tuple[Segment, ...]
     rows: tuple[Span, ...]
     """Tiles along the latent's rows."""
@@ -81,12 +86,22 @@ class Plan:
     overlap_cost: float
     """Latent elements computed over latent elements needed; 1 is no overlap."""
     memory_bytes: int
-    """What the latents of the longest run take in memory, roughly."""
+    """What the latents of the longest run take in main memory, roughly."""
 
     @property
     def frames(self) -> int:
         """Number of frames of the output."""
         return self.last - self.first
+
+    @property
+    def latent(self) -> tuple[int, int]:
+        """Rows and columns of the padded latent."""
+        return self.layout.latent
+
+    @property
+    def windows(self) -> WindowSpec:
+        """The network's windows."""
+        return self.layout.windows
 
     def runs(self, segment: Segment) -> tuple[Span, ...]:
         """Absolute frames (first, behind last) of what is restored at once, the latents of which are held.
@@ -95,12 +110,12 @@ class Plan:
         """
         if self.windows.chunk_overlap:
             return ((segment.first, segment.last),)
-        spans = chunk_spans(segment.frames, self.windows)
+        spans = chunks(self.layout, segment.frames)
         return tuple((segment.first + a, segment.first + b) for a, b in spans)
 
     def grid(self, frames: int) -> Grid:
         """The windows over a run of `frames` frames."""
-        return Grid(chunk_spans(frames, self.windows), self.rows, self.columns)
+        return Grid(chunks(self.layout, frames), self.rows, self.columns)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -126,12 +141,25 @@ def make_plan(
     """
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
-    factor = spec.autoencoder.factor
-    latent = legal_latent(-(-height // factor), -(-width // factor), spec.size_rule, spec.min_size)
-    windows = resolve_windows(spec, options.windows, latent)
-    longest = options.windows.segment_frames or _longest_segment(spec, windows, latent)
-    segments = _segments(index, first, last, longest, spec.context_frames, options.windows)
-    rows, columns = tile_spans(spec, windows, latent)
+    whole = options.windows.parity
+    longest = last - first if whole else options.windows.segment_frames
+    precision = resolve_precision(options.device.precision, device.name)
+    limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
+    layout = fitted_layout(
+        spec,
+        options.windows,
+        (height, width),
+        min(last - first, longest or spec.segment_frames),
+        bytes_per_element=BYTES_PER_ELEMENT[precision],
+        limit_bytes=limit_bytes,
+        strict=options.device.memory_limit_bytes is not None,
+        offload=options.device.offload,
+    )
+    latent = layout.latent
+    longest = longest or _longest_segment(spec, layout.windows, latent)
+    cuts = [cut for cut in index.cuts if options.windows.scene_detect and not whole]
+    segments = _segments(cuts, first, last, longest, 0 if whole else spec.context_frames)
+    rows, columns = tile_spans(spec, layout.windows, latent)
     plan = Plan(
         model=spec.name,
         device=device.name,
@@ -139,8 +167,9 @@ def make_plan(
         last=last,
         width=width,
         height=height,
-        latent=latent,
-        windows=windows,
+        layout=layout,
+        precision=precision,
+        limit_bytes=limit_bytes,
         segments=segments,
         rows=rows,
         columns=columns,
@@ -157,6 +186,13 @@ def make_plan(
         memory_bytes=_frame_bytes(spec, latent)
         * max(b - a for segment in segments for a, b in plan.runs(segment)),
     )
+
+
+def _usable_bytes(limit_bytes: int, device: DeviceInfo) -> int | None:
+    """What of a device's memory is left for weights and activations; None where nobody knows how much there is."""
+    if limit_bytes and device.name.startswith("cuda"):
+        return max(1, limit_bytes - RESERVE_BYTES)
+    return limit_bytes or None
 
 
 def output_size(width: int, height: int, options: SizeOptions, *, even: bool) -> tuple[int, int]:
@@ -215,70 +251,6 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     return first, last
 
 
-def resolve_windows(spec: ModelSpec, options: WindowOptions, latent: tuple[int, int]) -> WindowSpec:
-    """The windows of the options, completed by the model's, for a latent of `latent` rows and columns.
-
-    Output pixels become latent elements. Raises UsageError where an overlap leaves no room.
-    """
-    ours, factor = spec.windows, spec.autoencoder.factor
-    fitting = max(1, (ours.call_elements or sys.maxsize) // (latent[0] * latent[1]))
-    chunk_frames = options.chunk_frames or min(ours.chunk_frames, fitting)
-    chunk_overlap = ours.chunk_overlap if options.chunk_overlap is None else options.chunk_overlap
-    if options.chunk_frames is not None and options.chunk_overlap is None:
-        chunk_overlap = min(chunk_overlap, chunk_frames // 2)
-    if 2 * chunk_overlap > chunk_frames:
-        raise UsageError(
-            f"--chunk-overlap {chunk_overlap} is more than half of --chunk-frames {chunk_frames}"
-        )
-    tile_overlap = (
-        ours.tile_overlap
-        if options.tile_overlap_px is None
-        else -(-options.tile_overlap_px // factor)
-    )
-    tile: tuple[int | None, int | None] = (ours.tile_height, ours.tile_width)
-    if options.tile_px is not None:
-        side = options.tile_px // factor
-        tile = (side, side) if side else (None, None)
-        least = 2 * tile_overlap + 2 * spec.size_rule.multiple
-        if options.tile_px and side < max(least, *spec.min_size):
-            raise UsageError(
-                f"--tile {options.tile_px} is too small: at least {max(least, *spec.min_size) * factor} pixels "
-                f"with an overlap of {tile_overlap * factor}"
-            )
-    return dataclasses.replace(
-        ours,
-        chunk_frames=chunk_frames,
-        chunk_overlap=chunk_overlap,
-        tile_height=tile[0],
-        tile_width=tile[1],
-        tile_overlap=tile_overlap,
-    )
-
-
-def chunk_spans(frames: int, windows: WindowSpec) -> tuple[Span, ...]:
-    """The temporal windows over `frames` frames."""
-    return even_spans(frames, windows.chunk_frames, windows.chunk_overlap)
-
-
-def tile_spans(
-    spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]
-) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
-    """The spatial windows of network calls over a legal latent (rows, columns)."""
-    rule = spec.size_rule
-    if windows.tiles_bound == "attention":
-        return ((0, latent[0]),), ((0, latent[1]),)
-    rows, columns = (
-        legal_spans(
-            size, longest or size, windows.tile_overlap, multiple=rule.multiple, remainder=remainder
-        )
-        for size, longest, remainder in (
-            (latent[0], windows.tile_height, rule.height_remainder),
-            (latent[1], windows.tile_width, 0),
-        )
-    )
-    return rows, columns
-
-
 def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
     """Flags that are given and change nothing for this model."""
     sampling = options.sampling
@@ -291,21 +263,13 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--cfg-rescale": sampling.cfg_rescale,
             "--noise-level": sampling.noise_level,
             "--seed": sampling.seed,
+            "--parity": options.windows.parity or None,
         }
     if spec.windows.tiles_bound == "attention":
         given["--tile-overlap"] = options.windows.tile_overlap_px
+    if spec.text is None:
+        given |= {"--prompt": sampling.prompt, "--negative-prompt": sampling.negative_prompt}
     return [flag for flag, value in given.items() if value is not None]
-
-
-def attention_pieces(windows: WindowSpec, latent: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of pieces that spatial attention is confined to; 1, 1 is all of a window."""
-    if windows.tiles_bound != "attention":
-        return 1, 1
-    rows, columns = (
-        -(-size // (tile or size))
-        for size, tile in zip(latent, (windows.tile_height, windows.tile_width), strict=True)
-    )
-    return rows, columns
 
 
 def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
@@ -352,15 +316,15 @@ def _frame_bytes(spec: ModelSpec, latent: tuple[int, int]) -> int:
 
 
 def _segments(
-    index: VideoIndex, first: int, last: int, longest: int, context: int, options: WindowOptions
+    cuts: Sequence[int], first: int, last: int, longest: int, context: int
 ) -> tuple[Segment, ...]:
     if longest < _least_segment(context):
         raise UsageError(
             f"--segment-frames {longest} is too short: this model needs at least {_least_segment(context)}"
         )
-    cuts = [cut for cut in index.cuts if first < cut < last] if options.scene_detect else []
+    inside = [cut for cut in cuts if first < cut < last]
     segments: list[Segment] = []
-    for start, stop in itertools.pairwise([first, *cuts, last]):
+    for start, stop in itertools.pairwise([first, *inside, last]):
         spans = _segment_spans(stop - start, longest, context)
         for place, (a, b) in enumerate(spans):
             head = context if place > 0 else 0

@@ -91,9 +91,10 @@ STAR_LIGHT = ModelSpec(
         factor=8,
         weights="svd-temporal-vae",
         scaling_factor=0.18215,
-        chunk_frames=8,
+        posterior="sample",
+        chunk_frames=6,
         chunk_overlap=2,
-        tile=96,
+        tile=160,
         tile_overlap=16,
     ),
     size_rule=SizeRule(multiple=8, height_remainder=2),
@@ -130,6 +131,8 @@ _STAR_REPOSITORY = "SherryX/STAR"
 _VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"
 _CLIP_REPOSITORY = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
+# Hashes, and sizes to three digits, as the hub's pages of these files state them; the text encoder's as two public
+# records of its commit 1c2b8495b281 do. None was fetched here.
 COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
@@ -138,14 +141,28 @@ COMPONENTS: dict[str, Component] = {
             kind="network",
             summary=STAR_LIGHT.summary,
             licence="MIT",
-            sources=(SourceFile(_STAR_REPOSITORY, "I2VGen-XL-based/light_deg.pt"),),
+            sources=(
+                SourceFile(
+                    _STAR_REPOSITORY,
+                    "I2VGen-XL-based/light_deg.pt",
+                    size_bytes=8_170_000_000,
+                    sha256="537881f0276d858fae2cdc932534fcd823468b515ff1d3bf368c2db98792d3d5",
+                ),
+            ),
         ),
         Component(
             name="star-heavy",
             kind="network",
             summary=STAR_HEAVY.summary,
             licence="MIT",
-            sources=(SourceFile(_STAR_REPOSITORY, "I2VGen-XL-based/heavy_deg.pt"),),
+            sources=(
+                SourceFile(
+                    _STAR_REPOSITORY,
+                    "I2VGen-XL-based/heavy_deg.pt",
+                    size_bytes=8_170_000_000,
+                    sha256="285e7903a561cadcc7426808987c0ac0352b3beb0351df10775bb90e6635a5e5",
+                ),
+            ),
         ),
         Component(
             name="svd-temporal-vae",
@@ -153,7 +170,12 @@ COMPONENTS: dict[str, Component] = {
             summary="Stable Video Diffusion's temporal autoencoder",
             licence="Stability AI Community License",
             sources=(
-                SourceFile(_VAE_REPOSITORY, "vae/diffusion_pytorch_model.fp16.safetensors"),
+                SourceFile(
+                    _VAE_REPOSITORY,
+                    "vae/diffusion_pytorch_model.fp16.safetensors",
+                    size_bytes=196_000_000,
+                    sha256="af602cd0eb4ad6086ec94fbf1438dfb1be5ec9ac03fd0215640854e90d6463a3",
+                ),
                 SourceFile(_VAE_REPOSITORY, "vae/config.json"),
             ),
             gated=True,
@@ -164,7 +186,12 @@ COMPONENTS: dict[str, Component] = {
             summary="OpenCLIP ViT-H/14, of which the text tower is kept",
             licence="MIT",
             sources=(
-                SourceFile(_CLIP_REPOSITORY, "model.safetensors"),
+                SourceFile(
+                    _CLIP_REPOSITORY,
+                    "model.safetensors",
+                    size_bytes=3_944_552_236,
+                    sha256="036e6e2bd49697511f4f8b8cb5ee465f93025f7a69a145eadeb9a881ace9b18d",
+                ),
                 SourceFile(_CLIP_REPOSITORY, "config.json"),
                 SourceFile(_CLIP_REPOSITORY, "vocab.json"),
                 SourceFile(_CLIP_REPOSITORY, "merges.txt"),
@@ -213,6 +240,7 @@ _CHOICES = {
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
     "tiles_bound": ("network", "attention"),
+    "posterior": ("sample", "mean"),
 }
 _MAY_BE_0 = (
     "chunk_overlap",

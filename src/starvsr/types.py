@@ -175,6 +175,8 @@ class AutoencoderSpec:
     """Name of the component that holds its weights; empty where it has none."""
     scaling_factor: float = 1.0
     """What a latent is multiplied by behind the encoder, and divided by before the decoder."""
+    posterior: str = "mean"
+    """What of an encoded distribution is taken: `sample` (seeded per frame) or its `mean`."""
     chunk_frames: int | None = None
     """Frames that are decoded at once; None is as many as a chunk of the network has."""
     chunk_overlap: int = 0
@@ -287,10 +289,10 @@ class Progress:
     """One report of a running job, cheap to make and to ignore."""
 
     stage: str
-    """`index`, `load`, `restore` or `join`."""
+    """`index`, `load`, `restore`, `join`; of weights `download`, `convert`, `text`."""
     done: float
     total: int
-    """Units of `done`: frames, or 1 where a stage cannot be divided."""
+    """Units of `done`: frames (bytes of `download`, files of `convert`), or 1 where a stage cannot be divided."""
     detail: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""

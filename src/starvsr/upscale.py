@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import torch
 
+from starvsr.attempts import is_out_of_memory
 from starvsr.errors import MemoryLimitError, OutputError, UsageError
 from starvsr.media.copies import check_streams
 from starvsr.media.encoder import EncoderSettings, check_encoder
@@ -30,6 +31,7 @@ from starvsr.parts import PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import (
     ModelChoice,
     attention_backend,
@@ -37,6 +39,9 @@ from starvsr.zoo.load import (
     device_info,
     load_choice,
 )
+
+if TYPE_CHECKING:
+    from starvsr.zoo.install import InstallPlan
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +110,7 @@ def upscale_video(
     after the other. progress: called often, from this thread. Raises StarvsrError (see `errors`); on any error
     or interrupt neither the target nor a temporary file is left behind.
     """
-    job = plan_video(source, target, options, progress=progress)
+    job = plan_video(source, target, options, fetch=lambda _: None, progress=progress)
     return run_job(job, executor=executor, progress=progress)
 
 
@@ -114,11 +119,13 @@ def plan_video(
     target: str | os.PathLike[str] | None = None,
     options: UpscaleOptions | None = None,
     *,
+    fetch: Callable[[InstallPlan], None] | None = None,
     progress: ProgressCallback | None = None,
 ) -> Job:
-    """Check everything that can be checked before weights are loaded, and plan the job; writes nothing.
+    """Check everything that can be checked before weights are loaded, and plan the job; writes no video.
 
-    A target of None plans without looking at the place of the output. Raises StarvsrError.
+    A target of None plans without looking at the place of the output. fetch: download weights that are missing, before
+    the video is read, and call this with what that takes; None needs no weights. Raises StarvsrError.
     """
     options = options or UpscaleOptions()
     source_path = Path(source)
@@ -131,7 +138,7 @@ def plan_video(
     if target is not None:
         _check_target(source_path, target_path, overwrite=options.overwrite)
     device = device_info(options.device.device)
-    choice = choose_model(options.model, device)
+    choice = choose_model(options.model, device, options.weights)
     _check_effect(choice, options)
     attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
@@ -139,8 +146,23 @@ def plan_video(
     even = is_subsampled(pix_fmt)
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(options.encode, target_path, info, width, height)
+    if fetch is not None and choice.missing:
+        # It takes time that runs with the embedded model need not spend.
+        from starvsr.zoo.install import ensure
+
+        folder = weights_folder(options.weights.folder)
+        ensure(
+            choice.spec,
+            folder,
+            choice.missing,
+            offline=options.weights.offline,
+            progress=progress or (lambda _: None),
+            announce=fetch,
+        )
+        choice = choose_model(options.model, device, options.weights)
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
+    _warn_of_memory(plan)
     return Job(source_path, target_path, options, info, index, choice, device, settings, plan)
 
 
@@ -151,12 +173,7 @@ def run_job(
     began = time.perf_counter()
     report = progress or (lambda _: None)
     report(Progress("load", 0, 1))
-    restorer = Restorer(
-        load_choice(job.choice, job.device, attention=job.options.device.attention),
-        sampling=job.options.sampling,
-        look=job.options.look,
-        windows=job.options.windows,
-    )
+    restorer = _restorer(job)
     report(Progress("load", 1, 1))
     with _work_dir(job.target) as work_dir, _errors_of(job.target), _memory_errors(job.plan):
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, work_dir, report)
@@ -173,6 +190,28 @@ def run_job(
         model=job.choice.spec.name,
         elapsed_s=time.perf_counter() - began,
         seconds={name: round(spent, 3) for name, spent in maker.seconds.items()},
+    )
+
+
+def _restorer(job: Job) -> Restorer:
+    """The model of a job, loaded as its plan says. Raises WeightsError where files are missing or corrupt."""
+    options = job.options
+    device = dataclasses.replace(options.device, precision=job.plan.precision)
+    sampling = options.sampling
+    model = load_choice(
+        job.choice,
+        job.device,
+        device,
+        offload=job.plan.layout.offload,
+        prompt=sampling.prompt,
+        negative_prompt=sampling.negative_prompt,
+    )
+    return Restorer(
+        model,
+        sampling=sampling,
+        look=options.look,
+        windows=options.windows,
+        layout=job.plan.layout,
     )
 
 
@@ -216,22 +255,16 @@ def _errors_of(target: Path) -> Iterator[None]:
 
 @contextmanager
 def _memory_errors(plan: Plan) -> Iterator[None]:
-    """Turn a failed allocation into MemoryLimitError."""
+    """Turn an allocation that failed outside the network and the autoencoder into MemoryLimitError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise MemoryLimitError(
             f"memory ran out with {plan.windows.chunk_frames} frames of {plan.width}x{plan.height} at once: "
             "give --chunk-frames 1 or a smaller --scale"
         ) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; torch says so in words only on the CPU."""
-    words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words
 
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -251,6 +284,16 @@ def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"the folder {folder} does not exist: make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the folder {folder} cannot be written to: choose another one")
+
+
+def _warn_of_memory(plan: Plan) -> None:
+    peak, limit = plan.layout.peak_bytes, plan.limit_bytes
+    if limit and peak > limit:
+        logger.warning(
+            "the work takes about %.1f GiB and the device has %.1f: it may fail or be slow",
+            peak / 2**30,
+            limit / 2**30,
+        )
 
 
 def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:

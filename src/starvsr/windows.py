@@ -121,22 +121,28 @@ def published_chunks(frames: int, longest: int) -> tuple[Span, ...]:
         start += longest - overlap
 
 
-def published_padding(height: int, width: int) -> tuple[int, int, int, int]:
+def published_padding(
+    size: tuple[int, int], rule: SizeRule, minimum: tuple[int, int], factor: int
+) -> tuple[int, int, int, int]:
     """Pixels (left, right, top, bottom) that the released STAR code pads an upscaled frame with.
 
-    A side under 720 rows or 1280 columns is centred in that; a longer one grows at its end to the next size
-    that is legal (16 modulo 64 rows, 0 modulo 64 columns), and by a whole 64 where it is legal already.
+    size: rows and columns, pixels; minimum: of the latent; factor: pixels per latent element. A side under the minimum
+    (720x1280 for the published model) is centred in it; a longer one grows at its end to the next legal size (16
+    modulo 64 rows, 0 modulo 64 columns), and by a whole 64 where it is legal already.
     """
-    top, bottom = _published_side(height, 720, 16)
-    left, right = _published_side(width, 1280, 0)
+    multiple = rule.multiple * factor
+    top, bottom = _published_side(
+        size[0], minimum[0] * factor, rule.height_remainder * factor, multiple
+    )
+    left, right = _published_side(size[1], minimum[1] * factor, 0, multiple)
     return left, right, top, bottom
 
 
-def _published_side(size: int, minimum: int, remainder: int) -> Span:
+def _published_side(size: int, minimum: int, remainder: int, multiple: int) -> Span:
     if size <= minimum:
         before = (minimum - size) // 2
         return before, minimum - size - before
-    return 0, (remainder - size - 1) % 64 + 1
+    return 0, (remainder - size - 1) % multiple + 1
 
 
 def cuts_at_half_overlap(spans: Sequence[Span]) -> tuple[int, ...]:

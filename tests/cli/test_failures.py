@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import av
 import pytest
@@ -88,11 +88,25 @@ def test_verbose_shows_where_a_bug_is(
 def test_out_of_memory(
     cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    raise_in_call(monkeypatch, StarUNet, "forward", 1, error)
+    def failing(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(StarUNet, "forward", failing)
     result = breaks_off(cli, clip, *quick)
     assert result.code == 5
-    assert "memory ran out" in result.error
-    assert "--chunk-frames" in result.error
+    assert "memory ran out with the smallest windows" in result.error
+    assert "give a smaller --scale" in result.error
+
+
+def test_out_of_memory_once(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raise_in_call(monkeypatch, StarUNet, "forward", 1, MemoryError())
+    result = cli("upscale", clip, clip.with_name("out.mp4"), *quick)
+    assert result.code == 0
+    warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
+    assert len(warnings) == 1
+    assert "the network goes on with windows of" in warnings[0]
 
 
 def test_an_encoder_that_fails_in_the_middle(

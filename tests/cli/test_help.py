@@ -14,7 +14,7 @@ import starvsr
 from starvsr.cli.app import app
 from tests.cli.conftest import Cli
 
-COMMANDS = ("upscale", "plan", "info")
+COMMANDS = ("upscale", "plan", "download-weights", "info")
 
 # Each costs from a tenth of a second to seconds to import.
 HEAVY = ("torch", "numpy", "av", "safetensors", "einops", "diffusers", "transformers", "xformers")
@@ -28,6 +28,7 @@ def note(name):
 note("import starvsr")
 from starvsr.cli.app import run
 for arguments in (["--help"], ["--version"], ["upscale", "--help"], ["plan", "--help"], ["info", "--help"],
+                  ["download-weights", "--help"], ["download-weights", "--list"],
                   ["upscale", "--no-such-option"], ["upscale", "a", "b", "--scale", "0"]):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -49,7 +50,7 @@ def test_help_and_refused_options_load_nothing_heavy() -> None:
         [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True
     )
     loaded: dict[str, list[str]] = json.loads(shown.stdout)
-    assert len(loaded) == 8
+    assert len(loaded) == 10
     assert not any(loaded.values()), loaded
 
 

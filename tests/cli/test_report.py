@@ -218,7 +218,11 @@ def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
     assert lines["model"].startswith(f"{toy_path}, as asked, on processor with ")
     assert lines["segments"] == "2, the longest of 7 frames"
     assert lines["shots"] == "1"
-    assert {"chunks", "tiles", "network", "memory", "latent"} <= set(lines)
+    assert {"chunks", "tiles", "network", "memory", "latent", "latents"} <= set(lines)
+    # What other models would take for the same job.
+    assert {"nano:", "star-light:", "star-heavy:"} <= set(lines)
+    assert lines["star-light:"].startswith("--segment-frames 8 is too short")
+    assert "calls on 8 frames of 64x48" in lines["nano:"]
     assert listing(clip.parent) == before
 
 

@@ -41,6 +41,30 @@ def test_backends_compute_attention(
     assert relative_error(attention(q, k, v, backend), reference(q, k, v)) < 1e-6
 
 
+def here() -> list[tuple[torch.device, Backend]]:
+    """Every backend that runs on this machine, with the device that it runs on."""
+    found = [(CPU, Backend.SDPA)]
+    if torch.cuda.is_available():
+        found += [(CUDA, Backend.SDPA)]
+        if module._xformers_fault(CUDA) is None:
+            found += [(CUDA, Backend.XFORMERS)]
+    return found
+
+
+@pytest.mark.parametrize(("device", "backend"), here())
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(torch.float32, 1e-5), (torch.float16, 1e-3), (torch.bfloat16, 8e-3)]
+)
+@pytest.mark.parametrize(("n", "m"), [(64, 64), (40, 77), (3, 5), (1, 1)])
+def test_every_backend_of_this_machine_in_every_precision(
+    device: torch.device, backend: Backend, dtype: torch.dtype, bound: float, n: int, m: int
+) -> None:
+    q, k, v = (torch.randn(3, length, 2, 64, device=device).to(dtype) for length in (n, m, m))
+    out = attention(q, k, v, backend)
+    assert out.dtype == dtype
+    assert relative_error(out, reference(q.double(), k.double(), v.double())) < bound
+
+
 def test_any_order_of_batch_tokens_and_heads() -> None:
     q, k, v = torch.randn(3, 5, 11, 2, 16).transpose(1, 2).unbind()
     assert not q.is_contiguous()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from starvsr.errors import UsageError, WeightsError
+from starvsr.errors import OutputError, UsageError, WeightsError
 from starvsr.models.unet import StarUNet
-from starvsr.specs import NANO, SPECS, spec_to_json
-from starvsr.types import AutoencoderSpec, DeviceInfo, ModelSpec
+from starvsr.specs import EMBEDDED, NANO, spec_to_json
+from starvsr.types import AutoencoderSpec, ModelSpec
+from starvsr.zoo import tensorfile
 from starvsr.zoo.load import (
     METADATA_KEY,
     choose_model,
-    device_info,
     load_choice,
     load_model,
     read_spec,
@@ -100,12 +99,11 @@ def test_saving_replaces_and_a_failure_keeps_the_old_file(
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"old")
 
-    def full(_state: State, filename: Path, **_: object) -> None:
-        filename.write_bytes(b"half of")
-        raise OSError("no space left")
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
-        patch.setattr("starvsr.zoo.load.save_file", full)
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="no space left in"):
+        patch.setattr(tensorfile, "_write", full)
         save_model(path, TOY, state)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -221,88 +219,11 @@ def test_nano_is_what_its_spec_says() -> None:
     assert all(bool(value.isfinite().all()) for value in model.network.state_dict().values())
 
 
-@pytest.mark.parametrize("name", list(SPECS))
-def test_what_auto_says_in_a_plan_is_what_is_loaded(name: str) -> None:
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_what_is_embedded_is_what_is_chosen(name: str) -> None:
     choice = choose_model(name, CPU)
+    assert choice.missing == ()
     assert load_choice(choice, CPU).spec == choice.spec
-
-
-def test_choices_have_reasons(toy_path: Path) -> None:
-    auto = choose_model("auto", CPU)
-    assert (auto.spec, auto.path) == (NANO, None)
-    assert auto.reason == "nano, the embedded model, because there is no GPU"
-    gpu = choose_model("auto", DeviceInfo("cuda:0", "card", 1, 1))
-    assert gpu.spec == NANO
-    assert "cuda:0" in gpu.reason
-    assert choose_model("nano", CPU).reason == "nano, as asked"
-    path = choose_model(str(toy_path), CPU)
-    assert (path.spec, path.path) == (TOY, toy_path)
-    assert path.reason == f"{toy_path}, as asked"
-
-
-@pytest.mark.parametrize("name", ["star-huge", "", "no/such.safetensors", "x" * 300, "."])
-def test_models_that_are_not_there(name: str) -> None:
-    with pytest.raises(WeightsError) as caught:
-        choose_model(name, CPU)
-    assert str(caught.value).startswith(f"--model {name} ")
-
-
-def test_a_name_is_a_name_even_where_a_file_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nano").write_text("not a model")
-    assert choose_model("nano", CPU).path is None
-    with pytest.raises(WeightsError, match=r"nano cannot be read as a safetensors file"):
-        choose_model(f".{os.sep}nano", CPU)
-
-
-def test_the_cpu() -> None:
-    info = device_info("cpu")
-    assert (info.name, info.description) == ("cpu", "processor")
-    assert info.threads == torch.get_num_threads()
-    assert info.memory_bytes > 1 << 20
-
-
-def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_info("auto").name == "cpu"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Card:
-    name: str = "Some Card"
-    total_memory: int = 8 << 30
-
-
-def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: _Card())
-    for name, wanted in (("auto", "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")):
-        info = device_info(name)
-        assert (info.name, info.description, info.memory_bytes) == (wanted, "Some Card", 8 << 30)
-    with pytest.raises(UsageError, match="--device cuda:2 is not there: torch finds 2 CUDA"):
-        device_info("cuda:2")
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("cuda", "--device cuda is not there: torch finds 0 CUDA devices; give --device cpu"),
-        ("cuda:1", "--device cuda:1 is not there"),
-        ("mps", "--device mps is not there"),
-        ("gpu", "--device 'gpu' is not allowed"),
-        ("cuda:x", "--device 'cuda:x' is not allowed"),
-        ("", "--device '' is not allowed"),
-    ],
-)
-def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(UsageError) as caught:
-        device_info(name)
-    assert str(caught.value).startswith(words)
 
 
 def test_an_attention_backend_that_is_not_there(toy_path: Path) -> None:
@@ -310,3 +231,48 @@ def test_an_attention_backend_that_is_not_there(toy_path: Path) -> None:
         load_model(str(toy_path), device="cpu", attention="xformers")
     with pytest.raises(UsageError, match=r"--attention"):
         load_model(str(toy_path), device="cpu", attention="flash")
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("precision", ["auto", "fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("offload", ["none", "model", "block"])
+def test_precision_is_of_the_network_whatever_the_file_holds(
+    tmp_path: Path, state: State, stored: torch.dtype, precision: str, offload: str
+) -> None:
+    path = write(tmp_path / "model.safetensors", {k: v.to(stored) for k, v in state.items()})
+    model = load_model(str(path), device="cpu", precision=precision, offload=offload)
+    wanted = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+    assert model.dtype == model.context.dtype == wanted
+    x, hint = torch.randn(2, 1, 12, 2, 4, 6).to(wanted)
+    with torch.inference_mode(), model.at_work("network"):
+        out = model.network(x, torch.tensor([500]), model.context, hint)
+    assert out.dtype == wanted
+    reference = StarUNet(TOY.network).eval()
+    reference.load_state_dict({k: v.to(stored).to(wanted) for k, v in state.items()}, assign=True)
+    with torch.inference_mode():
+        assert torch.equal(out, reference(x, torch.tensor([500]), model.context, hint))
+
+
+def test_single_precision_stays_in_the_file_but_for_kernels(toy_path: Path) -> None:
+    file = Path("/proc/self/maps")
+    if not file.exists():
+        pytest.skip("reads Linux's /proc")
+    model = load_model(str(toy_path), device="cpu")
+    ranges = [
+        tuple(int(end, 16) for end in line.split()[0].split("-"))
+        for line in file.read_text().splitlines()
+        if line.endswith(str(toy_path))
+    ]
+    for name, parameter in model.network.named_parameters():
+        mapped = any(begin <= parameter.data_ptr() < end for begin, end in ranges)
+        is_kernel = parameter.ndim == 4 and not parameter.is_contiguous()
+        assert mapped is not is_kernel, name
+        if parameter.ndim == 4:
+            assert parameter.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_parts_and_modes_that_do_not_exist(toy_path: Path) -> None:
+    with pytest.raises(ValueError, match="no 'text'"):
+        load_model(str(toy_path), device="cpu").at_work("text")
+    with pytest.raises(ValueError, match="offload 'disk' is none of none, model, block"):
+        load_model(str(toy_path), device="cpu", offload="disk")

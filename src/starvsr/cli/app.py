@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from starvsr import __version__
-from starvsr.cli import info, upscale
+from starvsr.cli import info, upscale, weights
 from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
@@ -60,6 +60,9 @@ def _root(
 
 app.command("upscale", short_help="Restore one video at a larger size.")(upscale.upscale)
 app.command("plan", short_help="Show what upscale would do, without loading weights.")(upscale.plan)
+app.command("download-weights", short_help="Fetch, check and convert the weights of models.")(
+    weights.download_weights
+)
 app.command("info", short_help="Show what a file holds, or what this installation can do.")(
     info.info
 )
@@ -91,13 +94,19 @@ def run(arguments: list[str]) -> int:
             _say_error(str(error), error)
             return error.exit_code
         except (KeyboardInterrupt, typer.Abort):
-            _say("interrupted; nothing was written")
+            _say(f"interrupted; {_left_behind(arguments)}")
             return EXIT_INTERRUPTED
         except Terminated:
-            _say("terminated; nothing was written")
+            _say(f"terminated; {_left_behind(arguments)}")
             return EXIT_TERMINATED
         except Exception as error:
             return _usage_or_bug(error)
+
+
+def _left_behind(arguments: list[str]) -> str:
+    if arguments[:1] == ["download-weights"]:
+        return "what was fetched is kept, and the same command goes on from there"
+    return "nothing was written"
 
 
 def _usage_or_bug(error: Exception) -> int:

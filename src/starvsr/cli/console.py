@@ -11,7 +11,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
@@ -19,17 +20,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from starvsr.types import Progress
+from starvsr.zoo.amounts import format_bytes
 
 PLAIN_INTERVAL_S = 5.0
 
 STAGE_NAMES = {
+    "download": "downloading",
+    "convert": "converting",
+    "text": "encoding words",
     "index": "reading",
     "load": "loading model",
     "restore": "restoring",
     "join": "joining",
 }
+
+
+UNITS = {"convert": "files"}
+"""What a stage counts, where that is not frames; `download` counts bytes."""
 
 
 class ProgressMode(str, Enum):
@@ -86,7 +96,7 @@ class _PlainView(_NoView):
     """One line every few seconds, and one when a stage ends."""
 
     def __init__(self) -> None:
-        self.began = self.printed = 0.0
+        self.began = self.printed = self.first = 0.0
         self.unsaid: tuple[Progress, float] | None = None
         """The last report and its time, while it has no line."""
         self.stage = ""
@@ -99,6 +109,7 @@ class _PlainView(_NoView):
         if progress.stage != self.stage:
             self._say()
             self.stage, self.began, self.printed = progress.stage, now, now
+            self.first = _first(progress)
         self.unsaid = progress, now
         if now - self.printed >= PLAIN_INTERVAL_S:
             self._say()
@@ -108,21 +119,38 @@ class _PlainView(_NoView):
             return
         (progress, self.printed), self.unsaid = self.unsaid, None
         if progress.done > 0:
-            print(_plain_line(progress, self.printed - self.began), file=sys.stderr, flush=True)  # noqa: T201
+            line = _plain_line(progress, self.printed - self.began, self.first)
+            print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
-def _plain_line(progress: Progress, elapsed_s: float) -> str:
+def _first(progress: Progress) -> float:
+    """What was done before the stage began: a download may go on from what is there."""
+    return progress.done if progress.stage == "download" else 0.0
+
+
+def _plain_line(progress: Progress, elapsed_s: float, first: float) -> str:
     name = STAGE_NAMES.get(progress.stage, progress.stage)
     if progress.total <= 1:
         return f"{name}: done in {format_seconds(elapsed_s)}"
-    line = f"{name}: {progress.done:.0f}/{progress.total} frames"
-    if progress.done and elapsed_s > 0:
-        rate = progress.done / elapsed_s
+    line = f"{name}: {_amount(progress)}"
+    if progress.done > first and elapsed_s > 0:
+        rate = (progress.done - first) / elapsed_s
         left = (progress.total - progress.done) / rate
-        line += (
-            f", {rate:.2f} fps, {format_seconds(elapsed_s)} elapsed, {format_seconds(left)} left"
-        )
+        line += f", {_rate(progress, rate)}, {format_seconds(elapsed_s)} elapsed, {format_seconds(left)} left"
     return line
+
+
+def _amount(progress: Progress) -> str:
+    if progress.stage == "download":
+        return f"{format_bytes(progress.done)} of {format_bytes(progress.total)}"
+    return f"{progress.done:.0f}/{progress.total} {UNITS.get(progress.stage, 'frames')}"
+
+
+def _rate(progress: Progress, rate: float) -> str:
+    if progress.stage == "download":
+        return f"{format_bytes(rate)}/s"
+    unit = UNITS.get(progress.stage)
+    return f"{rate:.2f} {unit}/s" if unit else f"{rate:.2f} fps"
 
 
 class _RichView:
@@ -133,13 +161,13 @@ class _RichView:
             TextColumn("{task.description:<13}"),
             BarColumn(),
             TaskProgressColumn(),
-            MofNCompleteColumn(),
+            _AmountColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=Console(stderr=True),
         )
-        self.tasks: dict[str, tuple[TaskID, float]] = {}
+        self.tasks: dict[str, tuple[TaskID, float, float]] = {}
 
     def __enter__(self) -> _RichView:
         self.bars.start()
@@ -152,11 +180,24 @@ class _RichView:
         name = STAGE_NAMES.get(progress.stage, progress.stage)
         now = time.monotonic()
         if progress.stage not in self.tasks:
-            task = self.bars.add_task(name, total=progress.total, rate="")
-            self.tasks[progress.stage] = (task, now)
-        number, began = self.tasks[progress.stage]
+            task = self.bars.add_task(name, total=progress.total, rate="", amount="")
+            self.tasks[progress.stage] = (task, now, _first(progress))
+        number, began, first = self.tasks[progress.stage]
         elapsed_s = now - began
-        rate = (
-            f"{progress.done / elapsed_s:.2f} fps" if progress.total > 1 and elapsed_s > 0.5 else ""
+        rate = ""
+        if progress.total > 1 and elapsed_s > 0.5:
+            rate = _rate(progress, (progress.done - first) / elapsed_s)
+        self.bars.update(
+            number,
+            completed=progress.done,
+            total=progress.total,
+            rate=rate,
+            amount=_amount(progress).removesuffix(" frames"),
         )
-        self.bars.update(number, completed=progress.done, total=progress.total, rate=rate)
+
+
+class _AmountColumn(ProgressColumn):
+    """How much of a stage is done, in its own unit."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["amount"], style="progress.download")

@@ -76,6 +76,15 @@ def _color_text(video: VideoInfo) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fields.items())
 
 
+def _weights_found() -> list[str]:
+    from starvsr.specs import COMPONENTS
+    from starvsr.zoo.folder import component_file, weights_folder
+
+    folder = weights_folder()
+    found = [name for name in COMPONENTS if component_file(name, folder).is_file()]
+    return [f"{', '.join(found) or 'none but the embedded'} in {folder}"]
+
+
 def _installation_facts() -> dict[str, Any]:
     import av
     import torch
@@ -94,4 +103,5 @@ def _installation_facts() -> dict[str, Any]:
         "attention": select_backend("auto", torch.device(device.name)).value,
         "encoders": ", ".join(name for name in ENCODERS if name in av.codecs_available),
         "models": [f"{name}: {spec.summary} ({spec.licence})" for name, spec in SPECS.items()],
+        "weights": _weights_found(),
     }

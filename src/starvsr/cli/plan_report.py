@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starvsr.plan import Plan, attention_pieces
+from starvsr.errors import StarvsrError
+from starvsr.layout import attention_pieces, largest_picture, largest_window
+from starvsr.plan import Plan, make_plan
+from starvsr.specs import SPECS
+from starvsr.types import ModelSpec
 
 if TYPE_CHECKING:
     from starvsr.upscale import Job
 
+GIB = 1 << 30
+
 
 def plan_text(job: Job) -> str:
-    """Sizes, segments, windows and cost of a planned job, a line each."""
+    """Sizes, segments, windows, memory and cost of a planned job, a line each; then what other models would take."""
     plan, info = job.plan, job.info
     longest = max(segment.frames for segment in plan.segments)
+    source = f"{info.width}x{info.height}, {plan.frames} of {job.index.frames} frames"
     lines = [
-        (
-            "input",
-            f"{job.source}: {info.width}x{info.height}, {plan.frames} of {job.index.frames} frames",
-        ),
+        ("input", f"{job.source}: {source}"),
         (
             "output",
             f"{job.target}: {plan.width}x{plan.height}, {job.settings.codec} {job.settings.pix_fmt}",
@@ -36,14 +40,50 @@ def plan_text(job: Job) -> str:
         ),
         ("tiles", _tiles_text(plan)),
         ("network", f"{plan.network_calls} calls, overlaps cost {plan.overlap_cost - 1:.0%}"),
-        (
-            "memory",
-            f"about {plan.memory_bytes / 2**20:.0f} MiB for latents, and what the network needs",
-        ),
+        ("memory", _memory_text(plan)),
+        ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of main memory"),
     ]
+    if job.choice.missing:
+        fetch = f"starvsr download-weights {job.choice.spec.name}"
+        lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` brings them"))
     if job.index.lost_frames:
         lines.append(("damaged", f"{job.index.lost_frames} frames cannot be decoded"))
-    return "\n".join(f"{name:<9} {text}" for name, text in lines)
+    others = [
+        (spec.name, _model_text(job, spec))
+        for spec in SPECS.values()
+        if spec.name != job.choice.spec.name
+    ]
+    return "\n".join(
+        [
+            *(f"{name:<9} {text}" for name, text in lines),
+            *(f"{name}: {text}" for name, text in others),
+        ]
+    )
+
+
+def _memory_text(plan: Plan) -> str:
+    layout = plan.layout
+    allowed = f" of {plan.limit_bytes / GIB:.1f} GiB" if plan.limit_bytes else ""
+    text = f"{layout.peak_bytes / GIB:.2f} GiB{allowed} on the device, {plan.precision}"
+    if layout.offload != "none":
+        text += f", offload {layout.offload}"
+    if layout.autoencoder.weights:
+        frames, rows, columns = largest_picture(layout)
+        factor = layout.autoencoder.factor
+        text += f", decoding {frames} frames of {columns * factor}x{rows * factor} at once"
+    return text
+
+
+def _model_text(job: Job, spec: ModelSpec) -> str:
+    """What another model would take for the same job, in one line."""
+    even = (job.plan.width % 2, job.plan.height % 2) == (0, 0)
+    try:
+        plan = make_plan(job.info, job.index, spec, job.device, job.options, even=even)
+    except StarvsrError as error:
+        return str(error)
+    frames, rows, columns = largest_window(spec, plan.layout)
+    factor = spec.autoencoder.factor
+    return f"{plan.network_calls} calls on {frames} frames of {columns * factor}x{rows * factor}, {_memory_text(plan)}"
 
 
 def _tiles_text(plan: Plan) -> str:

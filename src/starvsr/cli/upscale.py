@@ -17,6 +17,7 @@ from starvsr.options import UpscaleOptions
 
 if TYPE_CHECKING:
     from starvsr.upscale import Job, UpscaleResult
+    from starvsr.zoo.install import InstallPlan
 
 EXIT_DAMAGED = 8
 JSON_VERSION = 1
@@ -55,10 +56,15 @@ def upscale(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     refuse_folder(input)
+    from starvsr.cli.weights_report import plan_text
     from starvsr.upscale import plan_video, run_job
 
+    def announce(plan: InstallPlan) -> None:
+        if not quiet:
+            typer.echo(plan_text(plan), err=True)
+
     with progress_view(progress, quiet=quiet) as view:
-        job = plan_video(input, output, options, progress=view)
+        job = plan_video(input, output, options, fetch=announce, progress=view)
         if not quiet:
             _say_choices(job)
         result = run_job(job, progress=view)

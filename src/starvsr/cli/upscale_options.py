@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 import typing
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from starvsr.errors import UsageError
 from starvsr.options import (
     DeviceOptions,
     EncodeOptions,
@@ -21,6 +24,7 @@ from starvsr.options import (
     SizeOptions,
     StreamOptions,
     UpscaleOptions,
+    WeightsOptions,
     WindowOptions,
 )
 
@@ -46,6 +50,24 @@ class Attention(str, Enum):
     auto = "auto"
     sdpa = "sdpa"
     xformers = "xformers"
+
+
+class Precision(str, Enum):
+    """`--precision`."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+class Offload(str, Enum):
+    """`--offload`."""
+
+    auto = "auto"
+    none = "none"
+    model = "model"
+    block = "block"
 
 
 class Copying(str, Enum):
@@ -94,6 +116,30 @@ def parse_pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def parse_size(text: str) -> int:
+    """Bytes from `8GB`, `7.5GiB` or `900MB`; `G` alone is GiB."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT])(iB|B)?\s*", text, re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise typer.BadParameter(f"{text!r} is not a size: give one such as 8GB, 7.5GiB or 900MB")
+    decimal = (match[3] or "").lower() == "b"
+    power = "KMGT".index(match[2].upper()) + 1
+    return int(float(match[1]) * (1000 if decimal else 1024) ** power)
+
+
+def read_prompt(text: str | None, file: Path | None) -> str | None:
+    """What `--prompt` or `--prompt-file` gives, on one line. Raises UsageError for both or an unreadable file."""
+    if file is None:
+        return text
+    if text is not None:
+        raise UsageError("--prompt and --prompt-file contradict each other: give one of them")
+    try:
+        return " ".join(file.read_text("utf-8").split())
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--prompt-file {file} is not text in UTF-8: save it as such") from error
+    except OSError as error:
+        raise UsageError(f"--prompt-file {file} cannot be read: {error.strerror}") from error
+
+
 _NUMBER = {"parser": parse_number, "metavar": "NUMBER"}
 _COUNT = {"parser": parse_count, "metavar": "N"}
 _TIME = {"parser": parse_time, "metavar": "TIME"}
@@ -113,6 +159,10 @@ def _range(*flags: str, help: str, **more: Any) -> Any:
 
 def _model(*flags: str, help: str, **more: Any) -> Any:
     return _option(*flags, group="Model and sampling", help=help, **more)
+
+
+def _memory(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Device and memory", help=help, **more)
 
 
 def _window(*flags: str, help: str, **more: Any) -> Any:
@@ -139,7 +189,12 @@ def collect_options(
     end: Annotated[float | None, _range("--end", "-to", help="Stop here (default: the end).", **_TIME)] = None,
     duration: Annotated[float | None, _range("--duration", "-t", help="Restore this much (default: all).", **_TIME)] = None,  # noqa: E501
     frames: Annotated[int | None, _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT)] = None,  # noqa: E501
-    model: Annotated[str, _model("--model", "-m", help="auto, nano, or the path of a model file.")] = "auto",
+    model: Annotated[str, _model("--model", "-m", help="auto, nano, star-light, star-heavy, or the path of a model file.")] = "auto",  # noqa: E501
+    weights_dir: Annotated[Path | None, _model("--weights-dir", help="Where download-weights put its files (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR")] = None,  # noqa: E501
+    offline: Annotated[bool, _model("--offline", help="Never fetch anything; without it, missing weights of a model that was asked for are downloaded first.")] = False,  # noqa: E501
+    prompt: Annotated[str | None, _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT")] = None,  # noqa: E501
+    prompt_file: Annotated[Path | None, _model("--prompt-file", help="A text file that holds the prompt (default: none).", metavar="FILE")] = None,  # noqa: E501
+    negative_prompt: Annotated[str | None, _model("--negative-prompt", help="What it must not look like (default: the model's).", metavar="TEXT")] = None,  # noqa: E501
     steps: Annotated[int | None, _model("--steps", help="Sampling steps (default: the model's).", **_COUNT)] = None,
     solver_mode: Annotated[SolverMode | None, _model("--solver-mode", help="How the steps are spread (default fast).")] = None,  # noqa: E501
     cfg: Annotated[float | None, _model("--cfg", help="Guidance scale, 1 is none (default: the model's).", **_NUMBER)] = None,  # noqa: E501
@@ -148,14 +203,18 @@ def collect_options(
     seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).", **_COUNT)] = None,
     color_fix: Annotated[ColorFix | None, _model("--color-fix", help="Match colours to the input (default: the model's).")] = None,  # noqa: E501
     blend: Annotated[float, _model("--blend", help="Share 0..1 of the plainly upsampled input.", **_NUMBER)] = 0.0,
-    device: Annotated[str, _model("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    attention: Annotated[Attention, _model("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
+    device: Annotated[str, _memory("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    attention: Annotated[Attention, _memory("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
+    precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, fp16 elsewhere.")] = Precision.auto,  # noqa: E501
+    memory_limit: Annotated[int | None, _memory("--memory-limit", help="Most device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE")] = None,  # noqa: E501
+    offload: Annotated[Offload, _memory("--offload", help="What waits in main memory until it is used: none; model, the network or the autoencoder; block, every block of the network.")] = Offload.auto,  # noqa: E501
     chunk_frames: Annotated[int | None, _window("--chunk-frames", help="Frames the network sees at once (default: the model's).", **_COUNT)] = None,  # noqa: E501
     chunk_overlap: Annotated[int | None, _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).", **_COUNT)] = None,  # noqa: E501
     tile: Annotated[int | None, _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).", **_COUNT)] = None,  # noqa: E501
     tile_overlap: Annotated[int | None, _window("--tile-overlap", help="Output pixels that neighbouring tiles share (default: the model's).", **_COUNT)] = None,  # noqa: E501
     segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).", **_COUNT)] = None,  # noqa: E501
     scene_detect: Annotated[bool, _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one.")] = True,  # noqa: E501
+    parity: Annotated[bool, _window("--parity", help="As the published code: its white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation.")] = False,  # noqa: E501
     codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name.")] = "libx264",
     crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).", **_NUMBER)] = None,  # noqa: E501
     preset: Annotated[str | None, _encode("--preset", help="Encoder preset (default medium).")] = None,
@@ -174,13 +233,21 @@ def collect_options(
         size=SizeOptions(scale, resolution, width, height, max_resolution),
         range=RangeOptions(start, end, duration, frames),
         sampling=SamplingOptions(
-            steps, solver_mode.value if solver_mode else None, cfg, cfg_rescale, noise_level, seed
+            steps,
+            solver_mode.value if solver_mode else None,
+            cfg,
+            cfg_rescale,
+            noise_level,
+            seed,
+            read_prompt(prompt, prompt_file),
+            negative_prompt,
         ),
-        windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect),
+        windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect, parity),
         look=LookOptions(color_fix.value if color_fix else None, blend),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
         streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
-        device=DeviceOptions(device, attention.value),
+        device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit),
+        weights=WeightsOptions(weights_dir, offline),
         overwrite=overwrite,
     )
 # fmt: on

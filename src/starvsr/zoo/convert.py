@@ -221,7 +221,7 @@ def from_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
     Works for every size of the network; values, dtypes and devices stay as they are. Raises `WeightsError` with
     the names where a parameter is missing or unknown.
     """
-    tensors = _tensors(state_dict)
+    tensors = published_tensors(state_dict)
     pairs = {pair.published: pair for pair in _all_pairs(_Structure.of_published(tensors))}
     _check_names(tensors, pairs)
     converted = {}
@@ -238,7 +238,7 @@ def from_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
 
 def to_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
     """The inverse of `from_published`."""
-    tensors = _tensors(state_dict)
+    tensors = published_tensors(state_dict)
     pairs = {pair.ours: pair for pair in _all_pairs(_Structure.of_ours(tensors))}
     _check_names(tensors, pairs)
     return {
@@ -247,7 +247,8 @@ def to_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
     }
 
 
-def _tensors(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+def published_tensors(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, bare or under the key `state_dict`. Raises `WeightsError` for anything else."""
     inner = state_dict.get("state_dict", state_dict)
     if not isinstance(inner, Mapping):
         raise WeightsError("the checkpoint's state_dict is not a mapping of names to tensors")

@@ -1,36 +1,59 @@
 """From a model's name or file to a network that is ready to run, and back to a file.
 
-A model file is one safetensors file: the network's tensors under our names, and the spec as JSON in the
-metadata under `starvsr`. Nothing else is needed to run it.
+A model file is one safetensors file: the network's tensors under our names, and the spec as JSON in the metadata under
+`starvsr`. Autoencoders and text encoders with weights are files of their own (see `components`). Weights are mapped
+from the file and brought one at a time to where and how they are used, so loading takes no more memory than they do.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from starvsr.errors import UsageError, WeightsError
-from starvsr.models.attention import Backend, select_backend
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle
+from starvsr.errors import WeightsError
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
+from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
 from starvsr.models.unet import StarUNet
-from starvsr.options import DeviceOptions
-from starvsr.specs import SPECS, spec_from_json, spec_to_json
+from starvsr.options import DeviceOptions, WeightsOptions
+from starvsr.specs import EMBEDDED, spec_to_json
 from starvsr.types import DeviceInfo, ModelSpec
+from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
+from starvsr.zoo.choose import ModelChoice, choose_model, read_spec
+from starvsr.zoo.components import METADATA_KEY, read_component_info
+from starvsr.zoo.device import attention_backend, device_info, network_dtype
+from starvsr.zoo.folder import find_component
+from starvsr.zoo.tensorfile import write_tensors
+from starvsr.zoo.text import contexts
 
-METADATA_KEY = "starvsr"
+__all__ = [
+    "METADATA_KEY",
+    "LoadedModel",
+    "ModelChoice",
+    "attention_backend",
+    "choose_model",
+    "device_info",
+    "load_choice",
+    "load_model",
+    "read_spec",
+    "save_model",
+]
+
+
+Mover = Callable[[], AbstractContextManager[None]]
+"""Brings a part of a model to the device for as long as the context lasts."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model on its device, in evaluation mode."""
+    """A model, in evaluation mode, its weights on the device or waiting for it in main memory."""
 
     spec: ModelSpec
     network: StarUNet
@@ -39,127 +62,129 @@ class LoadedModel:
     """Text context, `1 n c`; zeros for a model without a text encoder."""
     negative_context: Tensor
     device: torch.device
+    dtype: torch.dtype = torch.float32
+    """What the network computes in: of its inputs and its result."""
+    movers: Mapping[str, Mover] = field(default_factory=dict)
+    """For each part whose weights wait in main memory, what brings them."""
+
+    def at_work(self, part: str) -> AbstractContextManager[None]:
+        """The weights of `part`, `network` or `autoencoder`, are on the device within; else they may not be.
+
+        Raises ValueError for another part.
+        """
+        if part not in ("network", "autoencoder"):
+            raise ValueError(f"a model has the parts network and autoencoder, and no {part!r}")
+        return self.movers.get(part, contextlib.nullcontext)()
 
 
-@dataclass(frozen=True)
-class ModelChoice:
-    """Which model `--model` means, and why."""
+def load_model(
+    name: str = "auto",
+    *,
+    device: str = "auto",
+    attention: str = "auto",
+    precision: str = "auto",
+    offload: str = "none",
+    weights: WeightsOptions | None = None,
+) -> LoadedModel:
+    """Load a model by name or path onto a device, for its default prompts.
 
-    spec: ModelSpec
-    path: Path | None
-    """The model file; None for the embedded one."""
-    reason: str
-
-
-def choose_model(name: str, device: DeviceInfo) -> ModelChoice:
-    """The model that `name` stands for: `auto`, a name of `specs.SPECS`, or a path.
-
-    Raises WeightsError for an unknown name, a missing file, or a file that is not one of ours.
+    device, attention, precision: as in `DeviceOptions`; offload: `none`, `model` or `block`. Raises WeightsError where
+    a file is missing, corrupt or does not fit its own description, UsageError where the device or attention backend
+    does not exist here.
     """
-    if name == "auto":
-        where = (
-            "there is no GPU" if device.name == "cpu" else f"no other is known for {device.name}"
-        )
-        return ModelChoice(SPECS["nano"], None, f"nano, the embedded model, because {where}")
-    if name in SPECS:
-        return ModelChoice(SPECS[name], None, f"{name}, as asked")
-    path = Path(name)
-    try:
-        is_file = path.is_file()
-    except OSError as error:
-        raise WeightsError(f"--model {name} cannot be read: {error.strerror}") from error
-    if not is_file:
-        raise WeightsError(
-            f"--model {name} is neither a file nor a known model: give one of "
-            f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"
-        )
-    return ModelChoice(read_spec(path), path, f"{name}, as asked")
-
-
-def read_spec(path: Path) -> ModelSpec:
-    """The spec in a model file's metadata. Raises WeightsError where there is none or the file is corrupt."""
-    try:
-        # safetensors says of every file that it cannot open that there is none.
-        path.open("rb").close()
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(METADATA_KEY)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except SafetensorError as error:
-        raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
-    if text is None:
-        raise WeightsError(
-            f"{path} is not a starvsr model: its metadata has no '{METADATA_KEY}' entry that describes it"
-        )
-    try:
-        return spec_from_json(text)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-
-
-def load_model(name: str = "auto", *, device: str = "auto", attention: str = "auto") -> LoadedModel:
-    """Load a model by name or path onto a device.
-
-    device, attention: as in `DeviceOptions`. Raises WeightsError where the file is missing, corrupt or does not
-    fit its own description, UsageError where the device or attention backend does not exist here.
-    """
+    options = DeviceOptions(device=device, attention=attention, precision=precision)
     info = device_info(device)
-    return load_choice(choose_model(name, info), info, attention=attention)
+    return load_choice(choose_model(name, info, weights), info, options, offload=offload)
 
 
-def load_choice(choice: ModelChoice, info: DeviceInfo, *, attention: str = "auto") -> LoadedModel:
-    """As `load_model`, for a choice that is already made."""
-    device = torch.device(info.name)
-    if choice.path is not None:
-        return _load_file(choice.path, device, attention)
-    with as_file(files("starvsr.zoo") / f"{choice.spec.name}.safetensors") as path:
-        return _load_file(path, device, attention)
+def load_choice(
+    choice: ModelChoice,
+    info: DeviceInfo,
+    options: DeviceOptions | None = None,
+    *,
+    offload: str = "none",
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
+) -> LoadedModel:
+    """As `load_model`, for a choice that is already made. Prompts of None are the model's own.
 
-
-def _load_file(path: Path, device: torch.device, attention: str) -> LoadedModel:
-    spec = read_spec(path)
-    autoencoder = _autoencoder(path, spec)
-    network = _empty_network(path, spec)
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            state = {key: file.get_tensor(key).float() for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is corrupt: {error}") from error
-    _check_keys(path, network.state_dict(), state)
-    network.load_state_dict(state, assign=True)
-    network.requires_grad_(False).eval()
-    network.use_attention(attention_backend(attention, device))
+    offload: what waits in main memory until it is used: `none`; `model`, network and autoencoder as wholes; `block`,
+    each block of the network too. Raises as `load_model`, and ValueError for another `offload`.
+    """
+    options = options or DeviceOptions()
+    spec, device = choice.spec, torch.device(info.name)
+    dtype = network_dtype(options.precision, device)
+    backend = attention_backend(options.attention, device)
+    with _network_file(choice) as path:
+        network = _empty_network(path, spec)
+        weights = _weights(path, network)
+        # Before anything large is in memory: a new prompt needs the text encoder for a moment.
+        context, negative_context = contexts(
+            spec, choice.folders, prompt=prompt, negative_prompt=negative_prompt
+        )
+        home = device if offload == "none" else torch.device("cpu")
+        autoencoder = _autoencoder(path, choice, home, dtype)
+    if offload == "none":
+        weights = {name: placed(weight, device, dtype) for name, weight in weights.items()}
+    assign_weights(network, weights)
+    network.eval()
+    network.use_attention(backend)
     network.skip_identity_branches()
-    context = torch.zeros(1, spec.context_tokens, spec.network.context_width, device=device)
     return LoadedModel(
         spec=spec,
         network=network,
         autoencoder=autoencoder,
-        context=context,
-        negative_context=context,
+        context=context.to(device, dtype),
+        negative_context=negative_context.to(device, dtype),
         device=device,
+        dtype=dtype,
+        movers=_movers(network, autoencoder, device, dtype, offload),
     )
 
 
-def attention_backend(name: str, device: torch.device) -> Backend:
-    """What `--attention` means on a device. Raises UsageError where it does not exist there."""
-    try:
-        return select_backend(name, device)
-    except ValueError as error:
-        raise UsageError(f"--attention: {error}") from error
+def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None:
+    """Write a model file, whole or not at all. `state` uses our names and must fit `spec.network`.
+
+    Raises WeightsError where it does not fit, OutputError where the file cannot be written.
+    """
+    _check_fit(path, _empty_network(path, spec), state)
+    write_tensors(path, state, {METADATA_KEY: spec_to_json(spec)})
 
 
-def _autoencoder(path: Path, spec: ModelSpec) -> Autoencoder:
-    kind = spec.autoencoder.kind
-    if kind != "pixel_unshuffle":
-        raise WeightsError(f"{path}: its autoencoder {kind!r} is unknown to this version")
-    autoencoder = PixelUnshuffle(spec.autoencoder.factor)
-    if autoencoder.latent_channels != spec.network.latent_channels:
+@contextmanager
+def _network_file(choice: ModelChoice) -> Iterator[Path]:
+    """The file of the network. Raises WeightsError where it is not there."""
+    name = choice.spec.name
+    if choice.path is not None:
+        yield choice.path
+    elif name in EMBEDDED:
+        with as_file(files("starvsr.zoo") / f"{name}.safetensors") as path:
+            yield path
+    else:
+        raise _missing(name, name, choice)
+
+
+def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
+    places = " nor in ".join(str(folder) for folder in choice.folders)
+    return WeightsError(
+        f"{component}.safetensors, which the model {model} needs, is not in {places}: run "
+        f"`starvsr download-weights {model}`, or give the folder that has it with --weights-dir"
+    )
+
+
+def _weights(path: Path, network: StarUNet) -> dict[str, Tensor]:
+    """The network's weights, mapped from its file. Raises WeightsError where they are not the network's."""
+    weights, _ = read_safetensors(path)
+    _check_fit(path, network, weights)
+    return weights
+
+
+def _check_fit(path: Path, network: StarUNet, weights: Mapping[str, Tensor]) -> None:
+    problems = misfits(network.state_dict(), weights)
+    if problems:
         raise WeightsError(
-            f"{path}: its network takes latents of {spec.network.latent_channels} channels, and its autoencoder "
-            f"makes {autoencoder.latent_channels}"
+            f"{path} does not fit its own description in {len(problems)} tensors: {listed(problems)}"
         )
-    return autoencoder
 
 
 def _empty_network(path: Path, spec: ModelSpec) -> StarUNet:
@@ -171,74 +196,72 @@ def _empty_network(path: Path, spec: ModelSpec) -> StarUNet:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from error
 
 
-def _check_keys(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    problems = [f"{key} is missing" for key in expected.keys() - found.keys()]
-    problems += [f"{key} is unexpected" for key in found.keys() - expected.keys()]
-    problems += [
-        f"{key} is {tuple(found[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected.keys() & found.keys()
-        if expected[key].shape != found[key].shape
-    ]
-    if problems:
-        shown = "; ".join(sorted(problems)[:5]) + ("; ..." if len(problems) > 5 else "")
+def _autoencoder(
+    path: Path, choice: ModelChoice, device: torch.device, dtype: torch.dtype
+) -> Autoencoder:
+    """The autoencoder of the model in the file at `path`, its weights on `device`. Raises WeightsError."""
+    spec = choice.spec.autoencoder
+    autoencoder: Autoencoder
+    if spec.kind == "pixel_unshuffle":
+        autoencoder = PixelUnshuffle(spec.factor)
+    elif spec.kind == "temporal_vae":
+        autoencoder = _temporal_vae(choice, device, dtype)
+    else:
+        raise WeightsError(f"{path}: its autoencoder {spec.kind!r} is unknown to this version")
+    channels = choice.spec.network.latent_channels
+    if autoencoder.latent_channels != channels:
         raise WeightsError(
-            f"{path} does not fit its own description in {len(problems)} tensors: {shown}"
+            f"{path}: its network takes latents of {channels} channels, and its autoencoder makes "
+            f"{autoencoder.latent_channels}"
         )
+    if autoencoder.factor != spec.factor:
+        raise WeightsError(
+            f"{path}: it wants {spec.factor} pixels per latent element, and its autoencoder makes one of "
+            f"{autoencoder.factor}"
+        )
+    return autoencoder
 
 
-def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None:
-    """Write a model file, whole or not at all. `state` uses our names and must fit `spec.network`.
-
-    Raises WeightsError where it does not fit.
-    """
-    _check_keys(path, _empty_network(path, spec).state_dict(), state)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _temporal_vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> TemporalVAE:
+    spec = choice.spec.autoencoder
+    path = find_component(spec.weights, choice.folders)
+    if path is None:
+        raise _missing(spec.weights, choice.spec.name, choice)
+    weights, _ = read_safetensors(path)
+    config = read_component_info(path).config
     try:
-        # safetensors makes files that only their owner reads; anybody else's files follow the umask.
-        partial.touch()
-        mode = partial.stat().st_mode
-        save_file(
-            {key: value.contiguous() for key, value in state.items()},
-            partial,
-            metadata={"format": "pt", METADATA_KEY: spec_to_json(spec)},
-        )
-        partial.chmod(mode)
-        partial.replace(path)
+        return TemporalVAE.from_state(config, weights, spec.scaling_factor, device, dtype)
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{path}: {error}") from error
+
+
+def _movers(
+    network: StarUNet,
+    autoencoder: Autoencoder,
+    device: torch.device,
+    dtype: torch.dtype,
+    offload: str,
+) -> dict[str, Mover]:
+    """What brings the parts whose weights wait in main memory."""
+    if offload not in ("none", "model", "block"):
+        raise ValueError(f"offload {offload!r} is none of none, model, block")
+    if offload == "none":
+        return {}
+    movers: dict[str, Mover] = {}
+    if offload == "block":
+        offload_blocks(network, device, dtype)
+    else:
+        movers["network"] = Offloaded(network, device, dtype).at_work
+    if autoencoder.module is not None:
+        movers["autoencoder"] = partial(_moved, autoencoder.module, device)
+    return movers
+
+
+@contextmanager
+def _moved(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """The module is on the device within. Unlike `Offloaded`, it may change its weights' type while it is there."""
+    try:
+        module.to(device)
+        yield
     finally:
-        partial.unlink(missing_ok=True)
-
-
-def device_info(name: str = "auto") -> DeviceInfo:
-    """The device that `--device` means. Raises UsageError for another name, or where it does not exist here."""
-    DeviceOptions(device=name)
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda"):
-        return _cuda_info(name)
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UsageError(
-            "--device mps is not there: this machine or torch build has no Metal device"
-        )
-    description = "Metal device" if name == "mps" else "processor"
-    return DeviceInfo(name, description, _machine_memory_bytes(), torch.get_num_threads())
-
-
-def _cuda_info(name: str) -> DeviceInfo:
-    number = int(name.partition(":")[2] or 0)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if number >= count:
-        raise UsageError(
-            f"--device {name} is not there: torch finds {count} CUDA devices; give --device cpu or auto"
-        )
-    properties = torch.cuda.get_device_properties(number)
-    return DeviceInfo(
-        f"cuda:{number}", properties.name, properties.total_memory, torch.get_num_threads()
-    )
-
-
-def _machine_memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, AttributeError, OSError):
-        # Not every platform tells; 0 is documented as unknown.
-        return 0
+        module.to("cpu")

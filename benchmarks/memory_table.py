@@ -1,0 +1,72 @@
+"""The table of docs/memory.md: which windows a memory limit leaves each model, by the planner's own rules.
+
+    python benchmarks/memory_table.py [--write]
+
+Predictions, not measurements; `benchmarks/memory_model.py` measures how good they are.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from starvsr.errors import MemoryLimitError
+from starvsr.layout import fitted_layout, largest_picture, largest_window
+from starvsr.options import BYTES_PER_ELEMENT, WindowOptions
+from starvsr.specs import SPECS
+from starvsr.types import ModelSpec
+
+SIZES = {"720p": (720, 1280), "1080p": (1080, 1920), "1440p": (1440, 2560), "2160p": (2160, 3840)}
+LIMITS_GIB = (2, 4, 6, 8, 12, 16, 24, 48, 80)
+ROWS = (("star-light", "fp16"), ("star-light", "fp32"), ("nano", "fp32"))
+FRAMES = 160
+BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
+DOCUMENT = Path(__file__).parent.parent / "docs" / "memory.md"
+
+
+def cell(spec: ModelSpec, precision: str, size: tuple[int, int], limit_gib: int) -> str:
+    """Window, decoded block and offload for one size and limit."""
+    try:
+        layout = fitted_layout(
+            spec,
+            WindowOptions(),
+            size,
+            FRAMES,
+            bytes_per_element=BYTES_PER_ELEMENT[precision],
+            limit_bytes=limit_gib << 30,
+        )
+    except MemoryLimitError:
+        return "does not fit"
+    factor = spec.autoencoder.factor
+    frames, rows, columns = largest_window(spec, layout)
+    text = f"{frames} x {columns * factor}x{rows * factor}"
+    if layout.autoencoder.weights:
+        frames, rows, columns = largest_picture(layout)
+        text += f"; {frames} x {columns * factor}x{rows * factor}"
+    return text if layout.offload == "none" else f"{text}; {layout.offload}"
+
+
+def table() -> str:
+    """Markdown: a table for each model and precision."""
+    parts = []
+    for name, precision in ROWS:
+        head = " | ".join(("limit", *SIZES))
+        rows = [f"| {head} |", "|---" * (len(SIZES) + 1) + "|"]
+        for limit in LIMITS_GIB:
+            cells = [cell(SPECS[name], precision, size, limit) for size in SIZES.values()]
+            rows.append(f"| {limit} GiB | {' | '.join(cells)} |")
+        parts.append(f"### {name}, {precision}\n\n" + "\n".join(rows) + "\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    if "--write" not in sys.argv[1:]:
+        print(table())
+        return
+    before, rest = DOCUMENT.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    DOCUMENT.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()

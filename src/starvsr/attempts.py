@@ -1,0 +1,87 @@
+"""The layout in use, and the way down from it when memory runs out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from starvsr.errors import MemoryLimitError
+from starvsr.layout import (
+    Layout,
+    largest_picture,
+    largest_window,
+    smaller_autoencoder,
+    smaller_network,
+)
+from starvsr.types import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class Attempts:
+    """Does work with a layout, and again with a smaller one as often as memory runs out."""
+
+    def __init__(self, spec: ModelSpec, layout: Layout) -> None:
+        self.spec, self.layout = spec, layout
+
+    def network(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns; between attempts the network's windows are halved. Raises MemoryLimitError."""
+        return self._retried(work, self._smaller_network)
+
+    def autoencoder(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns; between attempts the autoencoder's tiles are halved. Raises MemoryLimitError."""
+        return self._retried(work, self._smaller_autoencoder)
+
+    def _retried(self, work: Callable[[], Result], shrink: Callable[[str], None]) -> Result:
+        while True:
+            try:
+                return work()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error) or type(error).__name__
+            # Here, because the error above holds on to everything that was in use.
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            shrink(reason)
+
+    def _smaller_network(self, reason: str) -> None:
+        layout = smaller_network(self.spec, self.layout)
+        self._go_on(layout, "windows of the network", reason)
+        frames, rows, columns = largest_window(self.spec, self.layout)
+        factor = self.layout.autoencoder.factor
+        logger.warning(
+            "memory ran out; the network goes on with windows of %d frames of %dx%d pixels",
+            frames,
+            columns * factor,
+            rows * factor,
+        )
+
+    def _smaller_autoencoder(self, reason: str) -> None:
+        self._go_on(smaller_autoencoder(self.layout), "tiles of the autoencoder", reason)
+        frames, rows, columns = largest_picture(self.layout)
+        factor = self.layout.autoencoder.factor
+        logger.warning(
+            "memory ran out; the autoencoder goes on with tiles of %d frames of %dx%d pixels",
+            frames,
+            columns * factor,
+            rows * factor,
+        )
+
+    def _go_on(self, layout: Layout | None, what: str, reason: str) -> None:
+        if layout is None:
+            raise MemoryLimitError(
+                f"memory ran out with the smallest {what} ({reason}): give a smaller --scale or --offload block"
+            )
+        self.layout = layout
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed; torch says so in words only on the CPU."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words

@@ -1,0 +1,203 @@
+"""`starvsr download-weights`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.upscale import JSON_OPTION, JSON_VERSION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.weights_report import (
+    list_json,
+    list_text,
+    plan_json,
+    plan_text,
+    verified_text,
+)
+from starvsr.errors import UsageError, WeightsError
+from starvsr.specs import COMPONENTS, EMBEDDED, SPECS, components_of
+from starvsr.types import Component
+from starvsr.zoo.folder import weights_folder
+
+DEFAULT_MODEL = "star-light"
+EVERYTHING = "all"
+
+
+class StoredType(str, Enum):
+    """`--dtype`."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+
+
+def download_weights(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help=f"star-light, star-heavy, all, or a component (default: {DEFAULT_MODEL}).",
+        ),
+    ] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="Show what there is and what is installed.")
+    ] = False,
+    verify_only: Annotated[
+        bool,
+        typer.Option("--verify", help="Hash what is installed and compare with the record."),
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be fetched, and fetch nothing.")
+    ] = False,
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--dir",
+            metavar="DIR",
+            help="The weights folder (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).",
+        ),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source",
+            metavar="DIR|REPO",
+            help="A folder with the published files, or a repository OWNER/NAME that mirrors them "
+            "(default: where each was published).",
+        ),
+    ] = None,
+    dtype: Annotated[
+        StoredType | None,
+        typer.Option("--dtype", help="Store networks in this type (default: as published)."),
+    ] = None,
+    keep_original: Annotated[
+        bool,
+        typer.Option(
+            "--keep-original", help="Keep the published files, under originals/ of the folder."
+        ),
+    ] = False,
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="How progress is shown.")
+    ] = ProgressMode.auto,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> int:
+    """Fetch, check and convert the weights of models. Run again, it goes on from what is there.
+
+    Example: starvsr download-weights star-light
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    if sum((list_only, verify_only, dry_run)) > 1:
+        raise UsageError("--list, --verify and --dry-run contradict each other: give one of them")
+    folder = weights_folder(directory)
+    if list_only:
+        return _list(models, folder, as_json=as_json)
+    if verify_only:
+        return _verify(models, folder, as_json=as_json)
+    wanted = components_named(models or [DEFAULT_MODEL])
+    stored = dtype.value if dtype else None
+    if dry_run:
+        return _show_plan(wanted, folder, source, stored, as_json=as_json)
+    from starvsr.zoo.install import install
+
+    with progress_view(progress, quiet=quiet) as view:
+        plan = install(
+            wanted,
+            folder,
+            source=source,
+            dtype=stored,
+            keep_original=keep_original,
+            progress=view,
+            announce=lambda plan: None if quiet else typer.echo(plan_text(plan), err=True),
+        )
+    if as_json:
+        _say_json("done", plan_json(plan))
+    if not quiet:
+        count = len(plan.wanted)
+        done = "nothing to do" if not count else f"{count} of {len(wanted)} installed now"
+        typer.echo(f"{folder}: {done}", err=True)
+    return 0
+
+
+def components_named(names: Sequence[str]) -> list[Component]:
+    """The components of models, or of themselves, each once. Raises UsageError for a name of neither."""
+    found: dict[str, Component] = {}
+    for name in names:
+        if name == EVERYTHING:
+            found.update(COMPONENTS)
+        elif name in SPECS:
+            own = () if name in EMBEDDED else (name,)
+            found.update({n: COMPONENTS[n] for n in (*own, *components_of(SPECS[name]))})
+        elif name in COMPONENTS:
+            found[name] = COMPONENTS[name]
+        else:
+            known = [EVERYTHING, *SPECS, *(n for n in COMPONENTS if n not in SPECS)]
+            raise UsageError(f"the model {name} is not known: give one of {', '.join(known)}")
+    return list(found.values())
+
+
+def _list(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
+    components = components_named(models or [EVERYTHING])
+    if as_json:
+        _say_json("weights", list_json(components, folder))
+    else:
+        typer.echo(list_text(components, folder))
+    return 0
+
+
+def _show_plan(
+    wanted: Sequence[Component],
+    folder: Path,
+    source: str | None,
+    dtype: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    from starvsr.zoo.install import check_space, plan_install
+
+    plan = plan_install(wanted, folder, source=source, dtype=dtype)
+    if as_json:
+        _say_json("download-plan", plan_json(plan))
+    else:
+        typer.echo(plan_text(plan))
+    check_space(plan)
+    return 0
+
+
+def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
+    from starvsr.zoo.hashes import read_hashes
+    from starvsr.zoo.verify import verify
+
+    components = components_named(models or [EVERYTHING])
+    if not models:
+        # What nobody installed is not missing.
+        recorded = read_hashes(folder).components
+        there = [c for c in components if (folder / f"{c.name}.safetensors").exists()]
+        components = [c for c in components if c in there or c.name in recorded]
+    if not components:
+        raise WeightsError(
+            f"{folder} holds no weights to verify: give another --dir, or fetch some with starvsr download-weights"
+        )
+    found = verify(folder, components)
+    if as_json:
+        states = [{"name": v.component, "state": v.state, "detail": v.detail} for v in found]
+        _say_json("verified", {"folder": str(folder), "components": states})
+    else:
+        typer.echo(verified_text(found))
+    wrong = [v.component for v in found if v.state in ("corrupt", "missing")]
+    if wrong:
+        raise WeightsError(
+            f"{', '.join(wrong)} in {folder} cannot be used: delete what is corrupt and run starvsr download-weights "
+            f"{' '.join(wrong)}"
+        )
+    return 0
+
+
+def _say_json(event: str, fields: dict[str, object]) -> None:
+    typer.echo(json.dumps({"version": JSON_VERSION, "event": event, **fields}))

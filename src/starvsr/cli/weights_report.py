@@ -1,0 +1,174 @@
+"""What `starvsr download-weights` shows: what there is, what it would fetch, what verifying found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starvsr.specs import EMBEDDED, SPECS, components_of
+from starvsr.types import Component
+from starvsr.zoo.amounts import format_bytes
+from starvsr.zoo.folder import component_file
+
+if TYPE_CHECKING:
+    from starvsr.zoo.install import InstallPlan
+    from starvsr.zoo.verify import Verified
+
+UNKNOWN = "?"
+
+
+def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
+    """Models and components, and which are installed; sizes in bytes, null where they are not known here."""
+    return {
+        "folder": str(folder),
+        "models": [
+            {
+                "name": name,
+                "summary": spec.summary,
+                "licence": spec.licence,
+                "embedded": name in EMBEDDED,
+                "components": _parts(name),
+                "installed": all(component_file(c, folder).is_file() for c in _parts(name)),
+            }
+            for name, spec in SPECS.items()
+        ],
+        "components": [
+            {
+                "name": component.name,
+                "kind": component.kind,
+                "summary": component.summary,
+                "licence": component.licence,
+                "gated": component.gated,
+                "sources": [f"{s.repository}/{s.path}" for s in component.sources],
+                "installed": component_file(component.name, folder).is_file(),
+                "size_bytes": _size(component, folder),
+            }
+            for component in components
+        ],
+    }
+
+
+def _parts(model: str) -> list[str]:
+    own = [] if model in EMBEDDED else [model]
+    return [*own, *components_of(SPECS[model])]
+
+
+def _size(component: Component, folder: Path) -> int | None:
+    """Of the installed file, or of what is to be fetched where that is known without asking."""
+    path = component_file(component.name, folder)
+    if path.is_file():
+        return path.stat().st_size
+    return component.sources[0].size_bytes or None
+
+
+def list_text(components: Sequence[Component], folder: Path) -> str:
+    """The same as two tables."""
+    facts = list_json(components, folder)
+    models = [
+        (
+            model["name"],
+            "embedded" if model["embedded"] else _yes(model["installed"]),
+            model["licence"],
+            " + ".join(model["components"]) or "-",
+            model["summary"],
+        )
+        for model in facts["models"]
+    ]
+    files = [
+        (
+            found["name"],
+            _yes(found["installed"]),
+            format_bytes(found["size_bytes"]) if found["size_bytes"] else UNKNOWN,
+            found["licence"] + (", accept it on the hub" if found["gated"] else ""),
+            found["summary"],
+        )
+        for found in facts["components"]
+    ]
+    lines = [
+        f"weights folder: {folder}",
+        "",
+        _table([("MODEL", "INSTALLED", "LICENCE", "COMPONENTS", ""), *models]),
+        "",
+        _table([("COMPONENT", "INSTALLED", "SIZE", "LICENCE", ""), *files]),
+    ]
+    if any(size == UNKNOWN for _, _, size, _, _ in files):
+        lines += ["", f"{UNKNOWN}: only the hub knows; --dry-run asks it"]
+    return "\n".join(lines)
+
+
+def _yes(is_so: bool) -> str:
+    return "yes" if is_so else "no"
+
+
+def plan_json(plan: InstallPlan) -> dict[str, Any]:
+    """What an installation does, or would; sizes in bytes."""
+    return {
+        "folder": str(plan.folder),
+        "present": [component.name for component in plan.present],
+        "wanted": [component.name for component in plan.wanted],
+        "files": [
+            {
+                "component": component.name,
+                "repository": file.source.repository,
+                "path": file.source.path,
+                "licence": component.licence,
+                "size_bytes": file.size_bytes,
+                "missing_bytes": file.missing_bytes,
+                "from": file.place,
+            }
+            for component in plan.wanted
+            for file in plan.files[component.name]
+        ],
+        "download_bytes": plan.download_bytes,
+        "needed_bytes": plan.needed_bytes,
+        "free_bytes": plan.free_bytes,
+    }
+
+
+def plan_text(plan: InstallPlan) -> str:
+    """Every file with its size, licence and where it is had, and the disk space."""
+    lines = [f"{component.name} is installed" for component in plan.present]
+    if plan.wanted:
+        rows = [
+            (
+                component.name,
+                f"{file.source.repository}/{file.source.path}",
+                format_bytes(file.size_bytes),
+                component.licence,
+                _have_text(
+                    file.size_bytes, file.missing_bytes, file.place, fetched=file.remote is not None
+                ),
+            )
+            for component in plan.wanted
+            for file in plan.files[component.name]
+        ]
+        lines.append(_table([("COMPONENT", "FILE", "SIZE", "LICENCE", ""), *rows]))
+    lines.append(
+        f"{format_bytes(plan.download_bytes)} to fetch; {plan.folder} needs up to {format_bytes(plan.needed_bytes)}, "
+        f"and {format_bytes(plan.free_bytes)} are free"
+    )
+    return "\n".join(lines)
+
+
+def _have_text(size: int, missing: int, place: str, *, fetched: bool) -> str:
+    if not fetched:
+        return f"from {place}"
+    if missing == 0:
+        return "fetched already"
+    if missing < size:
+        return f"{format_bytes(size - missing)} fetched already"
+    return "to fetch"
+
+
+def verified_text(found: Sequence[Verified]) -> str:
+    """One line for each component."""
+    return _table([(one.component, one.state, one.detail) for one in found])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,318 @@
+"""How work on pictures of one size is cut up: windows over the latent, the autoencoder's tiles, and smaller ones.
+
+Pure: which windows fit a memory limit follows from the model, the options and `memory`'s cost model alone, so a plan
+and the restoration that follows it agree without talking to each other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from starvsr.errors import MemoryLimitError, UsageError
+from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes
+from starvsr.options import WindowOptions
+from starvsr.types import AutoencoderSpec, ModelSpec, WindowSpec
+from starvsr.windows import (
+    Grid,
+    Span,
+    even_spans,
+    legal_latent,
+    legal_spans,
+    published_chunks,
+    published_padding,
+)
+
+OFFLOAD_STEPS = ("none", "model", "block")
+"""From the fastest to the one that needs the least memory."""
+
+# A prior that was trained on 720x1280 still knows what it sees in a quarter of that; below, time is given up first.
+_COMFORTABLE_TILE = 50 * 80
+_COMFORTABLE_FRAMES = 8
+_LEAST_TILE = 26
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model's work on pictures of one size is cut up."""
+
+    latent: tuple[int, int]
+    """Rows and columns of the padded latent."""
+    windows: WindowSpec
+    """Of the network."""
+    frames: int
+    """Most frames of a run."""
+    autoencoder: AutoencoderSpec
+    """With the tiles and chunks that are used."""
+    offload: str = "none"
+    """`none`, `model` or `block`."""
+    peak_bytes: int = 0
+    """Predicted peak of device memory; 0 where nothing was predicted."""
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Pixels left, right, above and below the picture that complete the latent."""
+    published: bool = False
+    """Whether everything is cut up as in the published code: white padding, hard cuts in time, guidance per window."""
+
+
+def plain_layout(
+    spec: ModelSpec, options: WindowOptions, size: tuple[int, int], frames: int
+) -> Layout:
+    """The layout for runs of up to `frames` frames of an output of `size` (rows, columns) where memory does not matter.
+
+    Raises UsageError as `resolve_windows`.
+    """
+    factor = spec.autoencoder.factor
+    if options.parity:
+        return _published_layout(spec, options, size, frames)
+    latent = legal_latent(
+        -(-size[0] // factor), -(-size[1] // factor), spec.size_rule, spec.min_size
+    )
+    padding = (0, latent[1] * factor - size[1], 0, latent[0] * factor - size[0])
+    windows = resolve_windows(spec, options, latent)
+    return Layout(latent, windows, frames, spec.autoencoder, padding=padding)
+
+
+def _published_layout(
+    spec: ModelSpec, options: WindowOptions, size: tuple[int, int], frames: int
+) -> Layout:
+    factor = spec.autoencoder.factor
+    padding = published_padding(size, spec.size_rule, spec.min_size, factor)
+    left, right, top, bottom = padding
+    latent = ((size[0] + top + bottom) // factor, (size[1] + left + right) // factor)
+    longest = options.chunk_frames or spec.windows.chunk_frames
+    windows = dataclasses.replace(
+        spec.windows,
+        chunk_frames=longest,
+        chunk_overlap=longest // 2,
+        tile_height=None,
+        tile_width=None,
+    )
+    autoencoder = dataclasses.replace(
+        spec.autoencoder, posterior="sample", chunk_frames=3, chunk_overlap=0, tile=None
+    )
+    return Layout(latent, windows, frames, autoencoder, padding=padding, published=True)
+
+
+def fitted_layout(
+    spec: ModelSpec,
+    options: WindowOptions,
+    size: tuple[int, int],
+    frames: int,
+    *,
+    bytes_per_element: int,
+    limit_bytes: int | None,
+    strict: bool = True,
+    offload: str = "auto",
+) -> Layout:
+    """The largest layout whose predicted peak stays within `limit_bytes`; `plain_layout` where there is no limit.
+
+    Keeping windows whole comes before keeping weights on the device. Where even the smallest is too large, or the
+    windows that the options give, it is returned all the same unless `strict`: then MemoryLimitError is raised.
+    Raises UsageError as `resolve_windows`.
+    """
+    plain = plain_layout(spec, options, size, frames)
+    given = options.tile_px is not None or options.chunk_frames is not None
+    ladder = tuple(itertools.islice(_network_ladder(spec, plain), 1 if given else None))
+    steps = OFFLOAD_STEPS if offload == "auto" else (offload,)
+
+    def predicted(windows: WindowSpec, autoencoder: AutoencoderSpec, step: str) -> Layout:
+        layout = dataclasses.replace(plain, windows=windows, autoencoder=autoencoder, offload=step)
+        peak = max(
+            network_stage_bytes(spec, largest_window(spec, layout), bytes_per_element, step),
+            autoencoder_stage_bytes(spec, largest_picture(layout), bytes_per_element, step),
+        )
+        return dataclasses.replace(layout, peak_bytes=peak)
+
+    pieces = tuple(_autoencoder_ladder(plain))
+    for windows, step, autoencoder in itertools.product(ladder, steps, pieces):
+        layout = predicted(windows, autoencoder, step)
+        if limit_bytes is None or layout.peak_bytes <= limit_bytes:
+            return layout
+    if not strict:
+        return layout
+    raise MemoryLimitError(
+        f"the model {spec.name} needs {layout.peak_bytes / 2**30:.2f} GiB even with the smallest windows allowed, and "
+        f"{(limit_bytes or 0) / 2**30:.2f} GiB are allowed: give a larger --memory-limit, --offload block or smaller "
+        "--tile and --chunk-frames"
+    )
+
+
+def largest_window(spec: ModelSpec, layout: Layout) -> tuple[int, int, int]:
+    """Frames, rows and columns of the largest block that the network sees."""
+    rows, columns = tile_spans(spec, layout.windows, layout.latent)
+    frames = layout.windows.chunk_frames
+    if layout.published:
+        # The last one may be longer (`published_chunks`).
+        frames += frames // 4
+    return min(frames, layout.frames), rows[0][1], columns[0][1]
+
+
+def largest_picture(layout: Layout) -> tuple[int, int, int]:
+    """Frames, rows and columns (latent elements) of the largest block that the autoencoder sees."""
+    tile = layout.autoencoder.tile or max(layout.latent)
+    frames = layout.autoencoder.chunk_frames or layout.windows.chunk_frames
+    return min(frames, layout.frames), min(tile, layout.latent[0]), min(tile, layout.latent[1])
+
+
+def smaller_network(spec: ModelSpec, layout: Layout) -> Layout | None:
+    """With the next smaller windows of the network; None where they cannot be smaller."""
+    windows = next(itertools.islice(_network_ladder(spec, layout), 1, None), None)
+    return None if windows is None else dataclasses.replace(layout, windows=windows)
+
+
+def smaller_autoencoder(layout: Layout) -> Layout | None:
+    """With the next smaller tiles or chunks of the autoencoder; None where they cannot be smaller."""
+    smaller = next(itertools.islice(_autoencoder_ladder(layout), 1, None), None)
+    return None if smaller is None else dataclasses.replace(layout, autoencoder=smaller)
+
+
+def _network_ladder(spec: ModelSpec, layout: Layout) -> Iterator[WindowSpec]:
+    """The layout's windows and ever smaller ones, each about half of the one before."""
+    frames, rows, columns = largest_window(spec, layout)
+    windows = dataclasses.replace(layout.windows, chunk_frames=frames)
+    # Confined attention has tiles too, but calls that see whole pictures are not smaller for it.
+    whole = spec.windows.tiles_bound == "attention"
+    yield layout.windows
+    while not layout.published:
+        tile_is_large = not whole and rows * columns > _COMFORTABLE_TILE
+        tile_can_shrink = not whole and max(rows, columns) >= 2 * _LEAST_TILE
+        if tile_is_large or (frames <= _COMFORTABLE_FRAMES and tile_can_shrink):
+            rows, columns = _halved(rows, columns)
+            overlap = min(windows.tile_overlap, min(rows, columns) // 4)
+            windows = dataclasses.replace(
+                windows, tile_height=rows, tile_width=columns, tile_overlap=overlap
+            )
+        elif frames > 1:
+            frames = max(1, frames // 2)
+            overlap = min(windows.chunk_overlap, frames // 2)
+            windows = dataclasses.replace(windows, chunk_frames=frames, chunk_overlap=overlap)
+        else:
+            return
+        yield windows
+
+
+def _halved(rows: int, columns: int) -> tuple[int, int]:
+    """With the longer side halved, but for room that legal sizes need."""
+    if rows > columns:
+        return max(_LEAST_TILE, rows // 2 + 2), columns
+    return rows, max(_LEAST_TILE, columns // 2)
+
+
+def _autoencoder_ladder(layout: Layout) -> Iterator[AutoencoderSpec]:
+    """The layout's autoencoder and ever smaller pieces of its work."""
+    ours = layout.autoencoder
+    yield ours
+    frames, rows, columns = largest_picture(layout)
+    tile = max(rows, columns)
+    while ours.chunk_frames is not None and not layout.published:
+        if tile > 32:
+            tile = -(-tile // 2)
+            overlap = min(ours.tile_overlap, tile // 4)
+            ours = dataclasses.replace(ours, tile=tile, tile_overlap=overlap)
+        elif frames > 1:
+            frames = -(-frames // 2)
+            overlap = min(ours.chunk_overlap, frames // 2)
+            ours = dataclasses.replace(ours, chunk_frames=frames, chunk_overlap=overlap)
+        else:
+            return
+        yield ours
+
+
+def network_grid(spec: ModelSpec, layout: Layout, frames: int) -> Grid:
+    """The network's windows over a run of `frames` frames."""
+    return Grid(chunks(layout, frames), *tile_spans(spec, layout.windows, layout.latent))
+
+
+def autoencoder_grid(layout: Layout, frames: int) -> Grid:
+    """The autoencoder's windows over a run of `frames` frames, in latent elements."""
+    ours = layout.autoencoder
+    if layout.published:
+        times: tuple[Span, ...] = tuple((a, min(a + 3, frames)) for a in range(0, frames, 3))
+    elif ours.chunk_frames is None:
+        times = chunks(layout, frames)
+    else:
+        times = even_spans(frames, ours.chunk_frames, ours.chunk_overlap)
+    return Grid(
+        times, *(even_spans(side, ours.tile or side, ours.tile_overlap) for side in layout.latent)
+    )
+
+
+def resolve_windows(spec: ModelSpec, options: WindowOptions, latent: tuple[int, int]) -> WindowSpec:
+    """The windows of the options, completed by the model's, for a latent of `latent` rows and columns.
+
+    Output pixels become latent elements. Raises UsageError where an overlap leaves no room.
+    """
+    ours, factor = spec.windows, spec.autoencoder.factor
+    fitting = max(1, (ours.call_elements or sys.maxsize) // (latent[0] * latent[1]))
+    chunk_frames = options.chunk_frames or min(ours.chunk_frames, fitting)
+    chunk_overlap = ours.chunk_overlap if options.chunk_overlap is None else options.chunk_overlap
+    if options.chunk_frames is not None and options.chunk_overlap is None:
+        chunk_overlap = min(chunk_overlap, chunk_frames // 2)
+    if 2 * chunk_overlap > chunk_frames:
+        raise UsageError(
+            f"--chunk-overlap {chunk_overlap} is more than half of --chunk-frames {chunk_frames}"
+        )
+    tile_overlap = (
+        ours.tile_overlap
+        if options.tile_overlap_px is None
+        else -(-options.tile_overlap_px // factor)
+    )
+    tile: tuple[int | None, int | None] = (ours.tile_height, ours.tile_width)
+    if options.tile_px is not None:
+        side = options.tile_px // factor
+        tile = (side, side) if side else (None, None)
+        least = 2 * tile_overlap + 2 * spec.size_rule.multiple
+        if options.tile_px and side < max(least, *spec.min_size):
+            raise UsageError(
+                f"--tile {options.tile_px} is too small: at least {max(least, *spec.min_size) * factor} pixels "
+                f"with an overlap of {tile_overlap * factor}"
+            )
+    return dataclasses.replace(
+        ours,
+        chunk_frames=chunk_frames,
+        chunk_overlap=chunk_overlap,
+        tile_height=tile[0],
+        tile_width=tile[1],
+        tile_overlap=tile_overlap,
+    )
+
+
+def chunks(layout: Layout, frames: int) -> tuple[Span, ...]:
+    """The temporal windows of the network over `frames` frames."""
+    windows = layout.windows
+    if layout.published:
+        return published_chunks(frames, windows.chunk_frames)
+    return even_spans(frames, windows.chunk_frames, windows.chunk_overlap)
+
+
+def tile_spans(
+    spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]
+) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+    """The spatial windows of network calls over a legal latent (rows, columns)."""
+    rule = spec.size_rule
+    if windows.tiles_bound == "attention":
+        return ((0, latent[0]),), ((0, latent[1]),)
+    rows, columns = (
+        legal_spans(
+            size, longest or size, windows.tile_overlap, multiple=rule.multiple, remainder=remainder
+        )
+        for size, longest, remainder in (
+            (latent[0], windows.tile_height, rule.height_remainder),
+            (latent[1], windows.tile_width, 0),
+        )
+    )
+    return rows, columns
+
+
+def attention_pieces(windows: WindowSpec, latent: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of pieces that spatial attention is confined to; 1, 1 is all of a window."""
+    if windows.tiles_bound != "attention":
+        return 1, 1
+    rows, columns = (
+        -(-size // (tile or size))
+        for size, tile in zip(latent, (windows.tile_height, windows.tile_width), strict=True)
+    )
+    return rows, columns

@@ -1,0 +1,30 @@
+"""Unit normal noise that belongs to frames, so that no cutting up of the work changes it."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class FrameNoise:
+    """Unit normal noise by seed, draw and absolute frame index, so that no cutting up changes it.
+
+    `noise(draw)` is `b c t h w` of the given shape on the given device, drawn on the CPU.
+    """
+
+    def __init__(
+        self, seed: int, first_frame: int, shape: torch.Size, device: torch.device | str
+    ) -> None:
+        self.seed, self.first_frame, self.shape, self.device = seed, first_frame, shape, device
+
+    def __call__(self, draw: int) -> Tensor:
+        batch, channels, frames, height, width = self.shape
+        noise = torch.empty(self.shape)
+        for offset in range(frames):
+            key = np.random.SeedSequence((self.seed % 2**64, draw, self.first_frame + offset))
+            values = np.random.Generator(np.random.Philox(key)).standard_normal(
+                (batch, channels, height, width), dtype=np.float32
+            )
+            noise[:, :, offset] = torch.from_numpy(values)
+        return noise.to(self.device)

@@ -1,0 +1,100 @@
+"""The guided velocity of a whole run's latent: every call of the network, over all windows and both halves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+
+from torch import Tensor
+
+from starvsr.attempts import Attempts
+from starvsr.blend import windowed
+from starvsr.guidance import guided
+from starvsr.layout import attention_pieces, network_grid
+from starvsr.windows import Block
+from starvsr.zoo.load import LoadedModel
+
+WindowCallback = Callable[[float], None]
+"""Called after every network call with the share (0..1) of all calls that are done."""
+
+_Call = Callable[[Tensor, Tensor, Block], Tensor]
+"""The velocity of one window: its latent, the times, and where it lies."""
+
+
+class WindowedVelocity:
+    """`v(x_t, t)` as samplers want it: `x_t` is `1 c t h w` float32 in main memory, and so is the result.
+
+    Halves of the guidance are blended over all windows before they are combined, so that the rescale's statistics
+    span the video; a published layout combines them window by window and cuts hard in time. Where memory runs out
+    the whole evaluation is done again with smaller windows.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        attempts: Attempts,
+        z_lr: Tensor,
+        *,
+        guidance: tuple[float, float],
+        calls: int,
+        timed: Callable[[str], AbstractContextManager[None]],
+        on_window: WindowCallback | None,
+    ) -> None:
+        """z_lr: the degraded latent, `1 c t h w`; guidance: scale and rescale; calls: of the network per window over
+        the whole sampling; timed: measures a `with` block under a name."""
+        self.model, self.attempts, self.z_lr = model, attempts, z_lr
+        self.guidance, self.calls = guidance, calls
+        self.timed, self.on_window = timed, on_window
+        self.done = self.finished = 0.0
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The velocity at `x_t` and the times `t` (b). Raises MemoryLimitError."""
+        v = self.attempts.network(partial(self._attempt, x_t, t))
+        self.finished = self.done
+        return v
+
+    def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
+        self.done = self.finished
+        layout = self.attempts.layout
+        self.model.network.use_attention_pieces(*attention_pieces(layout.windows, layout.latent))
+        scale, rescale = self.guidance
+        positive, negative = (
+            partial(self._call, context=context)
+            for context in (self.model.context, self.model.negative_context)
+        )
+        if layout.published:
+            return self._over_windows(
+                guided(positive, negative, scale=scale, rescale=rescale), x_t, t
+            )
+        halves = (partial(self._over_windows, half) for half in (positive, negative))
+        return guided(*halves, scale=scale, rescale=rescale)(x_t, t)
+
+    def _over_windows(self, call: _Call, x_t: Tensor, t: Tensor) -> Tensor:
+        layout = self.attempts.layout
+        return windowed(
+            lambda block, where: call(block, t, where),
+            x_t,
+            network_grid(self.attempts.spec, layout, x_t.shape[2]),
+            weighting="cut" if layout.published else "smooth",
+        )
+
+    def _call(self, x: Tensor, t: Tensor, where: Block, context: Tensor) -> Tensor:
+        """One call of the network, where its weights are."""
+        model = self.model
+
+        def there(tensor: Tensor) -> Tensor:
+            return tensor.to(model.device, model.dtype)
+
+        hint = there(where.of(self.z_lr)) if model.spec.network.control else None
+        with self.timed("network"):
+            v: Tensor = model.network(there(x), t.to(model.device), there(context), hint)
+            v = v.float().cpu()
+        self._report()
+        return v
+
+    def _report(self) -> None:
+        grid = network_grid(self.attempts.spec, self.attempts.layout, self.z_lr.shape[2])
+        self.done += 1 / len(grid)
+        if self.on_window is not None:
+            self.on_window(self.done / self.calls)

@@ -1,0 +1,113 @@
+"""Reading published files as what they should be: tensors. Nothing in them is ever run.
+
+Tensors stay in the file until they are used: they are mapped into memory, and the system may drop their pages again.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from starvsr.errors import WeightsError
+
+_ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
+_LISTED = 5
+_ANEW = "get the file anew from its publisher"
+
+
+def read_pickle(path: Path) -> Mapping[str, object]:
+    """What a `.pt` file of `torch.save` holds, its tensors mapped (those of files before torch 1.6 are read).
+
+    Raises WeightsError for a file that is corrupt, no mapping, or needs more than tensors and plain containers to be
+    read: such a file could run code, and none of it is run.
+    """
+    mapped = _is_zip(path)
+    try:
+        with warnings.catch_warnings():
+            # Old files make torch warn of its own classes.
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(_refusal(path, str(error))) from error
+    # A damaged file fails wherever the damage is.
+    except Exception as error:
+        raise WeightsError(f"{path} is corrupt ({_first_sentence(error)}): {_ANEW}") from error
+    if not isinstance(content, Mapping):
+        raise WeightsError(
+            f"{path} holds a {type(content).__name__} and not tensors by name: it is not one of the published files"
+        )
+    return content
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether a checkpoint is a zip, as they are since torch 1.6, or a bare pickle. Raises WeightsError for neither."""
+    try:
+        with path.open("rb") as file:
+            magic = file.read(len(_ZIP_MAGIC))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    if magic != _ZIP_MAGIC and not magic.startswith(_PICKLE_MAGIC):
+        raise WeightsError(f"{path} is no torch checkpoint: {_ANEW}")
+    return magic == _ZIP_MAGIC
+
+
+def _refusal(path: Path, message: str) -> str:
+    # torch's own message ends in how to run the file's code nevertheless.
+    found = re.search(r"WeightsUnpickler error:\s*(.*?)( was not |\. |\n|$)", message)
+    reason = found[1] if found else "no reason known"
+    return f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run: {_ANEW}"
+
+
+def _first_sentence(error: Exception) -> str:
+    return re.split(r"\. |\n", str(error))[0] or type(error).__name__
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file. Raises WeightsError where it is not one."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The mapped tensors and the metadata of a safetensors file. Raises WeightsError where it is not one."""
+    with _opened(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        return tensors, dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        # safetensors says of every file that it cannot open that there is none.
+        path.open("rb").close()
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
+
+
+def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `found` from being the tensors `expected` (of which only shapes count), a phrase each, sorted."""
+    problems = [f"{key} is missing" for key in expected.keys() - found.keys()]
+    problems += [f"{key} is unexpected" for key in found.keys() - expected.keys()]
+    for key in expected.keys() & found.keys():
+        if expected[key].shape != found[key].shape:
+            shapes = tuple(found[key].shape), tuple(expected[key].shape)
+            problems.append(f"{key} is {shapes[0]} instead of {shapes[1]}")
+    return sorted(problems)
+
+
+def listed(problems: list[str]) -> str:
+    """The first few of `problems`, and whether there are more."""
+    return "; ".join(problems[:_LISTED]) + ("; ..." if len(problems) > _LISTED else "")

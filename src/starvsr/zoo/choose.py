@@ -1,0 +1,95 @@
+"""From a model's name or path to what is known of it before it is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starvsr.errors import WeightsError
+from starvsr.options import WeightsOptions
+from starvsr.specs import EMBEDDED, SPECS, components_of, spec_from_json
+from starvsr.types import DeviceInfo, ModelSpec
+from starvsr.zoo.checkpoint import read_metadata
+from starvsr.zoo.components import METADATA_KEY
+from starvsr.zoo.folder import find_component, weights_folder
+
+_BEST = "star-light"
+"""What `auto` takes where there is a GPU and all of its components are there."""
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """Which model `--model` means, and why."""
+
+    spec: ModelSpec
+    path: Path | None
+    """The network's file; None where it is embedded, or not there yet."""
+    reason: str
+    folders: tuple[Path, ...] = ()
+    """Where its components are looked for, in this order; the last is the weights folder."""
+    missing: tuple[str, ...] = ()
+    """Components that are in none of the folders, the network first."""
+
+
+def choose_model(
+    name: str, device: DeviceInfo, weights: WeightsOptions | None = None
+) -> ModelChoice:
+    """The model that `name` stands for: `auto`, a name of `specs.SPECS`, or a path.
+
+    A model of SPECS need not be there yet; then `missing` says what is not. Raises WeightsError for an unknown name,
+    a missing file, or a file that is not one of ours.
+    """
+    folder = weights_folder(weights.folder if weights else None)
+    if name == "auto":
+        return _automatic(device, folder)
+    if name in SPECS:
+        return _known(name, folder, f"{name}, as asked")
+    path = Path(name)
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise WeightsError(f"--model {name} cannot be read: {error.strerror}") from error
+    if not is_file:
+        raise WeightsError(
+            f"--model {name} is neither a file nor a known model: give one of "
+            f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"
+        )
+    spec, folders = read_spec(path), (path.parent, folder)
+    missing = _missing(components_of(spec), folders)
+    return ModelChoice(spec, path, f"{name}, as asked", folders, missing)
+
+
+def _automatic(device: DeviceInfo, folder: Path) -> ModelChoice:
+    if device.name == "cpu":
+        return _known("nano", folder, "nano, the embedded model, because there is no GPU")
+    best = _known(_BEST, folder, f"{_BEST}, because there is a GPU and its weights are there")
+    if not best.missing:
+        return best
+    why = f"{_BEST}'s weights are not complete in {folder} (`starvsr download-weights {_BEST}`)"
+    return _known("nano", folder, f"nano, the embedded model, because {why}")
+
+
+def _known(name: str, folder: Path, reason: str) -> ModelChoice:
+    spec, folders = SPECS[name], (folder,)
+    own = () if name in EMBEDDED else (name,)
+    path = find_component(name, folders) if own else None
+    missing = _missing((*own, *components_of(spec)), folders)
+    return ModelChoice(spec, path, reason, folders, missing)
+
+
+def _missing(names: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(name for name in names if find_component(name, folders) is None)
+
+
+def read_spec(path: Path) -> ModelSpec:
+    """The spec in a model file's metadata. Raises WeightsError where there is none or the file is corrupt."""
+    text = read_metadata(path).get(METADATA_KEY)
+    if text is None:
+        raise WeightsError(
+            f"{path} is not a starvsr model: its metadata has no '{METADATA_KEY}' entry that describes it"
+        )
+    try:
+        return spec_from_json(text)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error

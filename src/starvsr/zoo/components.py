@@ -1,0 +1,239 @@
+"""Components: the files of the weights folder, made from published files.
+
+A component is one safetensors file that needs nothing beside it. Its metadata says what it is under
+`starvsr_component`; a network's has its `ModelSpec` under `starvsr`, so that its path works like a name, and a text
+encoder's has its vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from starvsr.errors import WeightsError
+from starvsr.models.autoencoder import TemporalVAE
+from starvsr.models.unet import StarUNet
+from starvsr.specs import SPECS, spec_to_json
+from starvsr.types import Component
+from starvsr.zoo.checkpoint import listed, misfits, read_metadata, read_pickle, read_safetensors
+from starvsr.zoo.convert import from_published, published_tensors, to_published
+from starvsr.zoo.tensorfile import DTYPES, write_tensors
+
+METADATA_KEY = "starvsr"
+"""Where a file's metadata holds the `ModelSpec` of a network."""
+COMPONENT_KEY = "starvsr_component"
+VOCAB_KEY = "starvsr_vocab"
+MERGES_KEY = "starvsr_merges"
+
+# What transformers takes where a configuration leaves a field out; they are not to change with its version.
+_CLIP_TEXT_DEFAULTS: dict[str, Any] = {
+    "vocab_size": 49408,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+    "bos_token_id": 49406,
+    "eos_token_id": 49407,
+}
+
+
+@dataclass(frozen=True)
+class ComponentInfo:
+    """What a component's file says of itself."""
+
+    name: str
+    kind: str
+    """`network`, `autoencoder` or `text_encoder`."""
+    source_sha256: str
+    """Of the published file that holds the tensors."""
+    config: dict[str, Any]
+    """Of the module, in the terms of the library that builds it; empty for a network, which has a spec."""
+    metadata: dict[str, str]
+    """All of the file's metadata."""
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What goes into a component's file."""
+
+    tensors: Mapping[str, Tensor]
+    config: Mapping[str, Any]
+    metadata: Mapping[str, str]
+
+
+def make_component(
+    component: Component,
+    sources: Mapping[str, Path],
+    target: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    source_sha256: str,
+) -> None:
+    """Write a component's file from its published files, whole or not at all.
+
+    sources: a local file for the `path` of each of the component's sources. dtype: what tensors are stored in; None
+    keeps the published type. source_sha256: hash of the first source, for the record. No more than one tensor is in
+    memory at once. Raises WeightsError where a source is corrupt, refused, or not what the component is made from;
+    OutputError where the file cannot be written.
+    """
+    content = _READERS[component.kind](component, sources)
+    about = {
+        "name": component.name,
+        "kind": component.kind,
+        "source_sha256": source_sha256,
+        "config": content.config,
+    }
+    metadata = {COMPONENT_KEY: json.dumps(about, sort_keys=True), **content.metadata}
+    write_tensors(target, content.tensors, metadata, dtype=dtype)
+
+
+def read_component_info(path: Path) -> ComponentInfo:
+    """What a file of the weights folder says of itself. Raises WeightsError where it is corrupt or not a component."""
+    metadata = read_metadata(path)
+    try:
+        about = json.loads(metadata[COMPONENT_KEY])
+        fields = (about["name"], about["kind"], about["source_sha256"])
+        config = about["config"]
+        if not all(isinstance(field, str) for field in fields) or not isinstance(config, dict):
+            raise TypeError("fields of other types")
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path} is not a component of a starvsr model: its metadata has no valid '{COMPONENT_KEY}' entry"
+        ) from error
+    return ComponentInfo(*fields, config=config, metadata=metadata)
+
+
+def _read_network(component: Component, sources: Mapping[str, Path]) -> _Content:
+    path, spec = sources[component.sources[0].path], SPECS[component.name]
+    content = read_pickle(path)
+    try:
+        tensors = published_tensors(content)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    with torch.device("meta"):
+        expected = to_published(StarUNet(spec.network).state_dict())
+    _check(path, expected, tensors, f"the network of {spec.name}")
+    return _Content(from_published(tensors), {}, {METADATA_KEY: spec_to_json(spec)})
+
+
+def _read_autoencoder(component: Component, sources: Mapping[str, Path]) -> _Content:
+    path, config_path = (sources[source.path] for source in component.sources[:2])
+    tensors, _ = read_safetensors(path)
+    _check_plain(path, tensors)
+    config = _read_json(config_path)
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    try:
+        TemporalVAE.from_state(config, shapes, 1.0, torch.device("meta"), torch.float32)
+    except (ValueError, AttributeError) as error:
+        raise WeightsError(f"{path} and {config_path} do not fit together: {error}") from error
+    return _Content(tensors, config, {})
+
+
+def _read_text_encoder(component: Component, sources: Mapping[str, Path]) -> _Content:
+    path, config_path, vocab, merges = (sources[source.path] for source in component.sources)
+    published = _text_config(config_path)
+    expected = _text_tensors(published)
+    found, _ = read_safetensors(path)
+    tower = {
+        name: tensor
+        for name, tensor in found.items()
+        # Older files hold the numbers 0, 1, 2, ... of the positions too.
+        if name.startswith("text_model.") and not name.endswith(".position_ids")
+    }
+    _check(path, expected, tower, "CLIP's text tower as its configuration describes it")
+    # STAR reads the last layer but one, so the last is never run.
+    config = {**published, "num_hidden_layers": published["num_hidden_layers"] - 1}
+    kept = {name: tower[name] for name in tower if name in _text_tensors(config)}
+    words = {VOCAB_KEY: _read_text(vocab), MERGES_KEY: _read_text(merges)}
+    return _Content(kept, config, words)
+
+
+_READERS: dict[str, Callable[[Component, Mapping[str, Path]], _Content]] = {
+    "network": _read_network,
+    "autoencoder": _read_autoencoder,
+    "text_encoder": _read_text_encoder,
+}
+
+
+def _text_config(path: Path) -> dict[str, Any]:
+    """The fields that shape CLIP's text tower, from the configuration of the whole of CLIP."""
+    whole = _read_json(path)
+    # Configurations of 2022 hold the text's twice, and where they differ the second counts.
+    given = {**(whole.get("text_config") or {}), **(whole.get("text_config_dict") or {})}
+    config = {name: given.get(name, default) for name, default in _CLIP_TEXT_DEFAULTS.items()}
+    for name, default in _CLIP_TEXT_DEFAULTS.items():
+        if type(config[name]) is not type(default) or (name != "hidden_act" and config[name] < 0):
+            raise WeightsError(f"{path}: {name} of the text tower is {config[name]!r}")
+    if config["num_hidden_layers"] < 2:
+        raise WeightsError(f"{path}: a text tower of one layer has none before its last")
+    return config
+
+
+def _text_tensors(config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Every tensor of CLIP's text tower, without numbers."""
+    width, inside = config["hidden_size"], config["intermediate_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.token_embedding.weight": (config["vocab_size"], width),
+        "embeddings.position_embedding.weight": (config["max_position_embeddings"], width),
+        "final_layer_norm.weight": (width,),
+        "final_layer_norm.bias": (width,),
+    }
+    linear = {f"self_attn.{part}_proj": (width, width) for part in ("q", "k", "v", "out")}
+    linear |= {"mlp.fc1": (inside, width), "mlp.fc2": (width, inside)}
+    for number in range(config["num_hidden_layers"]):
+        layer = f"encoder.layers.{number}"
+        for part, shape in linear.items():
+            shapes[f"{layer}.{part}.weight"] = shape
+            shapes[f"{layer}.{part}.bias"] = shape[:1]
+        for norm in ("layer_norm1", "layer_norm2"):
+            shapes[f"{layer}.{norm}.weight"] = shapes[f"{layer}.{norm}.bias"] = (width,)
+    return {
+        f"text_model.{name}": torch.empty(shape, device="meta") for name, shape in shapes.items()
+    }
+
+
+def _check(
+    path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str
+) -> None:
+    problems = misfits(expected, found)
+    if problems:
+        raise WeightsError(f"{path} is not {what}, in {len(problems)} tensors: {listed(problems)}")
+    _check_plain(path, found)
+
+
+def _check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    odd = [
+        f"{name} is {tensor.dtype} ({tensor.layout})"
+        for name, tensor in tensors.items()
+        if tensor.layout != torch.strided or tensor.dtype not in DTYPES
+    ]
+    if odd:
+        raise WeightsError(f"{path} does not hold plain floating point numbers: {listed(odd)}")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path} is not text: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_read_text(path))
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds no configuration")
+    return content

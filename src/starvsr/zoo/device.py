@@ -1,0 +1,63 @@
+"""The device that the network runs on, and what of it is there."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from starvsr.errors import UsageError
+from starvsr.models.attention import Backend, select_backend
+from starvsr.options import DeviceOptions, resolve_precision
+from starvsr.types import DeviceInfo
+
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+def device_info(name: str = "auto") -> DeviceInfo:
+    """The device that `--device` means. Raises UsageError for another name, or where it does not exist here."""
+    DeviceOptions(device=name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda"):
+        return _cuda_info(name)
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError(
+            "--device mps is not there: this machine or torch build has no Metal device"
+        )
+    description = "Metal device" if name == "mps" else "processor"
+    return DeviceInfo(name, description, _machine_memory_bytes(), torch.get_num_threads())
+
+
+def network_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """What `--precision` means on a device: the type of the network's weights and of its calculations."""
+    return _DTYPES[resolve_precision(precision, device.type)]
+
+
+def attention_backend(name: str, device: torch.device) -> Backend:
+    """What `--attention` means on a device. Raises UsageError where it does not exist there."""
+    try:
+        return select_backend(name, device)
+    except ValueError as error:
+        raise UsageError(f"--attention: {error}") from error
+
+
+def _cuda_info(name: str) -> DeviceInfo:
+    number = int(name.partition(":")[2] or 0)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if number >= count:
+        raise UsageError(
+            f"--device {name} is not there: torch finds {count} CUDA devices; give --device cpu or auto"
+        )
+    properties = torch.cuda.get_device_properties(number)
+    return DeviceInfo(
+        f"cuda:{number}", properties.name, properties.total_memory, torch.get_num_threads()
+    )
+
+
+def _machine_memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, AttributeError, OSError):
+        # Not every platform tells; 0 is documented as unknown.
+        return 0

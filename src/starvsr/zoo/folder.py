@@ -1,0 +1,38 @@
+"""Where the files of models are: the weights folder and what is found in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def weights_folder(folder: Path | None = None) -> Path:
+    """The weights folder: the one given, else `STARVSR_WEIGHTS`, else `starvsr` in Hugging Face's home.
+
+    It need not exist. A leading `~` is the user's home.
+    """
+    if folder is not None:
+        return folder.expanduser()
+    own = os.environ.get("STARVSR_WEIGHTS")
+    return Path(own).expanduser() if own else _hugging_face_home() / "starvsr"
+
+
+def _hugging_face_home() -> Path:
+    # As huggingface_hub does; importing it only for this would slow down every command.
+    home = os.environ.get("HF_HOME")
+    if home:
+        return Path(home).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface"
+
+
+def component_file(name: str, folder: Path) -> Path:
+    """Where a component's file is in a weights folder, whether it is there or not."""
+    return folder / f"{name}.safetensors"
+
+
+def find_component(name: str, folders: Sequence[Path]) -> Path | None:
+    """The component's file in the first of the folders that has it, or None."""
+    return next(
+        (path for path in (component_file(name, f) for f in folders) if path.is_file()), None
+    )

@@ -1,0 +1,272 @@
+"""Files on the Hugging Face hub: what one is, and bringing it here in as many attempts as that takes.
+
+`huggingface_hub` finds the endpoint's addresses, the token and the connection. The transfer itself is ours, since
+the library's begins anew after every interruption.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import NoReturn
+
+from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+# The base of what the hub's HTTP client raises, whichever client that is.
+from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]
+from huggingface_hub.utils import (  # type: ignore[attr-defined]
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
+
+from starvsr.errors import WeightsError
+
+RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)
+"""How long to wait before each further attempt; any byte that arrives begins the list anew."""
+
+_LONGEST_WAIT_S = 60.0
+_TIMEOUT_S = 30.0
+_PASSING_STATUSES = (408, 429, 500, 502, 503, 504)
+_BEYOND_ITS_END = 416
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+
+logger = logging.getLogger(__name__)
+
+
+class HubUnreachableError(WeightsError):
+    """Nothing answers at the hub's address, or the user forbade asking."""
+
+
+class NotOnHubError(WeightsError):
+    """The repository is there, and has no such file or revision."""
+
+
+class StoppedError(Exception):
+    """The caller has set `stop`."""
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One version of one file on the hub."""
+
+    repository: str
+    path: str
+    url: str
+    """Of exactly this version."""
+    commit: str
+    size_bytes: int
+    etag: str
+
+    @property
+    def sha256(self) -> str:
+        """The hub's own statement of the hash; empty for files that it does not keep by hash."""
+        return self.etag if re.fullmatch("[0-9a-f]{64}", self.etag) else ""
+
+    @property
+    def git_sha1(self) -> str:
+        """The name of the contents in git; empty for files that it does not keep there."""
+        return self.etag if re.fullmatch("[0-9a-f]{40}", self.etag) else ""
+
+
+def endpoint() -> str:
+    """The hub's address: `HF_ENDPOINT`, else huggingface.co."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+
+
+def look_up(repository: str, path: str, revision: str) -> RemoteFile:
+    """What the hub has under that name now, without fetching it.
+
+    Raises NotOnHubError, HubUnreachableError, and WeightsError for anything else that keeps the file from us.
+    """
+    waits = list(RETRY_WAITS_S)
+    while True:
+        try:
+            return _look_up_once(repository, path, revision)
+        except (ClientError, OSError) as error:
+            # Without a network there is no use in trying for long.
+            if not isinstance(error, HfHubHTTPError):
+                waits = waits[:1] if len(waits) == len(RETRY_WAITS_S) else []
+            if not waits or not _may_pass(error):
+                raise _explained(error, repository, path) from error
+            Event().wait(_wait_s(error, waits.pop(0)))
+
+
+def _look_up_once(repository: str, path: str, revision: str) -> RemoteFile:
+    def url(version: str) -> str:
+        return hf_hub_url(repository, path, revision=version, endpoint=endpoint())
+
+    found = get_hf_file_metadata(
+        url(revision),
+        timeout=_TIMEOUT_S,
+        endpoint=endpoint(),
+        library_name="starvsr",
+    )
+    if not found.commit_hash or not found.etag or found.size is None:
+        raise WeightsError(
+            f"{endpoint()} does not answer as a Hugging Face hub does: it says no commit, tag or size of "
+            f"{repository}/{path}; check HF_ENDPOINT"
+        )
+    return RemoteFile(
+        repository, path, url(found.commit_hash), found.commit_hash, found.size, found.etag
+    )
+
+
+def download(
+    file: RemoteFile, target: Path, *, on_bytes: Callable[[int], None], stop: Event
+) -> None:
+    """Fetch a file to `target`, going on from what is there of it; on return `target` has the stated size.
+
+    on_bytes: called with every number of bytes that were written (negative: dropped again). Raises WeightsError
+    with what is there kept for the next attempt, or StoppedError soon after `stop` is set.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    waits = list(RETRY_WAITS_S)
+    while True:
+        before = size_of(target)
+        try:
+            _go_on(file, target, on_bytes, stop)
+            return
+        except (ClientError, OSError) as error:
+            if size_of(target) > before:
+                waits = list(RETRY_WAITS_S)
+            if not waits or not _may_pass(error):
+                raise _explained(error, file.repository, file.path, target) from error
+            logger.debug("%s: %s; going on", file.path, error)
+            stop.wait(_wait_s(error, waits.pop(0)))
+
+
+def _go_on(file: RemoteFile, target: Path, on_bytes: Callable[[int], None], stop: Event) -> None:
+    have = size_of(target)
+    if have == file.size_bytes:
+        return
+    headers = build_hf_headers(library_name="starvsr")
+    headers["Accept-Encoding"] = "identity"
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    session = get_session()
+    with session.stream("GET", file.url, headers=headers, timeout=_TIMEOUT_S) as answer:
+        if answer.status_code == _BEYOND_ITS_END:
+            _refuse_size(file, target, on_bytes)
+        hf_raise_for_status(answer)
+        if have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            on_bytes(-have)
+            have = 0
+        with target.open("ab" if have else "wb") as partial:
+            # Without a size for chunks, which would hold back the last bytes before a cut.
+            for chunk in answer.iter_bytes():
+                if stop.is_set():
+                    raise StoppedError
+                partial.write(chunk)
+                on_bytes(len(chunk))
+            partial.flush()
+            os.fsync(partial.fileno())
+    if size_of(target) != file.size_bytes:
+        _refuse_size(file, target, on_bytes)
+
+
+def _refuse_size(file: RemoteFile, target: Path, on_bytes: Callable[[int], None]) -> NoReturn:
+    size = size_of(target)
+    target.unlink(missing_ok=True)
+    on_bytes(-size)
+    raise WeightsError(
+        f"{file.repository}/{file.path} should have {file.size_bytes} bytes by the hub's word, and {size} arrived; "
+        "what arrived was deleted, try again later or give --source"
+    )
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in _PASSING_STATUSES
+    return isinstance(error, ClientError)
+
+
+def _wait_s(error: Exception, least: float) -> float:
+    wanted = ""
+    if isinstance(error, HfHubHTTPError):
+        wanted = error.response.headers.get("Retry-After", "")
+    return min(max(least, float(wanted) if wanted.isdecimal() else 0.0), _LONGEST_WAIT_S)
+
+
+def _explained(
+    error: Exception, repository: str, path: str, target: Path | None = None
+) -> WeightsError:
+    """What a user can do about an error of the hub's client."""
+    what = f"{repository}/{path}"
+    if isinstance(error, OfflineModeIsEnabled):
+        return HubUnreachableError(f"{what} is not fetched, since HF_HUB_OFFLINE forbids it")
+    if isinstance(error, HfHubHTTPError):
+        return _explained_status(error, repository, what)
+    if isinstance(error, ClientError):
+        why = str(error) or type(error).__name__
+        return HubUnreachableError(f"{what} cannot be fetched: no answer from {endpoint()} ({why})")
+    if isinstance(error, OSError) and target is not None:
+        return write_error(error, target)
+    return WeightsError(f"{what} cannot be fetched: {error}")
+
+
+def _explained_status(error: HfHubHTTPError, repository: str, what: str) -> WeightsError:
+    status = error.response.status_code
+    if isinstance(error, (EntryNotFoundError, RevisionNotFoundError)):
+        return NotOnHubError(
+            f"{what} does not exist on {endpoint()}: it was moved or deleted; give --source with a folder or a mirror "
+            "that has it"
+        )
+    if isinstance(error, RepositoryNotFoundError) and status == 404:
+        return WeightsError(
+            f"{what} cannot be fetched: {endpoint()} has no repository {repository}; give --source with a folder or a "
+            "mirror that has the file"
+        )
+    if isinstance(error, GatedRepoError) or status in (401, 403):
+        return WeightsError(f"{what} cannot be fetched: {_access_steps(repository, status)}")
+    if status in _PASSING_STATUSES:
+        why = "too many requests" if status == 429 else "out of order"
+        return WeightsError(
+            f"{what} cannot be fetched: {endpoint()} goes on answering {status} ({why}); run the same command later, "
+            "it goes on from what is here"
+        )
+    return WeightsError(f"{what} cannot be fetched: {endpoint()} answers {status}")
+
+
+def _access_steps(repository: str, status: int) -> str:
+    page = f"{endpoint()}/{repository}"
+    if get_token() is None:
+        problem = f"{endpoint()} answers {status} without a token"
+    else:
+        problem = f"{endpoint()} answers {status} to the token that was given"
+    return (
+        f"{problem}; open {page} signed in, accept its licence if it asks for that, make a token with read access at "
+        f"{endpoint()}/settings/tokens, and give it as HF_TOKEN or by `hf auth login`"
+    )
+
+
+def write_error(error: OSError, target: Path) -> WeightsError:
+    """What kept a file of the weights folder from being written."""
+    if error.errno in _NO_SPACE:
+        return WeightsError(
+            f"{target} cannot be written: no space left in {target.parent}; free some or give another --dir, the same "
+            "command goes on from what is there"
+        )
+    return WeightsError(f"{target} cannot be written: {error.strerror or error}")

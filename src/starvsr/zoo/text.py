@@ -1,0 +1,177 @@
+"""From a prompt to the context that the network attends to: once through the text encoder, then from disk.
+
+Embeddings are kept in the weights folder under `text/`, one file for a text. The encoder is some gigabytes that a run
+with known words never has to read, or even to have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from starvsr.errors import OutputError, WeightsError
+from starvsr.models.text import TextEncoder
+from starvsr.types import ModelSpec
+from starvsr.zoo.checkpoint import read_safetensors
+from starvsr.zoo.components import MERGES_KEY, VOCAB_KEY, ComponentInfo, read_component_info
+from starvsr.zoo.folder import find_component
+from starvsr.zoo.tensorfile import write_tensors
+
+logger = logging.getLogger(__name__)
+
+_FOLDER = "text"
+_TENSOR = "context"
+
+
+def contexts(
+    spec: ModelSpec,
+    folders: Sequence[Path],
+    *,
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The context of a prompt and that of a negative prompt, each `1 n c`, float32, on the CPU.
+
+    prompt: gets the model's suffix; negative_prompt: is taken as it is. None is the model's own, and zeros are the
+    context of a model that takes no words. folders: where the encoder and known embeddings are looked for; new ones
+    are kept in the last. Raises WeightsError where a text is not known and the encoder is missing or broken.
+    """
+    if spec.text is None:
+        zeros = torch.zeros(1, spec.context_tokens, spec.network.context_width)
+        return zeros, zeros
+    texts = _texts(spec, prompt, negative_prompt)
+    encoder_hash = _encoder_hash(spec, folders)
+    known = {text: _recall(spec, folders, text, encoder_hash) for text in texts}
+    unknown = [text for text, context in known.items() if context is None]
+    found = {text: context for text, context in known.items() if context is not None}
+    if unknown:
+        found |= _encode(spec, folders, unknown)
+    return found[texts[0]], found[texts[1]]
+
+
+def contexts_are_known(
+    spec: ModelSpec,
+    folders: Sequence[Path],
+    *,
+    prompt: str | None = None,
+    negative_prompt: str | None = None,
+) -> bool:
+    """Whether `contexts` would need no encoder. Raises WeightsError where the encoder is there and broken."""
+    if spec.text is None:
+        return True
+    encoder_hash = _encoder_hash(spec, folders)
+    texts = _texts(spec, prompt, negative_prompt)
+    return all(_recall(spec, folders, text, encoder_hash) is not None for text in texts)
+
+
+def _texts(spec: ModelSpec, prompt: str | None, negative_prompt: str | None) -> tuple[str, str]:
+    assert spec.text is not None
+    prompt = spec.text.prompt if prompt is None else prompt
+    negative = spec.text.negative_prompt if negative_prompt is None else negative_prompt
+    # Arguments of a command can hold bytes that are no text.
+    return _printable(prompt + spec.text.prompt_suffix), _printable(negative)
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def _encoder_hash(spec: ModelSpec, folders: Sequence[Path]) -> str | None:
+    """Of the published file that the encoder was made from; None where there is no encoder."""
+    assert spec.text is not None
+    path = find_component(spec.text.weights, folders)
+    return None if path is None else read_component_info(path).source_sha256
+
+
+def _file_name(spec: ModelSpec, text: str) -> str:
+    assert spec.text is not None
+    # The encoder's hash is not part of the name: without the encoder nobody would find the file.
+    identity = json.dumps([spec.text.weights, spec.context_tokens, text])
+    return f"{hashlib.sha256(identity.encode()).hexdigest()}.safetensors"
+
+
+def _recall(
+    spec: ModelSpec, folders: Sequence[Path], text: str, encoder_hash: str | None
+) -> Tensor | None:
+    """A text's context from disk, if it is there, whole, and of the encoder that is there."""
+    for folder in folders:
+        path = folder / _FOLDER / _file_name(spec, text)
+        try:
+            if not path.is_file():
+                continue
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                # A copy: the file may be replaced while the context is still used.
+                context: Tensor = file.get_tensor(_TENSOR).clone()
+        except (OSError, SafetensorError) as error:
+            logger.warning("%s cannot be read and is made again: %s", path, error)
+            continue
+        if encoder_hash not in (None, metadata.get("encoder_sha256")):
+            continue
+        shape = (1, spec.context_tokens, spec.network.context_width)
+        whole = context.dtype == torch.float32 and bool(context.isfinite().all())
+        if context.shape == shape and whole and metadata.get("text") == text:
+            return context
+        logger.warning("%s is not the embedding it should be and is made again", path)
+    return None
+
+
+def _encode(spec: ModelSpec, folders: Sequence[Path], texts: Sequence[str]) -> dict[str, Tensor]:
+    """The contexts of texts, through the encoder, which is gone when this returns; they are kept on disk."""
+    assert spec.text is not None
+    path = find_component(spec.text.weights, folders)
+    if path is None:
+        raise WeightsError(
+            f"the text encoder {spec.text.weights} is not in {folders[-1]}, and the model {spec.name} has not seen "
+            "this prompt before: fetch it with starvsr download-weights"
+        )
+    info = read_component_info(path)
+    logger.info("reading the prompt with %s", path)
+    encoder = _load_encoder(path, info)
+    made = {}
+    for text in texts:
+        made[text] = _encode_one(spec, path, encoder, text)
+        target = folders[-1] / _FOLDER / _file_name(spec, text)
+        metadata = {"text": text, "encoder": info.name, "encoder_sha256": info.source_sha256}
+        _keep(target, made[text], metadata)
+    return made
+
+
+def _encode_one(spec: ModelSpec, path: Path, encoder: TextEncoder, text: str) -> Tensor:
+    try:
+        context = encoder(text, spec.context_tokens)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if context.shape[2] != spec.network.context_width:
+        raise WeightsError(
+            f"{path} makes tokens of {context.shape[2]} channels, and the model {spec.name} takes "
+            f"{spec.network.context_width}: it is not the text encoder of this model"
+        )
+    if not bool(context.isfinite().all()):
+        raise WeightsError(f"{path} makes tokens that are no numbers: it is corrupt, get it anew")
+    return context
+
+
+def _load_encoder(path: Path, info: ComponentInfo) -> TextEncoder:
+    state, metadata = read_safetensors(path)
+    try:
+        return TextEncoder.from_state(info.config, state, metadata[VOCAB_KEY], metadata[MERGES_KEY])
+    except KeyError as error:
+        raise WeightsError(f"{path} has no {error} in its metadata: get it anew") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} cannot be used as a text encoder: {error}") from error
+
+
+def _keep(target: Path, context: Tensor, metadata: dict[str, str]) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(target, {_TENSOR: context}, metadata)
+    except (OSError, OutputError) as error:
+        logger.warning("the prompt's embedding cannot be kept for the next run: %s", error)

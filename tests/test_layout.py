@@ -1,0 +1,174 @@
+"""How work is cut up: the ladder of ever smaller windows, and which of them a memory limit chooses."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import pytest
+
+from starvsr.errors import MemoryLimitError
+from starvsr.layout import (
+    Layout,
+    autoencoder_grid,
+    fitted_layout,
+    largest_picture,
+    largest_window,
+    network_grid,
+    plain_layout,
+    smaller_autoencoder,
+    smaller_network,
+)
+from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes
+from starvsr.options import WindowOptions
+from starvsr.specs import NANO, STAR_LIGHT
+from starvsr.types import ModelSpec
+from starvsr.windows import Grid
+from tests.conftest import TOY
+
+GIB = 1 << 30
+SPECS = [NANO, STAR_LIGHT, TOY]
+
+
+def fit(
+    spec: ModelSpec = STAR_LIGHT,
+    limit_gib: float | None = None,
+    size: tuple[int, int] = (720, 1280),
+    frames: int = 64,
+    options: WindowOptions | None = None,
+    offload: str = "auto",
+) -> Layout:
+    return fitted_layout(
+        spec,
+        options or WindowOptions(),
+        size,
+        frames,
+        bytes_per_element=2,
+        limit_bytes=None if limit_gib is None else int(limit_gib * GIB),
+        offload=offload,
+    )
+
+
+def ladder(spec: ModelSpec, layout: Layout) -> list[Layout]:
+    layouts: list[Layout] = []
+    step: Layout | None = layout
+    while step is not None:
+        layouts.append(step)
+        step = smaller_network(spec, step)
+    return layouts
+
+
+def covered(grid: Grid) -> bool:
+    return all(
+        axis[0][0] == 0 and all(a[1] >= b[0] for a, b in itertools.pairwise(axis))
+        for axis in (grid.frames, grid.rows, grid.columns)
+    )
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+@pytest.mark.parametrize("size", [(720, 1280), (1080, 1920), (96, 64), (2160, 3840)])
+def test_every_step_down_is_smaller_and_legal(spec: ModelSpec, size: tuple[int, int]) -> None:
+    layouts = ladder(spec, plain_layout(spec, WindowOptions(), size, 64))
+    volumes = []
+    for layout in layouts:
+        frames, rows, columns = largest_window(spec, layout)
+        volumes.append(frames * rows * columns)
+        rule = spec.size_rule
+        assert rows % rule.multiple == rule.height_remainder % rule.multiple
+        assert columns % rule.multiple == 0
+        grid = network_grid(spec, layout, 64)
+        assert covered(grid)
+        assert grid.size == (64, *layout.latent)
+    assert all(less < more for more, less in itertools.pairwise(volumes)), volumes
+    assert largest_window(spec, layouts[-1])[0] == 1
+
+
+def test_a_step_down_is_about_a_half() -> None:
+    layouts = ladder(STAR_LIGHT, plain_layout(STAR_LIGHT, WindowOptions(), (720, 1280), 64))
+    volumes = [f * r * c for f, r, c in (largest_window(STAR_LIGHT, step) for step in layouts)]
+    assert all(0.4 < less / more < 0.75 for more, less in itertools.pairwise(volumes)), volumes
+    windows = [largest_window(STAR_LIGHT, step) for step in layouts]
+    assert windows[0] == (32, 90, 160)
+    # Space goes first, then time, and what the prior needs to see anything last.
+    assert windows[:4] == [(32, 90, 160), (32, 90, 72), (32, 42, 64), (16, 42, 64)]
+    assert windows[-1] == (1, 42, 32)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (100, 60), (2160, 3840)])
+def test_the_autoencoders_pieces_get_smaller(size: tuple[int, int]) -> None:
+    step: Layout | None = plain_layout(STAR_LIGHT, WindowOptions(), size, 9)
+    volumes: list[int] = []
+    while step is not None:
+        frames, rows, columns = largest_picture(step)
+        volumes.append(frames * rows * columns)
+        grid = autoencoder_grid(step, 9)
+        assert covered(grid)
+        assert grid.size == (9, *step.latent)
+        assert max(b - a for a, b in grid.rows) <= rows
+        assert max(b - a for a, b in grid.columns) <= columns
+        assert max(b - a for a, b in grid.frames) <= frames
+        step = smaller_autoencoder(step)
+    assert len(volumes) > 3
+    assert all(less < more for more, less in itertools.pairwise(volumes)), volumes
+
+
+def test_a_lossless_autoencoder_has_nothing_to_shrink() -> None:
+    assert smaller_autoencoder(plain_layout(NANO, WindowOptions(), (720, 1280), 8)) is None
+
+
+def test_without_a_limit_windows_are_the_models() -> None:
+    layout = fit()
+    plain = plain_layout(STAR_LIGHT, WindowOptions(), (720, 1280), 64)
+    assert dataclasses.replace(layout, peak_bytes=0) == plain
+    assert layout.offload == "none"
+    assert layout.peak_bytes > 0
+
+
+def test_a_limit_is_kept_and_used() -> None:
+    needed = fit().peak_bytes / GIB
+    before = None
+    for limit in (needed + 0.1, needed - 0.1, 0.75 * needed, 0.5 * needed, 0.3 * needed):
+        layout = fit(limit_gib=limit)
+        assert layout.peak_bytes <= limit * GIB
+        window, picture = largest_window(STAR_LIGHT, layout), largest_picture(layout)
+        predicted = max(
+            network_stage_bytes(STAR_LIGHT, window, 2, layout.offload),
+            autoencoder_stage_bytes(STAR_LIGHT, picture, 2, layout.offload),
+        )
+        assert layout.peak_bytes == predicted
+        volume = window[0] * window[1] * window[2]
+        assert before is None or volume <= before
+        before = volume
+
+
+def test_weights_leave_the_device_before_windows_shrink() -> None:
+    whole = fit()
+    needed = network_stage_bytes(STAR_LIGHT, (32, 90, 160), 2, "none")
+    limit = (needed - 1) / GIB
+    layout, stays = fit(limit_gib=limit), fit(limit_gib=limit, offload="none")
+    assert layout.offload != "none"
+    assert layout.windows == whole.windows
+    assert stays.offload == "none"
+    assert stays.windows != whole.windows
+
+
+def test_short_clips_need_no_smaller_windows() -> None:
+    assert fit(frames=1).peak_bytes < fit(frames=64).peak_bytes
+    limit = fit(frames=4).peak_bytes / GIB
+    assert (
+        fit(frames=4, limit_gib=limit).windows
+        == plain_layout(STAR_LIGHT, WindowOptions(), (720, 1280), 4).windows
+    )
+
+
+def test_what_cannot_fit_is_refused_with_figures() -> None:
+    with pytest.raises(MemoryLimitError, match=r"star-light needs .* GiB .* 0\.10 GiB are allowed"):
+        fit(limit_gib=0.1)
+
+
+def test_given_windows_are_kept_or_refused() -> None:
+    given = WindowOptions(chunk_frames=16)
+    limit = fit(options=given).peak_bytes / GIB
+    assert fit(options=given, limit_gib=limit).windows.chunk_frames == 16
+    with pytest.raises(MemoryLimitError):
+        fit(options=given, limit_gib=limit / 8)

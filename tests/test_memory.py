@@ -1,0 +1,151 @@
+"""The memory model against what is measured on this processor."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from starvsr import memory
+from starvsr.models import transformers
+from starvsr.models.autoencoder import PixelUnshuffle, temporal_decoder_class
+from starvsr.models.offload import units
+from starvsr.models.unet import StarUNet
+from starvsr.specs import NANO, STAR_LIGHT
+from starvsr.types import UNetConfig
+from tests.conftest import TOY
+from tests.peak_memory import RESET, live_bytes, network_call, resident_bytes
+from tests.zoo.published import SMALL_STAR
+
+WIDE = UNetConfig(
+    width=64,
+    multipliers=(1, 2, 4),
+    head_width=32,
+    first_heads=4,
+    context_width=64,
+    attention_scales=(1.0, 0.5),
+)
+"""With an inner width of the first transformer that is twice the channels, as at full size."""
+
+OFFLOADS = ("none", "model", "block")
+CONFIGS = {"small": SMALL_STAR.network, "wide": WIDE, "nano": NANO.network}
+
+
+@pytest.mark.parametrize(
+    "config", [*CONFIGS.values(), TOY.network, UNetConfig()], ids=[*CONFIGS, "toy", "full"]
+)
+def test_parameters_of_every_unit(config: UNetConfig) -> None:
+    with torch.device("meta"):
+        network = StarUNet(config)
+    found = [sum(p.numel() for p in unit.parameters()) for unit in units(network)]
+    assert sorted(memory.unit_parameters(config)) == sorted(found)
+    assert memory.network_parameters(config) == sum(p.numel() for p in network.parameters())
+
+
+def test_parameters_of_the_autoencoder() -> None:
+    with torch.device("meta"):
+        module = temporal_decoder_class()(
+            block_out_channels=(128, 256, 512, 512),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            layers_per_block=2,
+        )
+    encoder, decoder = (
+        sum(p.numel() for part in parts for p in part.parameters())
+        for parts in ((module.encoder, module.quant_conv), (module.decoder,))
+    )
+    assert encoder + decoder == sum(p.numel() for p in module.parameters())
+    assert memory.autoencoder_weights_bytes(STAR_LIGHT, 2) == 4 * encoder + 2 * decoder
+    assert memory.autoencoder_weights_bytes(NANO, 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [
+        ("small", (4, 24, 24)),
+        ("small", (1, 24, 24)),
+        ("small", (12, 32, 40)),
+        ("wide", (4, 26, 24)),
+        ("wide", (4, 66, 64)),
+        ("nano", (4, 50, 64)),
+        ("nano", (1, 90, 96)),
+    ],
+)
+def test_network_peak_is_what_is_alive(name: str, window: tuple[int, int, int]) -> None:
+    config = CONFIGS[name]
+    measured = live_bytes(network_call(config)(window))
+    assert memory.network_peak_bytes(config, window, 4) == pytest.approx(measured, rel=0.02)
+
+
+@pytest.mark.skipif(not RESET.exists(), reason="needs a system that tells the resident peak")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "window"),
+    [("wide", (12, 58, 80)), ("nano", (16, 106, 128))],
+)
+def test_network_peak_is_what_becomes_resident(name: str, window: tuple[int, int, int]) -> None:
+    config = CONFIGS[name]
+    predicted = memory.network_peak_bytes(config, window, 4)
+    assert predicted > 300e6
+    assert predicted == pytest.approx(resident_bytes(config, window), rel=0.1)
+
+
+@pytest.mark.skipif(not RESET.exists(), reason="needs a system that tells the resident peak")
+@pytest.mark.slow
+def test_autoencoder_peaks_are_what_becomes_resident() -> None:
+    predicted = memory.vae_encode_peak_bytes(64 * 40 * 48)
+    assert predicted > 300e6
+    assert predicted == pytest.approx(resident_bytes("encode", (1, 40, 48)), rel=0.1)
+    predicted = memory.vae_decode_peak_bytes(2, 64 * 20 * 24, 4)
+    assert predicted > 300e6
+    assert predicted == pytest.approx(resident_bytes("decode", (2, 20, 24)), rel=0.1)
+
+
+def test_peak_scales_with_the_type_and_the_window() -> None:
+    config = UNetConfig()
+    one = memory.network_peak_bytes(config, (8, 50, 80), 2)
+    assert memory.network_peak_bytes(config, (8, 50, 80), 4) == 2 * one
+    assert 1.8 * one < memory.network_peak_bytes(config, (16, 50, 80), 2) <= 2 * one
+
+
+def test_stages_count_the_weights_that_are_there() -> None:
+    window, weights = (8, 50, 80), memory.weights_bytes(STAR_LIGHT.network, 2)
+    vae = memory.autoencoder_weights_bytes(STAR_LIGHT, 2)
+    peaks = {o: memory.network_stage_bytes(STAR_LIGHT, window, 2, o) for o in OFFLOADS}
+    assert peaks["none"] - peaks["model"] == vae
+    largest = max(memory.unit_parameters(STAR_LIGHT.network))
+    assert peaks["model"] - peaks["block"] == weights - 2 * largest
+    inputs = 2 * 4 * 8 * 50 * 80 * 2
+    activations = memory.network_peak_bytes(STAR_LIGHT.network, window, 2)
+    assert peaks["model"] == weights + activations + inputs
+
+    peaks = {o: memory.autoencoder_stage_bytes(STAR_LIGHT, window, 2, o) for o in OFFLOADS}
+    assert peaks["none"] - peaks["model"] == weights
+    assert peaks["model"] == peaks["block"]
+    assert peaks["model"] - vae == memory.vae_decode_peak_bytes(8, 64 * 50 * 80, 2)
+    # One frame is decoded in less than it takes to encode it, which is done in float32.
+    one = memory.autoencoder_stage_bytes(STAR_LIGHT, (1, 50, 80), 2, "model")
+    assert one - vae == memory.vae_encode_peak_bytes(64 * 50 * 80)
+
+
+def test_pixel_unshuffle_holds_pixels_and_latents() -> None:
+    frames, autoencoder = torch.zeros(1, 3, 3, 64, 96), PixelUnshuffle(4)
+    latent = autoencoder.encode(frames)
+    made = {live_bytes(lambda: autoencoder.encode(frames))}
+    made.add(live_bytes(lambda: autoencoder.decode(latent)))
+    assert made == {latent.nbytes}
+    predicted = memory.autoencoder_stage_bytes(NANO, (3, 16, 24), 2, "model")
+    assert predicted == frames.nbytes + latent.nbytes
+
+
+def test_the_feed_forwards_parts_are_those_of_the_network() -> None:
+    assert memory.HIDDEN_ELEMENTS == transformers._HIDDEN_ELEMENTS
+
+
+def test_a_network_without_control_holds_less() -> None:
+    without = dataclasses.replace(WIDE, control=False)
+    window = (4, 26, 24)
+    assert memory.network_peak_bytes(without, window, 4) < memory.network_peak_bytes(
+        WIDE, window, 4
+    )
+    assert memory.network_parameters(without) < memory.network_parameters(WIDE)

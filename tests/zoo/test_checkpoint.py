@@ -1,0 +1,117 @@
+"""Published pickles: read as tensors, mapped, and refused where they are anything else."""
+
+from __future__ import annotations
+
+import collections
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from starvsr.errors import WeightsError
+from starvsr.zoo.checkpoint import misfits, read_pickle, read_safetensors
+
+
+def as_zip(path: Path) -> bool:
+    return path.read_bytes()[:2] == b"PK"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("modern", [True, False])
+def test_files_of_every_age(tmp_path: Path, dtype: torch.dtype, modern: bool) -> None:
+    path, tensor = tmp_path / "net.pt", torch.randn(3, 4).to(dtype)
+    content = collections.OrderedDict(weight=tensor, part=torch.nn.Parameter(tensor[1:].t()))
+    torch.save({"state_dict": content, "step": 3}, path, _use_new_zipfile_serialization=modern)
+    assert as_zip(path) is modern
+    state = read_pickle(path)["state_dict"]
+    assert isinstance(state, dict)
+    assert torch.equal(state["weight"], tensor)
+    assert torch.equal(state["part"], tensor[1:].t())
+    assert state["weight"].dtype == dtype
+
+
+class Malicious:
+    """Unpickled as torch or pickle would do it by default, writes a file."""
+
+    def __init__(self, victim: Path) -> None:
+        self.victim = victim
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (Path.write_text, (self.victim, "your code ran"))
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "plain pickle"])
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, form: str) -> None:
+    path, victim = tmp_path / "net.pt", tmp_path / "victim"
+    content = {"weight": torch.zeros(2), "callback": Malicious(victim)}
+    if form == "plain pickle":
+        path.write_bytes(pickle.dumps(content))
+        pickle.loads(path.read_bytes())
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+        torch.load(path, weights_only=False)
+    # So it does harm where it is let.
+    assert victim.read_text() == "your code ran"
+    victim.unlink()
+    with pytest.raises(
+        WeightsError, match="is refused, since it needs more than tensors"
+    ) as caught:
+        read_pickle(path)
+    assert not victim.exists()
+    assert caught.value.exit_code == 4
+    message = str(caught.value)
+    assert "nothing in it was run" in message
+    assert "weights_only" not in message and "\n" not in message
+    assert len(message) < 400 + len(str(path))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.99, 0.9999])
+@pytest.mark.parametrize("modern", [True, False])
+def test_a_truncated_file(tmp_path: Path, share: float, modern: bool) -> None:
+    path = tmp_path / "net.pt"
+    torch.save({"weight": torch.zeros(20000)}, path, _use_new_zipfile_serialization=modern)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(WeightsError) as caught:
+        read_pickle(path)
+    assert str(caught.value).startswith(str(path))
+
+
+@pytest.mark.parametrize(
+    "data", [b"<!DOCTYPE html>", b"version https://git-lfs", bytes(4000), b"PK\3\4"]
+)
+def test_a_file_of_another_kind(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "net.pt"
+    path.write_bytes(data)
+    with pytest.raises(WeightsError) as caught:
+        read_pickle(path)
+    assert str(caught.value).startswith(f"{path} is ")
+    assert str(caught.value).endswith(": get the file anew from its publisher")
+
+
+def test_files_that_hold_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.save([torch.zeros(1)], path)
+    with pytest.raises(WeightsError, match="holds a list and not tensors by name"):
+        read_pickle(path)
+    with pytest.raises(WeightsError, match="cannot be read: No such file"):
+        read_pickle(tmp_path / "absent.pt")
+    with pytest.raises(WeightsError, match="cannot be read: Is a directory"):
+        read_pickle(tmp_path)
+    with pytest.raises(WeightsError, match="cannot be read: No such file"):
+        read_safetensors(tmp_path / "absent.safetensors")
+
+
+def test_misfits_name_every_kind_of_fault() -> None:
+    def net(**shapes: tuple[int, ...]) -> dict[str, Tensor]:
+        return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+
+    expected = net(a=(1,), b=(2, 3), c=())
+    assert misfits(expected, expected) == []
+    assert misfits(expected, net(b=(3, 2), c=(), d=(4,))) == [
+        "a is missing",
+        "b is (3, 2) instead of (2, 3)",
+        "d is unexpected",
+    ]

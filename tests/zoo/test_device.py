@@ -1,0 +1,74 @@
+"""Which device is meant, and what its precision is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from starvsr.errors import UsageError
+from starvsr.zoo.device import device_info, network_dtype
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "wanted"),
+    [
+        ("auto", "cpu", torch.float32),
+        ("auto", "cuda", torch.float16),
+        ("auto", "mps", torch.float16),
+        ("fp32", "cuda", torch.float32),
+        ("fp16", "cpu", torch.float16),
+        ("bf16", "cpu", torch.bfloat16),
+    ],
+)
+def test_precision_by_device(precision: str, device: str, wanted: torch.dtype) -> None:
+    assert network_dtype(precision, torch.device(device)) == wanted
+
+
+def test_the_cpu() -> None:
+    info = device_info("cpu")
+    assert (info.name, info.description) == ("cpu", "processor")
+    assert info.threads == torch.get_num_threads()
+    assert info.memory_bytes > 1 << 20
+
+
+def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_info("auto").name == "cpu"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Card:
+    name: str = "Some Card"
+    total_memory: int = 8 << 30
+
+
+def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: _Card())
+    for name, wanted in (("auto", "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")):
+        info = device_info(name)
+        assert (info.name, info.description, info.memory_bytes) == (wanted, "Some Card", 8 << 30)
+    with pytest.raises(UsageError, match="--device cuda:2 is not there: torch finds 2 CUDA"):
+        device_info("cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cuda", "--device cuda is not there: torch finds 0 CUDA devices; give --device cpu"),
+        ("cuda:1", "--device cuda:1 is not there"),
+        ("mps", "--device mps is not there"),
+        ("gpu", "--device 'gpu' is not allowed"),
+        ("cuda:x", "--device 'cuda:x' is not allowed"),
+        ("", "--device '' is not allowed"),
+    ],
+)
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch, name: str, words: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(UsageError) as caught:
+        device_info(name)
+    assert str(caught.value).startswith(words)

@@ -1,0 +1,69 @@
+"""The record of hashes, and the hashing."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from starvsr.errors import WeightsError
+from starvsr.zoo.hashes import (
+    RECORD_NAME,
+    ComponentRecord,
+    Hashes,
+    SourceRecord,
+    file_sha256,
+    git_blob_sha1,
+    read_hashes,
+    record_hashes,
+)
+
+
+def test_hashes_are_those_of_the_tools(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"hello\n")
+    assert file_sha256(path) == hashlib.sha256(b"hello\n").hexdigest()
+    # By `git hash-object`.
+    assert git_blob_sha1(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_record_is_kept_and_added_to(tmp_path: Path) -> None:
+    assert read_hashes(tmp_path) == Hashes({}, {})
+    first, second = SourceRecord(1, "aa", "c"), SourceRecord(2, "bb", "")
+    made = ComponentRecord(3, "cc", "fp16")
+    record_hashes(tmp_path, sources={"o/r/a@main": first})
+    record_hashes(tmp_path, sources={"o/r/b@main": second}, components={"star": made})
+    assert read_hashes(tmp_path) == Hashes(
+        {"o/r/a@main": first, "o/r/b@main": second}, {"star": made}
+    )
+    replaced = ComponentRecord(4, "dd")
+    record_hashes(tmp_path, components={"star": replaced})
+    assert read_hashes(tmp_path).components == {"star": replaced}
+
+
+def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(40):
+            one = {str(number): ComponentRecord(number, "")}
+            pool.submit(record_hashes, tmp_path, components=one)
+    assert len(read_hashes(tmp_path).components) == 40
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"version": 2}',
+        '{"version": 1, "sources": {}}',
+        '{"version": 1, "sources": {"a": {"size": 1}}, "components": {}}',
+    ],
+)
+def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / RECORD_NAME).write_text(text)
+    with pytest.raises(WeightsError, match=r"hashes\.json is not a record .*; delete it"):
+        read_hashes(tmp_path)

@@ -1,0 +1,124 @@
+"""Where published files are had: copies by hand, mirrors, Hugging Face's cache; and what is said without any."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from starvsr.errors import UsageError, WeightsError
+from starvsr.types import Component
+from starvsr.zoo.hashes import read_hashes
+from starvsr.zoo.install import install
+from starvsr.zoo.verify import verify
+from tests.zoo.hub_server import hub_server, use_hub
+from tests.zoo.published import SMALL_COMPONENTS, small_models
+
+ALL = tuple(SMALL_COMPONENTS.values())
+STAR, VAE, CLIP = ALL
+NETWORK = "I2VGen-XL-based/light_deg.pt"
+
+
+def states(folder: Path, components: tuple[Component, ...]) -> list[str]:
+    return [found.state for found in verify(folder, components)]
+
+
+@pytest.mark.parametrize("layout", ["owner/repository", "repository", "path", "name"])
+def test_folder_of_copies_needs_no_network(
+    tmp_path: Path, folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch, layout: str
+) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
+    copies = tmp_path / "copies"
+    for source in [source for component in (STAR, VAE) for source in component.sources]:
+        place = {
+            "owner/repository": f"{source.repository}/{source.path}",
+            "repository": f"{source.repository.partition('/')[2]}/{source.path}",
+            "path": source.path,
+            "name": Path(source.path).name,
+        }[layout]
+        (copies / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(published / source.repository / source.path, copies / place)
+    before = sorted(copies.rglob("*"))
+    with small_models():
+        install([STAR, VAE], folder, source=str(copies), offline=True)
+        assert states(folder, (STAR, VAE)) == ["ok", "ok"]
+    assert sorted(copies.rglob("*")) == before
+    assert not (folder / ".downloads").exists()
+
+
+def test_bare_name_of_two_files_is_not_guessed(
+    tmp_path: Path, folder: Path, published: Path
+) -> None:
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    for source in [source for component in ALL for source in component.sources]:
+        shutil.copy(published / source.repository / source.path, copies)
+    with small_models(), pytest.raises(WeightsError, match="lacks 2 of 7 files") as caught:
+        install(ALL, folder, source=str(copies))
+    assert "small/video-diffusion/vae/config.json" in str(caught.value)
+    assert "small/CLIP/config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("prefixed", [False, True])
+def test_mirror_repository(
+    tmp_path: Path, folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch, prefixed: bool
+) -> None:
+    mirror = tmp_path / "mirror" / "someone" / "copies"
+    for source in STAR.sources:
+        place = mirror / source.repository / source.path if prefixed else mirror / source.path
+        place.parent.mkdir(parents=True)
+        shutil.copy(published / source.repository / source.path, place)
+    with small_models(), hub_server(tmp_path / "mirror") as server:
+        use_hub(monkeypatch, server.url, tmp_path / "home")
+        install([STAR], folder, source="someone/copies")
+        assert states(folder, (STAR,)) == ["ok"]
+    assert list(read_hashes(folder).sources) == [f"small/STAR/{NETWORK}@main"]
+
+
+def test_source_that_is_neither_is_usage(folder: Path) -> None:
+    with pytest.raises(UsageError, match="neither a folder that exists nor a repository"):
+        install([STAR], folder, source="./nowhere")
+
+
+def fill_cache(home: Path, published: Path, component: Component) -> list[Path]:
+    """Put files where huggingface_hub caches them."""
+    commit, made = "c0ffee" + "0" * 34, []
+    for source in component.sources:
+        place = home / "hub" / f"models--{source.repository.replace('/', '--')}"
+        (place / "refs").mkdir(parents=True, exist_ok=True)
+        (place / "refs" / "main").write_text(commit)
+        target = place / "snapshots" / commit / source.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(published / source.repository / source.path, target)
+        made.append(target)
+    return made
+
+
+@pytest.mark.parametrize("way", ["hub", "silence", "offline"])
+def test_hugging_faces_cache_is_used_and_left_alone(
+    tmp_path: Path, folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    cached = fill_cache(tmp_path / "home", published, VAE)
+    with small_models(), hub_server(published) as server:
+        url = server.url if way == "hub" else "http://127.0.0.1:9"
+        use_hub(monkeypatch, url, tmp_path / "home")
+        install([VAE], folder, offline=way == "offline")
+        assert states(folder, (VAE,)) == ["ok"]
+        assert not any(asked.method == "GET" for asked in server.asked)
+    assert all(path.is_file() for path in cached)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_without_network_the_way_by_hand_is_explained(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+) -> None:
+    use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
+    with small_models(), pytest.raises(WeightsError) as caught:
+        install([STAR, VAE], folder, offline=offline)
+    message = str(caught.value)
+    assert f"missing are small/STAR/{NETWORK}, small/video-diffusion/vae/diffusion" in message
+    assert "copy them into one folder under these paths" in message
+    assert message.endswith(f"of a weights folder that has them to {folder}")
+    assert "--source" in message
+    assert not folder.exists()
