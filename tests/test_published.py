@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -275,6 +276,20 @@ def test_windows_and_tiles_stay_near_the_whole(weights: Path, clip: Path, tmp_pa
         cut = frames_of(upscaled(clip, weights, tmp_path, *flags))
     assert cut.shape == whole.shape
     assert 0 < (cut - whole).norm() < 0.5 * whole.norm()
+
+
+def test_known_words_need_no_text_encoder(
+    weights: Path, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flags = ("--steps", "1", "--prompt", "Bees")
+    expected = frames_of(upscaled(clip, weights, tmp_path, *flags))
+    slim = tmp_path / "slim"
+    shutil.copytree(weights, slim, ignore=shutil.ignore_patterns("small-clip*", ".published"))
+    assert torch.equal(frames_of(upscaled(clip, slim, tmp_path, *flags)), expected)
+    common = ["--model", SMALL_STAR.name, "--weights-dir", str(slim), "--offline"]
+    code = run(["upscale", str(clip), str(tmp_path / "o.mkv"), *common, "--prompt", "Wasps"])
+    assert code == 4
+    assert "small-clip" in capfd.readouterr().err
 
 
 def test_missing_weights_are_named(

@@ -177,10 +177,10 @@ def test_where_memory_runs_out_windows_are_halved(
     elements = math.prod(largest_window(toy.spec, first))
     scarce = dataclasses.replace(toy, network=Scarce(toy.network, elements))  # type: ignore[arg-type]
     seen: list[float] = []
-    restorer = Restorer(scarce, SamplingOptions(steps=4), layout=layout)
+    restorer = Restorer(scarce, SamplingOptions(steps=2, cfg=1), layout=layout)
     halved = torch.cat(list(restorer.restore(frames, size, on_window=seen.append)))
     assert torch.equal(
-        halved, run(Restorer(toy, SamplingOptions(steps=4), layout=first), frames, size)
+        halved, run(Restorer(toy, SamplingOptions(steps=2, cfg=1), layout=first), frames, size)
     )
     assert len(caplog.records) == 1, "said once"
     assert "the network goes on with windows of" in caplog.text

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 
 import torch
+from safetensors.torch import load
 from torch import Tensor
 
 FAST_SPLIT_TIME = 500
@@ -147,30 +149,19 @@ class NoiseSchedule:
         return alpha, sigma
 
 
-def logsnr_cosine_interp(
-    levels: int = 1000,
-    *,
-    logsnr_min: float = -15.0,
-    logsnr_max: float = 15.0,
-    scale_min: float = 2.0,
-    scale_max: float = 4.0,
-) -> NoiseSchedule:
+@cache
+def logsnr_cosine_interp() -> NoiseSchedule:
     """STAR's schedule: log-SNR falls as a cosine schedule's, shifted for large pictures, to zero terminal SNR.
 
-    With s = t / (levels - 1), `logsnr(s) = -2 log tan(a + s (b - a))` between `logsnr_max` and `logsnr_min`, plus
-    `2 log(1 / scale)`, whose value goes linearly from `scale_min` at s = 0 to `scale_max` at s = 1.
+    With s = t / 999, `logsnr(s) = -2 log tan(a + s (b - a))` between 15 and -15, plus `2 log(1 / scale)`, whose value
+    goes linearly from scale 2 at s = 0 to scale 4 at s = 1; then sigma is divided by its last value.
+
+    The levels are kept as numbers in `schedule.safetensors`, as the original computed them in float32: near t = 999,
+    `alpha = sqrt(1 - sigma^2)` amplifies the last bit of sigma (to 3e-4 of alpha at t = 966), processors differ in that
+    bit, and a video must not depend on which processor restored it.
     """
-    # Everything in float32, in this order: near t = levels - 1, alpha = sqrt(1 - sigma^2) amplifies the last bit of
-    # sigma, and published weights have learned these levels, not the ones that exact arithmetic gives.
-    u = torch.linspace(1, 0, levels, dtype=torch.float32)
-    angle_min = math.atan(math.exp(-0.5 * logsnr_max))
-    angle_max = math.atan(math.exp(-0.5 * logsnr_min))
-    logsnr = -2 * torch.log(torch.tan(angle_max + u * (angle_min - angle_max)))
-    fine = logsnr + 2 * math.log(1 / scale_min)
-    coarse = logsnr + 2 * math.log(1 / scale_max)
-    sigmas = torch.sigmoid(-(u * fine + (1 - u) * coarse)).sqrt()
-    sigmas = sigmas / sigmas[-1]
-    return NoiseSchedule(alphas=torch.sqrt(1 - sigmas**2), sigmas=sigmas)
+    levels = load(files("starvsr").joinpath("schedule.safetensors").read_bytes())
+    return NoiseSchedule(alphas=levels["alphas"], sigmas=levels["sigmas"])
 
 
 def _check(steps: int, noise_level: int, levels: int, solver_mode: str, spacing: str) -> None:

@@ -146,7 +146,7 @@ def plan_video(
     even = is_subsampled(pix_fmt)
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(options.encode, target_path, info, width, height)
-    if fetch is not None and choice.missing:
+    if fetch is not None and _lacks_weights(choice, options):
         # It takes time that runs with the embedded model need not spend.
         from starvsr.zoo.install import ensure
 
@@ -284,6 +284,22 @@ def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"the folder {folder} does not exist: make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the folder {folder} cannot be written to: choose another one")
+
+
+def _lacks_weights(choice: ModelChoice, options: UpscaleOptions) -> bool:
+    """Whether something has to be fetched: an encoder of words that are all known already is not needed."""
+    text = choice.spec.text
+    if text is None or choice.missing != (text.weights,):
+        return bool(choice.missing)
+    from starvsr.zoo.text import contexts_are_known
+
+    sampling = options.sampling
+    return not contexts_are_known(
+        choice.spec,
+        choice.folders,
+        prompt=sampling.prompt,
+        negative_prompt=sampling.negative_prompt,
+    )
 
 
 def _warn_of_memory(plan: Plan) -> None:

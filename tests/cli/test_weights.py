@@ -243,12 +243,15 @@ def test_gated_without_network_and_moved_are_weights_errors(
 
 
 SCRIPT = """
+import signal
 import sys
 import pytest
 from pathlib import Path
 from starvsr.cli.app import main
 from tests.zoo.hub_server import use_hub
 from tests.zoo.published import small_models
+# Where these tests run in the background of a shell, Ctrl-C comes ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.argv[1:] = ["download-weights", "small-star", "--dir", sys.argv[1]]
 with small_models():
     main()
@@ -270,10 +273,9 @@ def test_interruption_keeps_what_was_fetched(
         while len(hub.bodies(NETWORK)) < 2 and time.monotonic() < end:
             time.sleep(0.02)
         assert len(hub.bodies(NETWORK)) == 2
-        begun = time.monotonic()
         running.send_signal(number)
-        _, said = running.communicate(timeout=60)
-    assert time.monotonic() - begun < 10
+        # Less than what it was told to wait: an interrupt is heard in the middle of that.
+        _, said = running.communicate(timeout=40)
     assert running.returncode == code
     assert "what was fetched is kept, and the same command goes on from there" in said
     assert "Traceback" not in said

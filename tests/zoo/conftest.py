@@ -32,11 +32,6 @@ def small_known() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def _no_weights_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STARVSR_WEIGHTS", str(tmp_path / "no-weights"))
-
-
 @pytest.fixture
 def hub(tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A hub that has everything, and a product that knows the small model."""
