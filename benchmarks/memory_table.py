@@ -12,6 +12,7 @@ from pathlib import Path
 
 from starvsr.errors import MemoryLimitError
 from starvsr.layout import fitted_layout, largest_picture, largest_window
+from starvsr.memory import RESERVE_BYTES
 from starvsr.options import BYTES_PER_ELEMENT, WindowOptions
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
@@ -33,7 +34,8 @@ def cell(spec: ModelSpec, precision: str, size: tuple[int, int], limit_gib: int)
             size,
             FRAMES,
             bytes_per_element=BYTES_PER_ELEMENT[precision],
-            limit_bytes=limit_gib << 30,
+            # What a run on a GPU of this size plans with.
+            limit_bytes=(limit_gib << 30) - RESERVE_BYTES,
         )
     except MemoryLimitError:
         return "does not fit"

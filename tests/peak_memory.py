@@ -73,7 +73,8 @@ def seeded(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     for parameter in module.parameters():
         parameter.requires_grad_(False).uniform_(-0.02, 0.02)
     module.train(False)
-    return module.to(dtype)
+    # diffusers' modules warn of any cast, also of one that changes nothing.
+    return module if dtype == torch.float32 else module.to(dtype)
 
 
 def network_call(

@@ -144,7 +144,13 @@ def test_where_even_the_smallest_tile_is_too_large_it_ends(vae: TemporalVAE) -> 
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: 8 bytes")]
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
 )
 def test_processors_run_out_of_memory_too(error: Exception) -> None:
     attempts = _attempts()

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from starvsr.errors import MemoryLimitError
+from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.layout import (
     Layout,
     autoencoder_grid,
@@ -162,13 +162,55 @@ def test_short_clips_need_no_smaller_windows() -> None:
 
 
 def test_what_cannot_fit_is_refused_with_figures() -> None:
-    with pytest.raises(MemoryLimitError, match=r"star-light needs .* GiB .* 0\.10 GiB are allowed"):
+    with pytest.raises(MemoryLimitError, match=r"star-light needs .* GiB .* 0\.10 GiB can be used"):
         fit(limit_gib=0.1)
 
 
-def test_given_windows_are_kept_or_refused() -> None:
-    given = WindowOptions(chunk_frames=16)
-    limit = fit(options=given).peak_bytes / GIB
-    assert fit(options=given, limit_gib=limit).windows.chunk_frames == 16
-    with pytest.raises(MemoryLimitError):
-        fit(options=given, limit_gib=limit / 8)
+def test_what_is_given_is_kept_and_the_rest_shrinks() -> None:
+    for given in (WindowOptions(chunk_frames=32), WindowOptions(tile_px=720)):
+        plain = plain_layout(STAR_LIGHT, given, (720, 1280), 64)
+        layout = fit(options=given, limit_gib=2)
+        kept = plain.windows
+        if given.tile_px is None:
+            assert layout.windows.chunk_frames == 32
+            assert largest_window(STAR_LIGHT, layout)[1:] < largest_window(STAR_LIGHT, plain)[1:]
+        else:
+            assert (layout.windows.tile_height, layout.windows.tile_width) == (90, 90)
+            assert layout.windows.chunk_frames < kept.chunk_frames
+        assert layout.peak_bytes <= 2 * GIB
+
+
+def test_what_is_given_and_cannot_fit_is_refused_by_name() -> None:
+    given = WindowOptions(chunk_frames=32, tile_px=1280)
+    with pytest.raises(MemoryLimitError, match="leave out --tile or leave out --chunk-frames"):
+        fit(options=given, limit_gib=1)
+    with pytest.raises(MemoryLimitError, match="--offload block"):
+        fit(limit_gib=3, offload="none")
+
+
+def test_without_strictness_the_smallest_is_taken() -> None:
+    layout = fitted_layout(
+        STAR_LIGHT,
+        WindowOptions(),
+        (720, 1280),
+        64,
+        bytes_per_element=2,
+        limit_bytes=1 << 20,
+        strict=False,
+    )
+    assert largest_window(STAR_LIGHT, layout)[0] == 1
+    assert max(largest_window(STAR_LIGHT, layout)) <= 42
+    assert layout.offload == "block"
+
+
+def test_tiles_as_small_as_the_ladder_goes_can_be_asked_for() -> None:
+    windows = plain_layout(STAR_LIGHT, WindowOptions(tile_px=416), (720, 1280), 8).windows
+    assert (windows.tile_height, windows.tile_overlap) == (52, 13)
+    with pytest.raises(UsageError, match="--tile 128 is too small: at least 256 pixels"):
+        plain_layout(STAR_LIGHT, WindowOptions(tile_px=128), (720, 1280), 8)
+
+
+@pytest.mark.parametrize("tile_px", range(256, 1000, 8))
+def test_every_tile_that_is_allowed_covers(tile_px: int) -> None:
+    layout = plain_layout(STAR_LIGHT, WindowOptions(tile_px=tile_px), (1080, 1920), 8)
+    assert covered(network_grid(STAR_LIGHT, layout, 8))

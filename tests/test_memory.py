@@ -66,7 +66,7 @@ def test_parameters_of_the_autoencoder() -> None:
         ("small", (1, 24, 24)),
         ("small", (12, 32, 40)),
         ("wide", (4, 26, 24)),
-        ("wide", (4, 66, 64)),
+        pytest.param("wide", (4, 66, 64), marks=pytest.mark.slow),
         ("nano", (4, 50, 64)),
         ("nano", (1, 90, 96)),
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from starvsr.errors import UsageError
 from starvsr.layout import attention_pieces, resolve_windows
+from starvsr.memory import RESERVE_BYTES
 from starvsr.options import (
     RangeOptions,
     SamplingOptions,
@@ -28,6 +29,7 @@ from starvsr.plan import (
 )
 from starvsr.sampling import SOLVERS
 from starvsr.schedule import logsnr_cosine_interp
+from starvsr.specs import STAR_LIGHT
 from tests.conftest import CPU, NANO, TOY, video_index, video_info
 
 
@@ -201,6 +203,23 @@ def test_ineffective_options_are_named() -> None:
     assert ineffective_options(NANO, given) == ["--steps", "--seed", "--tile-overlap"]
     assert ineffective_options(TOY, given) == []
     assert ineffective_options(NANO, UpscaleOptions()) == []
+    unguided = SamplingOptions(cfg=1, cfg_rescale=0.5, negative_prompt="rain")
+    named = ineffective_options(STAR_LIGHT, UpscaleOptions(sampling=unguided))
+    assert named == ["--cfg-rescale", "--negative-prompt"]
+    assert ineffective_options(TOY, UpscaleOptions(sampling=SamplingOptions(prompt="x"))) == [
+        "--prompt"
+    ]
+
+
+def test_some_memory_is_left_for_others() -> None:
+    clip = video_info(640, 360), video_index(40)
+    for name, left in (("cpu", 0.25 * (8 << 30)), ("cuda:0", RESERVE_BYTES)):
+        device = dataclasses.replace(CPU, name=name, memory_bytes=8 << 30)
+        plan = make_plan(*clip, STAR_LIGHT, device, UpscaleOptions(), even=True)
+        assert plan.limit_bytes == (8 << 30) - left
+        assert plan.layout.peak_bytes <= plan.limit_bytes
+    unknown = dataclasses.replace(CPU, memory_bytes=0)
+    assert make_plan(*clip, NANO, unknown, UpscaleOptions(), even=True).limit_bytes is None
 
 
 def test_plan_is_json() -> None:

@@ -20,6 +20,9 @@ from starvsr.types import ModelSpec
 
 logger = logging.getLogger(__name__)
 
+# What torch's allocators and the libraries below it say.
+_SIGNS = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
+
 Result = TypeVar("Result")
 
 
@@ -73,10 +76,16 @@ class Attempts:
             rows * factor,
         )
 
+    def _advice(self) -> str:
+        if self.layout.published:
+            return "--parity keeps the published windows; leave it out and they become smaller"
+        advice = "give a smaller --scale or fewer --chunk-frames"
+        return advice if self.layout.offload == "block" else f"{advice}, or --offload block"
+
     def _go_on(self, layout: Layout | None, what: str, reason: str) -> None:
         if layout is None:
             raise MemoryLimitError(
-                f"memory ran out with the smallest {what} ({reason}): give a smaller --scale or --offload block"
+                f"memory ran out with the smallest {what} ({reason}): {self._advice()}"
             )
         self.layout = layout
 
@@ -84,4 +93,4 @@ class Attempts:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed; torch says so in words only on the CPU."""
     words = str(error).lower()
-    return isinstance(error, MemoryError) or "out of memory" in words or "allocate memory" in words
+    return isinstance(error, MemoryError) or any(sign in words for sign in _SIGNS)

@@ -109,13 +109,19 @@ def fitted_layout(
 ) -> Layout:
     """The largest layout whose predicted peak stays within `limit_bytes`; `plain_layout` where there is no limit.
 
-    Keeping windows whole comes before keeping weights on the device. Where even the smallest is too large, or the
-    windows that the options give, it is returned all the same unless `strict`: then MemoryLimitError is raised.
-    Raises UsageError as `resolve_windows`.
+    The autoencoder's pieces shrink first, then weights leave the device, then the network's windows shrink, but for
+    what the options give. Where even the smallest is too large, it is returned all the same unless `strict`: then
+    MemoryLimitError is raised. Raises UsageError as `resolve_windows`.
     """
     plain = plain_layout(spec, options, size, frames)
-    given = options.tile_px is not None or options.chunk_frames is not None
-    ladder = tuple(itertools.islice(_network_ladder(spec, plain), 1 if given else None))
+    ladder = tuple(
+        _network_ladder(
+            spec,
+            plain,
+            keep_tile=options.tile_px is not None,
+            keep_frames=options.chunk_frames is not None,
+        )
+    )
     steps = OFFLOAD_STEPS if offload == "auto" else (offload,)
 
     def predicted(windows: WindowSpec, autoencoder: AutoencoderSpec, step: str) -> Layout:
@@ -131,13 +137,25 @@ def fitted_layout(
         layout = predicted(windows, autoencoder, step)
         if limit_bytes is None or layout.peak_bytes <= limit_bytes:
             return layout
-    if not strict:
+    if limit_bytes is None or not strict:
         return layout
     raise MemoryLimitError(
         f"the model {spec.name} needs {layout.peak_bytes / 2**30:.2f} GiB even with the smallest windows allowed, and "
-        f"{(limit_bytes or 0) / 2**30:.2f} GiB are allowed: give a larger --memory-limit, --offload block or smaller "
-        "--tile and --chunk-frames"
+        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(options, offload)}"
     )
+
+
+def _advice(options: WindowOptions, offload: str) -> str:
+    ways = ["give a larger --memory-limit"]
+    if offload in ("none", "model"):
+        ways.append("--offload block")
+    given = {
+        "--parity": options.parity or None,
+        "--tile": options.tile_px,
+        "--chunk-frames": options.chunk_frames,
+    }
+    ways += [f"leave out {flag}" for flag, value in given.items() if value is not None]
+    return " or ".join((", ".join(ways[:-1]), ways[-1]) if len(ways) > 1 else ways)
 
 
 def largest_window(spec: ModelSpec, layout: Layout) -> tuple[int, int, int]:
@@ -169,23 +187,26 @@ def smaller_autoencoder(layout: Layout) -> Layout | None:
     return None if smaller is None else dataclasses.replace(layout, autoencoder=smaller)
 
 
-def _network_ladder(spec: ModelSpec, layout: Layout) -> Iterator[WindowSpec]:
-    """The layout's windows and ever smaller ones, each about half of the one before."""
+def _network_ladder(
+    spec: ModelSpec, layout: Layout, *, keep_tile: bool = False, keep_frames: bool = False
+) -> Iterator[WindowSpec]:
+    """The layout's windows and ever smaller ones, each about half of the one before, but for what is kept."""
     frames, rows, columns = largest_window(spec, layout)
     windows = dataclasses.replace(layout.windows, chunk_frames=frames)
     # Confined attention has tiles too, but calls that see whole pictures are not smaller for it.
-    whole = spec.windows.tiles_bound == "attention"
+    keep_tile = keep_tile or spec.windows.tiles_bound == "attention"
     yield layout.windows
     while not layout.published:
-        tile_is_large = not whole and rows * columns > _COMFORTABLE_TILE
-        tile_can_shrink = not whole and max(rows, columns) >= 2 * _LEAST_TILE
-        if tile_is_large or (frames <= _COMFORTABLE_FRAMES and tile_can_shrink):
+        tile_is_large = not keep_tile and rows * columns > _COMFORTABLE_TILE
+        tile_can_shrink = not keep_tile and max(rows, columns) >= 2 * _LEAST_TILE
+        few_frames = keep_frames or frames <= _COMFORTABLE_FRAMES
+        if tile_is_large or (few_frames and tile_can_shrink):
             rows, columns = _halved(rows, columns)
             overlap = min(windows.tile_overlap, min(rows, columns) // 4)
             windows = dataclasses.replace(
                 windows, tile_height=rows, tile_width=columns, tile_overlap=overlap
             )
-        elif frames > 1:
+        elif frames > 1 and not keep_frames:
             frames = max(1, frames // 2)
             overlap = min(windows.chunk_overlap, frames // 2)
             windows = dataclasses.replace(windows, chunk_frames=frames, chunk_overlap=overlap)
@@ -255,20 +276,21 @@ def resolve_windows(spec: ModelSpec, options: WindowOptions, latent: tuple[int, 
         raise UsageError(
             f"--chunk-overlap {chunk_overlap} is more than half of --chunk-frames {chunk_frames}"
         )
-    tile_overlap = (
-        ours.tile_overlap
-        if options.tile_overlap_px is None
-        else -(-options.tile_overlap_px // factor)
-    )
+    tile_overlap = ours.tile_overlap
+    if options.tile_overlap_px is not None:
+        tile_overlap = -(-options.tile_overlap_px // factor)
     tile: tuple[int | None, int | None] = (ours.tile_height, ours.tile_width)
     if options.tile_px is not None:
         side = options.tile_px // factor
         tile = (side, side) if side else (None, None)
-        least = 2 * tile_overlap + 2 * spec.size_rule.multiple
-        if options.tile_px and side < max(least, *spec.min_size):
+        if options.tile_overlap_px is None:
+            tile_overlap = min(tile_overlap, side // 4)
+        # Legal sizes need room beside two overlaps.
+        least = max(2 * tile_overlap, 2 * spec.size_rule.multiple) + 2 * spec.size_rule.multiple
+        if options.tile_px and side < least:
             raise UsageError(
-                f"--tile {options.tile_px} is too small: at least {max(least, *spec.min_size) * factor} pixels "
-                f"with an overlap of {tile_overlap * factor}"
+                f"--tile {options.tile_px} is too small: at least {least * factor} pixels with an overlap of "
+                f"{tile_overlap * factor}"
             )
     return dataclasses.replace(
         ours,

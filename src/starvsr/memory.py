@@ -20,6 +20,10 @@ RESERVE_BYTES = 768 * 2**20
 """What to leave free on a CUDA device: its context (some 400 MiB), workspaces of cuBLAS and cuDNN, fragments. A
 guess, since no such device was there to measure."""
 
+HEAP_SHARE = 0.75
+"""How much of main memory to plan with where that is the device: the heap keeps blocks that are free, latents and
+pictures live there too, and what does not fit is not refused but ends the process."""
+
 # `transformers._HIDDEN_ELEMENTS`; importing it would import torch.
 HIDDEN_ELEMENTS = 2**22
 _GATE_KERNEL, _FRAME_KERNEL, _SPATIAL_KERNEL = 49, 3, 9

@@ -13,7 +13,7 @@ from typing import Any
 
 from starvsr.errors import UsageError
 from starvsr.layout import Layout, chunks, fitted_layout, tile_spans
-from starvsr.memory import RESERVE_BYTES
+from starvsr.memory import HEAP_SHARE, RESERVE_BYTES
 from starvsr.options import (
     BYTES_PER_ELEMENT,
     RangeOptions,
@@ -192,7 +192,7 @@ def _usable_bytes(limit_bytes: int, device: DeviceInfo) -> int | None:
     """What of a device's memory is left for weights and activations; None where nobody knows how much there is."""
     if limit_bytes and device.name.startswith("cuda"):
         return max(1, limit_bytes - RESERVE_BYTES)
-    return limit_bytes or None
+    return int(limit_bytes * HEAP_SHARE) or None
 
 
 def output_size(width: int, height: int, options: SizeOptions, *, even: bool) -> tuple[int, int]:
@@ -252,7 +252,7 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
 
 
 def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
-    """Flags that are given and change nothing for this model."""
+    """Flags that are given and change nothing, for this model or beside the other flags."""
     sampling = options.sampling
     given: dict[str, object] = {}
     if spec.solver == "one_step":
@@ -264,6 +264,11 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--noise-level": sampling.noise_level,
             "--seed": sampling.seed,
             "--parity": options.windows.parity or None,
+        }
+    elif (spec.cfg if sampling.cfg is None else sampling.cfg) == 1:
+        given |= {
+            "--cfg-rescale": sampling.cfg_rescale,
+            "--negative-prompt": sampling.negative_prompt,
         }
     if spec.windows.tiles_bound == "attention":
         given["--tile-overlap"] = options.windows.tile_overlap_px

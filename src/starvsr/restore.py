@@ -18,13 +18,20 @@ from starvsr.colorfix import apply_color_fix
 from starvsr.errors import UsageError
 from starvsr.layout import Layout, plain_layout
 from starvsr.noise import FrameNoise
-from starvsr.options import LookOptions, SamplingOptions, SizeOptions, WindowOptions
+from starvsr.options import (
+    DeviceOptions,
+    LookOptions,
+    SamplingOptions,
+    SizeOptions,
+    WeightsOptions,
+    WindowOptions,
+)
 from starvsr.plan import DEFAULT_SCALE, calls_per_window, output_size
 from starvsr.sampling import SOLVERS, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.upsample import upsample
 from starvsr.velocity import WindowCallback, WindowedVelocity
-from starvsr.zoo.load import LoadedModel, load_model
+from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
 
 DEFAULT_SEED = 666
 
@@ -56,18 +63,27 @@ class Restorer:
         cls,
         name: str = "auto",
         *,
-        device: str = "auto",
+        device: DeviceOptions | str = "auto",
         sampling: SamplingOptions | None = None,
         look: LookOptions | None = None,
         windows: WindowOptions | None = None,
+        weights: WeightsOptions | None = None,
     ) -> Restorer:
-        """A restorer for a model's name or file. Raises WeightsError, UsageError."""
-        return cls(
-            load_model(name, device=device),
-            sampling or SamplingOptions(),
-            look or LookOptions(),
-            windows or WindowOptions(),
+        """A restorer for a model's name or file. Raises WeightsError, UsageError.
+
+        device: its name, or all that `DeviceOptions` says; `offload` of `auto` is `none` here. Nothing is fetched.
+        """
+        options = DeviceOptions(device=device) if isinstance(device, str) else device
+        sampling, info = sampling or SamplingOptions(), device_info(options.device)
+        model = load_choice(
+            choose_model(name, info, weights),
+            info,
+            options,
+            offload="none" if options.offload == "auto" else options.offload,
+            prompt=sampling.prompt,
+            negative_prompt=sampling.negative_prompt,
         )
+        return cls(model, sampling, look or LookOptions(), windows or WindowOptions())
 
     def __post_init__(self) -> None:
         spec = self.model.spec

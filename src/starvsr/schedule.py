@@ -7,7 +7,6 @@ signal, which the samplers walk along and which is defined between integer times
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files

@@ -280,7 +280,7 @@ class DeviceInfo:
     """A torch device string: `cpu`, `cuda:0`, `mps`."""
     description: str
     memory_bytes: int
-    """Of the device; of the machine on a CPU; 0 where the platform does not tell."""
+    """What the device has free, on a processor the machine; 0 where the platform does not tell."""
     threads: int
 
 

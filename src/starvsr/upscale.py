@@ -19,6 +19,7 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import MemoryLimitError, OutputError, UsageError
+from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.copies import check_streams
 from starvsr.media.encoder import EncoderSettings, check_encoder
 from starvsr.media.files import written_errors
@@ -146,7 +147,7 @@ def plan_video(
     even = is_subsampled(pix_fmt)
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(options.encode, target_path, info, width, height)
-    if fetch is not None and _lacks_weights(choice, options):
+    if fetch is not None and _lacking(choice, options):
         # It takes time that runs with the embedded model need not spend.
         from starvsr.zoo.install import ensure
 
@@ -154,7 +155,7 @@ def plan_video(
         ensure(
             choice.spec,
             folder,
-            choice.missing,
+            _lacking(choice, options),
             offline=options.weights.offline,
             progress=progress or (lambda _: None),
             announce=fetch,
@@ -194,24 +195,36 @@ def run_job(
 
 
 def _restorer(job: Job) -> Restorer:
-    """The model of a job, loaded as its plan says. Raises WeightsError where files are missing or corrupt."""
-    options = job.options
-    device = dataclasses.replace(options.device, precision=job.plan.precision)
-    sampling = options.sampling
-    model = load_choice(
-        job.choice,
-        job.device,
-        device,
-        offload=job.plan.layout.offload,
-        prompt=sampling.prompt,
-        negative_prompt=sampling.negative_prompt,
-    )
-    return Restorer(
-        model,
-        sampling=sampling,
-        look=options.look,
-        windows=options.windows,
-        layout=job.plan.layout,
+    """The model of a job, loaded as its plan says, or with more of it waiting in main memory where it does not fit.
+
+    Raises WeightsError where files are missing or corrupt, MemoryLimitError where there is no room for the weights.
+    """
+    options, planned = job.options, job.plan.layout.offload
+    for step in OFFLOAD_STEPS[OFFLOAD_STEPS.index(planned) :]:
+        try:
+            model = load_choice(
+                job.choice,
+                job.device,
+                dataclasses.replace(options.device, precision=job.plan.precision),
+                offload=step,
+                prompt=options.sampling.prompt,
+                negative_prompt=options.sampling.negative_prompt,
+            )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("memory ran out while loading with --offload %s", step)
+            continue
+        return Restorer(
+            model,
+            sampling=options.sampling,
+            look=options.look,
+            windows=options.windows,
+            layout=dataclasses.replace(job.plan.layout, offload=step),
+        )
+    raise MemoryLimitError(
+        f"there is no room for the weights of {job.choice.spec.name} on {job.device.name}, even block by block: "
+        "end what else uses it, or give another --device"
     )
 
 
@@ -286,20 +299,21 @@ def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
 
-def _lacks_weights(choice: ModelChoice, options: UpscaleOptions) -> bool:
-    """Whether something has to be fetched: an encoder of words that are all known already is not needed."""
+def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
+    """Components that have to be fetched: not the encoder of words that are all known already."""
     text = choice.spec.text
-    if text is None or choice.missing != (text.weights,):
-        return bool(choice.missing)
+    if text is None or text.weights not in choice.missing:
+        return choice.missing
     from starvsr.zoo.text import contexts_are_known
 
     sampling = options.sampling
-    return not contexts_are_known(
+    known = contexts_are_known(
         choice.spec,
         choice.folders,
         prompt=sampling.prompt,
         negative_prompt=sampling.negative_prompt,
     )
+    return tuple(name for name in choice.missing if not (known and name == text.weights))
 
 
 def _warn_of_memory(plan: Plan) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from starvsr.attempts import Attempts
 from starvsr.blend import windowed
+from starvsr.errors import StarvsrError, UsageError, WeightsError
 from starvsr.guidance import guided
 from starvsr.layout import attention_pieces, network_grid
 from starvsr.windows import Block
@@ -20,6 +23,19 @@ WindowCallback = Callable[[float], None]
 
 _Call = Callable[[Tensor, Tensor, Block], Tensor]
 """The velocity of one window: its latent, the times, and where it lies."""
+
+
+def _not_a_number(model: LoadedModel) -> StarvsrError:
+    name = model.spec.name
+    if model.dtype == torch.float32:
+        return WeightsError(
+            f"the network of {name} gives values that are no numbers: its file is damaged; "
+            "`starvsr download-weights --verify` tells, and deleting the file and fetching it again mends it"
+        )
+    kind = str(model.dtype).removeprefix("torch.")
+    return UsageError(
+        f"the network of {name} overflows {kind} on this video: give --precision bf16 or fp32"
+    )
 
 
 class WindowedVelocity:
@@ -90,6 +106,8 @@ class WindowedVelocity:
         with self.timed("network"):
             v: Tensor = model.network(there(x), t.to(model.device), there(context), hint)
             v = v.float().cpu()
+        if not math.isfinite(float(v.sum())):
+            raise _not_a_number(model)
         self._report()
         return v
 

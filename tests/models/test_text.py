@@ -65,12 +65,16 @@ def test_tokens_are_openclips(tokenizer: ClipTokenizer, prompt: dict[str, Any]) 
     assert tokenizer(prompt["text"], 77) == prompt["ids"]
 
 
-def test_long_text_keeps_the_end_token(tokenizer: ClipTokenizer) -> None:
+def test_long_text_keeps_the_end_token(
+    tokenizer: ClipTokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = tokenizer("a good video " * 24, 77)
     cut = tokenizer("a good video " * 200, 77)
     assert whole[:3] == [49406, 320, 886] and whole[72:75] == [1455, 49407, 0]
     assert len(cut) == 77 and cut[0] == 49406 and cut[-1] == 49407 and 0 not in cut
     assert cut[:73] == whole[:73]
+    assert "the prompt has 600 tokens" in caplog.text
+    assert "the last 525 are not seen" in caplog.text
 
 
 def test_text_is_cleaned_as_for_training(tokenizer: ClipTokenizer) -> None:

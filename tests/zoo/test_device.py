@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 
 from starvsr.errors import UsageError
+from starvsr.zoo import device
 from starvsr.zoo.device import device_info, network_dtype
 
 
 @pytest.mark.parametrize(
-    ("precision", "device", "wanted"),
+    ("precision", "where", "wanted"),
     [
         ("auto", "cpu", torch.float32),
         ("auto", "cuda", torch.float16),
@@ -22,8 +24,8 @@ from starvsr.zoo.device import device_info, network_dtype
         ("bf16", "cpu", torch.bfloat16),
     ],
 )
-def test_precision_by_device(precision: str, device: str, wanted: torch.dtype) -> None:
-    assert network_dtype(precision, torch.device(device)) == wanted
+def test_precision_by_device(precision: str, where: str, wanted: torch.dtype) -> None:
+    assert network_dtype(precision, torch.device(where)) == wanted
 
 
 def test_the_cpu() -> None:
@@ -31,6 +33,16 @@ def test_the_cpu() -> None:
     assert (info.name, info.description) == ("cpu", "processor")
     assert info.threads == torch.get_num_threads()
     assert info.memory_bytes > 1 << 20
+
+
+def test_a_control_group_allows_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = device_info("cpu").memory_bytes
+    monkeypatch.setattr(device, "_GROUPS", tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert device_info("cpu").memory_bytes > whole // 2
+    (tmp_path / "memory.max").write_text("5000000\n")
+    assert device_info("cpu").memory_bytes == 4_999_000
 
 
 def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,9 +60,10 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: _Card())
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (7 << 30, 8 << 30))
     for name, wanted in (("auto", "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")):
         info = device_info(name)
-        assert (info.name, info.description, info.memory_bytes) == (wanted, "Some Card", 8 << 30)
+        assert (info.name, info.description, info.memory_bytes) == (wanted, "Some Card", 7 << 30)
     with pytest.raises(UsageError, match="--device cuda:2 is not there: torch finds 2 CUDA"):
         device_info("cuda:2")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 PADDING = 0
@@ -49,8 +52,15 @@ class ClipTokenizer:
 
     def __call__(self, text: str, length: int) -> list[int]:
         """`length` numbers: start, the text's tokens, end, padding. A long text loses its tail, never the end."""
-        inside = self._pairs.encode(clean(text), add_special_tokens=False).ids[: length - 2]
-        ids = [self._start, *inside, self._end]
+        inside = self._pairs.encode(clean(text), add_special_tokens=False).ids
+        if len(inside) > length - 2:
+            logger.warning(
+                "the prompt has %d tokens with the words that belong to the model, and the last %d are not seen: "
+                "shorten it",
+                len(inside),
+                len(inside) - (length - 2),
+            )
+        ids = [self._start, *inside[: length - 2], self._end]
         return ids + [PADDING] * (length - len(ids))
 
 

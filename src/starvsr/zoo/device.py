@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from pathlib import Path
 
 import torch
 
@@ -10,6 +12,13 @@ from starvsr.errors import UsageError
 from starvsr.models.attention import Backend, select_backend
 from starvsr.options import DeviceOptions, resolve_precision
 from starvsr.types import DeviceInfo
+
+_GROUPS = Path("/sys/fs/cgroup")
+# Limit and use, in versions 2 and 1.
+_GROUP_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -26,7 +35,7 @@ def device_info(name: str = "auto") -> DeviceInfo:
             "--device mps is not there: this machine or torch build has no Metal device"
         )
     description = "Metal device" if name == "mps" else "processor"
-    return DeviceInfo(name, description, _machine_memory_bytes(), torch.get_num_threads())
+    return DeviceInfo(name, description, _free_memory_bytes(), torch.get_num_threads())
 
 
 def network_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -49,15 +58,32 @@ def _cuda_info(name: str) -> DeviceInfo:
         raise UsageError(
             f"--device {name} is not there: torch finds {count} CUDA devices; give --device cpu or auto"
         )
+    free_bytes, _ = torch.cuda.mem_get_info(number)
     properties = torch.cuda.get_device_properties(number)
-    return DeviceInfo(
-        f"cuda:{number}", properties.name, properties.total_memory, torch.get_num_threads()
-    )
+    return DeviceInfo(f"cuda:{number}", properties.name, free_bytes, torch.get_num_threads())
 
 
-def _machine_memory_bytes() -> int:
-    try:
+def _free_memory_bytes() -> int:
+    """What this process may still take: what the machine has free, or less where a control group allows less."""
+    free = [_available_bytes(), *(_group_bytes(*files) for files in _GROUP_FILES)]
+    return min((size for size in free if size), default=0)
+
+
+def _available_bytes() -> int:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    with contextlib.suppress(ValueError, AttributeError, OSError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, AttributeError, OSError):
-        # Not every platform tells; 0 is documented as unknown.
+    # Not every platform tells; 0 is documented as unknown.
+    return 0
+
+
+def _group_bytes(limit: str, used: str) -> int:
+    """What is left of a control group's memory; 0 where there is no such limit."""
+    try:
+        most, now = (int((_GROUPS / name).read_text()) for name in (limit, used))
+    except (OSError, ValueError):
+        # "max" is no limit.
         return 0
+    return max(0, most - now)
