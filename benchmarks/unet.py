@@ -46,6 +46,10 @@ NANO = UNetConfig(
 NANO_SIZES = ((110, 192), (138, 240))
 
 
+# At latent 26x32, 4 frames, float32, one thread (golden README and issue).
+ORIGINAL_S, ORIGINAL_CEILINGS, ORIGINAL_GIB = 28.9, (74, 82), 0.32
+
+
 def seconds(call: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Best wall and processor seconds of `repeats` calls after one that does not count."""
     call()
@@ -103,8 +107,20 @@ def counted_flops(call: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def measure(name: str, net: StarUNet, latent: tuple[int, int, int], repeats: int) -> None:
-    """Time one call on a latent of (frames, rows, columns), and print a line."""
+def compare(processor_s: float, memory_gib: float, limits: dict[str, float]) -> None:
+    """The original's recorded run of the same call on one thread, scaled by what the machine could do at the time."""
+    scaled = processor_s * max(limits.values()) / max(ORIGINAL_CEILINGS)
+    print(
+        f"beside the original ({ORIGINAL_S} s of processor time where the best ceiling was {max(ORIGINAL_CEILINGS)} "
+        f"GFLOP/s, {ORIGINAL_GIB} GiB above the weights): {scaled / ORIGINAL_S:.2f} of the time after scaling by the "
+        f"ceilings, {memory_gib / ORIGINAL_GIB:.2f} of the memory"
+    )
+
+
+def measure(
+    name: str, net: StarUNet, latent: tuple[int, int, int], repeats: int
+) -> tuple[float, float]:
+    """Time one call on a latent of (frames, rows, columns) and print a line; gives processor seconds and GiB."""
     config = net.config
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, config.latent_channels, *latent, generator=generator)
@@ -115,11 +131,12 @@ def measure(name: str, net: StarUNet, latent: tuple[int, int, int], repeats: int
     before = forget_peak()
     flops = counted_flops(lambda: net(x, t, context, hint))
     wall, processor = seconds(lambda: net(x, t, context, hint), repeats)
-    size = "x".join(map(str, latent))
+    size, memory_gib = "x".join(map(str, latent)), peak_gib() - before
     print(
         f"{name:14} {size:>10}  {flops / 1e9:8.1f} GFLOP  wall {wall:7.3f} s  processor {processor:7.3f} s  "
-        f"{flops / wall / 1e9:6.1f} GFLOP/s  memory +{peak_gib() - before:.2f} GiB"
+        f"{flops / wall / 1e9:6.1f} GFLOP/s  memory +{memory_gib:.2f} GiB"
     )
+    return processor, memory_gib
 
 
 def nano(weights: Path | None) -> StarUNet:
@@ -193,10 +210,13 @@ def main() -> None:
         if options.golden:
             check_golden(network)
         if options.full:
-            measure("full", network, (4, 26, 32), options.repeats)
+            figures = measure("full", network, (4, 26, 32), options.repeats)
     limits.append(ceilings(options.repeats))
-    for name in limits[0]:
-        print(f"ceiling {name}: {statistics.mean(limit[name] for limit in limits):.1f} GFLOP/s")
+    means = {name: statistics.mean(limit[name] for limit in limits) for name in limits[0]}
+    for name, mean in means.items():
+        print(f"ceiling {name}: {mean:.1f} GFLOP/s")
+    if options.full and options.threads == 1:
+        compare(*figures, means)
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}))
 
 
