@@ -289,7 +289,7 @@ class Progress:
     """One report of a running job, cheap to make and to ignore."""
 
     stage: str
-    """`index`, `load`, `restore`, `join`; of weights `download`, `convert`, `text`."""
+    """`index`, `load`, `restore`, `join`; of weights `download`, `convert`, `text`; `degrade`."""
     done: float
     total: int
     """Units of `done`: frames (bytes of `download`, files of `convert`), or 1 where a stage cannot be divided."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
 import torch
 
 from starvsr.attempts import is_out_of_memory
-from starvsr.errors import MemoryLimitError, OutputError, UsageError
+from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.copies import check_streams
 from starvsr.media.encoder import EncoderSettings, check_encoder
-from starvsr.media.files import written_errors
+from starvsr.media.files import check_target, errors_of, work_dir
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
@@ -137,7 +134,7 @@ def plan_video(
     )
     info = probe(source_path)
     if target is not None:
-        _check_target(source_path, target_path, overwrite=options.overwrite)
+        check_target(source_path, target_path, overwrite=options.overwrite)
     device = device_info(options.device.device)
     choice = choose_model(options.model, device, options.weights)
     _check_effect(choice, options)
@@ -176,8 +173,8 @@ def run_job(
     report(Progress("load", 0, 1))
     restorer = _restorer(job)
     report(Progress("load", 1, 1))
-    with _work_dir(job.target) as work_dir, _errors_of(job.target), _memory_errors(job.plan):
-        maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, work_dir, report)
+    with work_dir(job.target) as folder, errors_of(job.target), _memory_errors(job.plan):
+        maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, folder, report)
         parts = list(maker.in_order(executor(maker.restore, job.plan.segments)))
         report(Progress("join", 0, 1))
         _join(job, parts)
@@ -242,31 +239,6 @@ def _join(job: Job, parts: Sequence[Path]) -> None:
 
 
 @contextmanager
-def _work_dir(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target for parts; it goes away in any case. Raises OutputError."""
-    # Absolute: libav takes the colon of a relative name such as "Part 1: x" for the end of a protocol's name.
-    folder = target.parent.absolute()
-    with written_errors(target):
-        path = Path(tempfile.mkdtemp(prefix=".starvsr-", dir=folder))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-@contextmanager
-def _errors_of(target: Path) -> Iterator[None]:
-    """Turn a failed write of any file of the job into OutputError about the target: part files are not the user's."""
-    with written_errors(target):
-        try:
-            yield
-        except OutputError as error:
-            if isinstance(error.__cause__, (OSError, av.FFmpegError)):
-                raise error.__cause__ from None
-            raise
-
-
-@contextmanager
 def _memory_errors(plan: Plan) -> Iterator[None]:
     """Turn an allocation that failed outside the network and the autoencoder into MemoryLimitError."""
     try:
@@ -278,25 +250,6 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
             f"memory ran out with {plan.windows.chunk_frames} frames of {plan.width}x{plan.height} at once: "
             "give --chunk-frames 1 or a smaller --scale"
         ) from error
-
-
-def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Everything about the output's place that can be refused at once. Raises OutputError, UsageError."""
-    # A name that is too long or lies in a closed folder cannot even be looked at.
-    with written_errors(target):
-        is_folder, exists = target.is_dir(), target.exists()
-        is_source = exists and target.samefile(source)
-    if is_folder:
-        raise OutputError(f"{target} is a folder: give the name of a file to write")
-    if is_source:
-        raise UsageError(f"{target} is the input itself: give another output")
-    if exists and not overwrite:
-        raise OutputError(f"{target} exists already: give --overwrite to replace it")
-    folder = target.parent
-    if not folder.is_dir():
-        raise OutputError(f"the folder {folder} does not exist: make it first")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
 
 def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import starvsr
 from starvsr.cli.app import app
 from tests.cli.conftest import Cli
 
-COMMANDS = ("upscale", "plan", "download-weights", "info")
+COMMANDS = ("upscale", "plan", "download-weights", "info", "degrade")
 
 # Each costs from a tenth of a second to seconds to import.
 HEAVY = ("torch", "numpy", "av", "safetensors", "einops", "diffusers", "transformers", "xformers")
@@ -28,7 +28,8 @@ def note(name):
 note("import starvsr")
 from starvsr.cli.app import run
 for arguments in (["--help"], ["--version"], ["upscale", "--help"], ["plan", "--help"], ["info", "--help"],
-                  ["download-weights", "--help"], ["download-weights", "--list"],
+                  ["download-weights", "--help"], ["download-weights", "--list"], ["degrade", "--help"],
+                  ["degrade", "a", "b", "--scale", "0"],
                   ["upscale", "--no-such-option"], ["upscale", "a", "b", "--scale", "0"]):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -50,7 +51,7 @@ def test_help_and_refused_options_load_nothing_heavy() -> None:
         [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True
     )
     loaded: dict[str, list[str]] = json.loads(shown.stdout)
-    assert len(loaded) == 10
+    assert len(loaded) == 12
     assert not any(loaded.values()), loaded
 
 

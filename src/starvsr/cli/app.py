@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from starvsr import __version__
-from starvsr.cli import info, upscale, weights
+from starvsr.cli import degrade, info, upscale, weights
 from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
@@ -66,6 +66,9 @@ app.command("download-weights", short_help="Fetch, check and convert the weights
 app.command("info", short_help="Show what a file holds, or what this installation can do.")(
     info.info
 )
+app.command("degrade", short_help="Make degraded inputs, or pairs to train with, of videos.")(
+    degrade.degrade
+)
 
 
 def main() -> NoReturn:
@@ -106,6 +109,8 @@ def run(arguments: list[str]) -> int:
 def _left_behind(arguments: list[str]) -> str:
     if arguments[:1] == ["download-weights"]:
         return "what was fetched is kept, and the same command goes on from there"
+    if arguments[:1] == ["degrade"]:
+        return "the clips that were finished are kept"
     return "nothing was written"
 
 

@@ -35,6 +35,7 @@ STAGE_NAMES = {
     "load": "loading model",
     "restore": "restoring",
     "join": "joining",
+    "degrade": "degrading",
 }
 
 

@@ -1,17 +1,19 @@
-"""Files that appear under their name only when they are complete."""
+"""Files that appear under their name only when they are complete, and the folder that they grow in."""
 
 from __future__ import annotations
 
 import errno
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
 
-from starvsr.errors import OutputError
+from starvsr.errors import OutputError, UsageError
 
 
 @contextmanager
@@ -43,6 +45,50 @@ def written_errors(target: Path) -> Iterator[None]:
         yield
     except (OSError, av.FFmpegError) as error:
         raise OutputError(_why(target, error)) from error
+
+
+@contextmanager
+def work_dir(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target for parts; it goes away in any case. Raises OutputError."""
+    # Absolute: libav takes the colon of a relative name such as "Part 1: x" for the end of a protocol's name.
+    folder = target.parent.absolute()
+    with written_errors(target):
+        path = Path(tempfile.mkdtemp(prefix=".starvsr-", dir=folder))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def errors_of(target: Path) -> Iterator[None]:
+    """Turn a failed write of any file of the job into OutputError about the target: part files are not the user's."""
+    with written_errors(target):
+        try:
+            yield
+        except OutputError as error:
+            if isinstance(error.__cause__, (OSError, av.FFmpegError)):
+                raise error.__cause__ from None
+            raise
+
+
+def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Everything about the output's place that can be refused at once. Raises OutputError, UsageError."""
+    # A name that is too long or lies in a closed folder cannot even be looked at.
+    with written_errors(target):
+        is_folder, exists = target.is_dir(), target.exists()
+        is_source = exists and target.samefile(source)
+    if is_folder:
+        raise OutputError(f"{target} is a folder: give the name of a file to write")
+    if is_source:
+        raise UsageError(f"{target} is the input itself: give another output")
+    if exists and not overwrite:
+        raise OutputError(f"{target} exists already: give --overwrite to replace it")
+    folder = target.parent
+    if not folder.is_dir():
+        raise OutputError(f"the folder {folder} does not exist: make it first")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
 
 def _why(target: Path, error: Exception) -> str:

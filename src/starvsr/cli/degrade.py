@@ -1,0 +1,219 @@
+"""`starvsr degrade`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.upscale import (
+    EXIT_DAMAGED,
+    JSON_OPTION,
+    JSON_VERSION,
+    VERBOSE_OPTION,
+    set_verbosity,
+)
+from starvsr.cli.upscale_options import parse_count, parse_number
+from starvsr.errors import InputError, UsageError
+from starvsr.options import EncodeOptions
+
+if TYPE_CHECKING:
+    from starvsr.train.pairs import ClipFiles, DegradeResult
+
+EXIT_SOME_FAILED = 6
+MOST_SCALE = 64
+
+
+class Preset(str, Enum):
+    """`--preset`."""
+
+    light = "light"
+    heavy = "heavy"
+
+
+def degrade(
+    input: Annotated[
+        Path,
+        typer.Argument(metavar="INPUT", help="A video, or a folder of videos.", show_default=False),
+    ],
+    output: Annotated[
+        Path,
+        typer.Argument(
+            metavar="OUTPUT",
+            help="The file to write; a folder where INPUT is one, or with --pairs.",
+            show_default=False,
+        ),
+    ],
+    preset: Annotated[
+        Preset,
+        typer.Option(
+            "--preset",
+            help="light: reduced by anti-aliased bicubic, x264 at crf 18 to 32. heavy: blur, resize, "
+            "noise, JPEG and a video codec, twice.",
+        ),
+    ] = Preset.heavy,
+    scale: Annotated[
+        int,
+        typer.Option(
+            "--scale",
+            "-s",
+            metavar="N",
+            parser=parse_count,
+            help="How many times smaller each side becomes.",
+        ),
+    ] = 4,
+    seed: Annotated[
+        int,
+        typer.Option(
+            "--seed",
+            metavar="N",
+            parser=parse_count,
+            help="Of every draw; a clip's also depends on its file name.",
+        ),
+    ] = 0,
+    drift: Annotated[
+        float,
+        typer.Option(
+            "--drift",
+            metavar="NUMBER",
+            parser=parse_number,
+            help="Most that blur, noise and JPEG wander in a clip: 0.2 is by a fifth either way.",
+        ),
+    ] = 0.0,
+    pairs: Annotated[
+        bool,
+        typer.Option(
+            "--pairs", help="Write a data set: OUTPUT/lq, and the cropped source in OUTPUT/gt."
+        ),
+    ] = False,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            "--prompt",
+            "-p",
+            metavar="TEXT",
+            help="With --pairs: what text/NAME.txt says (default: nothing).",
+        ),
+    ] = None,
+    codec: Annotated[
+        str | None,
+        typer.Option(
+            "--codec", "-c", help="Encoder of what was degraded (default: libx264, lossless)."
+        ),
+    ] = None,
+    crf: Annotated[
+        float | None,
+        typer.Option(
+            "--crf",
+            metavar="NUMBER",
+            parser=parse_number,
+            help="Its constant rate factor (default: 0, lossless; with --codec 17 where it has one).",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Go on behind an input that cannot be read.")
+    ] = False,
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="How progress is shown.")
+    ] = ProgressMode.auto,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> int:
+    """Degrade videos to 1/scale of their size, as inputs to train or to test with. Sound is left out.
+
+    Example: starvsr degrade clips/ data/ --pairs --preset heavy --seed 1
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    _check(scale, seed, drift, prompt, pairs=pairs)
+    from starvsr.train.pairs import LOSSLESS, clip_files, clip_rng, degrade_video, made_folders
+    from starvsr.train.recipes import PRESETS, draw
+
+    config = dataclasses.replace(PRESETS[preset.value], scale=scale, drift=drift)
+    encode = LOSSLESS
+    if codec is not None or crf is not None:
+        encode = EncodeOptions(codec=codec or LOSSLESS.codec, crf=crf)
+
+    def one(files: ClipFiles) -> DegradeResult:
+        degradation = draw(config, clip_rng(seed, files.source.name))
+        with progress_view(progress, quiet=quiet) as view:
+            return degrade_video(
+                files,
+                degradation,
+                encode=encode,
+                text=prompt or "",
+                overwrite=overwrite,
+                progress=view,
+            )
+
+    clips = clip_files(input, output, pairs=pairs)
+    if pairs or input.is_dir():
+        with made_folders(clips, output):
+            return _each(clips, one, keep_going=keep_going, as_json=as_json, quiet=quiet)
+    return _each(clips, one, keep_going=False, as_json=as_json, quiet=quiet)
+
+
+def _check(scale: int, seed: int, drift: float, prompt: str | None, *, pairs: bool) -> None:
+    if not 1 <= scale <= MOST_SCALE:
+        raise UsageError(f"--scale {scale} is not allowed: give 1 to {MOST_SCALE}")
+    if seed < 0:
+        raise UsageError(f"--seed {seed} is not allowed: give 0 or more")
+    if not 0 <= drift <= 1:
+        raise UsageError(f"--drift {drift:g} is not allowed: give 0 to 1")
+    if prompt is not None and not pairs:
+        raise UsageError("--prompt would have no effect without --pairs: leave it out or give both")
+
+
+def _each(
+    clips: list[ClipFiles],
+    one: Callable[[ClipFiles], DegradeResult],
+    *,
+    keep_going: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Do clips one after the other and report each; the exit code."""
+    failed = damaged = 0
+    for files in clips:
+        try:
+            result = one(files)
+        except InputError as error:
+            if not keep_going:
+                raise
+            failed += 1
+            typer.echo(f"warning: left out: {error}", err=True)
+            continue
+        if as_json:
+            done = {"version": JSON_VERSION, "event": "degraded", **result.to_json()}
+            typer.echo(json.dumps(done))
+        if not quiet:
+            _say(result)
+        if result.lost_frames:
+            damaged += 1
+            typer.echo(
+                f"warning: {files.source} is damaged: {result.lost_frames} frames lost, "
+                f"{result.frames} degraded",
+                err=True,
+            )
+    if failed:
+        typer.echo(f"{failed} of {len(clips)} inputs failed, the others are done", err=True)
+        return EXIT_SOME_FAILED
+    return EXIT_DAMAGED if damaged else 0
+
+
+def _say(result: DegradeResult) -> None:
+    without = f", without its {' and '.join(result.left_out)}" if result.left_out else ""
+    typer.echo(
+        f"{result.files.degraded}: {result.frames} frames of {result.width}x{result.height} in "
+        f"{format_seconds(result.elapsed_s)}{without}",
+        err=True,
+    )

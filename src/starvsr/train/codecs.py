@@ -1,0 +1,187 @@
+"""Real compression of frames in memory: JPEG through libjpeg, video codecs through libav.
+
+Both work on 8-bit samples with halved chroma, as what people have does. One thread each, so that the same frames give
+the same result on every machine with the same libraries.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, cast
+
+import av
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from av.codec import Codec
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from PIL import Image
+from torch import Tensor
+
+FRAMES_PER_SECOND = 25
+"""What an encoder is told; bit rates are drawn per pixel, so it changes little."""
+
+RATES = ("crf", "qscale", "bits_per_pixel")
+
+# No codec here takes less (x265 refuses pictures smaller than its smallest block).
+_LEAST_SIDE_PX = 64
+_OPTIONS: dict[str, dict[str, str]] = {
+    "libx264": {"preset": "medium"},
+    "libx265": {"preset": "fast", "x265-params": "log-level=error:pools=none:frame-threads=1"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "6", "lag-in-frames": "0"},
+}
+
+Samples = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class VideoCodec:
+    """A drawn encoder and how hard it compresses."""
+
+    encoder: str
+    """Its name in libav, such as `libx264`."""
+    rate: str
+    """What `amount` is: `crf`, `qscale` (the quantiser, 1 .. 31, of MPEG-2 and MPEG-4) or `bits_per_pixel`."""
+    amount: float
+
+    def __post_init__(self) -> None:
+        if self.rate not in RATES:
+            raise ValueError(f"rate {self.rate!r} must be one of {', '.join(RATES)}")
+
+
+def is_available(encoder: str) -> bool:
+    """Whether this libav build has an encoder, and a decoder for what it makes."""
+    known = av.codecs_available
+    return encoder in known and Codec(encoder, "w").canonical_name in known
+
+
+def jpeg(frame: Tensor, quality: int) -> Tensor:
+    """A frame `3 h w` in [0, 1] (rounded to 8 bits) behind JPEG of a quality 1 .. 100, with halved chroma."""
+    file = io.BytesIO()
+    pixels = to_bytes(frame).permute(1, 2, 0).contiguous().numpy()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    with Image.open(file) as image:
+        decoded = torch.from_numpy(np.array(image))
+    return (decoded.permute(2, 0, 1).float() / 255).contiguous()
+
+
+def recode(frames: Iterable[Tensor], codec: VideoCodec) -> Iterator[Tensor]:
+    """Frames `3 h w` in [0, 1] behind a video codec, as many and in order.
+
+    Reads ahead as far as the encoder looks, and holds no more than that. Raises ValueError where this libav build
+    lacks the encoder.
+    """
+    if not is_available(codec.encoder):
+        raise ValueError(
+            f"the encoder {codec.encoder} is missing in this libav build: draw from others"
+        )
+    encoder = decoder = None
+    size, given, made = (0, 0), 0, 0
+    for frame in frames:
+        if encoder is None or decoder is None:
+            size = (frame.shape[1], frame.shape[2])
+            encoder = _encoder(codec, *_coded_size(*size))
+            name = Codec(codec.encoder, "w").canonical_name
+            decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+            decoder.thread_count = 1
+        picture = VideoFrame.from_ndarray(to_yuv(frame), "yuv420p")
+        picture.pts, picture.time_base = given, Fraction(1, FRAMES_PER_SECOND)
+        given += 1
+        for decoded in _decoded(decoder, encoder.encode(picture)):
+            made += 1
+            yield from_yuv(decoded, *size)
+    if encoder is None or decoder is None:
+        return
+    rest: list[Packet[Any] | None] = [*encoder.encode(None), None]
+    for decoded in _decoded(decoder, rest):
+        made += 1
+        yield from_yuv(decoded, *size)
+    if made != given:
+        raise RuntimeError(f"{codec.encoder} made {made} frames of {given}")
+
+
+def _decoded(
+    decoder: VideoCodecContext, packets: Iterable[Packet[Any] | None]
+) -> Iterator[Samples]:
+    for packet in packets:
+        for frame in decoder.decode(packet):
+            yield frame.to_ndarray(format="yuv420p").astype(np.uint8, copy=False)
+
+
+def _encoder(codec: VideoCodec, height: int, width: int) -> VideoCodecContext:
+    encoder = cast("VideoCodecContext", av.CodecContext.create(codec.encoder, "w"))
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
+    encoder.time_base = Fraction(1, FRAMES_PER_SECOND)
+    encoder.framerate = Fraction(FRAMES_PER_SECOND)
+    encoder.thread_count = 1
+    options = dict(_OPTIONS.get(codec.encoder, {}))
+    if codec.rate == "bits_per_pixel":
+        encoder.bit_rate = max(1000, round(codec.amount * width * height * FRAMES_PER_SECOND))
+    elif codec.rate == "crf":
+        options["crf"] = f"{codec.amount:g}"
+        encoder.bit_rate = 0
+    else:
+        # `global_quality` would need every frame to carry it, which PyAV cannot set.
+        options["qmin"] = options["qmax"] = str(round(codec.amount))
+    encoder.options = options
+    encoder.open()
+    return encoder
+
+
+def _coded_size(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns that every encoder takes."""
+    even_height, even_width = height + height % 2, width + width % 2
+    return max(_LEAST_SIDE_PX, even_height), max(_LEAST_SIDE_PX, even_width)
+
+
+def to_bytes(frame: Tensor) -> Tensor:
+    """A frame in [0, 1], clamped, as uint8."""
+    return (frame.clamp(0, 1) * 255).round().to(torch.uint8)
+
+
+def to_yuv(frame: Tensor) -> Samples:
+    """A frame `3 h w` in [0, 1] as libav's yuv420p (limited range, BT.601), padded to a size that encoders take.
+
+    Padding repeats the border.
+    """
+    height, width = _coded_size(*frame.shape[1:])
+    right, below = width - frame.shape[2], height - frame.shape[1]
+    rgb = F.pad(frame.clamp(0, 1)[None], (0, right, 0, below), mode="replicate")[0]
+    yuv = torch.tensordot(_YUV_FROM_RGB.to(rgb), rgb, dims=1) + _YUV_ZERO.to(rgb)[:, None, None]
+    chroma = F.avg_pool2d(yuv[None, 1:], 2)[0]
+    planes = [yuv[0].flatten(), chroma[0].flatten(), chroma[1].flatten()]
+    samples = torch.cat(planes).round().clamp(0, 255).to(torch.uint8)
+    array: Samples = samples.reshape(height * 3 // 2, width).numpy()
+    return array
+
+
+def from_yuv(samples: Samples, height: int, width: int) -> Tensor:
+    """A frame `3 height width` in [0, 1] from what `to_yuv` makes."""
+    rows, columns = samples.shape[0] * 2 // 3, samples.shape[1]
+    flat = torch.from_numpy(np.ascontiguousarray(samples)).flatten().float()
+    luma = flat[: rows * columns].reshape(1, rows, columns)
+    chroma = flat[rows * columns :].reshape(1, 2, rows // 2, columns // 2)
+    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
+    yuv = torch.cat([luma, chroma[0]])[:, :height, :width] - _YUV_ZERO[:, None, None]
+    rgb: Tensor = torch.tensordot(_RGB_FROM_YUV, yuv, dims=1)
+    return rgb.clamp_(0, 1)
+
+
+_KR, _KB = 0.299, 0.114
+_LUMA = (_KR, 1 - _KR - _KB, _KB)
+_YUV_FROM_RGB = torch.tensor(
+    [
+        [219 * k for k in _LUMA],
+        [112 * (b - k) / (1 - _KB) for k, b in zip(_LUMA, (0, 0, 1), strict=True)],
+        [112 * (r - k) / (1 - _KR) for k, r in zip(_LUMA, (1, 0, 0), strict=True)],
+    ]
+)
+"""8-bit samples of Y, Cb, Cr per unit of R, G, B."""
+_YUV_ZERO = torch.tensor([16.0, 128.0, 128.0])
+_RGB_FROM_YUV = torch.linalg.inv(_YUV_FROM_RGB.double()).float()
