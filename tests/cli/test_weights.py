@@ -185,6 +185,21 @@ def test_type_and_originals_are_passed_on(cli: Cli, hub: HubServer, folder: Path
     assert (folder / "originals/small/STAR" / NETWORK).is_file()
 
 
+def test_plan_says_what_is_converted(cli: Cli, hub: HubServer, folder: Path) -> None:
+    assert cli("download-weights", MODEL).code == 0
+    shown = cli("download-weights", MODEL, "--dtype", "fp16", "--dry-run")
+    assert "small-star is converted from what is installed" in shown.out
+    assert "0 bytes to fetch" in shown.out
+    told = one_object(cli("download-weights", MODEL, "--dtype", "fp16", "--dry-run", "--json").out)
+    assert (told["converted"], told["files"], told["download_bytes"]) == (["small-star"], [], 0)
+    # Published files are wanted too, so they are fetched.
+    both = cli(
+        "download-weights", MODEL, "--dtype", "fp16", "--dry-run", "--json", "--keep-original"
+    )
+    assert one_object(both.out)["converted"] == []
+    assert "was made from published files, and these are to be kept: they are fetched" in both.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -192,6 +207,12 @@ def test_type_and_originals_are_passed_on(cli: Cli, hub: HubServer, folder: Path
         (["--list", "--verify"], "contradict each other"),
         (["--source", "./nowhere"], "neither a folder that exists nor a repository"),
         (["--quiet", "--verbose"], "contradict each other"),
+        (["--verify", "--source", "a/b"], "--verify fetches nothing, so it takes no --source"),
+        (["--list", "--dtype", "fp16"], "--list fetches nothing, so it takes no --dtype"),
+        (
+            ["--verify", "--keep-original", "--dtype", "bf16"],
+            "so it takes no --dtype and no --keep-original: leave out",
+        ),
     ],
 )
 def test_usage(cli: Cli, hub: HubServer, folder: Path, arguments: list[str], message: str) -> None:
@@ -258,29 +279,54 @@ with small_models():
 """
 
 
+WAIT = Fault(429, {"Retry-After": "60"})
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_interruption_keeps_what_was_fetched(
-    hub: HubServer, folder: Path, tmp_path: Path, number: int, code: int
+@pytest.mark.parametrize(
+    ("number", "method", "faults", "kept"),
+    [
+        # Told to wait, in the middle of a body that no longer comes, and before any answer.
+        (signal.SIGINT, "GET", [Fault(cut_after=100_000), *[WAIT] * 9], [100_000]),
+        (signal.SIGTERM, "GET", [Fault(stall_after=100_000)], [100_000]),
+        (signal.SIGINT, "HEAD", [WAIT] * 9, []),
+        (signal.SIGTERM, "HEAD", [Fault(silent=True)] * 9, []),
+    ],
+)
+def test_interruption_is_heard_at_once_and_keeps_what_was_fetched(
+    hub: HubServer,
+    folder: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    method: str,
+    faults: list[Fault],
+    kept: list[int],
 ) -> None:
-    hub.fail("GET", NETWORK, Fault(cut_after=100_000), *[Fault(429, {"Retry-After": "50"})] * 9)
+    hub.fail(method, NETWORK, *faults)
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
     command = [sys.executable, "-c", SCRIPT, str(folder)]
+
+    def sizes() -> list[int]:
+        return [path.stat().st_size for path in folder.rglob("*.pt")]
+
+    def asked() -> int:
+        return sum(a.method == method and a.path == NETWORK for a in hub.asked)
+
     with subprocess.Popen(
         command, env=environment, stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
     ) as running:
         end = time.monotonic() + 60
-        while len(hub.bodies(NETWORK)) < 2 and time.monotonic() < end:
+        while (sizes() != kept or not asked()) and time.monotonic() < end:
             time.sleep(0.02)
-        assert len(hub.bodies(NETWORK)) == 2
+        assert sizes() == kept
+        time.sleep(0.5)
         running.send_signal(number)
-        # Less than what it was told to wait: an interrupt is heard in the middle of that.
-        _, said = running.communicate(timeout=40)
-    assert running.returncode == code
+        # Far less than what it waits for: 60 s where it is told to, 30 s for bytes that do not come.
+        _, said = running.communicate(timeout=8)
+    assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "what was fetched is kept, and the same command goes on from there" in said
     assert "Traceback" not in said
-    kept = [path.stat().st_size for path in folder.rglob("*.pt")]
-    assert kept == [100_000]
+    assert sizes() == kept
     assert not list(folder.glob("*.safetensors"))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,7 +23,7 @@ LARGE = (".pt", ".safetensors", ".bin")
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong with one request; for HEAD only `status` and `headers` count."""
+    """What goes wrong with one request; for HEAD only `status`, `headers` and `silent` count."""
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +34,8 @@ class Fault:
     body: bytes | None = None
     """Send this instead, whole and with its own length."""
     ignore_range: bool = False
+    silent: bool = False
+    """Never answer."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
         at_storage = place.startswith("storage/")
         if at_storage:
             place = place.removeprefix("storage/")
-        owner, name, _, revision, path = place.split("/", 4)
+        parts = place.split("/", 4)
+        if len(parts) < 5 or parts[2] != "resolve":
+            # The client asks for other things too, which a hub need not have.
+            self._send(404, {})
+            return
+        owner, name, _, revision, path = parts
         repository = f"{owner}/{name}"
         with self.hub.lock:
             self.hub.asked.append(
@@ -167,7 +174,9 @@ class _Handler(BaseHTTPRequestHandler):
         content = self.hub.files[repository, path]
         redirected = path.endswith(LARGE) and not at_storage
         fault = None if redirected and method == "GET" else self._next_fault(method, path)
-        if fault is not None and fault.status is not None:
+        if fault is not None and fault.silent:
+            self.hub.ended.wait()
+        elif fault is not None and fault.status is not None:
             self._send(fault.status, dict(fault.headers))
         elif redirected:
             self._redirect(place, path, content)
@@ -216,9 +225,10 @@ class _Handler(BaseHTTPRequestHandler):
         body = content[begin:]
         self._send(206 if begin else 200, headers, len(body))
         if method == "GET":
-            self.wfile.write(
-                body[: fault.cut_after if fault.stall_after is None else fault.stall_after]
-            )
+            end = fault.cut_after if fault.stall_after is None else fault.stall_after
+            # Clients may leave in the middle.
+            with suppress(ConnectionError):
+                self.wfile.write(body[:end])
         if fault.stall_after is not None:
             self.hub.ended.wait()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import datetime
+import os
 import pickle
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from starvsr.errors import WeightsError
+from starvsr.errors import MemoryLimitError, WeightsError
 from starvsr.zoo.checkpoint import misfits, read_pickle, read_safetensors
 
 
@@ -65,6 +67,51 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path: Path, form: str) -> N
     assert "nothing in it was run" in message
     assert "weights_only" not in message and "\n" not in message
     assert len(message) < 400 + len(str(path))
+
+
+class Banned:
+    """What torch does not even look for."""
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return (os.system, ("true",))
+
+
+@pytest.mark.parametrize(
+    ("culprit", "wanted"),
+    [
+        (Banned(), "it wants posix.system"),
+        (datetime.date(2024, 1, 1), "it wants datetime.date"),
+    ],
+)
+def test_refusal_says_what_the_file_wanted(tmp_path: Path, culprit: object, wanted: str) -> None:
+    path = tmp_path / "net.pt"
+    torch.save({"weight": torch.zeros(2), "callback": culprit}, path)
+    with pytest.raises(WeightsError) as caught:
+        read_pickle(path)
+    assert str(caught.value) == (
+        f"{path} is refused, since it needs more than tensors to be read ({wanted}); nothing in it was run: get the "
+        "file anew from its publisher"
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("unable to mmap 8 bytes from file <x>: Cannot allocate memory (12)"),
+    ],
+)
+def test_memory_that_runs_out_is_not_the_files_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    path = tmp_path / "net.pt"
+    torch.save({"weight": torch.zeros(2)}, path)
+    monkeypatch.setattr("torch.load", fail)
+    with pytest.raises(MemoryLimitError, match=r"^memory ran out while .* was read: end other"):
+        read_pickle(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.99, 0.9999])

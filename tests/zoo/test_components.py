@@ -261,6 +261,10 @@ def test_configurations_of_a_text_tower_that_do_not_hold(
         ("small-vae", "vae/config.json", b'{"odd": 1}', "do not fit together"),
         ("small-vae", "vae/config.json", b"\xff\xfe", "is not text"),
         ("small-clip", "vocab.json", b"\xff", "is not text"),
+        ("small-clip", "vocab.json", b"{", "are not CLIP's: the vocabulary is no JSON"),
+        ("small-clip", "vocab.json", b'{"a": 0}', "are not CLIP's: the vocabulary lacks"),
+        ("small-clip", "merges.txt", b"a b c", "the merges hold 'a b c', which is not a pair"),
+        ("small-clip", "merges.txt", b"q q", "are not CLIP's: the merges do not fit"),
         ("small-clip", "model.safetensors", b"<html>", "cannot be read as a safetensors file"),
         ("small-star", "I2VGen-XL-based/light_deg.pt", b"<html>", "is no torch checkpoint"),
     ],
@@ -273,6 +277,17 @@ def test_damaged_files(
     message = refused(files, name, tmp_path)
     assert words in message
     assert str(path) in message
+
+
+def test_words_that_the_encoder_has_no_place_for(files: Path, tmp_path: Path) -> None:
+    path = sources_of(CLIP, files)["vocab.json"]
+    words = json.loads(path.read_text("utf-8"))
+    words["one more"] = len(words)
+    path.write_text(json.dumps(words))
+    size = len(words) - 1
+    assert f"the encoder has {size} tokens, and {size} is a word's number" in refused(
+        files, "small-clip", tmp_path
+    )
 
 
 def test_a_file_that_is_no_component(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -19,6 +20,7 @@ from starvsr.zoo.hashes import (
     read_hashes,
     record_hashes,
 )
+from starvsr.zoo.parallel import StoppedError
 
 
 def test_hashes_are_those_of_the_tools(tmp_path: Path) -> None:
@@ -27,6 +29,16 @@ def test_hashes_are_those_of_the_tools(tmp_path: Path) -> None:
     assert file_sha256(path) == hashlib.sha256(b"hello\n").hexdigest()
     # By `git hash-object`.
     assert git_blob_sha1(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+def test_hashing_stops_when_told(tmp_path: Path) -> None:
+    path, stop = tmp_path / "file", Event()
+    path.write_bytes(b"hello\n")
+    assert file_sha256(path, stop) == file_sha256(path)
+    stop.set()
+    for function in (file_sha256, git_blob_sha1):
+        with pytest.raises(StoppedError):
+            function(path, stop)
 
 
 def test_record_is_kept_and_added_to(tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from starvsr.zoo import hub as hub_module
 from starvsr.zoo.hub import (
     HubUnreachableError,
     NotOnHubError,
-    StoppedError,
     download,
     look_up,
 )
+from starvsr.zoo.parallel import StoppedError
 from tests.zoo.hub_server import COMMIT, Fault, HubServer, hub_server, use_hub
 
 REPOSITORY, LARGE, SMALL = "owner/name", "sub/net.pt", "config.json"
@@ -118,6 +118,33 @@ def test_file_of_another_size_is_refused_and_deleted(
     assert not target.exists()
 
 
+def test_more_bytes_than_stated_are_not_written(hub: HubServer, tmp_path: Path) -> None:
+    target, counts = tmp_path / "file", [0]
+    hub.fail("GET", LARGE, Fault(body=CONTENT * 10))
+    file = look_up(REPOSITORY, LARGE, "main")
+    largest = 0
+
+    def count(number: int) -> None:
+        nonlocal largest
+        counts.append(number)
+        largest = max(largest, sum(counts))
+
+    with pytest.raises(WeightsError, match=f"should have {len(CONTENT)} bytes .* and more arrived"):
+        download(file, target, on_bytes=count, stop=Event())
+    assert not target.exists()
+    assert sum(counts) == 0
+    assert 0 < largest <= len(CONTENT)
+
+
+def test_stop_ends_waiting_for_the_hub(hub: HubServer) -> None:
+    stop = Event()
+    stop.set()
+    hub.fail("HEAD", LARGE, Fault(429, {"Retry-After": "60"}))
+    with pytest.raises(StoppedError):
+        look_up(REPOSITORY, LARGE, "main", stop=stop)
+    assert hub.asked == []
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 @pytest.mark.parametrize("method", ["HEAD", "GET"])
 def test_passing_trouble_passes(hub: HubServer, tmp_path: Path, method: str, status: int) -> None:
@@ -125,9 +152,7 @@ def test_passing_trouble_passes(hub: HubServer, tmp_path: Path, method: str, sta
     assert fetched(LARGE, tmp_path / "file") == len(CONTENT)
 
 
-def test_server_says_how_long_to_wait(
-    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_server_says_how_long_to_wait(hub: HubServer) -> None:
     waits: list[float] = []
 
     class Clock(Event):
@@ -135,9 +160,8 @@ def test_server_says_how_long_to_wait(
             waits.append(timeout or 0)
             return False
 
-    monkeypatch.setattr(hub_module, "Event", Clock)
     hub.fail("HEAD", LARGE, Fault(429, {"Retry-After": "7"}), Fault(429, {"Retry-After": "9999"}))
-    look_up(REPOSITORY, LARGE, "main")
+    look_up(REPOSITORY, LARGE, "main", stop=Clock())
     assert waits == [7, 60]
 
 

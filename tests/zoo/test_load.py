@@ -168,7 +168,8 @@ def test_a_truncated_file(tmp_path: Path, toy_path: Path, share: float) -> None:
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(WeightsError) as caught:
         load_model(str(path), device="cpu")
-    assert str(caught.value).startswith(f"{path} cannot be read as a safetensors file: ")
+    assert str(caught.value).startswith(f"{path} cannot be read as a safetensors file (")
+    assert str(caught.value).endswith(": get the file anew from its publisher")
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:

@@ -105,7 +105,10 @@ def test_a_truncated_component(
     os.truncate(path, int(path.stat().st_size * share))
     with pytest.raises(WeightsError) as caught:
         load_model("small-star", device="cpu", weights=WeightsOptions(tmp_path))
-    assert str(caught.value).startswith(f"{path} cannot be read as a safetensors file: ")
+    assert str(caught.value).startswith(f"{path} cannot be read as a safetensors file (")
+    assert str(caught.value).endswith(
+        f": `starvsr download-weights {name} --dir {tmp_path}` makes it again"
+    )
 
 
 def test_an_autoencoder_that_is_another(tmp_path: Path, small_weights: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.types import Component
+from starvsr.types import Component, Progress
 from starvsr.zoo.hashes import read_hashes
 from starvsr.zoo.install import install
 from starvsr.zoo.verify import verify
@@ -107,6 +107,54 @@ def test_hugging_faces_cache_is_used_and_left_alone(
         assert states(folder, (VAE,)) == ["ok"]
         assert not any(asked.method == "GET" for asked in server.asked)
     assert all(path.is_file() for path in cached)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "flipped small"])
+def test_damaged_copy_in_the_cache_is_fetched_instead(
+    tmp_path: Path,
+    folder: Path,
+    published: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    damage: str,
+) -> None:
+    path = fill_cache(tmp_path / "home", published, VAE)[damage == "flipped small"]
+    whole = path.read_bytes()
+    bad = whole[:-100] if damage == "cut" else whole[:-100] + b"x" + whole[-99:]
+    assert bad != whole
+    path.write_bytes(bad)
+    reports: list[Progress] = []
+    with small_models(), hub_server(published) as server:
+        use_hub(monkeypatch, server.url, tmp_path / "home")
+        install([VAE], folder, progress=reports.append)
+        bodies = [asked.path for asked in server.asked if asked.method == "GET"]
+    assert states(folder, (VAE,)) == ["ok"]
+    assert set(bodies) == {VAE.sources[damage == "flipped small"].path}
+    said = [r.getMessage() for r in caplog.records if "fetched instead" in r.getMessage()]
+    assert len(said) == 1
+    assert str(path) in said[0]
+    assert "give --source" not in said[0]
+    # What is not ours stays as it is; what was fetched is counted, and used up.
+    assert path.read_bytes() == bad
+    assert not (folder / ".downloads").exists()
+    downloads = [report for report in reports if report.stage == "download"]
+    assert downloads[-1].done == downloads[-1].total == len(whole)
+
+
+def test_damaged_copy_in_the_cache_without_network_is_not_trusted(
+    tmp_path: Path, folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = fill_cache(tmp_path / "home", published, VAE)[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    with small_models():
+        use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
+        with pytest.raises(WeightsError, match="cannot be read as a safetensors file"):
+            install([VAE], folder)
+        assert not read_hashes(folder).sources
+        with hub_server(published) as server:
+            use_hub(monkeypatch, server.url, tmp_path / "home")
+            install([VAE], folder)
+        assert states(folder, (VAE,)) == ["ok"]
 
 
 @pytest.mark.parametrize("offline", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
@@ -95,6 +96,15 @@ def download_weights(
     set_verbosity(verbose=verbose, quiet=quiet)
     if sum((list_only, verify_only, dry_run)) > 1:
         raise UsageError("--list, --verify and --dry-run contradict each other: give one of them")
+    if list_only or verify_only:
+        _refuse_idle(
+            "--list" if list_only else "--verify",
+            {
+                "--source": source is not None,
+                "--dtype": dtype is not None,
+                "--keep-original": keep_original,
+            },
+        )
     folder = weights_folder(directory)
     if list_only:
         return _list(models, folder, as_json=as_json)
@@ -103,7 +113,7 @@ def download_weights(
     wanted = components_named(models or [DEFAULT_MODEL])
     stored = dtype.value if dtype else None
     if dry_run:
-        return _show_plan(wanted, folder, source, stored, as_json=as_json)
+        return _show_plan(wanted, folder, source, stored, keep_original, as_json=as_json)
     from starvsr.zoo.install import install
 
     with progress_view(progress, quiet=quiet) as view:
@@ -123,6 +133,15 @@ def download_weights(
         done = "nothing to do" if not count else f"{count} of {len(wanted)} installed now"
         typer.echo(f"{folder}: {done}", err=True)
     return 0
+
+
+def _refuse_idle(mode: str, given: dict[str, bool]) -> None:
+    """Raise UsageError for options that a mode which fetches nothing would ignore."""
+    idle = [option for option, is_given in given.items() if is_given]
+    if idle:
+        raise UsageError(
+            f"{mode} fetches nothing, so it takes no {' and no '.join(idle)}: leave out one or the other"
+        )
 
 
 def components_named(names: Sequence[str]) -> list[Component]:
@@ -156,12 +175,13 @@ def _show_plan(
     folder: Path,
     source: str | None,
     dtype: str | None,
+    keep_original: bool,
     *,
     as_json: bool,
 ) -> int:
     from starvsr.zoo.install import check_space, plan_install
 
-    plan = plan_install(wanted, folder, source=source, dtype=dtype)
+    plan = plan_install(wanted, folder, source=source, dtype=dtype, keep_original=keep_original)
     if as_json:
         _say_json("download-plan", plan_json(plan))
     else:
@@ -194,7 +214,7 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
     if wrong:
         raise WeightsError(
             f"{', '.join(wrong)} in {folder} cannot be used: delete what is corrupt and run starvsr download-weights "
-            f"{' '.join(wrong)}"
+            f"{' '.join(wrong)} --dir {shlex.quote(str(folder))}"
         )
     return 0
 

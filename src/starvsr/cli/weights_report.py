@@ -107,6 +107,7 @@ def plan_json(plan: InstallPlan) -> dict[str, Any]:
         "folder": str(plan.folder),
         "present": [component.name for component in plan.present],
         "wanted": [component.name for component in plan.wanted],
+        "converted": [component.name for component in plan.converted],
         "files": [
             {
                 "component": component.name,
@@ -118,7 +119,7 @@ def plan_json(plan: InstallPlan) -> dict[str, Any]:
                 "from": file.place,
             }
             for component in plan.wanted
-            for file in plan.files[component.name]
+            for file in plan.files.get(component.name, ())
         ],
         "download_bytes": plan.download_bytes,
         "needed_bytes": plan.needed_bytes,
@@ -129,7 +130,10 @@ def plan_json(plan: InstallPlan) -> dict[str, Any]:
 def plan_text(plan: InstallPlan) -> str:
     """Every file with its size, licence and where it is had, and the disk space."""
     lines = [f"{component.name} is installed" for component in plan.present]
-    if plan.wanted:
+    lines += [
+        f"{component.name} is converted from what is installed" for component in plan.converted
+    ]
+    if plan.files:
         rows = [
             (
                 component.name,
@@ -141,7 +145,7 @@ def plan_text(plan: InstallPlan) -> str:
                 ),
             )
             for component in plan.wanted
-            for file in plan.files[component.name]
+            for file in plan.files.get(component.name, ())
         ]
         lines.append(_table([("COMPONENT", "FILE", "SIZE", "LICENCE", ""), *rows]))
     lines.append(

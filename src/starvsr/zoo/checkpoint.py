@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from starvsr.errors import WeightsError
+from starvsr.errors import MemoryLimitError, WeightsError
+from starvsr.specs import COMPONENTS
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 _LISTED = 5
@@ -28,7 +30,7 @@ def read_pickle(path: Path) -> Mapping[str, object]:
     """What a `.pt` file of `torch.save` holds, its tensors mapped (those of files before torch 1.6 are read).
 
     Raises WeightsError for a file that is corrupt, no mapping, or needs more than tensors and plain containers to be
-    read: such a file could run code, and none of it is run.
+    read: such a file could run code, and none of it is run. Raises MemoryLimitError where memory runs out.
     """
     mapped = _is_zip(path)
     try:
@@ -40,6 +42,10 @@ def read_pickle(path: Path) -> Mapping[str, object]:
         raise WeightsError(_refusal(path, str(error))) from error
     # A damaged file fails wherever the damage is.
     except Exception as error:
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise MemoryLimitError(
+                f"memory ran out while {path} was read: end other programs and run the same command again"
+            ) from error
         raise WeightsError(f"{path} is corrupt ({_first_sentence(error)}): {_ANEW}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(
@@ -61,9 +67,14 @@ def _is_zip(path: Path) -> bool:
 
 
 def _refusal(path: Path, message: str) -> str:
-    # torch's own message ends in how to run the file's code nevertheless.
-    found = re.search(r"WeightsUnpickler error:\s*(.*?)( was not |\. |\n|$)", message)
-    reason = found[1] if found else "no reason known"
+    # torch's own message ends in how to run the file's code nevertheless, and has a form for what it bans and another
+    # for what it does not know.
+    wanted = re.search(r"GLOBAL (\S{1,200})", message)
+    found = re.search(r"WeightsUnpickler error:\s*(.*?)(\. |\n|$)", message)
+    if wanted:
+        reason = f"it wants {wanted[1]}"
+    else:
+        reason = found[1] if found else "no reason known"
     return f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run: {_ANEW}"
 
 
@@ -94,7 +105,22 @@ def _opened(path: Path) -> Iterator[Any]:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} cannot be read as a safetensors file: {error}") from error
+        raise WeightsError(
+            f"{path} cannot be read as a safetensors file ({error}): {made_again(path)}"
+        ) from error
+
+
+def made_again(path: Path) -> str:
+    """What to do about a damaged file: that of a known component is made again by a command."""
+    if path.suffix != ".safetensors" or path.stem not in COMPONENTS:
+        return _ANEW
+    return f"`starvsr download-weights {path.stem} --dir {shlex.quote(str(path.parent))}` makes it again"
+
+
+def read_types(path: Path) -> set[str]:
+    """The types of a safetensors file's tensors, in the format's names. Raises WeightsError where it is not one."""
+    with _opened(path) as file:
+        return {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

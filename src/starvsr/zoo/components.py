@@ -18,10 +18,19 @@ from torch import Tensor
 
 from starvsr.errors import WeightsError
 from starvsr.models.autoencoder import TemporalVAE
+from starvsr.models.text import ClipTokenizer
 from starvsr.models.unet import StarUNet
 from starvsr.specs import SPECS, spec_to_json
 from starvsr.types import Component
-from starvsr.zoo.checkpoint import listed, misfits, read_metadata, read_pickle, read_safetensors
+from starvsr.zoo.checkpoint import (
+    listed,
+    made_again,
+    misfits,
+    read_metadata,
+    read_pickle,
+    read_safetensors,
+    read_types,
+)
 from starvsr.zoo.convert import from_published, published_tensors, to_published
 from starvsr.zoo.tensorfile import DTYPES, write_tensors
 
@@ -30,6 +39,10 @@ METADATA_KEY = "starvsr"
 COMPONENT_KEY = "starvsr_component"
 VOCAB_KEY = "starvsr_vocab"
 MERGES_KEY = "starvsr_merges"
+
+TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+"""What `--dtype` may say."""
+_TYPE_NAMES = {DTYPES[dtype]: name for name, dtype in TYPES.items()}
 
 # What transformers takes where a configuration leaves a field out; they are not to change with its version.
 _CLIP_TEXT_DEFAULTS: dict[str, Any] = {
@@ -107,9 +120,25 @@ def read_component_info(path: Path) -> ComponentInfo:
             raise TypeError("fields of other types")
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path} is not a component of a starvsr model: its metadata has no valid '{COMPONENT_KEY}' entry"
+            f"{path} is not a component of a starvsr model: its metadata has no valid '{COMPONENT_KEY}' entry; "
+            f"{made_again(path)}"
         ) from error
     return ComponentInfo(*fields, config=config, metadata=metadata)
+
+
+def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
+    """Write another file of a component, its tensors in another type, whole or not at all.
+
+    No more than one tensor is in memory at once. Raises WeightsError where the file at `path` is corrupt, OutputError
+    where `target` cannot be written.
+    """
+    tensors, metadata = read_safetensors(path)
+    write_tensors(target, tensors, metadata, dtype=dtype)
+
+
+def stored_types(path: Path) -> set[str]:
+    """Names of the types of a component's tensors, as `--dtype` gives them. Raises WeightsError as above."""
+    return {_TYPE_NAMES.get(name, name) for name in read_types(path)}
 
 
 def _read_network(component: Component, sources: Mapping[str, Path]) -> _Content:
@@ -153,8 +182,22 @@ def _read_text_encoder(component: Component, sources: Mapping[str, Path]) -> _Co
     # STAR reads the last layer but one, so the last is never run.
     config = {**published, "num_hidden_layers": published["num_hidden_layers"] - 1}
     kept = {name: tower[name] for name in tower if name in _text_tensors(config)}
+    return _Content(kept, config, _read_words(vocab, merges, config["vocab_size"]))
+
+
+def _read_words(vocab: Path, merges: Path, size: int) -> dict[str, str]:
+    """A text encoder's metadata. Raises WeightsError where no tokenizer for `size` tokens can be made from it."""
     words = {VOCAB_KEY: _read_text(vocab), MERGES_KEY: _read_text(merges)}
-    return _Content(kept, config, words)
+    try:
+        ClipTokenizer(words[VOCAB_KEY], words[MERGES_KEY])
+        numbers = json.loads(words[VOCAB_KEY]).values()
+        if min(numbers) < 0 or max(numbers) >= size:
+            raise ValueError(
+                f"the encoder has {size} tokens, and {max(numbers)} is a word's number"
+            )
+    except ValueError as error:
+        raise WeightsError(f"{vocab} and {merges} are not CLIP's: {error}") from error
+    return words
 
 
 _READERS: dict[str, Callable[[Component, Mapping[str, Path]], _Content]] = {

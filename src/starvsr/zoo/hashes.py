@@ -1,7 +1,7 @@
 """What is known of the files of a weights folder: `hashes.json`, and the hashing itself.
 
-Of a published file the hash is recorded at the first download where nobody published it, and enforced after; of a
-component's own file it is what `download-weights --verify` compares with.
+Of a published file the hash is recorded once a component was made from it where nobody published it, and enforced
+after; of a component's own file it is what `download-weights --verify` compares with.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from filelock import FileLock
 
 from starvsr.errors import WeightsError
 from starvsr.types import SourceFile
+from starvsr.zoo.parallel import StoppedError
 
 RECORD_NAME = "hashes.json"
 LOCKS = ".locks"
@@ -44,7 +46,7 @@ class ComponentRecord:
     size_bytes: int
     sha256: str
     dtype: str = ""
-    """What `--dtype` asked for; empty is the source's."""
+    """What its tensors are stored in: `fp32`, `fp16` or `bf16`, several joined by `+`."""
 
 
 @dataclass(frozen=True)
@@ -125,19 +127,24 @@ def replace_text(path: Path, text: str) -> None:
         partial.unlink(missing_ok=True)
 
 
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal."""
-    return _digest(path, hashlib.sha256())
+def file_sha256(path: Path, stop: Event | None = None) -> str:
+    """The SHA-256 of a file in hexadecimal. Raises StoppedError once `stop` is set."""
+    return _digest(path, hashlib.sha256(), stop)
 
 
-def git_blob_sha1(path: Path) -> str:
-    """The name that git gives a file's contents, in hexadecimal; the hub's ETag of a file outside LFS."""
+def git_blob_sha1(path: Path, stop: Event | None = None) -> str:
+    """The name that git gives a file's contents, in hexadecimal; the hub's ETag of a file outside LFS.
+
+    Raises StoppedError once `stop` is set.
+    """
     begun = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    return _digest(path, begun)
+    return _digest(path, begun, stop)
 
 
-def _digest(path: Path, digest: Any) -> str:
+def _digest(path: Path, digest: Any, stop: Event | None) -> str:
     with path.open("rb") as file:
         while piece := file.read(_PIECE_BYTES):
+            if stop is not None and stop.is_set():
+                raise StoppedError
             digest.update(piece)
     return str(digest.hexdigest())

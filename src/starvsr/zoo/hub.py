@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from threading import Event
 from typing import NoReturn
@@ -35,6 +36,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from starvsr.errors import WeightsError
+from starvsr.zoo.parallel import StoppedError
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)
 """How long to wait before each further attempt; any byte that arrives begins the list anew."""
@@ -54,10 +56,6 @@ class HubUnreachableError(WeightsError):
 
 class NotOnHubError(WeightsError):
     """The repository is there, and has no such file or revision."""
-
-
-class StoppedError(Exception):
-    """The caller has set `stop`."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +86,16 @@ def endpoint() -> str:
     return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
 
 
-def look_up(repository: str, path: str, revision: str) -> RemoteFile:
+def look_up(repository: str, path: str, revision: str, *, stop: Event | None = None) -> RemoteFile:
     """What the hub has under that name now, without fetching it.
 
-    Raises NotOnHubError, HubUnreachableError, and WeightsError for anything else that keeps the file from us.
+    Raises NotOnHubError, HubUnreachableError, and WeightsError for anything else that keeps the file from us;
+    StoppedError after `stop` is set, in the middle of waiting too.
     """
+    stop = stop or Event()
     waits = list(RETRY_WAITS_S)
     while True:
+        _raise_if_set(stop)
         try:
             return _look_up_once(repository, path, revision)
         except (ClientError, OSError) as error:
@@ -103,7 +104,12 @@ def look_up(repository: str, path: str, revision: str) -> RemoteFile:
                 waits = waits[:1] if len(waits) == len(RETRY_WAITS_S) else []
             if not waits or not _may_pass(error):
                 raise _explained(error, repository, path) from error
-            Event().wait(_wait_s(error, waits.pop(0)))
+            stop.wait(_wait_s(error, waits.pop(0)))
+
+
+def _raise_if_set(stop: Event) -> None:
+    if stop.is_set():
+        raise StoppedError
 
 
 def _look_up_once(repository: str, path: str, revision: str) -> RemoteFile:
@@ -132,11 +138,13 @@ def download(
     """Fetch a file to `target`, going on from what is there of it; on return `target` has the stated size.
 
     on_bytes: called with every number of bytes that were written (negative: dropped again). Raises WeightsError
-    with what is there kept for the next attempt, or StoppedError soon after `stop` is set.
+    with what is there kept for the next attempt; StoppedError after `stop` is set, as soon as the connection says
+    anything, and nothing is written from then on.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     waits = list(RETRY_WAITS_S)
     while True:
+        _raise_if_set(stop)
         before = size_of(target)
         try:
             _go_on(file, target, on_bytes, stop)
@@ -166,25 +174,36 @@ def _go_on(file: RemoteFile, target: Path, on_bytes: Callable[[int], None], stop
         if have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             on_bytes(-have)
             have = 0
-        with target.open("ab" if have else "wb") as partial:
+        # Without a buffer, which would be written after the order to stop.
+        with target.open("ab" if have else "wb", buffering=0) as partial:
             # Without a size for chunks, which would hold back the last bytes before a cut.
             for chunk in answer.iter_bytes():
-                if stop.is_set():
-                    raise StoppedError
-                partial.write(chunk)
+                _raise_if_set(stop)
+                have += len(chunk)
+                if have > file.size_bytes:
+                    _refuse_size(file, target, on_bytes, more=True)
+                _write(partial, chunk)
                 on_bytes(len(chunk))
-            partial.flush()
             os.fsync(partial.fileno())
     if size_of(target) != file.size_bytes:
         _refuse_size(file, target, on_bytes)
 
 
-def _refuse_size(file: RemoteFile, target: Path, on_bytes: Callable[[int], None]) -> NoReturn:
+def _write(file: RawIOBase, chunk: bytes) -> None:
+    rest = memoryview(chunk)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
+
+
+def _refuse_size(
+    file: RemoteFile, target: Path, on_bytes: Callable[[int], None], *, more: bool = False
+) -> NoReturn:
     size = size_of(target)
     target.unlink(missing_ok=True)
     on_bytes(-size)
+    arrived = "more" if more else size
     raise WeightsError(
-        f"{file.repository}/{file.path} should have {file.size_bytes} bytes by the hub's word, and {size} arrived; "
+        f"{file.repository}/{file.path} should have {file.size_bytes} bytes by the hub's word, and {arrived} arrived; "
         "what arrived was deleted, try again later or give --source"
     )
 

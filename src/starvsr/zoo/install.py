@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import Timeout
 
-from starvsr.errors import OutputError, UsageError, WeightsError
-from starvsr.options import BYTES_PER_ELEMENT
+from starvsr.errors import OutputError, WeightsError
 from starvsr.specs import COMPONENTS, SPECS
 from starvsr.types import Component, ModelSpec, Progress, ProgressCallback
 from starvsr.zoo.amounts import format_bytes
+from starvsr.zoo.fetch import Fetched, fetch
 from starvsr.zoo.folder import component_file
 from starvsr.zoo.hashes import (
     ComponentRecord,
     Hashes,
-    SourceRecord,
     file_sha256,
     folder_lock,
     read_hashes,
@@ -32,112 +30,22 @@ from starvsr.zoo.hashes import (
     source_key,
 )
 from starvsr.zoo.hub import size_of, write_error
-from starvsr.zoo.sources import DOWNLOADS, Located, fetch, locate
+from starvsr.zoo.planning import (
+    InstallPlan,
+    check_space,
+    has_type,
+    is_whole,
+    is_wide_enough,
+    plan_install,
+    stored_type,
+)
+from starvsr.zoo.sources import DOWNLOADS, Located
+
+__all__ = ["InstallPlan", "check_space", "ensure", "install", "plan_install"]
 
 ORIGINALS = "originals"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class InstallPlan:
-    """What an installation would do."""
-
-    folder: Path
-    present: tuple[Component, ...]
-    """Components that are there already."""
-    wanted: tuple[Component, ...]
-    """Components that are to be made."""
-    files: Mapping[str, tuple[Located, ...]]
-    """The published files of each wanted component, by its name."""
-    made_bytes: int
-    """Most that the wanted components take once they are made."""
-    free_bytes: int
-    """Of the folder's disk."""
-
-    @property
-    def download_bytes(self) -> int:
-        """What is still to be fetched."""
-        return sum(file.missing_bytes for file in self.all_files)
-
-    @property
-    def needed_bytes(self) -> int:
-        """Disk space for what is fetched and what is made from it, which are there at the same time."""
-        return self.download_bytes + self.made_bytes if self.wanted else 0
-
-    @property
-    def all_files(self) -> list[Located]:
-        """The published files of all wanted components."""
-        return [file for files in self.files.values() for file in files]
-
-
-def plan_install(
-    components: Sequence[Component],
-    folder: Path,
-    *,
-    source: str | None = None,
-    dtype: str | None = None,
-    offline: bool = False,
-) -> InstallPlan:
-    """What `install` would do with the same arguments; reads, asks the hub, and writes nothing.
-
-    Raises WeightsError where a file is not to be had, UsageError for a `source` or `dtype` that means nothing.
-    """
-    if dtype is not None and dtype not in BYTES_PER_ELEMENT:
-        raise UsageError(f"--dtype {dtype} is unknown: give one of {', '.join(BYTES_PER_ELEMENT)}")
-    hashes = read_hashes(folder)
-    present = tuple(c for c in components if _is_present(c, folder, hashes, dtype))
-    wanted = tuple(c for c in components if c not in present)
-    located = locate([s for c in wanted for s in c.sources], folder, origin=source, offline=offline)
-    files = {}
-    for component in wanted:
-        files[component.name] = tuple(located[: len(component.sources)])
-        located = located[len(component.sources) :]
-    return InstallPlan(
-        folder=folder,
-        present=present,
-        wanted=wanted,
-        files=files,
-        made_bytes=sum(_made_bytes(c, files[c.name][0], dtype) for c in wanted),
-        free_bytes=_free_bytes(folder),
-    )
-
-
-def _is_present(component: Component, folder: Path, hashes: Hashes, dtype: str | None) -> bool:
-    """Whether a component is there and of its recorded size; its hash is `verify`'s business."""
-    from starvsr.zoo.components import read_component_info
-
-    path = component_file(component.name, folder)
-    if not path.is_file():
-        return False
-    record = hashes.components.get(component.name)
-    if record is not None and record.size_bytes != size_of(path):
-        return False
-    if record is not None and record.dtype != _dtype_of(component, dtype) and dtype is not None:
-        return False
-    try:
-        return read_component_info(path).name == component.name
-    except WeightsError as error:
-        logger.warning("%s; it is made again", error)
-        return False
-
-
-def _dtype_of(component: Component, dtype: str | None) -> str:
-    """What a component is stored in: `--dtype` is meant for networks, which are most of the bytes."""
-    return dtype if dtype and component.kind == "network" else ""
-
-
-def _made_bytes(component: Component, tensors: Located, dtype: str | None) -> int:
-    # A published network is fp32; that others become smaller, by what nobody needs of them, is left out.
-    kept = BYTES_PER_ELEMENT[_dtype_of(component, dtype) or "fp32"]
-    return tensors.size_bytes * kept // BYTES_PER_ELEMENT["fp32"]
-
-
-def _free_bytes(folder: Path) -> int:
-    place = next(
-        above for above in (folder.absolute(), *folder.absolute().parents) if above.exists()
-    )
-    return shutil.disk_usage(place).free
 
 
 def _ignore(_: object) -> None:
@@ -158,11 +66,20 @@ def install(
     """Make sure that components are in a weights folder, and the embeddings of their models' own words.
 
     source: a folder with published files, or a repository that mirrors them. dtype: what networks are stored in
-    (`fp32`, `fp16`, `bf16`); None keeps the published type. keep_original: published files stay under `originals`.
+    (`fp32`, `fp16`, `bf16`); None keeps the published type, or what is installed. An installed network of a wider
+    type is converted, and nothing is fetched for it. keep_original: published files stay under `originals`.
     offline: only what is on this machine is used. announce: hears the plan before the first byte. Raises
-    WeightsError where something is not to be had, not the right file, or there is no space.
+    WeightsError where something is not to be had, not the right file, or there is no space; MemoryLimitError where
+    memory runs out.
     """
-    plan = plan_install(components, folder, source=source, dtype=dtype, offline=offline)
+    plan = plan_install(
+        components,
+        folder,
+        source=source,
+        dtype=dtype,
+        keep_original=keep_original,
+        offline=offline,
+    )
     announce(plan)
     check_space(plan)
     with _as_weights_errors(folder):
@@ -171,15 +88,6 @@ def install(
                 _make_missing(plan, dtype, keep_original, progress)
         _keep_embeddings(components, folder, progress)
     return plan
-
-
-def check_space(plan: InstallPlan) -> None:
-    """Raise WeightsError where a plan does not fit on the folder's disk."""
-    if plan.needed_bytes > plan.free_bytes:
-        raise WeightsError(
-            f"{plan.folder} has {format_bytes(plan.free_bytes)} of free space, and up to "
-            f"{format_bytes(plan.needed_bytes)} are needed: free some or give another --dir"
-        )
 
 
 @contextmanager
@@ -214,63 +122,101 @@ def _make_missing(
     # Whoever held the lock before may have made some.
     hashes = read_hashes(plan.folder)
     wanted = [c for c in plan.wanted if not _is_present(c, plan.folder, hashes, dtype)]
-    files = [file for component in wanted for file in plan.files[component.name]]
-    records = fetch(files, hashes.sources, progress)
-    _say_first_use(files, hashes)
-    record_hashes(plan.folder, sources=records)
+    files = [file for component in wanted for file in plan.files.get(component.name, ())]
+    fetched = fetch(files, plan.folder, hashes.sources, progress)
     for number, component in enumerate(wanted):
         progress(Progress("convert", number, len(wanted), component.name))
-        _make(component, plan, records, dtype)
-        for file in plan.files[component.name]:
-            _put_away(file, plan.folder, keep_original)
+        sources = component.sources if component.name in plan.files else ()
+        own = [fetched[source_key(source)] for source in sources]
+        _make(component, own, plan.folder, dtype)
+        for one in own:
+            _put_away(one.file, plan.folder, keep_original)
         progress(Progress("convert", number + 1, len(wanted), component.name))
 
 
-def _say_first_use(files: Sequence[Located], hashes: Hashes) -> None:
-    new = [
-        f"{file.source.repository}/{file.source.path}"
-        for file in files
-        if not file.source.sha256 and source_key(file.source) not in hashes.sources
-    ]
-    if new:
-        logger.warning(
-            "no published hash is known of %s: trusted on this first use; the hashes found are recorded and enforced "
-            "from now on",
-            ", ".join(new),
-        )
+def _is_present(component: Component, folder: Path, hashes: Hashes, dtype: str | None) -> bool:
+    return is_whole(component, folder, hashes) and has_type(component, folder, dtype)
 
 
-def _make(
-    component: Component,
-    plan: InstallPlan,
-    records: Mapping[str, SourceRecord],
-    dtype: str | None,
-) -> None:
-    import torch
+def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: str | None) -> None:
+    """Make a component from its published files, or without them from its own file, and record all of them."""
+    from starvsr.zoo.components import stored_types
 
-    from starvsr.zoo.components import make_component
-
-    stored = _dtype_of(component, dtype)
-    kinds = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    files = plan.files[component.name]
-    target = component_file(component.name, plan.folder)
-    made = plan.folder / DOWNLOADS / ".made" / component.name / target.name
+    target = component_file(component.name, folder)
+    made = folder / DOWNLOADS / ".made" / component.name / target.name
     # What a killed process left of it there.
     shutil.rmtree(made.parent, ignore_errors=True)
     made.parent.mkdir(parents=True)
-    make_component(
-        component,
-        {file.source.path: file.path for file in files},
-        made,
-        dtype=kinds[stored] if stored else None,
-        source_sha256=records[source_key(component.sources[0])].sha256,
-    )
-    record = ComponentRecord(size_of(made), file_sha256(made), stored)
-    # In this order a kill leaves no file that the record does not describe.
+    if files:
+        _make_from_published(component, files, made, stored_type(component, dtype))
+    else:
+        _make_from_installed(component, folder, made, dtype)
+    kinds = "+".join(sorted(stored_types(made)))
+    record = ComponentRecord(size_of(made), file_sha256(made), kinds)
+    _say_first_use(component, files, folder)
+    # In this order a kill leaves no file that the record does not describe; and a published file is not trusted
+    # before something could be made from it, or a wrong one would keep out the right one for good.
     target.unlink(missing_ok=True)
-    record_hashes(plan.folder, components={component.name: record})
+    record_hashes(
+        folder,
+        sources={source_key(one.file.source): one.record for one in files},
+        components={component.name: record},
+    )
     made.replace(target)
-    _remove_empty(made.parent, plan.folder)
+    _remove_empty(made.parent, folder)
+
+
+def _make_from_published(
+    component: Component, files: Sequence[Fetched], made: Path, dtype: str
+) -> None:
+    from starvsr.zoo.components import TYPES, make_component
+
+    try:
+        make_component(
+            component,
+            {one.file.source.path: one.file.path for one in files},
+            made,
+            dtype=TYPES[dtype] if dtype else None,
+            source_sha256=files[0].record.sha256,
+        )
+    except WeightsError:
+        for one in files:
+            # It may have been damaged on its way.
+            if one.file.remote is not None and not one.is_vouched:
+                one.file.path.unlink(missing_ok=True)
+        raise
+
+
+def _make_from_installed(component: Component, folder: Path, made: Path, dtype: str | None) -> None:
+    from starvsr.zoo.components import TYPES, convert_component
+
+    path = component_file(component.name, folder)
+    hashes = read_hashes(folder)
+    usable = is_whole(component, folder, hashes)
+    if dtype is None or not usable or not is_wide_enough(component, folder, dtype):
+        raise WeightsError(f"{path} was changed by another process: run the same command again")
+    record = hashes.components.get(component.name)
+    if record is not None and record.sha256 != file_sha256(path):
+        raise WeightsError(
+            f"{path} is corrupt, so it is not converted: delete it, and the same command fetches it anew"
+        )
+    convert_component(path, made, TYPES[dtype])
+
+
+def _say_first_use(component: Component, files: Sequence[Fetched], folder: Path) -> None:
+    known = read_hashes(folder).sources
+    new = [
+        f"{one.file.source.repository}/{one.file.source.path}"
+        for one in files
+        if not one.file.source.sha256 and source_key(one.file.source) not in known
+    ]
+    if new:
+        logger.warning(
+            "%s: no published hash is known of %s: trusted on this first use; the hashes found are recorded and "
+            "enforced from now on",
+            component.name,
+            ", ".join(new),
+        )
 
 
 def _put_away(file: Located, folder: Path, keep_original: bool) -> None:

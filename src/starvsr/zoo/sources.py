@@ -1,4 +1,4 @@
-"""Published files: where each one can be had, fetching those that are not here yet, and checking all of them.
+"""Published files: where each one can be had.
 
 A file may lie in a folder that the user filled by hand, in Hugging Face's own cache, in `.downloads` of the weights
 folder, or on the hub. Only what is in `.downloads` is ours to delete.
@@ -6,30 +6,22 @@ folder, or on the hub. Only what is in `.downloads` is ours to delete.
 
 from __future__ import annotations
 
+import logging
 import re
-import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.types import Progress, ProgressCallback, SourceFile
-from starvsr.zoo.hashes import SourceRecord, file_sha256, git_blob_sha1, source_key
-from starvsr.zoo.hub import (
-    HubUnreachableError,
-    NotOnHubError,
-    RemoteFile,
-    StoppedError,
-    download,
-    look_up,
-    size_of,
-)
+from starvsr.types import SourceFile
+from starvsr.zoo.hub import HubUnreachableError, NotOnHubError, RemoteFile, look_up, size_of
+from starvsr.zoo.parallel import in_parallel
 
 DOWNLOADS = ".downloads"
 CONNECTIONS = 4
 
-_REPORT_S = 0.2
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,6 +34,13 @@ class Located:
     size_bytes: int
     remote: RemoteFile | None
     """None where `path` is a copy that is not ours."""
+    instead: Located | None = None
+    """Where to have it should that copy turn out to be another file."""
+
+    @property
+    def stated(self) -> RemoteFile | None:
+        """What the hub says of the file, if it was asked."""
+        return self.instead.remote if self.instead is not None else self.remote
 
     @property
     def missing_bytes(self) -> int:
@@ -75,8 +74,11 @@ def locate(
     if offline:
         return _in_cache(sources, folder, "--offline forbids fetching")
     try:
-        with ThreadPoolExecutor(CONNECTIONS) as pool:
-            return list(pool.map(lambda source: _on_hub(source, folder, origin), sources))
+        return in_parallel(
+            lambda source, stop: _on_hub(source, folder, origin, stop),
+            sources,
+            threads=CONNECTIONS,
+        )
     except HubUnreachableError as error:
         return _in_cache(sources, folder, str(error))
 
@@ -130,132 +132,30 @@ def _in_cache(sources: Sequence[SourceFile], folder: Path, why_not_fetched: str)
     return found
 
 
-def _on_hub(source: SourceFile, folder: Path, mirror: str | None) -> Located:
+def _on_hub(source: SourceFile, folder: Path, mirror: str | None, stop: Event) -> Located:
     if mirror is None:
-        remote = look_up(source.repository, source.path, source.revision)
+        remote = look_up(source.repository, source.path, source.revision, stop=stop)
         cached = _cached(source, remote.commit)
-        if cached is not None:
-            return Located(source, cached, size_of(cached), None)
     else:
-        remote = _on_mirror(source, mirror)
+        remote, cached = _on_mirror(source, mirror, stop), None
     # By its tag, so that what is left of another version is never continued.
     path = folder / DOWNLOADS / source.repository / remote.etag[:16] / source.path
-    return Located(source, path, remote.size_bytes, remote)
-
-
-def _on_mirror(source: SourceFile, mirror: str) -> RemoteFile:
-    try:
-        return look_up(mirror, source.path, "main")
-    except NotOnHubError:
-        return look_up(mirror, f"{source.repository}/{source.path}", "main")
-
-
-def fetch(
-    files: Sequence[Located],
-    known: Mapping[str, SourceRecord],
-    progress: ProgressCallback,
-) -> dict[str, SourceRecord]:
-    """Bring every file here, several at once, and check it; gives what is to be recorded of each, by `source_key`.
-
-    known: what was recorded before. Raises WeightsError for the first file that cannot be had or is not the right
-    one; what is complete or begun stays for the next attempt, what is wrong is deleted.
-    """
-    for file in files:
-        if file.remote is not None and file.remote.sha256:
-            _compare(file, file.remote.sha256, known, "the hub now")
-    meter = _Meter(files, progress)
-    stop = threading.Event()
-
-    def bring(file: Located) -> SourceRecord:
-        if stop.is_set():
-            raise StoppedError
-        if file.remote is not None:
-            download(file.remote, file.path, on_bytes=meter.add, stop=stop)
-        return check(file, known)
-
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        work = {source_key(file.source): pool.submit(bring, file) for file in files}
-        try:
-            _watch(list(work.values()), meter)
-        finally:
-            # Reached on Ctrl-C too; the pool waits for its threads.
-            stop.set()
-    return {key: future.result() for key, future in work.items()}
-
-
-def _watch(work: list[Future[SourceRecord]], meter: _Meter) -> None:
-    """Report until all is done; raises the first error that is not a consequence of stopping."""
-    waiting = set(work)
-    while waiting:
-        done, waiting = wait(waiting, timeout=_REPORT_S)
-        meter.report()
-        for future in done:
-            error = future.exception()
-            if isinstance(error, OSError):
-                raise WeightsError(f"a download cannot be read back: {error}") from error
-            if error is not None and not isinstance(error, StoppedError):
-                raise error
-
-
-class _Meter:
-    """The bytes of all files together."""
-
-    def __init__(self, files: Sequence[Located], progress: ProgressCallback) -> None:
-        fetched = [file for file in files if file.remote is not None]
-        self.total = sum(file.size_bytes for file in fetched)
-        self.done = self.total - sum(file.missing_bytes for file in fetched)
-        self.progress = progress
-        self.lock = threading.Lock()
-
-    def add(self, count: int) -> None:
-        with self.lock:
-            self.done += count
-
-    def report(self) -> None:
-        if self.total:
-            self.progress(Progress("download", self.done, self.total))
-
-
-def check(file: Located, known: Mapping[str, SourceRecord]) -> SourceRecord:
-    """Hash a file that is here and compare it with all that is known of it.
-
-    Raises WeightsError where it is another one; it is deleted if it is ours.
-    """
-    try:
-        sha256 = file_sha256(file.path)
-        remote = file.remote
-        _compare(file, sha256, known, str(file.path))
-        if remote is not None and remote.sha256 not in ("", sha256):
-            raise _wrong(file, "the hub states", remote.sha256, str(file.path), sha256)
-        if remote is not None and remote.git_sha1:
-            name = git_blob_sha1(file.path)
-            if name != remote.git_sha1:
-                raise _wrong(file, "the hub states git's", remote.git_sha1, str(file.path), name)
-    except WeightsError:
-        if file.remote is not None:
-            file.path.unlink(missing_ok=True)
-        raise
-    except OSError as error:
-        raise WeightsError(f"{file.path} cannot be read: {error.strerror or error}") from error
-    return SourceRecord(file.size_bytes, sha256, file.remote.commit if file.remote else "")
-
-
-def _compare(file: Located, sha256: str, known: Mapping[str, SourceRecord], holder: str) -> None:
-    if file.source.sha256 not in ("", sha256):
-        raise _wrong(file, "it was published with", file.source.sha256, holder, sha256)
-    record = known.get(source_key(file.source))
-    if record is not None and record.sha256 != sha256:
-        raise _wrong(file, "the first download recorded", record.sha256, holder, sha256)
-
-
-def _wrong(file: Located, who: str, expected: str, holder: str, found: str) -> WeightsError:
-    if file.remote is None:
-        advice = "give another copy"
-    else:
-        advice = (
-            "nothing of it was kept: try again, or give --source with a copy that has the right one"
+    fetched = Located(source, path, remote.size_bytes, remote)
+    if cached is None:
+        return fetched
+    if size_of(cached) != remote.size_bytes:
+        logger.warning(
+            "%s has %d bytes, and by the hub's word it should have %d: it is fetched instead",
+            cached,
+            size_of(cached),
+            remote.size_bytes,
         )
-    return WeightsError(
-        f"{file.source.repository}/{file.source.path} has the wrong hash: {who} {expected}, and {holder} has {found}; "
-        f"{advice}"
-    )
+        return fetched
+    return Located(source, cached, remote.size_bytes, None, instead=fetched)
+
+
+def _on_mirror(source: SourceFile, mirror: str, stop: Event) -> RemoteFile:
+    try:
+        return look_up(mirror, source.path, "main", stop=stop)
+    except NotOnHubError:
+        return look_up(mirror, f"{source.repository}/{source.path}", "main", stop=stop)

@@ -1,0 +1,182 @@
+"""Fetching published files that are not here yet, and checking all of them against what is known of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from starvsr.errors import WeightsError
+from starvsr.types import Progress, ProgressCallback
+from starvsr.zoo.hashes import RECORD_NAME, SourceRecord, file_sha256, git_blob_sha1, source_key
+from starvsr.zoo.hub import download
+from starvsr.zoo.parallel import in_parallel
+from starvsr.zoo.sources import CONNECTIONS, Located
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A published file that is here and is the right one, as far as anything is known of it."""
+
+    file: Located
+    record: SourceRecord
+    """What is to be recorded of it, once something could be made from it."""
+    is_vouched: bool
+    """Whether its publisher or the hub states the hash that it has."""
+
+
+class WrongFileError(WeightsError):
+    """A file is not the one that was expected."""
+
+    def __init__(self, fact: str, advice: str) -> None:
+        super().__init__(f"{fact}; {advice}")
+        self.fact = fact
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was recorded of files before, and where."""
+
+    folder: Path
+    records: Mapping[str, SourceRecord]
+
+
+def fetch(
+    files: Sequence[Located],
+    folder: Path,
+    records: Mapping[str, SourceRecord],
+    progress: ProgressCallback,
+) -> dict[str, Fetched]:
+    """Bring every file here, several at once, and check it; gives them by `source_key`.
+
+    folder: the weights folder. records: its record, by `source_key`. Raises WeightsError for the first file that
+    cannot be had or is not the right one; what is complete or begun stays for the next attempt, what is wrong is
+    deleted.
+    """
+    known = _Known(folder, records)
+    for file in files:
+        if file.stated is not None and file.stated.sha256:
+            _compare(file, file.stated.sha256, known, "the hub now", is_vouched=True)
+    meter = _Meter(files, progress)
+    found = in_parallel(
+        lambda file, stop: _bring(file, known, meter, stop),
+        files,
+        threads=CONNECTIONS,
+        tick=meter.report,
+    )
+    return {source_key(file.source): one for file, one in zip(files, found, strict=True)}
+
+
+def _bring(file: Located, known: _Known, meter: _Meter, stop: Event) -> Fetched:
+    if file.instead is not None:
+        try:
+            return _checked(file, known, stop)
+        except WeightsError as error:
+            fact = error.fact if isinstance(error, WrongFileError) else error
+            logger.warning("%s; it is fetched instead", fact)
+            file = file.instead
+            meter.expect(file)
+    if file.remote is not None:
+        download(file.remote, file.path, on_bytes=meter.add, stop=stop)
+    return _checked(file, known, stop)
+
+
+class _Meter:
+    """The bytes of all files together."""
+
+    def __init__(self, files: Sequence[Located], progress: ProgressCallback) -> None:
+        self.total = self.done = 0
+        self.progress = progress
+        self.lock = threading.Lock()
+        for file in files:
+            if file.remote is not None:
+                self.expect(file)
+
+    def expect(self, file: Located) -> None:
+        """One more file is to be fetched."""
+        with self.lock:
+            self.total += file.size_bytes
+            self.done += file.size_bytes - file.missing_bytes
+
+    def add(self, count: int) -> None:
+        with self.lock:
+            self.done += count
+
+    def report(self) -> None:
+        if self.total:
+            self.progress(Progress("download", self.done, self.total))
+
+
+def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
+    """Hash a file that is here and compare it with all that is known of it. Raises WeightsError."""
+    try:
+        sha256 = file_sha256(file.path, stop)
+        is_stated = _compare_with_hub(file, sha256, stop)
+        _compare(file, sha256, known, str(file.path), is_vouched=is_stated)
+    except WrongFileError:
+        if file.remote is not None:
+            file.path.unlink(missing_ok=True)
+        raise
+    except OSError as error:
+        raise WeightsError(f"{file.path} cannot be read: {error.strerror or error}") from error
+    record = SourceRecord(file.size_bytes, sha256, file.stated.commit if file.stated else "")
+    return Fetched(file, record, is_stated or bool(file.source.sha256))
+
+
+def _compare_with_hub(file: Located, sha256: str, stop: Event) -> bool:
+    """Whether the hub states the hash that the file has; False where it states none."""
+    if file.stated is None:
+        return False
+    if file.stated.sha256:
+        who, expected, found = "the hub states", file.stated.sha256, sha256
+    elif file.stated.git_sha1:
+        who, expected = "the hub states git's", file.stated.git_sha1
+        found = git_blob_sha1(file.path, stop)
+    else:
+        return False
+    if expected != found:
+        raise _wrong(file, who, expected, str(file.path), found, _another_copy(file))
+    return True
+
+
+def _compare(file: Located, sha256: str, known: _Known, holder: str, *, is_vouched: bool) -> None:
+    """Raise WrongFileError where a hash is not the published or recorded one.
+
+    is_vouched: the hub states this hash, so that asking it again brings the same file.
+    """
+    advice = _another_copy(file)
+    if is_vouched:
+        advice = "it was changed there: give --source with a copy of the earlier one"
+    if file.source.sha256 not in ("", sha256):
+        raise _wrong(file, "it was published with", file.source.sha256, holder, sha256, advice)
+    key = source_key(file.source)
+    record = known.records.get(key)
+    if record is not None and record.sha256 != sha256:
+        advice += (
+            f', or, to accept this one from now on, delete the entry "{key}" under "sources" in '
+            f"{known.folder / RECORD_NAME}"
+        )
+        raise _wrong(file, "the first use recorded", record.sha256, holder, sha256, advice)
+
+
+def _another_copy(file: Located) -> str:
+    if file.remote is None:
+        return "delete that copy or give --source with another"
+    return (
+        "nothing of it was kept: run the same command again, or give --source with a copy that has the "
+        "right one"
+    )
+
+
+def _wrong(
+    file: Located, who: str, expected: str, holder: str, found: str, advice: str
+) -> WrongFileError:
+    return WrongFileError(
+        f"{file.source.repository}/{file.source.path} has the wrong hash: {who} {expected}, and {holder} has {found}",
+        advice,
+    )

@@ -1,0 +1,185 @@
+"""What an installation would do: which components are there, what the others are made from, and the space it takes."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from starvsr.errors import UsageError, WeightsError
+from starvsr.options import BYTES_PER_ELEMENT
+from starvsr.types import Component
+from starvsr.zoo.amounts import format_bytes
+from starvsr.zoo.folder import component_file
+from starvsr.zoo.hashes import Hashes, read_hashes
+from starvsr.zoo.hub import size_of
+from starvsr.zoo.sources import Located, locate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class InstallPlan:
+    """What an installation would do."""
+
+    folder: Path
+    present: tuple[Component, ...]
+    """Components that are there already."""
+    wanted: tuple[Component, ...]
+    """Components that are to be made."""
+    converted: tuple[Component, ...]
+    """Those of `wanted` that are made from their own installed file, in another type."""
+    files: Mapping[str, tuple[Located, ...]]
+    """The published files of each other wanted component, by its name."""
+    made_bytes: int
+    """Most that the wanted components take once they are made."""
+    free_bytes: int
+    """Of the folder's disk."""
+
+    @property
+    def download_bytes(self) -> int:
+        """What is still to be fetched."""
+        return sum(file.missing_bytes for file in self.all_files)
+
+    @property
+    def needed_bytes(self) -> int:
+        """Disk space for what is fetched and what is made from it, which are there at the same time."""
+        return self.download_bytes + self.made_bytes if self.wanted else 0
+
+    @property
+    def all_files(self) -> list[Located]:
+        """The published files of all wanted components."""
+        return [file for files in self.files.values() for file in files]
+
+
+def plan_install(
+    components: Sequence[Component],
+    folder: Path,
+    *,
+    source: str | None = None,
+    dtype: str | None = None,
+    keep_original: bool = False,
+    offline: bool = False,
+) -> InstallPlan:
+    """What `install` would do with the same arguments; reads, asks the hub, and writes nothing.
+
+    Raises WeightsError where a file is not to be had, UsageError for a `source` or `dtype` that means nothing.
+    """
+    if dtype is not None and dtype not in BYTES_PER_ELEMENT:
+        raise UsageError(f"--dtype {dtype} is unknown: give one of {', '.join(BYTES_PER_ELEMENT)}")
+    hashes = read_hashes(folder)
+    whole = [c for c in components if is_whole(c, folder, hashes)]
+    present = [c for c in whole if has_type(c, folder, dtype)]
+    # Whoever wants the published files has them fetched.
+    converted = [
+        c
+        for c in whole
+        if c not in present and not keep_original and dtype and is_wide_enough(c, folder, dtype)
+    ]
+    wanted = [c for c in components if c not in present]
+    fetched = [c for c in wanted if c not in converted]
+    _say_why_again([c for c in fetched if c in whole], folder, dtype)
+    located = locate(
+        [s for c in fetched for s in c.sources], folder, origin=source, offline=offline
+    )
+    files = {}
+    for component in fetched:
+        files[component.name] = tuple(located[: len(component.sources)])
+        located = located[len(component.sources) :]
+    made_bytes = sum(_made_bytes(c, files[c.name][0], dtype) for c in fetched)
+    return InstallPlan(
+        folder=folder,
+        present=tuple(present),
+        wanted=tuple(wanted),
+        converted=tuple(converted),
+        files=files,
+        made_bytes=made_bytes + sum(_converted_bytes(c, folder, dtype) for c in converted),
+        free_bytes=_free_bytes(folder),
+    )
+
+
+def check_space(plan: InstallPlan) -> None:
+    """Raise WeightsError where a plan does not fit on the folder's disk."""
+    if plan.needed_bytes > plan.free_bytes:
+        raise WeightsError(
+            f"{plan.folder} has {format_bytes(plan.free_bytes)} of free space, and up to "
+            f"{format_bytes(plan.needed_bytes)} are needed: free some or give another --dir"
+        )
+
+
+def is_whole(component: Component, folder: Path, hashes: Hashes) -> bool:
+    """Whether a component is there and of its recorded size; its hash is `verify`'s business."""
+    from starvsr.zoo.components import read_component_info
+
+    path = component_file(component.name, folder)
+    if not path.is_file():
+        return False
+    record = hashes.components.get(component.name)
+    if record is not None and record.size_bytes != size_of(path):
+        return False
+    try:
+        return read_component_info(path).name == component.name
+    except WeightsError as error:
+        logger.warning("%s", error)
+        return False
+
+
+def has_type(component: Component, folder: Path, dtype: str | None) -> bool:
+    """Whether a component that is whole is stored as `--dtype` says."""
+    wanted = stored_type(component, dtype)
+    return not wanted or _types(component, folder) == {wanted}
+
+
+def is_wide_enough(component: Component, folder: Path, dtype: str) -> bool:
+    """Whether converting a component's own file gives what converting the published one would."""
+    wanted = BYTES_PER_ELEMENT[dtype]
+    return all(
+        have == dtype or BYTES_PER_ELEMENT.get(have, 8) > wanted
+        for have in _types(component, folder)
+    )
+
+
+def stored_type(component: Component, dtype: str | None) -> str:
+    """What a component is to be stored in: `--dtype` is meant for networks, which are most of the bytes."""
+    return dtype if dtype and component.kind == "network" else ""
+
+
+def _types(component: Component, folder: Path) -> set[str]:
+    from starvsr.zoo.components import stored_types
+
+    return stored_types(component_file(component.name, folder))
+
+
+def _say_why_again(components: Sequence[Component], folder: Path, dtype: str | None) -> None:
+    for component in components:
+        path = component_file(component.name, folder)
+        if dtype and is_wide_enough(component, folder, dtype):
+            reason = "was made from published files, and these are to be kept"
+        else:
+            have = "+".join(sorted(_types(component, folder)))
+            reason = f"holds {have} numbers, which cannot be made {dtype} without loss"
+        logger.warning("%s %s: they are fetched again", path, reason)
+
+
+def _made_bytes(component: Component, tensors: Located, dtype: str | None) -> int:
+    # A published network is fp32; that others become smaller, by what nobody needs of them, is left out.
+    kept = BYTES_PER_ELEMENT[stored_type(component, dtype) or "fp32"]
+    return tensors.size_bytes * kept // BYTES_PER_ELEMENT["fp32"]
+
+
+def _converted_bytes(component: Component, folder: Path, dtype: str | None) -> int:
+    narrowest = min(BYTES_PER_ELEMENT.get(have, 8) for have in _types(component, folder))
+    return (
+        size_of(component_file(component.name, folder))
+        * BYTES_PER_ELEMENT[dtype or "fp32"]
+        // narrowest
+    )
+
+
+def _free_bytes(folder: Path) -> int:
+    place = next(
+        above for above in (folder.absolute(), *folder.absolute().parents) if above.exists()
+    )
+    return shutil.disk_usage(place).free
