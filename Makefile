@@ -32,5 +32,5 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.installed
-	$(PIP_INSTALL) --editable '.[dev,metrics]'
+	$(PIP_INSTALL) --editable '.[dev,metrics,train]'
 	touch $@

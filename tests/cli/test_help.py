@@ -14,7 +14,16 @@ import starvsr
 from starvsr.cli.app import app
 from tests.cli.conftest import Cli
 
-COMMANDS = ("upscale", "plan", "download-weights", "info", "degrade")
+COMMANDS = (
+    "upscale",
+    "plan",
+    "download-weights",
+    "info",
+    "degrade",
+    "evaluate",
+    "compare",
+    "train",
+)
 
 # Each costs from a tenth of a second to seconds to import.
 HEAVY = ("torch", "numpy", "av", "safetensors", "einops", "diffusers", "transformers", "xformers")
@@ -29,7 +38,9 @@ note("import starvsr")
 from starvsr.cli.app import run
 for arguments in (["--help"], ["--version"], ["upscale", "--help"], ["plan", "--help"], ["info", "--help"],
                   ["download-weights", "--help"], ["download-weights", "--list"], ["degrade", "--help"],
+                  ["train", "--help"],
                   ["degrade", "a", "b", "--scale", "0"],
+                  ["evaluate", "--help"], ["compare", "--help"], ["compare", "a", "b", "--page-frames", "0"],
                   ["upscale", "--no-such-option"], ["upscale", "a", "b", "--scale", "0"]):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -51,7 +62,7 @@ def test_help_and_refused_options_load_nothing_heavy() -> None:
         [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True
     )
     loaded: dict[str, list[str]] = json.loads(shown.stdout)
-    assert len(loaded) == 12
+    assert len(loaded) == 16
     assert not any(loaded.values()), loaded
 
 
@@ -101,7 +112,7 @@ def test_every_parameter_has_help(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_with_a_value_says_its_default(command: str) -> None:
     for parameter in parameters(command):
-        if parameter.param_type_name == "option" and not parameter.is_flag:
+        if parameter.param_type_name == "option" and not (parameter.is_flag or parameter.required):
             shown = parameter.show_default is not False and parameter.default is not None
             assert shown or "(default" in parameter.help, parameter.name
 

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from starvsr import __version__
-from starvsr.cli import degrade, info, upscale, weights
+from starvsr.cli import compare, degrade, evaluate, info, train, upscale, weights
 from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
@@ -69,6 +69,13 @@ app.command("info", short_help="Show what a file holds, or what this installatio
 app.command("degrade", short_help="Make degraded inputs, or pairs to train with, of videos.")(
     degrade.degrade
 )
+app.command("train", short_help="Train a network, or go on with it.")(train.train)
+app.command("evaluate", short_help="Measure videos, with or without their originals.")(
+    evaluate.evaluate
+)
+app.command("compare", short_help="Figures of two videos, and a page that plays both.")(
+    compare.compare
+)
 
 
 def main() -> NoReturn:
@@ -111,6 +118,8 @@ def _left_behind(arguments: list[str]) -> str:
         return "what was fetched is kept, and the same command goes on from there"
     if arguments[:1] == ["degrade"]:
         return "the clips that were finished are kept"
+    if arguments[:1] == ["train"]:
+        return "the same command goes on from the last checkpoint"
     return "nothing was written"
 
 

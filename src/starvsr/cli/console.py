@@ -36,10 +36,13 @@ STAGE_NAMES = {
     "restore": "restoring",
     "join": "joining",
     "degrade": "degrading",
+    "measure": "measuring",
+    "check": "checking data",
+    "train": "training",
 }
 
 
-UNITS = {"convert": "files"}
+UNITS = {"convert": "files", "check": "files", "train": "steps"}
 """What a stage counts, where that is not frames; `download` counts bytes."""
 
 
@@ -125,8 +128,8 @@ class _PlainView(_NoView):
 
 
 def _first(progress: Progress) -> float:
-    """What was done before the stage began: a download may go on from what is there."""
-    return progress.done if progress.stage == "download" else 0.0
+    """What was done before the stage began: a download or a training may go on from what is there."""
+    return progress.done if progress.stage in ("download", "train") else 0.0
 
 
 def _plain_line(progress: Progress, elapsed_s: float, first: float) -> str:

@@ -1,0 +1,139 @@
+"""`starvsr compare`."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.evaluate import (
+    DEVICE_OPTION,
+    METRICS_OPTION,
+    OVERWRITE_OPTION,
+    PROGRESS_OPTION,
+    QUIET_OPTION,
+    metric_names,
+    resolve_device,
+    say_warnings,
+)
+from starvsr.cli.upscale import (
+    EXIT_DAMAGED,
+    JSON_OPTION,
+    JSON_VERSION,
+    VERBOSE_OPTION,
+    refuse_folder,
+    set_verbosity,
+)
+from starvsr.cli.upscale_options import parse_count
+from starvsr.errors import UsageError
+
+if TYPE_CHECKING:
+    from starvsr.evaluate.compare import Comparison
+
+
+def compare(
+    a: Annotated[
+        Path,
+        typer.Argument(
+            metavar="A",
+            help="The video on the left, which B is measured against.",
+            show_default=False,
+        ),
+    ],
+    b: Annotated[
+        Path,
+        typer.Argument(metavar="B", help="The video on the right.", show_default=False),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML page to write.")
+    ] = Path("compare.html"),
+    resize: Annotated[
+        bool,
+        typer.Option(
+            "--resize", help="Bring A to B's size by bicubic interpolation, as before and after."
+        ),
+    ] = False,
+    page_frames: Annotated[
+        int,
+        typer.Option(
+            "--page-frames",
+            metavar="N",
+            parser=parse_count,
+            help="Most frames that the page shows, from the first on; figures are of all.",
+        ),
+    ] = 600,
+    metrics: Annotated[str | None, METRICS_OPTION] = None,
+    device: Annotated[str, DEVICE_OPTION] = "cpu",
+    overwrite: Annotated[bool, OVERWRITE_OPTION] = False,
+    progress: Annotated[ProgressMode, PROGRESS_OPTION] = ProgressMode.auto,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    quiet: Annotated[bool, QUIET_OPTION] = False,
+) -> int:
+    """Compare two videos: figures, and one HTML page that plays both with a divider between them, without a network.
+
+    Example: starvsr compare in.mp4 out.mp4 --resize -o page.html
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    check_page_frames(page_frames)
+    for path in (a, b):
+        refuse_folder(path)
+        refuse_same(output, path)
+    from starvsr.evaluate.compare import check_page, compare
+    from starvsr.metrics.registry import choose_metrics
+
+    names, left_out = choose_metrics(metric_names(metrics))
+    check_page(output, overwrite=overwrite)
+    torch_device = resolve_device(device)
+    with progress_view(progress, quiet=quiet) as view:
+        comparison = compare(
+            a,
+            b,
+            output,
+            names,
+            resize=resize,
+            page_frames=page_frames,
+            overwrite=overwrite,
+            device=torch_device,
+            progress=view,
+        )
+    if as_json:
+        event = {"version": JSON_VERSION, "event": "compared", "left_out": left_out}
+        typer.echo(json.dumps({**event, **comparison.to_json()}))
+    else:
+        typer.echo(_text(comparison, left_out))
+    if not quiet:
+        say_warnings(b.name, comparison.b.warnings)
+        typer.echo(f"{output}: {comparison.page_frames} frames", err=True)
+    return EXIT_DAMAGED if comparison.b.lost_frames else 0
+
+
+def refuse_same(page: Path, video: Path) -> None:
+    """Raise UsageError where the page would replace a video."""
+    with suppress(OSError):
+        if page.exists() and video.exists() and page.samefile(video):
+            raise UsageError(f"{page} is one of the videos: give another name for the page")
+
+
+def check_page_frames(count: int) -> None:
+    """Raise UsageError for a page without a frame."""
+    if count < 1:
+        raise UsageError(f"--page-frames {count} is not allowed: give 1 or more")
+
+
+def _text(comparison: Comparison, left_out: dict[str, str]) -> str:
+    from starvsr.evaluate.report import heading, shown
+    from starvsr.metrics.registry import METRICS
+
+    lines = [f"{'':<20} {'A':>10} {'B':>10}"]
+    for name in comparison.b.curves:
+        of_a = shown(name, comparison.a_mean(name)) if name in comparison.a_curves else ""
+        of_b = shown(name, comparison.b.mean(name))
+        lines.append(f"{heading(name):<20} {of_a:>10} {of_b:>10}")
+    for name, reason in {**comparison.b.not_measured, **left_out}.items():
+        lines.append(f"no {METRICS[name].title}: {reason}")
+    return "\n".join(lines)

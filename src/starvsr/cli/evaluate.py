@@ -1,0 +1,115 @@
+"""`starvsr evaluate` and the options that it shares with `starvsr compare`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.upscale import (
+    EXIT_DAMAGED,
+    JSON_OPTION,
+    JSON_VERSION,
+    VERBOSE_OPTION,
+    set_verbosity,
+)
+
+METRICS_OPTION = typer.Option(
+    "--metrics",
+    metavar="NAMES",
+    help="Separated by commas: psnr_y, ssim_y, vmaf, vmaf_neg, niqe, e_warp, tof; with the extra iqa lpips, dists, "
+    "musiq, clip_iqa, brisque (default: all that are installed, without those of iqa).",
+)
+DEVICE_OPTION = typer.Option(
+    "--device",
+    metavar="NAME",
+    help="Where the metrics of the extra iqa run: cpu, cuda, cuda:N, mps.",
+)
+OVERWRITE_OPTION = typer.Option("--overwrite", "-y", help="Replace what is there.")
+PROGRESS_OPTION = typer.Option("--progress", help="How progress is shown.")
+QUIET_OPTION = typer.Option("--quiet", "-q", help="Only errors.")
+
+
+def evaluate(
+    result: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RESULT",
+            help="A video, a folder of videos, or a manifest (.toml) that names clips and their references.",
+            show_default=False,
+        ),
+    ],
+    reference: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[REFERENCE]",
+            help="What RESULT should look like: a video, or a folder with the same names. Without it only metrics "
+            "that need none are computed.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Also write metrics.json, metrics.md and frames.csv there (default: write nothing).",
+        ),
+    ] = None,
+    metrics: Annotated[str | None, METRICS_OPTION] = None,
+    device: Annotated[str, DEVICE_OPTION] = "cpu",
+    overwrite: Annotated[bool, OVERWRITE_OPTION] = False,
+    progress: Annotated[ProgressMode, PROGRESS_OPTION] = ProgressMode.auto,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    quiet: Annotated[bool, QUIET_OPTION] = False,
+) -> int:
+    """Measure videos, with or without their originals: a table of means, and figures of every frame.
+
+    Example: starvsr evaluate results/ originals/ -o report
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    from starvsr.evaluate import report
+    from starvsr.evaluate.measure import measure_all
+    from starvsr.evaluate.pairs import find_pairs
+    from starvsr.metrics.registry import choose_metrics
+
+    names, left_out = choose_metrics(metric_names(metrics))
+    pairs = find_pairs(result, reference)
+    if output is not None:
+        report.check_folder(output, overwrite=overwrite)
+    torch_device = resolve_device(device)
+    with progress_view(progress, quiet=quiet) as view:
+        clips = measure_all(pairs, names, device=torch_device, progress=view)
+    if output is not None:
+        report.write_report(output, clips, left_out)
+    if as_json:
+        data = report.to_json(clips, left_out)
+        typer.echo(json.dumps({"version": JSON_VERSION, "event": "evaluated", **data}))
+    else:
+        typer.echo(report.to_markdown(clips, left_out), nl=False)
+    if as_json and not quiet:
+        for clip in clips:
+            say_warnings(clip.pair.name, clip.warnings)
+    return EXIT_DAMAGED if any(clip.lost_frames for clip in clips) else 0
+
+
+def metric_names(given: str | None) -> list[str] | None:
+    """`--metrics` as names; None where it was not given."""
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def resolve_device(name: str) -> str:
+    """torch's name of the device that `--device` means. Raises UsageError where it is not there."""
+    from starvsr.zoo.device import device_info
+
+    return device_info(name).name
+
+
+def say_warnings(name: str, warnings: tuple[str, ...]) -> None:
+    """Warnings of a clip on standard error."""
+    for warning in warnings:
+        typer.echo(f"warning: {name}: {warning}", err=True)

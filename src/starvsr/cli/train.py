@@ -1,0 +1,150 @@
+"""`starvsr train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.upscale import JSON_OPTION, JSON_VERSION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.upscale_options import parse_count
+from starvsr.errors import UsageError
+from starvsr.options import WeightsOptions
+
+if TYPE_CHECKING:
+    from starvsr.train.runs import TrainResult
+
+
+class TrainDevice(str, Enum):
+    """`--device`."""
+
+    auto = "auto"
+    cpu = "cpu"
+
+
+def train(
+    config: Annotated[
+        Path,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="What is trained on what, as TOML; configs/ of the source has examples.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of checkpoints, log, samples and the model "
+            "(default: the configuration's name without its ending).",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="What the configuration's data folders are relative to (default: its own folder).",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps",
+            metavar="N",
+            parser=parse_count,
+            help="Steps in all, those done before included (default: the configuration's).",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume",
+            help="Go on from the latest checkpoint in the output folder, or remove what it has and begin anew.",
+        ),
+    ] = True,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            metavar="N",
+            parser=parse_count,
+            help="Processes that decode and degrade; 0 does it between steps (default: the number of processors, "
+            "at most 8).",
+        ),
+    ] = None,
+    weights_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights-dir",
+            metavar="DIR",
+            help="Where the weights of a model to start from are (default: STARVSR_WEIGHTS, else starvsr in Hugging "
+            "Face's home).",
+        ),
+    ] = None,
+    device: Annotated[
+        TrainDevice, typer.Option("--device", help="Where the network is trained.")
+    ] = TrainDevice.auto,
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="How progress is shown.")
+    ] = ProgressMode.auto,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> int:
+    """Train a network, or part of one, and write it as a model file. Run again, it goes on from the last checkpoint.
+
+    Example: starvsr train --config nano.toml --data DIR --output run
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    if not config.is_file():
+        raise UsageError(f"--config {config} is not a file: give a TOML file")
+    from starvsr.train.config import read_config
+    from starvsr.train.runs import RunOptions
+    from starvsr.train.trainer import train as run
+
+    settings = read_config(config)
+    if steps is not None:
+        settings = dataclasses.replace(settings, steps=steps)
+    options = RunOptions(
+        output=output or Path(config.stem),
+        data=data or config.parent,
+        base=config.parent,
+        weights=WeightsOptions(folder=weights_dir),
+        device=device.value,
+        workers=min(8, os.cpu_count() or 1) if workers is None else workers,
+        resume=resume,
+    )
+    first_process = os.environ.get("RANK", "0") == "0"
+    with progress_view(progress, quiet=quiet or not first_process) as view:
+        result = run(settings, options, view)
+    if not first_process:
+        return 0
+    if as_json:
+        typer.echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
+    if not quiet:
+        _say_result(result)
+    return 0
+
+
+def _say_result(result: TrainResult) -> None:
+    done = result.steps - result.resumed_from
+    before = f", {result.resumed_from} before" if result.resumed_from else ""
+    typer.echo(
+        f"{result.model}: {done} steps in {format_seconds(result.elapsed_s)}{before}", err=True
+    )
+    if result.validation:
+        figures = result.validation
+        typer.echo(
+            f"validation: {figures['psnr_y']:.2f} dB PSNR-Y, plain upsampling {figures['upsampled_psnr_y']:.2f} dB",
+            err=True,
+        )

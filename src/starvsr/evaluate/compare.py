@@ -1,0 +1,219 @@
+"""Two videos side by side: their figures, and one HTML file that plays them with a divider between them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from starvsr.errors import OutputError
+from starvsr.evaluate.charts import chart
+from starvsr.evaluate.measure import ClipResult, Curve, Video, measure, open_pair
+from starvsr.evaluate.movie import StackedMovie
+from starvsr.evaluate.pairs import ClipPair
+from starvsr.evaluate.report import clip_json, heading, shown
+from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.metrics.frame import Frame
+from starvsr.metrics.registry import METRICS, open_meters
+from starvsr.types import ProgressCallback
+
+PAGE_FRAMES = 600
+"""Frames that a page shows by default; it holds them all in memory."""
+
+# A multiple of three bytes, so that pieces of base64 can be joined.
+_PIECE_BYTES = 3 << 20
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two videos have to say against each other."""
+
+    b: ClipResult
+    """B measured against A."""
+    a_curves: dict[str, Curve]
+    """A's own figures by the metrics that need no reference."""
+    page: Path
+    page_frames: int
+
+    def a_mean(self, metric: str) -> float | None:
+        """Mean of A's own figures; None where there are none."""
+        return replace(self.b, curves=self.a_curves).mean(metric)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain data, but for what every frame has."""
+        measured = clip_json(self.b)
+        del measured["per_frame"], measured["name"], measured["group"]
+        a, b = measured.pop("reference"), measured.pop("result")
+        means = {name: self.a_mean(name) for name in self.a_curves}
+        return {"a": a, "b": b, "page": str(self.page), **measured, "mean_of_a": means}
+
+
+def compare(
+    a: Path,
+    b: Path,
+    page: Path,
+    metrics: Sequence[str],
+    *,
+    resize: bool = False,
+    page_frames: int = PAGE_FRAMES,
+    overwrite: bool = False,
+    device: str = "cpu",
+    progress: ProgressCallback | None = None,
+) -> Comparison:
+    """Measure B against A, and write the page.
+
+    metrics: names of `METRICS`. resize: bring A to B's size by bicubic interpolation. page_frames: the page shows at
+    most so many frames from the first on; figures are of all. Raises InputError where a video cannot be read or they
+    do not match, OutputError where the page cannot be written or exists without `overwrite`.
+    """
+    check_page(page, overwrite=overwrite)
+    pair = ClipPair(b.stem, b, a)
+    video_b, video_a = open_pair(pair, resize=resize)
+    assert video_a is not None
+    with complete_or_absent(page) as temporary, ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="starvsr-compare-"))
+        movie_path = Path(folder) / "movie.mp4"
+        movie = StackedMovie(movie_path, *video_b.size, video_b.info.frame_rate)
+        alone = [name for name in metrics if not METRICS[name].full_reference]
+        with movie, open_meters(alone, video_a.size, device=device) as meters:
+
+            def each(own: Frame, other: Frame | None) -> None:
+                assert other is not None
+                for meter in meters:
+                    meter.add(other, None)
+                if movie.frames < page_frames:
+                    movie.add(other, own)
+
+            result = measure(
+                pair, (video_b, video_a), metrics, device=device, each=each, progress=progress
+            )
+            curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
+        own_curves = {name: curves[name] for name in alone if name in result.curves}
+        comparison = Comparison(result, own_curves, page, movie.frames)
+        _write(
+            temporary,
+            _texts(comparison, movie, resized_from=_resized(a, video_a, resize)),
+            movie_path,
+        )
+    return comparison
+
+
+def check_page(page: Path, *, overwrite: bool) -> None:
+    """Raise OutputError where the page could not be written."""
+    if page.is_dir():
+        raise OutputError(
+            f"{page} is a folder: give the name of the page to write, such as compare.html"
+        )
+    if page.exists() and not overwrite:
+        raise OutputError(f"{page} exists: give --overwrite to replace it, or another name")
+    if not page.absolute().parent.is_dir():
+        raise OutputError(f"{page} cannot be written: there is no folder {page.parent}")
+
+
+def _resized(path: Path, video: Video, resize: bool) -> str:
+    from starvsr.media.probe import probe
+
+    if not resize:
+        return ""
+    info = probe(path)
+    return "" if (info.width, info.height) == video.size else f"{info.width}x{info.height}"
+
+
+def _texts(comparison: Comparison, movie: StackedMovie, *, resized_from: str) -> dict[str, str]:
+    """What goes where in the template, all but the movie, as HTML."""
+    b = comparison.b
+    assert b.pair.reference is not None
+    name_a, name_b = b.pair.reference.name, b.pair.result.name
+    notes = [
+        f"{b.width}x{b.height} pixels, {b.frames} frames.",
+        *([f"A is enlarged from {resized_from} by bicubic interpolation."] if resized_from else ()),
+        *(
+            [f"The page shows the first {comparison.page_frames} frames; the figures are of all."]
+            if comparison.page_frames < b.frames
+            else ()
+        ),
+        *(f"Warning: {warning}." for warning in b.warnings),
+        *(f"No {METRICS[name].title}: {reason}." for name, reason in b.not_measured.items()),
+    ]
+    facts = {
+        "width": b.width,
+        "height": b.height,
+        "stride": movie.stride,
+        "frames": comparison.page_frames,
+        "total": b.frames,
+        "rate": float(movie.rate),
+    }
+    charts = [
+        chart(
+            name,
+            [
+                *([("a", comparison.a_curves[name])] if name in comparison.a_curves else ()),
+                ("b", curve),
+            ],
+        )
+        for name, curve in b.curves.items()
+    ]
+    return {
+        "title": escape(f"{name_a} and {name_b}"),
+        "notes": "\n".join(f'<p class="note">{escape(note)}</p>' for note in notes),
+        "name_a": escape(name_a),
+        "name_b": escape(name_b),
+        "picture_label": escape(
+            f"The two videos: {name_a} left of the divider, {name_b} right of it"
+        ),
+        "width": str(b.width),
+        "height": str(b.height),
+        "last_frame": str(comparison.page_frames - 1),
+        "table": _table(comparison),
+        "charts": "\n".join(charts),
+        "facts": json.dumps(facts),
+    }
+
+
+def _table(comparison: Comparison) -> str:
+    rows = []
+    for name in comparison.b.curves:
+        of_a = shown(name, comparison.a_mean(name)) if name in comparison.a_curves else ""
+        of_b = shown(name, comparison.b.mean(name))
+        rows.append(
+            f'<tr><th scope="row">{escape(heading(name))}</th><td>{of_a}</td><td>{of_b}</td></tr>'
+        )
+    return (
+        "<table><caption>Means over all frames; ↑ higher is better, ↓ lower is better. "
+        "Where A has no figure, B is compared with A.</caption>"
+        '<thead><tr><th scope="col">Metric</th><th scope="col">A</th><th scope="col">B</th></tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _write(target: Path, texts: dict[str, str], movie: Path) -> None:
+    template = (files(__package__) / "page.html").read_text(encoding="utf-8")
+    head, tail = template.split("{{movie}}")
+    with written_errors(target), target.open("w", encoding="utf-8", newline="\n") as page:
+        page.write(_filled(head, texts))
+        for piece in _base64(movie):
+            page.write(piece)
+        page.write(_filled(tail, texts))
+
+
+def _filled(template: str, texts: dict[str, str]) -> str:
+    # Piece by piece, so that nothing that was filled in is taken for a place to fill.
+    first, *pieces = template.split("{{")
+    parts = [first]
+    for piece in pieces:
+        name, rest = piece.split("}}", 1)
+        parts += [texts[name], rest]
+    return "".join(parts)
+
+
+def _base64(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            yield base64.b64encode(piece).decode("ascii")

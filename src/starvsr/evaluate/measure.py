@@ -1,0 +1,188 @@
+"""The figures of one video, frame by frame, in memory that does not grow with its length (but for the figures)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+
+from starvsr.errors import InputError
+from starvsr.evaluate.alignment import AlignmentCheck
+from starvsr.evaluate.pairs import ClipPair
+from starvsr.media.color import resolve_color
+from starvsr.media.index import build_index
+from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
+from starvsr.metrics.frame import Frame
+from starvsr.metrics.registry import METRICS, open_meters, too_small
+from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+
+Curve = tuple[float | None, ...]
+EachFrame = Callable[[Frame, "Frame | None"], None]
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that has been read through once."""
+
+    info: VideoInfo
+    index: VideoIndex
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self.info.width, self.info.height
+
+    def frames(self) -> Generator[Frame, None, None]:
+        """All frames in order; a generator that must be closed."""
+        with closing(read_frames(self.info, self.index, 0, self.index.frames)) as pixels:
+            for each in pixels:
+                yield Frame(each)
+
+
+@dataclass(frozen=True)
+class ClipResult:
+    """The figures of one video."""
+
+    pair: ClipPair
+    width: int
+    height: int
+    frames: int
+    curves: dict[str, Curve]
+    """One figure per frame and metric; None where a frame has none (the first has no temporal error)."""
+    not_measured: dict[str, str]
+    """Why a metric has no figures here, by its name."""
+    warnings: tuple[str, ...]
+    lost_frames: int = 0
+    """Frames of both videos that could not be decoded."""
+
+    def mean(self, metric: str) -> float | None:
+        """Mean over the frames that have a figure; None where none has."""
+        figures = [figure for figure in self.curves.get(metric, ()) if figure is not None]
+        return fmean(figures) if figures else None
+
+
+def open_video(path: Path) -> Video:
+    """Read a video through once. Raises InputError where it cannot be read."""
+    info = probe(path)
+    return Video(info, build_index(info, scene_detect=False))
+
+
+def open_pair(pair: ClipPair, *, resize: bool = False) -> tuple[Video, Video | None]:
+    """Both videos of a pair.
+
+    resize: bring the reference to the result's size by bicubic interpolation. Raises InputError where one cannot be
+    read, or they differ in their number of frames or (without `resize`) in size.
+    """
+    result = open_video(pair.result)
+    if pair.reference is None:
+        return result, None
+    reference = open_video(pair.reference)
+    if resize:
+        # The reader scales what is not of the probed size.
+        width, height = result.size
+        reference = replace(reference, info=replace(reference.info, width=width, height=height))
+    for what, own, others in (
+        ("pixels", "{}x{}".format(*result.size), "{}x{}".format(*reference.size)),
+        ("frames", str(result.index.frames), str(reference.index.frames)),
+    ):
+        if own != others:
+            raise InputError(
+                f"{pair.result} has {own} {what} and {pair.reference} has {others}: "
+                f"both must have the same {'size' if what == 'pixels' else 'number of frames'}"
+            )
+    return result, reference
+
+
+def measure_all(
+    pairs: Sequence[ClipPair],
+    metrics: Sequence[str],
+    *,
+    device: str = "cpu",
+    progress: ProgressCallback | None = None,
+) -> list[ClipResult]:
+    """The figures of every pair, in order; all are read through before the first is measured.
+
+    Raises as `open_pair` and `measure` do.
+    """
+    opened = [open_pair(pair) for pair in pairs]
+    total = sum(videos[0].index.frames for videos in opened)
+    clips: list[ClipResult] = []
+    for pair, videos in zip(pairs, opened, strict=True):
+        done = sum(clip.frames for clip in clips)
+
+        def report(one: Progress, done: int = done, name: str = pair.name) -> None:
+            if progress is not None:
+                progress(replace(one, done=done + one.done, total=total, detail=name))
+
+        clips.append(measure(pair, videos, metrics, device=device, progress=report))
+    return clips
+
+
+def measure(
+    pair: ClipPair,
+    videos: tuple[Video, Video | None],
+    metrics: Sequence[str],
+    *,
+    device: str = "cpu",
+    each: EachFrame | None = None,
+    progress: ProgressCallback | None = None,
+) -> ClipResult:
+    """The figures of a pair's result.
+
+    videos: the pair's, of one size and length (see `open_pair`). metrics: names of `METRICS`. each: also called with
+    every frame. Raises InputError where a video cannot be read to its end, WeightsError for a learned metric whose
+    weights cannot be had.
+    """
+    result, reference = videos
+    not_measured = {
+        name: reason for name in metrics if (reason := _why_not(name, result, reference))
+    }
+    names = [name for name in metrics if name not in not_measured]
+    total = result.index.frames
+    check = AlignmentCheck(total) if reference is not None else None
+    matrix = resolve_color((reference or result).info).matrix
+    curves: dict[str, Curve] = {}
+    with open_meters(names, result.size, matrix=matrix, device=device) as meters:
+        for number, (own, other) in enumerate(_both(result, reference), start=1):
+            for meter in meters:
+                meter.add(own, other)
+            if check is not None and other is not None:
+                check.add(own.luma, other.luma)
+            if each is not None:
+                each(own, other)
+            if progress is not None:
+                progress(Progress("measure", number, total))
+        for meter in meters:
+            curves |= {name: tuple(curve) for name, curve in meter.finish().items()}
+    warnings = [
+        *_lost(result),
+        *(_lost(reference) if reference is not None else ()),
+        *(check.finish().warnings() if check is not None else ()),
+    ]
+    ordered = {name: curves[name] for name in names}
+    lost = result.index.lost_frames + (reference.index.lost_frames if reference else 0)
+    return ClipResult(pair, *result.size, total, ordered, not_measured, tuple(warnings), lost)
+
+
+def _why_not(name: str, result: Video, reference: Video | None) -> str:
+    if METRICS[name].full_reference and reference is None:
+        return "needs a reference"
+    return too_small(name, result.size)
+
+
+def _both(result: Video, reference: Video | None) -> Iterator[tuple[Frame, Frame | None]]:
+    with closing(result.frames()) as own:
+        if reference is None:
+            yield from ((frame, None) for frame in own)
+            return
+        with closing(reference.frames()) as others:
+            yield from zip(own, others, strict=True)
+
+
+def _lost(video: Video) -> list[str]:
+    count = video.index.lost_frames
+    lost = "1 frame is" if count == 1 else f"{count} frames are"
+    return [f"{video.info.path} is damaged: {lost} lost"] if count else []

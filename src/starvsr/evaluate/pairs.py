@@ -1,0 +1,134 @@
+"""Which videos are measured against which: one pair, two folders, or a manifest."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starvsr.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
+    *(".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".y4m", ".gif", ".h264", ".264", ".hevc", ".265"),
+)
+"""Files of a folder that are taken for videos."""
+
+_KEYS = ("name", "group", "result", "reference")
+
+
+@dataclass(frozen=True)
+class ClipPair:
+    """One video to measure."""
+
+    name: str
+    result: Path
+    reference: Path | None = None
+    """What it should look like; None where only metrics without a reference are wanted."""
+    group: str = ""
+    """Clips of a group have a mean of their own, such as one method or one degradation."""
+
+
+def find_pairs(result: Path, reference: Path | None = None) -> list[ClipPair]:
+    """The pairs that a command line means.
+
+    result: a video, a folder of videos, or a manifest (`.toml`); reference: a video or a folder to match, none with a
+    manifest. Videos of two folders belong together by name without its extension. Raises InputError where something
+    is missing or does not match, naming it.
+    """
+    if result.suffix.lower() == ".toml":
+        if reference is not None:
+            raise InputError(
+                f"{result} is a manifest, which names its references: leave out {reference}"
+            )
+        return read_manifest(result)
+    if result.is_dir():
+        return _folder_pairs(result, reference)
+    if reference is not None and reference.is_dir():
+        raise InputError(
+            f"{reference} is a folder and {result} is not: give two videos or two folders"
+        )
+    return [ClipPair(result.stem, result, reference)]
+
+
+def _folder_pairs(results: Path, references: Path | None) -> list[ClipPair]:
+    found = _videos(results)
+    if references is None:
+        return [ClipPair(name, path) for name, path in found.items()]
+    if not references.is_dir():
+        raise InputError(
+            f"{results} is a folder and {references} is not: give two videos or two folders"
+        )
+    wanted = _videos(references)
+    for name, path in found.items():
+        if name not in wanted:
+            raise InputError(f"{path} has no reference: there is no video {name}.* in {references}")
+    for name, path in wanted.items():
+        if name not in found:
+            raise InputError(f"{path} has no result: there is no video {name}.* in {results}")
+    return [ClipPair(name, path, wanted[name]) for name, path in found.items()]
+
+
+def _videos(folder: Path) -> dict[str, Path]:
+    """Videos of a folder by their name without extension, in name order."""
+    paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
+    if not paths:
+        raise InputError(
+            f"{folder} holds no video: its files must end in one of {' '.join(VIDEO_SUFFIXES)}"
+        )
+    _refuse_twins(folder, [path.stem for path in paths])
+    return {path.stem: path for path in paths}
+
+
+def read_manifest(path: Path) -> list[ClipPair]:
+    """The clips of a TOML manifest: a table `[[clip]]` each, with `result` and if wanted `reference`, `name`, `group`.
+
+    Paths are relative to the manifest. Raises InputError where it cannot be read or says something else.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist: check the name") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"{path} is not a manifest that can be read: {error}") from error
+    clips = content.get("clip")
+    if set(content) != {"clip"} or not isinstance(clips, list):
+        raise InputError(
+            f"{path} is not a manifest: it must consist of [[clip]] tables, each with a result"
+        )
+    pairs = [_clip(path, number, clip) for number, clip in enumerate(clips, start=1)]
+    _refuse_twins(
+        path, [f"{pair.group}/{pair.name}" if pair.group else pair.name for pair in pairs]
+    )
+    return pairs
+
+
+def _clip(path: Path, number: int, clip: Any) -> ClipPair:
+    if not isinstance(clip, Mapping) or "result" not in clip:
+        raise InputError(f"{path}: clip {number} has no result: give the path of a video")
+    for key, value in clip.items():
+        if key not in _KEYS:
+            raise InputError(
+                f"{path}: clip {number} has the unknown key {key}: allowed are {', '.join(_KEYS)}"
+            )
+        if not isinstance(value, str) or not value:
+            raise InputError(f"{path}: {key} of clip {number} is {value!r}: give text in quotes")
+    result = path.parent / clip["result"]
+    reference = path.parent / clip["reference"] if "reference" in clip else None
+    return ClipPair(clip.get("name", result.stem), result, reference, clip.get("group", ""))
+
+
+def _refuse_twins(where: Path, names: list[str]) -> None:
+    for name, count in Counter(names).items():
+        if count > 1:
+            raise InputError(
+                f"{where} has {count} clips of the name {name}: give each a name of its own"
+            )

@@ -1,0 +1,207 @@
+"""Which metrics there are, what each needs, and meters that compute those asked for frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Protocol
+
+from starvsr.errors import UsageError
+from starvsr.metrics import learned, vmaf
+from starvsr.metrics.fidelity import WINDOW_SIDE, psnr_y, ssim_y
+from starvsr.metrics.frame import Frame
+from starvsr.metrics.niqe import BLOCK, measurable, niqe
+from starvsr.metrics.temporal import LEAST_FLOW_SIDE, TemporalErrors
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What people and tables need to know of a metric."""
+
+    name: str
+    title: str
+    unit: str
+    """Empty for a plain number."""
+    better: str
+    """`higher` or `lower`."""
+    decimals: int
+    """Worth showing in a table."""
+    full_reference: bool
+    """Whether it compares with a reference."""
+    source: str
+    """What computes it: `numpy`, `opencv`, `ffmpeg` or `pyiqa`."""
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("psnr_y", "PSNR-Y", "dB", "higher", 2, True, "numpy"),
+        Metric("ssim_y", "SSIM-Y", "", "higher", 4, True, "numpy"),
+        Metric("vmaf", "VMAF", "", "higher", 2, True, "ffmpeg"),
+        Metric("vmaf_neg", "VMAF-NEG", "", "higher", 2, True, "ffmpeg"),
+        Metric("niqe", "NIQE", "", "lower", 3, False, "numpy"),
+        Metric("e_warp", "E*warp", "1e-3", "lower", 3, True, "opencv"),
+        Metric("tof", "tOF", "px", "lower", 3, True, "opencv"),
+        Metric("lpips", "LPIPS", "", "lower", 4, True, "pyiqa"),
+        Metric("dists", "DISTS", "", "lower", 4, True, "pyiqa"),
+        Metric("musiq", "MUSIQ", "", "higher", 2, False, "pyiqa"),
+        Metric("clip_iqa", "CLIP-IQA", "", "higher", 4, False, "pyiqa"),
+        Metric("brisque", "BRISQUE", "", "lower", 2, False, "pyiqa"),
+    )
+}
+
+
+def why_missing(name: str) -> str:
+    """Why a metric cannot be computed in this installation; empty where it can."""
+    source = METRICS[name].source
+    if source == "opencv" and find_spec("cv2") is None:
+        return "needs the extra metrics (pip install 'starvsr[metrics]')"
+    if source == "ffmpeg":
+        return vmaf.missing()
+    if source == "pyiqa":
+        return learned.missing()
+    return ""
+
+
+def too_small(name: str, size: tuple[int, int]) -> str:
+    """Why a metric has no figure for frames of a size (width, height); empty where it has."""
+    least = {
+        "ssim_y": WINDOW_SIDE,
+        **dict.fromkeys(vmaf.NAMES, vmaf.LEAST_SIDE),
+        "e_warp": LEAST_FLOW_SIDE,
+        "tof": LEAST_FLOW_SIDE,
+    }.get(name, 1)
+    if min(size) < least:
+        return f"frames are {size[0]}x{size[1]}: {least}x{least} pixels are the least"
+    if name == "niqe" and not measurable(*size):
+        return f"frames are {size[0]}x{size[1]}: two blocks of {BLOCK}x{BLOCK} pixels are the least"
+    return ""
+
+
+def choose_metrics(names: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The metrics to compute, in the order of `METRICS`, and why others are left out.
+
+    names: as asked for; None is all that can be had without fetching anything (not pyiqa's, whose weights are
+    fetched). Raises UsageError for an unknown name, and for one that cannot be had here.
+    """
+    if names is None:
+        usual = [name for name, metric in METRICS.items() if metric.source != "pyiqa"]
+        left_out = {name: reason for name in usual if (reason := why_missing(name))}
+        return tuple(name for name in usual if name not in left_out), left_out
+    for name in names:
+        if name not in METRICS:
+            raise UsageError(f"--metrics {name} is unknown: give some of {', '.join(METRICS)}")
+        if reason := why_missing(name):
+            raise UsageError(f"--metrics {name} {reason}")
+    if not names:
+        raise UsageError(f"--metrics is empty: give some of {', '.join(METRICS)}")
+    return tuple(name for name in METRICS if name in names), {}
+
+
+class Meter(Protocol):
+    """Computes one or more metrics over the frames of one video; figures are per frame, None where there is none."""
+
+    def add(self, result: Frame, reference: Frame | None) -> None:
+        """Take the next frame."""
+
+    def finish(self) -> dict[str, list[float | None]]:
+        """The curve of each metric."""
+
+    def close(self) -> None:
+        """Release what is held; also behind an error."""
+
+
+@contextmanager
+def open_meters(
+    names: Sequence[str], size: tuple[int, int], *, matrix: int = 1, device: str = "cpu"
+) -> Iterator[list[Meter]]:
+    """Meters for these metrics of `METRICS` over frames of one size (width, height); closed on leaving.
+
+    matrix: ISO/IEC 23091-2 code of the reference's luma, for VMAF. device: torch's, for pyiqa's metrics.
+    """
+    with ExitStack() as stack:
+        meters: list[Meter] = []
+
+        def use(meter: Meter) -> None:
+            stack.callback(meter.close)
+            meters.append(meter)
+
+        for name, function in (("psnr_y", psnr_y), ("ssim_y", ssim_y)):
+            if name in names:
+                use(_PairMeter(name, function))
+        if wanted := [name for name in vmaf.NAMES if name in names]:
+            use(_Only(vmaf.VmafMeter(*size, matrix), wanted))
+        if "niqe" in names:
+            use(_NiqeMeter())
+        if wanted := [name for name in ("e_warp", "tof") if name in names]:
+            use(_Only(_TemporalMeter(), wanted))
+        for name in names:
+            metric = METRICS[name]
+            if metric.source == "pyiqa":
+                use(learned.LearnedMeter(name, device, full_reference=metric.full_reference))
+        yield meters
+
+
+class _Only:
+    """Some of the curves of a meter."""
+
+    def __init__(self, meter: Meter, names: Sequence[str]) -> None:
+        self._meter, self._names = meter, names
+        self.add, self.close = meter.add, meter.close
+
+    def finish(self) -> dict[str, list[float | None]]:
+        curves = self._meter.finish()
+        return {name: curves[name] for name in self._names}
+
+
+class _PairMeter:
+    def __init__(self, name: str, function: Callable[[Frame, Frame], float]) -> None:
+        self._name, self._function = name, function
+        self._curve: list[float | None] = []
+
+    def add(self, result: Frame, reference: Frame | None) -> None:
+        if reference is None:
+            raise ValueError(f"{self._name} needs a reference")
+        self._curve.append(self._function(result, reference))
+
+    def finish(self) -> dict[str, list[float | None]]:
+        return {self._name: self._curve}
+
+    def close(self) -> None:
+        pass
+
+
+class _NiqeMeter:
+    def __init__(self) -> None:
+        self._curve: list[float | None] = []
+
+    def add(self, result: Frame, reference: Frame | None) -> None:
+        self._curve.append(niqe(result))
+
+    def finish(self) -> dict[str, list[float | None]]:
+        return {"niqe": self._curve}
+
+    def close(self) -> None:
+        pass
+
+
+class _TemporalMeter:
+    def __init__(self) -> None:
+        self._errors = TemporalErrors()
+        self._e_warp: list[float | None] = []
+        self._tof: list[float | None] = []
+
+    def add(self, result: Frame, reference: Frame | None) -> None:
+        if reference is None:
+            raise ValueError("temporal errors need a reference")
+        errors = self._errors.add(result, reference)
+        self._e_warp.append(errors.e_warp if errors else None)
+        self._tof.append(errors.tof if errors else None)
+
+    def finish(self) -> dict[str, list[float | None]]:
+        return {"e_warp": self._e_warp, "tof": self._tof}
+
+    def close(self) -> None:
+        pass

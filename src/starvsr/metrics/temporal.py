@@ -1,0 +1,101 @@
+"""Steadiness in time, by the optical flow of the reference: the warping error E*warp, and tOF."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from starvsr.metrics.frame import Frame
+
+Flow = npt.NDArray[np.float32]
+
+LEAST_FLOW_SIDE = 32
+"""Pixels; smaller pictures hold too few of the 8x8 patches that DIS follows."""
+
+# Sundaram et al. (2010): a flow and its way back may differ by this share of their lengths, and half a pixel.
+_SHARE, _SLACK = 0.01, 0.5
+
+
+class FlowErrors(NamedTuple):
+    """Of one frame and the one before."""
+
+    e_warp: float | None
+    """None where no pixel of the reference can be followed."""
+    tof: float
+
+
+class OpticalFlow:
+    """Dense optical flow between grey pictures: OpenCV's DIS at its medium preset."""
+
+    def __init__(self) -> None:
+        import cv2
+
+        # Its result depends on the number of threads.
+        cv2.setNumThreads(1)
+        # The annotations of OpenCV 4 and 5 differ, and neither allows what is documented.
+        self._dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def __call__(self, first: Frame, second: Frame) -> Flow:
+        """Where each pixel of `first` lies in `second`: (height, width, 2), columns and rows, pixels."""
+        return np.asarray(self._dis.calc(first.gray, second.gray, None), np.float32)
+
+
+def warped(picture: npt.NDArray[np.float32], flow: Flow) -> npt.NDArray[np.float32]:
+    """What lies where `flow` points, per pixel: (height, width, channels), bilinear, the border repeated."""
+    import cv2
+
+    height, width = flow.shape[:2]
+    columns, rows = np.meshgrid(
+        np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)
+    )
+    taken = cv2.remap(
+        picture,
+        columns + flow[..., 0],
+        rows + flow[..., 1],
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+    return np.asarray(taken, np.float32)
+
+
+def followed(there: Flow, back: Flow) -> npt.NDArray[np.bool_]:
+    """Pixels (height, width) that stay inside the picture and whose flow leads back to where it came from."""
+    returned = warped(back, there)
+    miss = np.square(there + returned).sum(-1)
+    lengths = np.square(there).sum(-1) + np.square(returned).sum(-1)
+    height, width = miss.shape
+    x = np.arange(width) + there[..., 0]
+    y = np.arange(height)[:, None] + there[..., 1]
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    visible: npt.NDArray[np.bool_] = (miss < _SHARE * lengths + _SLACK) & inside
+    return visible
+
+
+class TemporalErrors:
+    """Gives the errors of consecutive frames; holds one frame of each video."""
+
+    def __init__(self) -> None:
+        self._flow = OpticalFlow()
+        self._before: tuple[Frame, Frame] | None = None
+
+    def add(self, result: Frame, reference: Frame) -> FlowErrors | None:
+        """Errors between this frame and the one before; None for the first.
+
+        `e_warp`: mean squared difference (RGB in 0..1, times 1000) between the result's previous frame and its
+        present one brought back along the reference's flow, over the pixels that can be followed. `tof`: mean
+        distance between the flows of result and reference, pixels.
+        """
+        before, self._before = self._before, (result, reference)
+        if before is None:
+            return None
+        there = self._flow(before[1], reference)
+        visible = followed(there, self._flow(reference, before[1]))
+        own = self._flow(before[0], result)
+        tof = float(np.sqrt(np.square(own - there).sum(-1)).mean(dtype=np.float64))
+        if not visible.any():
+            return FlowErrors(None, tof)
+        first, second = (np.float32(1 / 255) * each.rgb for each in (before[0], result))
+        error = np.square(first - warped(second, there)).mean(-1)[visible]
+        return FlowErrors(1000 * float(error.mean(dtype=np.float64)), tof)

@@ -1,0 +1,157 @@
+"""VMAF v0.6.1 and its NEG variant by libvmaf, which an ffmpeg runs: frames are piped in, figures read from its log."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from starvsr.errors import InputError
+from starvsr.metrics.frame import Frame
+
+LEAST_SIDE = 32
+"""Pixels; libvmaf halves pictures four times and filters what is left."""
+
+NAMES = ("vmaf", "vmaf_neg")
+_MODELS = "version=vmaf_v0.6.1\\\\:name=vmaf|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg"
+_LOG = "vmaf.json"
+_THREADS = 2
+# Red's and blue's share of luma by ISO/IEC 23091-2 matrix code.
+_SHARES = {
+    1: (0.2126, 0.0722),
+    4: (0.30, 0.11),
+    5: (0.299, 0.114),
+    6: (0.299, 0.114),
+    7: (0.212, 0.087),
+    9: (0.2627, 0.0593),
+    10: (0.2627, 0.0593),
+}
+
+
+@lru_cache(maxsize=1)
+def missing() -> str:
+    """Why VMAF cannot be had; empty where it can."""
+    try:
+        said = subprocess.run(
+            [_ffmpeg(), "-hide_banner", "-filters"],
+            capture_output=True,
+            text=True,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+    except ImportError:
+        return "needs the extra metrics (pip install 'starvsr[metrics]')"
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
+        return f"the ffmpeg of imageio-ffmpeg does not run: {error}"
+    if " libvmaf " not in said.stdout:
+        return (
+            "the ffmpeg that imageio-ffmpeg found has no libvmaf: "
+            "let the environment variable IMAGEIO_FFMPEG_EXE name one that has"
+        )
+    return ""
+
+
+def _ffmpeg() -> str:
+    import imageio_ffmpeg
+
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+class VmafMeter:
+    """VMAF of frames as they come; ffmpeg holds the few that it works on."""
+
+    def __init__(self, width: int, height: int, matrix: int) -> None:
+        """width, height: of the frames, at least `LEAST_SIDE`. matrix: ISO/IEC 23091-2 code of the reference's luma."""
+        red, blue = _SHARES.get(matrix, _SHARES[1])
+        self._weights = np.array([red, 1 - red - blue, blue]) * (219 / 65535)
+        self._size = width, height
+        self._chroma = bytes([128]) * (4 * width * height)
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="starvsr-vmaf-", ignore_cleanup_errors=True
+        )
+        # In a file, since a full pipe that nobody reads would stop ffmpeg.
+        self._messages = (Path(self._folder.name) / "messages.txt").open("w+b")
+        self._process = subprocess.Popen(
+            self._command(),
+            cwd=self._folder.name,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=self._messages,
+        )
+
+    def _command(self) -> list[str]:
+        width, height = self._size
+        # Both pictures come as one, stacked: two pipes could wait for each other.
+        graph = (
+            f"[0:v]split[a][b];[a]crop={width}:{height}:0:0[d];[b]crop={width}:{height}:0:{height}[r];"
+            f"[d][r]libvmaf=model={_MODELS}:log_fmt=json:log_path={_LOG}:n_threads={_THREADS}"
+        )
+        stacked = f"{width}x{2 * height}"
+        source = [
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "yuv444p",
+            "-s",
+            stacked,
+            "-r",
+            "25",
+            "-i",
+            "pipe:0",
+        ]
+        return [_ffmpeg(), "-v", "error", *source, "-lavfi", graph, "-f", "null", "-"]
+
+    def add(self, result: Frame, reference: Frame | None) -> None:
+        """Take the next frame. Raises InputError where ffmpeg has given up."""
+        if reference is None:
+            raise ValueError("VMAF needs a reference")
+        pipe = self._process.stdin
+        assert pipe is not None
+        try:
+            for frame in (result, reference):
+                pipe.write(self._luma(frame).tobytes())
+            # libvmaf's model looks at luma only; grey chroma saves converting it.
+            pipe.write(self._chroma)
+        except BrokenPipeError as error:
+            raise self._failure() from error
+
+    def _luma(self, frame: Frame) -> npt.NDArray[np.uint8]:
+        return np.rint(16.0 + frame.pixels @ self._weights).astype(np.uint8)
+
+    def finish(self) -> dict[str, list[float | None]]:
+        """Both curves, 0..100. Raises InputError where ffmpeg failed."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        with suppress(BrokenPipeError):
+            pipe.close()
+        if self._process.wait() != 0:
+            raise self._failure()
+        log = json.loads((Path(self._folder.name) / _LOG).read_text(encoding="utf-8"))
+        frames = [frame["metrics"] for frame in log["frames"]]
+        return {name: [float(frame[name]) for frame in frames] for name in NAMES}
+
+    def _failure(self) -> InputError:
+        self._process.wait()
+        self._messages.seek(0)
+        said = self._messages.read().decode("utf-8", "replace").strip().splitlines()
+        width, height = self._size
+        return InputError(
+            f"VMAF of {width}x{height} pixels failed: {said[-1] if said else 'ffmpeg ended early'}"
+        )
+
+    def close(self) -> None:
+        """End ffmpeg and remove its files."""
+        with suppress(OSError):
+            self._process.kill()
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()
+        self._process.wait()
+        self._messages.close()
+        self._folder.cleanup()

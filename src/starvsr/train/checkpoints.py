@@ -1,0 +1,222 @@
+"""Checkpoints of a training run: folders that appear under their name only when everything in them is on disk.
+
+A checkpoint is three safetensors files (the trained parameters, their average, the optimizer's state) and one of JSON.
+There is no state of random generators: everything that is drawn is drawn from the seed and a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from starvsr.errors import InputError, UsageError, WeightsError
+from starvsr.media.files import written_errors
+from starvsr.train.config import TrainConfig, config_from_toml, config_to_toml
+from starvsr.train.model import WeightAverage, restore_values
+from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
+from starvsr.zoo.tensorfile import write_tensors
+
+_FOLDER = re.compile(r"checkpoint-(\d{8})")
+_PARTIAL = ".checkpoint-"
+_STATE = "state.json"
+
+
+@dataclass
+class TrainState:
+    """Everything that changes while training."""
+
+    parameters: Mapping[str, nn.Parameter]
+    """The trained ones, by name."""
+    average: WeightAverage
+    optimizer: torch.optim.Optimizer
+    """Of these parameters, in this order, in one group."""
+    scaler: torch.amp.GradScaler | None = None
+    """Of fp16."""
+    step: int = 0
+    """Steps done."""
+
+
+def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig, keep: int) -> Path:
+    """Write `checkpoint-STEP` into `folder`, then remove all but the latest `keep`.
+
+    At every moment the one before is whole until the new one is. Raises OutputError where there is no space, and then
+    nothing has changed.
+    """
+    target = folder / f"checkpoint-{state.step:08d}"
+    # It is there where the run went on from it and no step was left to do.
+    if not target.exists():
+        _write(target, state, config)
+    for old in find_checkpoints(folder)[:-keep]:
+        _remove(old)
+    return target
+
+
+def _write(target: Path, state: TrainState, config: TrainConfig) -> None:
+    partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(8)}.partial")
+    described: dict[str, Any] = {
+        "step": state.step,
+        "config": config_to_toml(config),
+        "scaler": state.scaler.state_dict() if state.scaler else None,
+    }
+    try:
+        with written_errors(target):
+            partial.mkdir()
+            for name, tensors in _tensors(state).items():
+                cpu = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
+                write_tensors(partial / f"{name}.safetensors", cpu, {})
+            _write_synced(partial / _STATE, json.dumps(described))
+            _sync(partial)
+            partial.rename(target)
+            _sync(target.parent)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def find_checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints in a folder, the earliest first."""
+    with suppress(FileNotFoundError):
+        return sorted(p for p in folder.iterdir() if _FOLDER.fullmatch(p.name) and p.is_dir())
+    return []
+
+
+def clear_partial(folder: Path) -> None:
+    """Remove what a killed run left half written."""
+    for left in folder.glob(f"{_PARTIAL}*.partial"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all of them."""
+    for checkpoint in find_checkpoints(folder):
+        _remove(checkpoint)
+
+
+def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
+    """Bring `state` to what it was when the checkpoint was written, bit for bit.
+
+    Raises UsageError where the checkpoint belongs to a run with another configuration, WeightsError and InputError
+    where it cannot be read.
+    """
+    described = _read_state(path)
+    check_same_run(path, described["config"], config)
+    _load_tensors(path, "parameters", {n: p.data for n, p in state.parameters.items()})
+    _load_tensors(path, "average", state.average.values)
+    _load_optimizer(path, state)
+    if state.scaler is not None and described["scaler"] is not None:
+        state.scaler.load_state_dict(described["scaler"])
+    state.step = int(described["step"])
+
+
+def check_same_run(path: Path, before: str, config: TrainConfig) -> None:
+    """Raise UsageError where the configuration (TOML) of a checkpoint would have made other steps than this one."""
+    now = config_to_toml(_decisive(config, config))
+    then = config_to_toml(_decisive(config_from_toml(before), config))
+    if then != now:
+        pairs = zip(then.splitlines(), now.splitlines(), strict=False)
+        was, is_now = next((pair for pair in pairs if pair[0] != pair[1]), (then, now))
+        raise UsageError(
+            f"{path} belongs to another run: it has {was!r}, and the configuration {is_now!r}; give another --output, "
+            "or begin anew with --no-resume"
+        )
+
+
+def _decisive(config: TrainConfig, now: TrainConfig) -> TrainConfig:
+    """Without what may change from one start to the next: how long, and what is looked at on the way."""
+    data = dataclasses.replace(config.data, cache_mb=now.data.cache_mb)
+    return dataclasses.replace(
+        config,
+        data=data,
+        steps=now.steps,
+        log=now.log,
+        validation=now.validation,
+        checkpoints=now.checkpoints,
+    )
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        described = json.loads((path / _STATE).read_text(encoding="utf-8"))
+        if described.keys() >= {"step", "config", "scaler"}:
+            return dict(described)
+        reason = "it lacks entries"
+    except (OSError, ValueError, AttributeError) as error:
+        reason = str(error)
+    raise InputError(
+        f"{path / _STATE} cannot be read ({reason}): remove {path.name}, and the one before is taken"
+    )
+
+
+def _tensors(state: TrainState) -> dict[str, dict[str, Tensor]]:
+    optimizer = state.optimizer.state_dict()["state"]
+    names = list(state.parameters)
+    return {
+        "parameters": dict(state.parameters),
+        "average": state.average.values,
+        # A parameter that never had a gradient has no state.
+        "optimizer": {
+            f"{names[number]}/{key}": value
+            for number, values in optimizer.items()
+            for key, value in values.items()
+        },
+    }
+
+
+def _load_tensors(path: Path, name: str, targets: Mapping[str, Tensor]) -> None:
+    file = path / f"{name}.safetensors"
+    values, _ = read_safetensors(file)
+    problems = misfits(targets, values)
+    if problems:
+        raise WeightsError(f"{file} does not fit the network: {listed(problems)}")
+    restore_values(targets, values)
+
+
+def _load_optimizer(path: Path, state: TrainState) -> None:
+    values, _ = read_safetensors(path / "optimizer.safetensors")
+    restored: dict[int, dict[str, Tensor]] = {}
+    for number, (name, parameter) in enumerate(state.parameters.items()):
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            value = values.get(f"{name}/{key}")
+            if value is not None:
+                # In the parameter's order of memory, for the same sums.
+                like = torch.empty_like(parameter) if value.ndim else torch.empty(())
+                restored.setdefault(number, {})[key] = like.detach().copy_(value)
+    described = state.optimizer.state_dict()
+    state.optimizer.load_state_dict({**described, "state": restored})
+
+
+def _write_synced(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    # Not every system can sync a folder.
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Under another name first, so that a kill leaves no half of it under its own."""
+    doomed = checkpoint.with_name(f"{_PARTIAL}{secrets.token_hex(8)}.partial")
+    with suppress(OSError):
+        checkpoint.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

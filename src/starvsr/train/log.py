@@ -1,0 +1,80 @@
+"""What a run has to say of its steps: JSON lines, and TensorBoard's files where they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from starvsr.errors import UsageError
+from starvsr.media.files import complete_or_absent, written_errors
+
+LOG_NAME = "log.jsonl"
+
+
+class TrainLog:
+    """Appends to `log.jsonl` of a run's folder, one object a line, with `event` and `step` in each.
+
+    What a killed run wrote behind the step that training goes on from is taken back, so that no step is there twice.
+    """
+
+    def __init__(self, folder: Path, step: int, *, tensorboard: bool) -> None:
+        """step: steps done before. Raises UsageError where TensorBoard is asked for and missing, OutputError."""
+        self.path = folder / LOG_NAME
+        self.board = _board(folder / "tensorboard", step) if tensorboard else None
+        kept = [line for line in _lines(self.path) if line["step"] <= step] if step else []
+        with complete_or_absent(self.path) as partial, written_errors(self.path):
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        with written_errors(self.path):
+            self.file = self.path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> TrainLog:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The disk may be full; what matters is said elsewhere.
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+    def __call__(self, event: str, step: int, values: Mapping[str, Any]) -> None:
+        """Note what happened behind `step` steps. Raises OutputError."""
+        with written_errors(self.path):
+            self.file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+            self.file.flush()
+        if self.board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self.board.add_scalar(f"{event}/{name}", value, step)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; a kill may have cut the last."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        return []
+    lines = []
+    for line in text.splitlines():
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def _board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            "log = 'tensorboard' needs the package tensorboard: install it (pip install tensorboard), or give jsonl"
+        ) from error
+    return SummaryWriter(str(folder), purge_step=step)

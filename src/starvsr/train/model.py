@@ -1,0 +1,206 @@
+"""The model that is trained: where it starts, which of its parameters change, and their average over steps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from starvsr.errors import UsageError, WeightsError
+from starvsr.models.layers import FrameConvBranch
+from starvsr.models.liem import FrameGate, SpatialGate
+from starvsr.models.stages import Block
+from starvsr.models.transformers import TemporalTransformer
+from starvsr.models.unet import StarUNet
+from starvsr.options import DeviceOptions, WeightsOptions
+from starvsr.specs import spec_from_json, spec_to_json
+from starvsr.train.config import DataConfig, ModelConfig
+from starvsr.types import ModelSpec
+from starvsr.zoo.load import (
+    LoadedModel,
+    choose_model,
+    device_info,
+    load_choice,
+    save_model,
+)
+
+INITIAL_NAME = "initial.safetensors"
+
+
+def start_model(
+    config: ModelConfig,
+    output: Path,
+    device: str,
+    *,
+    seed: int,
+    folder: Path,
+    weights: WeightsOptions | None = None,
+) -> tuple[LoadedModel, tuple[Path, ...]]:
+    """The model that training starts from, in float32 on a device, and the folders of its components.
+
+    device: a torch device string. output: an existing folder; a model with new weights is written there first, the
+    same for the same seed. folder: what a base that is a path is relative to. Raises WeightsError where the base is
+    missing or does not fit its changed description, UsageError for changes that mean nothing.
+    """
+    info = device_info(device)
+    name = config.base
+    if "/" in name or name.endswith(".safetensors"):
+        name = str(folder / name)
+    choice = choose_model(name, info, weights)
+    spec = changed_spec(choice.spec, config)
+    if config.pretrained:
+        if spec.network != choice.spec.network:
+            raise UsageError(
+                "[model.spec.network] changes the network, so that the base's weights cannot be used: give pretrained "
+                "= false besides"
+            )
+    else:
+        path = output / INITIAL_NAME
+        save_model(path, spec, new_weights(spec, seed))
+        # Components lie beside the base, or in the weights folder.
+        choice = dataclasses.replace(choice, path=path, missing=())
+    # The file of a model is found by the name that it came with.
+    as_named = dataclasses.replace(spec, name=choice.spec.name)
+    options = DeviceOptions(device=info.name, precision="fp32")
+    model = load_choice(dataclasses.replace(choice, spec=as_named), info, options)
+    return dataclasses.replace(model, spec=spec), choice.folders
+
+
+def changed_spec(base: ModelSpec, config: ModelConfig) -> ModelSpec:
+    """The base's description with the configuration's changes. Raises UsageError."""
+    fields = json.loads(spec_to_json(base))
+    _merge(fields, config.spec, "model.spec")
+    if config.name:
+        fields["name"] = config.name
+    try:
+        return spec_from_json(json.dumps(fields))
+    except WeightsError as error:
+        raise UsageError(f"[model.spec] does not describe a model: {error}") from error
+
+
+def _merge(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
+    for key, value in changes.items():
+        if key not in fields:
+            raise UsageError(f"[{where}] has no key {key}: it may have {', '.join(sorted(fields))}")
+        if isinstance(value, dict) and isinstance(fields[key], dict):
+            _merge(fields[key], value, f"{where}.{key}")
+        else:
+            fields[key] = value
+
+
+def new_weights(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
+    """Weights of a network that has learned nothing, drawn from the seed alone. Raises UsageError."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return StarUNet(spec.network).state_dict()
+        except ValueError as error:
+            raise UsageError(f"[model.spec.network] describes no network: {error}") from error
+
+
+def check_crop(spec: ModelSpec, data: DataConfig) -> None:
+    """Raise UsageError for a crop whose latent the network does not take."""
+    factor, rule = spec.autoencoder.factor, spec.size_rule
+    rows, columns = data.crop
+    row_step = factor * rule.multiple
+    legal = (
+        rows % factor == 0
+        and rows // factor % rule.multiple == rule.height_remainder
+        and columns % row_step == 0
+    )
+    if not legal:
+        raise UsageError(
+            f"[data] crop = [{rows}, {columns}] does not fit the model {spec.name}: rows must be "
+            f"{factor * rule.height_remainder} more than a multiple of {row_step}, columns a multiple of {row_step}"
+        )
+
+
+def trained_parameters(network: StarUNet, parts: str) -> dict[str, nn.Parameter]:
+    """The parameters that `parts` (see `TrainConfig`) names, which alone want a gradient then, by name.
+
+    Raises UsageError where the network has none of them.
+    """
+    names = set(_names(network, parts))
+    chosen = {}
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in names)
+        if name in names:
+            # Loaded weights may be mapped from their file, which must stay as it is.
+            parameter.data = parameter.data.clone()
+            chosen[name] = parameter
+    if not chosen:
+        raise UsageError(f"parts = {parts!r} names nothing that this network has: give all")
+    return chosen
+
+
+def _names(network: StarUNet, parts: str) -> Iterator[str]:
+    if parts == "control+liem" and network.control is None:
+        raise UsageError(
+            "parts = 'control+liem' needs a control branch, and this network has none: give all, temporal or liem"
+        )
+    kinds: tuple[type[nn.Module], ...] = {
+        "all": (StarUNet,),
+        "liem": (SpatialGate, FrameGate),
+        "control+liem": (SpatialGate, FrameGate),
+        "temporal": (TemporalTransformer, FrameConvBranch),
+    }[parts]
+    for place, module in network.named_modules():
+        whole = parts == "control+liem" and module is network.control
+        if isinstance(module, kinds) or whole:
+            yield from (f"{place}.{name}".lstrip(".") for name, _ in module.named_parameters())
+
+
+def checkpoint_blocks(network: StarUNet) -> None:
+    """Keep nothing inside the network's blocks for their gradient, and compute them again for it."""
+    for module in network.modules():
+        if isinstance(module, Block):
+            # Not reentrant: that would run them without autograd first, in place on what they are given.
+            module.forward = partial(  # type: ignore[method-assign]
+                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
+            )
+
+
+class WeightAverage:
+    """The exponential moving average of parameters, and the parameters themselves for decay 0."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.parameters = dict(parameters)
+        self.values = {name: p.detach().clone() for name, p in parameters.items()}
+
+    def update(self, step: int) -> None:
+        """Take in the parameters behind step `step` (from 0); early steps count more, and the start is forgotten."""
+        decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.values.values()), self._now(), 1 - decay)
+
+    def _now(self) -> list[Tensor]:
+        return [parameter.detach() for parameter in self.parameters.values()]
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The averages are the network's parameters within."""
+        self._exchange()
+        try:
+            yield
+        finally:
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.data, self.values[name] = self.values[name], parameter.data
+
+
+def restore_values(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy values into tensors of the same names, which keep their order of memory (sums depend on it)."""
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(values[name])

@@ -1,0 +1,176 @@
+"""What a network is asked for: the velocity of a noised latent, or the restored picture in one step.
+
+Which it is follows from the model's spec (`start`). Times and noise of a clip are functions of the seed and the clip's
+number, so they are the same however clips are spread over processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from starvsr.errors import UsageError
+from starvsr.schedule import logsnr_cosine_interp
+from starvsr.train.clips import Clip
+from starvsr.train.config import PixelLossConfig, TrainConfig
+from starvsr.train.losses import PAPER, training_loss
+from starvsr.types import ModelSpec
+from starvsr.upsample import upsample
+from starvsr.zoo.load import LoadedModel
+
+Network = Callable[..., Tensor]
+"""`(x, t, context, hint) -> v`, as `StarUNet`."""
+
+Terms = dict[str, Tensor]
+"""Means over a micro-batch, of which `loss` is what is trained on; the rest, without a gradient, is for the log."""
+
+# Draws of a clip, each its own stream; data have none of these.
+_TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT = range(1, 5)
+_CHARBONNIER = 1e-3
+
+
+@dataclass
+class Objective:
+    """The training loss of a model, for a clip at a time or many."""
+
+    model: LoadedModel
+    config: TrainConfig
+    contexts: Callable[[Sequence[str | None]], Tensor]
+    """Texts to `b n c` on the model's device."""
+    pixel_loss: PixelLossConfig = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.schedule = logsnr_cosine_interp()
+        self.loss = self.config.loss or PAPER
+        self.pixel_loss = self.config.pixel_loss or PixelLossConfig()
+        check_losses(self.model.spec, self.config)
+
+    def __call__(self, network: Network, clip: Clip) -> Terms:
+        """The loss of stacked clips (`b t 3 h w`)."""
+        device = self.model.device
+        truth = rearrange(clip.truth * 2 - 1, "b t c h w -> b c t h w").to(device)
+        start = self._upsampled(clip.degraded, (truth.shape[-2], truth.shape[-1])).to(device)
+        context = self.contexts(clip.texts)
+        with torch.no_grad():
+            hint = self._encode(start, clip.numbers, _POSTERIOR_HINT)
+        if self.model.spec.start == "clean":
+            return self._one_step(network, hint, truth, context)
+        return self._velocity(network, hint, truth, context, clip.numbers)
+
+    def _velocity(
+        self,
+        network: Network,
+        hint: Tensor,
+        truth: Tensor,
+        context: Tensor,
+        numbers: Sequence[int],
+    ) -> Terms:
+        with torch.no_grad():
+            x0 = self._encode(truth, numbers, _POSTERIOR_TRUTH)
+        times = [int(self._rng(n, _TIME).integers(self.schedule.levels)) for n in numbers]
+        t = torch.tensor(times, device=x0.device)
+        eps = self._noise(x0, numbers, _NOISE)
+        x_t = self.schedule.add_noise(x0, eps, t)
+        v_hat = self._predict(network, x_t, t, context, hint).float()
+        terms = training_loss(
+            v_hat,
+            self.schedule.velocity(x0, eps, t),
+            t,
+            x_t=x_t,
+            truth=truth,
+            decode=self.model.autoencoder.decode,
+            schedule=self.schedule,
+            config=self.loss,
+        )
+        means = {"velocity": terms.velocity, "low": terms.low, "high": terms.high}
+        return {
+            "loss": terms.total.mean(),
+            **{name: values.detach().mean() for name, values in means.items()},
+        }
+
+    def _one_step(self, network: Network, z: Tensor, truth: Tensor, context: Tensor) -> Terms:
+        time = self.model.spec.noise_level - 1
+        t = torch.full((len(z),), time, device=z.device)
+        v = self._predict(network, z, t, context, z).float()
+        picture = self.model.autoencoder.decode(self.schedule.x0_from_v(z, v, time))
+        return pixel_losses(picture, truth, self.pixel_loss)
+
+    def _predict(
+        self, network: Network, x: Tensor, t: Tensor, context: Tensor, hint: Tensor
+    ) -> Tensor:
+        context = context.expand(len(x), -1, -1)
+        return network(x, t, context, hint if self.model.spec.network.control else None)
+
+    def _upsampled(self, degraded: Tensor, size: tuple[int, int]) -> Tensor:
+        """`b t 3 h w` in [0, 1] to `b 3 t H W` in [-1, 1], as the restoration begins."""
+        frames = rearrange(degraded * 2 - 1, "b t c h w -> (b t) c h w")
+        upsampled = upsample(frames, size, self.model.spec.upsampling)
+        return rearrange(upsampled, "(b t) c h w -> b c t h w", b=len(degraded))
+
+    def _encode(self, frames: Tensor, numbers: Sequence[int], stream: int) -> Tensor:
+        """Frame by frame, as when restoring: the memory of an encoder for 32 frames is better spent."""
+        spec, autoencoder = self.model.spec.autoencoder, self.model.autoencoder
+        shape = (
+            len(frames),
+            autoencoder.latent_channels,
+            frames.shape[2],
+            *(side // autoencoder.factor for side in frames.shape[3:]),
+        )
+        noise = None
+        if spec.posterior == "sample":
+            noise = self._noise(torch.empty(shape, device=frames.device), numbers, stream)
+        latents = [
+            autoencoder.encode(
+                frames[:, :, i : i + 1], None if noise is None else noise[:, :, i : i + 1]
+            )
+            for i in range(frames.shape[2])
+        ]
+        return torch.cat(latents, dim=2)
+
+    def _noise(self, like: Tensor, numbers: Sequence[int], stream: int) -> Tensor:
+        drawn = [
+            self._rng(number, stream).standard_normal(like.shape[1:], dtype=np.float32)
+            for number in numbers
+        ]
+        return torch.from_numpy(np.stack(drawn)).to(like)
+
+    def _rng(self, number: int, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.config.seed, number, stream])
+
+
+def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
+    """Raise UsageError for a loss that has no effect on a model."""
+    if spec.start == "clean" and config.loss is not None:
+        raise UsageError(
+            f"[loss] has no effect: the model {spec.name} restores in one step from the clean latent; give [pixel_loss]"
+        )
+    if spec.start != "clean" and config.pixel_loss is not None:
+        raise UsageError(
+            f"[pixel_loss] has no effect: the model {spec.name} starts from noise; give [loss]"
+        )
+
+
+def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Terms:
+    """Losses of restored pictures, both `b 3 t h w` float32 in [-1, 1], picture not clamped."""
+    difference = picture - truth
+    if config.kind == "l1":
+        pixel = difference.abs().mean()
+    elif config.kind == "mse":
+        pixel = difference.square().mean()
+    else:
+        pixel = (difference.square() + _CHARBONNIER**2).sqrt().mean()
+    terms = {"pixel": pixel}
+    loss = config.weight * pixel
+    if config.fft:
+        spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="ortho"))
+        terms["fft"] = spectrum.abs().mean()
+        loss = loss + config.fft * terms["fft"]
+    if config.temporal and difference.shape[2] > 1:
+        terms["temporal"] = difference.diff(dim=2).abs().mean()
+        loss = loss + config.temporal * terms["temporal"]
+    return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}

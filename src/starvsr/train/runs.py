@@ -1,0 +1,123 @@
+"""Where a run happens and what it gives: its options and result, its devices, and its folder that nobody shares."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import filelock
+
+from starvsr.errors import UsageError
+from starvsr.options import WeightsOptions
+from starvsr.train.config import TrainConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where a run happens; nothing here changes what it computes."""
+
+    output: Path
+    """The run's folder: checkpoints, log, samples and the model."""
+    data: Path
+    """What the configuration's data folders are relative to."""
+    base: Path = field(default_factory=Path)
+    """What a model's path in the configuration is relative to."""
+    device: str = "auto"
+    """`auto` or `cpu`; which devices there are is otherwise `accelerate`'s to say."""
+    weights: WeightsOptions = field(default_factory=WeightsOptions)
+    """Where the base's components are."""
+    workers: int = 2
+    """Processes that decode and degrade; 0 does it between steps."""
+    resume: bool = True
+    """Go on from the latest checkpoint in `output`; else remove the checkpoints there."""
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise UsageError(f"--workers {self.workers} is not allowed: give 0 or more")
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run gave."""
+
+    model: Path
+    steps: int
+    resumed_from: int
+    """Steps that an earlier run had done."""
+    loss: float | None
+    """Of the last step; None where no step was left to do."""
+    validation: dict[str, float]
+    """Means of the last validation of this run; empty where there was none."""
+    elapsed_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return {**self.__dict__, "model": str(self.model)}
+
+
+def open_accelerator(config: TrainConfig, options: RunOptions) -> Accelerator:
+    """Raises UsageError where it is not installed, or the device cannot do what is asked."""
+    try:
+        from accelerate import Accelerator
+        from accelerate.utils import DistributedDataParallelKwargs
+    except ImportError as error:
+        raise UsageError(
+            "training needs the extra train: install it with pip install 'starvsr[train]'"
+        ) from error
+    try:
+        accelerator = Accelerator(
+            cpu=options.device == "cpu",
+            mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
+            # With one token to look at, attention does not need its queries and keys.
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"precision = {config.precision!r} does not work on this device: {error}"
+        ) from error
+    try:
+        _check_devices(config, accelerator)
+    except UsageError:
+        forget(accelerator)
+        raise
+    return accelerator
+
+
+def _check_devices(config: TrainConfig, accelerator: Accelerator) -> None:
+    """Raise UsageError for what the devices cannot do."""
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise UsageError("precision = 'fp16' is not for processors: give fp32 or bf16")
+    if config.batch % accelerator.num_processes:
+        raise UsageError(
+            f"batch = {config.batch} cannot be shared by {accelerator.num_processes} processes: give a multiple of it"
+        )
+
+
+def forget(accelerator: Accelerator) -> None:
+    """accelerate remembers the precision of a process's first run, and refuses another."""
+    from accelerate.state import AcceleratorState
+
+    accelerator.free_memory()
+    AcceleratorState._reset_state()
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else trains in the folder within. Raises UsageError where somebody does."""
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UsageError(
+            f"another run trains in {folder}: wait for it, or give another --output"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

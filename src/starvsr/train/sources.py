@@ -1,0 +1,224 @@
+"""Which files there are to train on, what each holds, and which of them cannot be used.
+
+A folder with `gt/` and `lq/` holds pairs of the same names (and maybe `text/NAME.txt`), any other holds sources that
+are degraded on the fly.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from starvsr.errors import InputError
+from starvsr.train.config import DataConfig, FolderConfig
+from starvsr.train.pairs import VIDEO_SUFFIXES
+from starvsr.train.scan import STILL_SUFFIXES, Media, Scan
+
+logger = logging.getLogger(__name__)
+
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """What clips are made of."""
+
+    name: str
+    """The path inside its folder."""
+    truth: Media
+    degraded: Media | None
+    """None where it is made on the fly."""
+    text: str | None
+    """What the clip shows, where `text/` says."""
+
+
+@dataclass(frozen=True)
+class SourceFolder:
+    """The sources of one folder of the configuration."""
+
+    config: FolderConfig
+    training: tuple[Source, ...]
+    held_out: tuple[Source, ...]
+
+
+Skipped = list[tuple[Path, str]]
+
+
+def find_sources(
+    config: DataConfig,
+    root: Path,
+    *,
+    cache: Path | None = None,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[SourceFolder, ...]:
+    """Everything that the configuration's folders hold, each file decoded once.
+
+    root: what folders are relative to. cache: a file in which findings are kept. progress(done, all) counts files.
+    What cannot be decoded, is damaged or is too small is left out and named in one warning. Raises InputError for a
+    missing folder or pair, for pairs that do not belong together, and where nothing is left to train on.
+    """
+    check_folders(config, root)
+    listed = [_list_folder(root / folder.path) for folder in config.folders]
+    paths = list(dict.fromkeys(path for each in listed for files in each for path in files.media))
+    scan = Scan(cache)
+    with ThreadPoolExecutor(max(1, workers)) as pool:
+        found: dict[Path, Media | str] = {}
+        for path, media in zip(paths, pool.map(scan, paths), strict=True):
+            found[path] = media
+            if progress is not None:
+                progress(len(found), len(paths))
+    scan.save()
+    skipped: Skipped = []
+    folders = tuple(
+        _folder(folder, files, found, config, skipped)
+        for folder, files in zip(config.folders, listed, strict=True)
+    )
+    _warn(skipped, len(paths))
+    empty = [str(root / f.config.path) for f in folders if not f.training]
+    if empty:
+        raise InputError(
+            f"{', '.join(empty)}: nothing to train on is left in it; give pictures or videos of at least "
+            f"{config.crop[1]}x{config.crop[0]} pixels and {config.frames} frames"
+        )
+    return folders
+
+
+def check_folders(config: DataConfig, root: Path) -> None:
+    """Raise InputError where there are no folders, or one is missing."""
+    if not config.folders:
+        raise InputError(
+            "no data: the configuration needs at least one [[data.folders]] with a path"
+        )
+    for folder in config.folders:
+        if not (root / folder.path).is_dir():
+            raise InputError(f"{root / folder.path} is not a folder: give the data's with --data")
+
+
+@dataclass(frozen=True)
+class _Files:
+    name: str
+    truth: Path
+    degraded: Path | None = None
+    text: Path | None = None
+
+    @property
+    def media(self) -> tuple[Path, ...]:
+        return (self.truth,) if self.degraded is None else (self.truth, self.degraded)
+
+
+def _list_folder(folder: Path) -> list[_Files]:
+    """The files of a folder by name. Raises InputError where one has no partner."""
+    truths = folder / "gt"
+    if not (truths.is_dir() and (folder / "lq").is_dir()):
+        return [_Files(str(path.relative_to(folder)), path) for path in _media_files(folder)]
+    degraded = {_stem(path, folder / "lq"): path for path in _media_files(folder / "lq")}
+    pairs = []
+    for path in _media_files(truths):
+        stem = _stem(path, truths)
+        if stem not in degraded:
+            raise InputError(
+                f"{path} has no pair: {folder / 'lq' / stem}.* is missing; make it with starvsr degrade, or remove "
+                "the file"
+            )
+        text = folder / "text" / f"{stem}.txt"
+        lq = degraded.pop(stem)
+        pairs.append(_Files(stem, path, lq, text if text.is_file() else None))
+    if degraded:
+        alone = next(iter(degraded.values()))
+        raise InputError(
+            f"{alone} has no pair in {truths}: add its ground truth, or remove the file"
+        )
+    return pairs
+
+
+def _media_files(folder: Path) -> list[Path]:
+    known = STILL_SUFFIXES.union(VIDEO_SUFFIXES)
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file()
+    )
+
+
+def _stem(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder).with_suffix(""))
+
+
+def _folder(
+    folder: FolderConfig,
+    files: list[_Files],
+    found: dict[Path, Media | str],
+    config: DataConfig,
+    skipped: Skipped,
+) -> SourceFolder:
+    training: list[Source] = []
+    held_out: list[Source] = []
+    for number, each in enumerate(files):
+        kept_back = any(fnmatch(each.name, pattern) for pattern in folder.held_out) or (
+            folder.held_out_every > 0 and number % folder.held_out_every == 0
+        )
+        source = _source(each, found, config, skipped)
+        if source is not None:
+            (held_out if kept_back else training).append(source)
+    return SourceFolder(folder, tuple(training), tuple(held_out))
+
+
+def _source(
+    files: _Files, found: dict[Path, Media | str], config: DataConfig, skipped: Skipped
+) -> Source | None:
+    """A source that can be used, or None, and then what is wrong goes to `skipped`. Raises InputError."""
+    media = []
+    for path in files.media:
+        each = found[path]
+        if isinstance(each, str):
+            skipped.append((path, each))
+            return None
+        media.append(each)
+    truth, degraded = media[0], media[1] if len(media) > 1 else None
+    if degraded is not None:
+        _check_pair(truth, degraded, config.scale)
+    fault = _too_small(truth, config, paired=degraded is not None)
+    if fault:
+        skipped.append((truth.path, fault))
+        return None
+    try:
+        text = files.text.read_text(encoding="utf-8").strip() if files.text else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{files.text} cannot be read: {error}") from error
+    return Source(files.name, truth, degraded, text)
+
+
+def _check_pair(truth: Media, degraded: Media, scale: int) -> None:
+    if truth.frames != degraded.frames:
+        raise InputError(
+            f"{degraded.path} has {degraded.frames} frames and {truth.path} has {truth.frames}: a pair needs the same "
+            "number"
+        )
+    if (truth.height, truth.width) != (scale * degraded.height, scale * degraded.width):
+        raise InputError(
+            f"{degraded.path} is {degraded.width}x{degraded.height} and {truth.path} is {truth.width}x{truth.height}: "
+            f"at scale {scale} the ground truth must be {scale * degraded.width}x{scale * degraded.height}"
+        )
+
+
+def _too_small(truth: Media, config: DataConfig, *, paired: bool) -> str:
+    rows, columns = config.crop
+    if truth.height < rows or truth.width < columns:
+        return f"{truth.width}x{truth.height} is smaller than the crop of {columns}x{rows}"
+    moving = truth.video is not None or paired
+    if moving and truth.longest_shot < config.frames:
+        return f"its longest shot has {truth.longest_shot} frames of {config.frames}"
+    return ""
+
+
+def _warn(skipped: Skipped, files: int) -> None:
+    if not skipped:
+        return
+    named = "; ".join(f"{path} ({why})" for path, why in skipped[:_MOST_NAMED])
+    more = f"; and {len(skipped) - _MOST_NAMED} more" if len(skipped) > _MOST_NAMED else ""
+    logger.warning("%d of %d training files are left out: %s%s", len(skipped), files, named, more)

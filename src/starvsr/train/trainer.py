@@ -1,0 +1,304 @@
+"""The training run: from a configuration and a folder of data to a model file, on however many devices there are.
+
+A step is a function of the weights, the configuration and the step's number, so a run that was killed and goes on makes
+the same steps as one that was not (on processors with as many threads bit for bit).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from starvsr.errors import UsageError
+from starvsr.media.files import written_errors
+from starvsr.models.unet import StarUNet
+from starvsr.specs import spec_to_json
+from starvsr.train.checkpoints import (
+    TrainState,
+    clear_partial,
+    find_checkpoints,
+    load_checkpoint,
+    remove_checkpoints,
+    save_checkpoint,
+)
+from starvsr.train.clips import Clip
+from starvsr.train.config import OptimizerConfig, TrainConfig
+from starvsr.train.data import StepSampler, TrainingClips, load_clips
+from starvsr.train.log import TrainLog
+from starvsr.train.model import (
+    WeightAverage,
+    check_crop,
+    checkpoint_blocks,
+    start_model,
+    trained_parameters,
+)
+from starvsr.train.objective import Objective, check_losses
+from starvsr.train.runs import RunOptions, TrainResult, alone, forget, open_accelerator
+from starvsr.train.sources import SourceFolder, check_folders, find_sources
+from starvsr.train.validation import Validation, as_json, means
+from starvsr.train.words import Contexts
+from starvsr.types import Progress, ProgressCallback
+from starvsr.zoo.load import METADATA_KEY
+from starvsr.zoo.tensorfile import write_tensors
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MODEL_NAME = "model.safetensors"
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class _Trained(nn.Module):
+    """Keeps what accelerate does to a model's `forward` away from the network itself, which validation calls too."""
+
+    def __init__(self, network: StarUNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None = None) -> Tensor:
+        if not self.network.encoder.stem.weight.requires_grad:
+            # On a processor, torch 2.13's channels-last group norm crashes in its backward where its weights want a
+            # gradient and its input wants none: a norm right behind the frozen stem.
+            x = x.detach().requires_grad_()
+        out: Tensor = self.network(x, t, context, hint)
+        return out
+
+
+def train(
+    config: TrainConfig, options: RunOptions, progress: ProgressCallback | None = None
+) -> TrainResult:
+    """Train, and write the averaged weights as a model file, from the latest checkpoint if there is one.
+
+    Raises UsageError for a configuration that means nothing here, InputError for data that cannot be used,
+    WeightsError, OutputError where there is no space (the last checkpoint stays).
+    """
+    accelerator = open_accelerator(config, options)
+    try:
+        with written_errors(options.output):
+            options.output.mkdir(parents=True, exist_ok=True)
+        with alone(options.output) if accelerator.is_main_process else contextlib.nullcontext():
+            return _Run(config, options, accelerator, progress or (lambda _: None))()
+    finally:
+        forget(accelerator)
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        options: RunOptions,
+        accelerator: Accelerator,
+        report: ProgressCallback,
+    ) -> None:
+        self.config, self.options, self.accelerator = config, options, accelerator
+        self.main = accelerator.is_main_process
+        self.report = report if self.main else lambda _: None
+        self.began = time.perf_counter()
+        self.figures: dict[str, float] = {}
+        self.loss: float | None = None
+        check_folders(config.data, options.data)
+        device = accelerator.device
+        self.model, folders = start_model(
+            config.model,
+            options.output,
+            # With several processes, accelerate numbers processors too.
+            "cpu" if device.type == "cpu" else str(device),
+            seed=config.seed,
+            folder=options.base,
+            weights=options.weights,
+        )
+        check_losses(self.model.spec, config)
+        check_crop(self.model.spec, config.data)
+        sources = self._sources()
+        self.clips = TrainingClips(config.data, sources, config.seed)
+        self.validation = Validation(
+            config.validation, config.data, sources, options.output / "samples", config.seed
+        )
+        self.state = self._state()
+        self.objective = Objective(self.model, config, Contexts(self.model, folders))
+
+    def _sources(self) -> tuple[SourceFolder, ...]:
+        """Every process decodes all files, or reads what an earlier start found."""
+        with self.accelerator.main_process_first():
+            return find_sources(
+                self.config.data,
+                self.options.data,
+                cache=self.options.output / "files.json",
+                workers=max(1, self.options.workers),
+                progress=lambda done, files: self.report(Progress("check", done, files)),
+            )
+
+    def _state(self) -> TrainState:
+        network: StarUNet = self.model.network
+        parameters = trained_parameters(network, self.config.parts)
+        network.train()
+        if self.config.gradient_checkpointing:
+            checkpoint_blocks(network)
+        settings = self.config.optimizer
+        optimizer = torch.optim.AdamW(
+            parameters.values(),
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+        )
+        self.network, prepared = self.accelerator.prepare(_Trained(network), optimizer)
+        average = WeightAverage(parameters, settings.ema_decay)
+        state = TrainState(parameters, average, prepared, self.accelerator.scaler)
+        folder = self.options.output
+        if self.main:
+            clear_partial(folder)
+            if not self.options.resume:
+                remove_checkpoints(folder)
+        self.accelerator.wait_for_everyone()
+        there = find_checkpoints(folder)
+        if there:
+            load_checkpoint(there[-1], state, self.config)
+        return state
+
+    def __call__(self) -> TrainResult:
+        first, last = self.state.step, self.config.steps
+        if first > last:
+            raise UsageError(
+                f"{self.options.output} holds a run of {first} steps already, and steps = {last}: give more, or begin "
+                "anew with --no-resume"
+            )
+        with contextlib.ExitStack() as stack:
+            self.log: TrainLog | None = None
+            if self.main:
+                board = self.config.log == "tensorboard"
+                self.log = stack.enter_context(
+                    TrainLog(self.options.output, first, tensorboard=board)
+                )
+            clips = self._clips(range(first, last))
+            # Before the log is closed, so that no worker is left.
+            stack.callback(clips.close)
+            for step in range(first, last):
+                self._step(step, clips)
+                self._look_up(step + 1)
+        if first == last:
+            self._keep()
+        return TrainResult(
+            model=self.options.output / MODEL_NAME,
+            steps=last,
+            resumed_from=first,
+            loss=self.loss,
+            validation=self.figures,
+            elapsed_s=time.perf_counter() - self.began,
+        )
+
+    def _clips(self, steps: range) -> Any:
+        share = self.config.batch // self.accelerator.num_processes
+        sampler = StepSampler(
+            steps,
+            self.config.batch,
+            min(self.config.micro_batch or share, share),
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        self.micro_batches = len(sampler) // max(1, len(steps))
+        return load_clips(self.clips, sampler, self.options.workers if steps else 0)
+
+    def _step(self, step: int, clips: Iterator[Clip]) -> None:
+        began = time.perf_counter()
+        rate = learning_rate(self.config.optimizer, step, self.config.steps)
+        for group in self.state.optimizer.param_groups:
+            group["lr"] = rate
+        terms = self._gradients(clips)
+        norm = self.accelerator.clip_grad_norm_(
+            list(self.state.parameters.values()), self.config.optimizer.clip_norm or math.inf
+        )
+        self.loss = terms["loss"]
+        if not math.isfinite(self.loss):
+            raise UsageError(
+                f"the loss of step {step + 1} is {self.loss}: training diverged; give a lower [optimizer] lr, and "
+                "begin anew with --no-resume"
+            )
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad()
+        self.state.average.update(step)
+        self.state.step = step + 1
+        if self.log is not None:
+            seconds = time.perf_counter() - began
+            self.log(
+                "step",
+                step + 1,
+                {**terms, "grad_norm": float(norm or 0), "lr": rate, "seconds": seconds},
+            )
+        self.report(Progress("train", step + 1, self.config.steps, detail=f"loss {self.loss:.4f}"))
+
+    def _gradients(self, clips: Iterator[Clip]) -> dict[str, float]:
+        """Gradients of a step, micro-batch by micro-batch, and the means of its losses over all processes."""
+        share = self.config.batch // self.accelerator.num_processes
+        sums: dict[str, Tensor] = {}
+        for number in range(self.micro_batches):
+            clip = next(clips)
+            last = number == self.micro_batches - 1
+            # Gradients are exchanged once a step.
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.network):
+                terms = self.objective(self.network, clip)
+                weight = len(clip.numbers) / share
+                self.accelerator.backward(terms["loss"] * weight)
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value.detach() * weight
+        means_ = {n: self.accelerator.reduce(value, "mean") for n, value in sums.items()}
+        return {name: float(value) for name, value in means_.items()}
+
+    def _look_up(self, step: int) -> None:
+        """What happens between steps: checkpoint, then validation, each at its interval and at the end."""
+        last = step == self.config.steps
+        if last or step % self.config.checkpoints.interval == 0:
+            self._keep()
+        interval = self.config.validation.interval
+        if interval and (last or step % interval == 0) and self.validation.tasks:
+            self._validate(step)
+
+    def _keep(self) -> None:
+        """The checkpoint, then the model file. Raises OutputError."""
+        if self.main:
+            settings = self.config.checkpoints
+            save_checkpoint(self.options.output, self.state, self.config, settings.keep)
+            with self.state.average.in_place():
+                weights = self.model.network.state_dict()
+                dtype = _DTYPES[settings.dtype]
+                stored = {name: value.to("cpu", dtype) for name, value in weights.items()}
+                metadata = {METADATA_KEY: spec_to_json(self.model.spec)}
+                write_tensors(self.options.output / MODEL_NAME, stored, metadata)
+        self.accelerator.wait_for_everyone()
+
+    def _validate(self, step: int) -> None:
+        from accelerate.utils import gather_object
+
+        began = time.perf_counter()
+        measured = gather_object(
+            self.validation(
+                self.model,
+                self.state.average,
+                step,
+                process=self.accelerator.process_index,
+                processes=self.accelerator.num_processes,
+            )
+        )
+        self.figures = means(measured)
+        if self.log is not None:
+            seconds = time.perf_counter() - began
+            values = {**self.figures, "clips": as_json(measured), "seconds": seconds}
+            self.log("validation", step, values)
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """The learning rate of step `step` (from 0) of `steps`."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    done = (step - config.warmup_steps) / max(1, steps - 1 - config.warmup_steps)
+    share = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.lr * (config.final_lr + (1 - config.final_lr) * share)

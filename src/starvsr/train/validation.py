@@ -1,0 +1,157 @@
+"""Measuring while training, through the `Restorer` that users get, on clips that were held out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.restore import Restorer
+from starvsr.train.clips import Clip, validation_clip
+from starvsr.train.config import DataConfig, ValidationConfig
+from starvsr.train.model import WeightAverage
+from starvsr.train.sources import Source, SourceFolder
+from starvsr.upsample import upsample
+from starvsr.zoo.load import LoadedModel
+
+_LUMA = (65.481, 128.553, 24.966)
+MOST_PSNR = 100.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One clip's figures, dB of luma."""
+
+    clip: str
+    degradation: str
+    psnr_y: float
+    upsampled_psnr_y: float
+    """Of plain upsampling, which is what there is to gain on."""
+
+
+@dataclass(frozen=True)
+class _Task:
+    source: Source
+    degradation: str
+
+
+class Validation:
+    """The held-out clips of a run, and how they are measured."""
+
+    def __init__(
+        self,
+        config: ValidationConfig,
+        data: DataConfig,
+        folders: Sequence[SourceFolder],
+        samples: Path,
+        seed: int,
+    ) -> None:
+        """samples: the folder for pictures."""
+        self.config, self.data, self.samples, self.seed = config, data, samples, seed
+        sources = _spread([s for folder in folders for s in folder.held_out], config.clips)
+        self.tasks = [
+            _Task(source, degradation)
+            for source in sources
+            # A pair is degraded already.
+            for degradation in (("pair",) if source.degraded else config.degradations)
+        ]
+
+    def __call__(
+        self,
+        model: LoadedModel,
+        average: WeightAverage,
+        step: int,
+        *,
+        process: int = 0,
+        processes: int = 1,
+    ) -> list[Measured]:
+        """Restore this process's share of the clips with the averaged weights.
+
+        Writes the first `samples` of all as PNG: upsampled, restored, true, side by side. Raises InputError where a
+        file changed, OutputError, MemoryLimitError.
+        """
+        network = model.network
+        measured = []
+        with average.in_place():
+            network.eval()
+            # Which branches do nothing has changed with the weights.
+            network.skip_identity_branches()
+            restorer = Restorer(model)
+            for number in range(process, len(self.tasks), processes):
+                task = self.tasks[number]
+                clip = validation_clip(
+                    task.source, self.data, self.config, task.degradation, self.seed
+                )
+                restored = restorer(clip.degraded, scale=self.data.scale)
+                plain = _plain(model, clip)
+                measured.append(
+                    Measured(
+                        task.source.name,
+                        task.degradation,
+                        psnr_y(restored, clip.truth),
+                        psnr_y(plain, clip.truth),
+                    )
+                )
+                if number < self.config.samples:
+                    middle = len(restored) // 2
+                    pictures = [each[middle] for each in (plain, restored, clip.truth)]
+                    _write_png(self._sample_path(task, step), torch.cat(pictures, dim=2))
+            network.train()
+        return measured
+
+    def _sample_path(self, task: _Task, step: int) -> Path:
+        name = task.source.name.replace("/", "_")
+        return self.samples / f"step-{step:08d}" / f"{name}-{task.degradation}.png"
+
+
+def means(measured: Sequence[Measured]) -> dict[str, float]:
+    """Mean figures over all clips, and over those of each degradation."""
+    figures = {}
+    for name in ("psnr_y", "upsampled_psnr_y"):
+        values = [getattr(each, name) for each in measured]
+        figures[name] = math.fsum(values) / len(values)
+        for kind in dict.fromkeys(each.degradation for each in measured):
+            some = [getattr(each, name) for each in measured if each.degradation == kind]
+            figures[f"{name}_{kind}"] = math.fsum(some) / len(some)
+    return figures
+
+
+def as_json(measured: Sequence[Measured]) -> list[dict[str, object]]:
+    """Plain data of each clip."""
+    return [dataclasses.asdict(each) for each in measured]
+
+
+def psnr_y(pictures: Tensor, truth: Tensor) -> float:
+    """Mean over frames of the PSNR of BT.601 luma (16..235, peak 255), dB, at most 100. Both `t 3 h w` in [0, 1]."""
+    weights = torch.tensor(_LUMA, dtype=torch.float64)[:, None, None]
+    difference = ((pictures.double() - truth.double()) * weights).sum(1)
+    errors = difference.square().flatten(1).mean(1).tolist()
+    values = [min(MOST_PSNR, 10 * math.log10(255**2 / e)) if e else MOST_PSNR for e in errors]
+    return math.fsum(values) / len(values)
+
+
+def _spread(sources: Sequence[Source], most: int) -> list[Source]:
+    """At most so many, evenly over all."""
+    count = min(most, len(sources))
+    return [sources[i * len(sources) // count] for i in range(count)]
+
+
+def _plain(model: LoadedModel, clip: Clip) -> Tensor:
+    size = (clip.truth.shape[-2], clip.truth.shape[-1])
+    return (upsample(clip.degraded * 2 - 1, size, model.spec.upsampling) + 1) / 2
+
+
+def _write_png(path: Path, picture: Tensor) -> None:
+    """`3 h w` in [0, 1]. Raises OutputError."""
+    with written_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    samples = (picture.clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0)
+    with complete_or_absent(path) as partial, written_errors(path):
+        Image.fromarray(samples.contiguous().numpy()).save(partial, format="PNG")

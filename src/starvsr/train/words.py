@@ -1,0 +1,66 @@
+"""Text contexts of many clips: the encoder is loaded once, and contexts that come often are kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from starvsr.errors import WeightsError
+from starvsr.models.text import TextEncoder
+from starvsr.types import TextSpec
+from starvsr.zoo.checkpoint import read_safetensors
+from starvsr.zoo.components import MERGES_KEY, VOCAB_KEY, read_component_info
+from starvsr.zoo.folder import find_component
+from starvsr.zoo.load import LoadedModel
+
+_MOST_KEPT = 256
+
+
+class Contexts:
+    """Contexts for a model: of what a clip shows as it stands, else of the prompt that restorations use by default."""
+
+    def __init__(self, model: LoadedModel, folders: Sequence[Path]) -> None:
+        """folders: where the text encoder is looked for."""
+        self.model, self.folders = model, tuple(folders)
+        self.kept: OrderedDict[str, Tensor] = OrderedDict()
+        self.encoder: TextEncoder | None = None
+
+    def __call__(self, texts: Sequence[str | None]) -> Tensor:
+        """Texts (None: the model's default; empty: no words) as `b n c` on the model's device, float32.
+
+        Raises WeightsError where a text needs the encoder and it is missing.
+        """
+        if self.model.spec.text is None:
+            return self.model.context.float()
+        return torch.cat([self._one(text, self.model.spec.text) for text in texts])
+
+    def _one(self, text: str | None, spec: TextSpec) -> Tensor:
+        if text is None:
+            return self.model.context.float()
+        if text not in self.kept:
+            with torch.no_grad():
+                encoder = self.encoder = self.encoder or self._load(spec)
+                context = encoder(text, self.model.spec.context_tokens)
+            self.kept[text] = context.to(self.model.device)
+        self.kept.move_to_end(text)
+        if len(self.kept) > _MOST_KEPT:
+            self.kept.popitem(last=False)
+        return self.kept[text]
+
+    def _load(self, spec: TextSpec) -> TextEncoder:
+        path = find_component(spec.weights, self.folders)
+        if path is None:
+            raise WeightsError(
+                f"the text encoder {spec.weights} is not in {self.folders[-1]}, and clips have texts: fetch it with "
+                "starvsr download-weights"
+            )
+        state, metadata = read_safetensors(path)
+        config = read_component_info(path).config
+        try:
+            return TextEncoder.from_state(config, state, metadata[VOCAB_KEY], metadata[MERGES_KEY])
+        except (KeyError, ValueError) as error:
+            raise WeightsError(f"{path} cannot be used as a text encoder: {error}") from error

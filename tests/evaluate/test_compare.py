@@ -1,0 +1,249 @@
+"""The page that compares two videos: its file, its HTML, and what it does in a browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from starvsr.errors import InputError, OutputError
+from starvsr.evaluate.compare import compare
+from starvsr.metrics.niqe import niqe
+from tests.evaluate.browser import CHROMIUM, Browser
+from tests.evaluate.videos import clip, write
+from tests.metrics.pictures import Picture, blurred, frame
+
+METRICS = ("psnr_y", "niqe", "tof")
+VOID = {"meta", "link", "input", "br", "img"}
+
+
+def solid(color: tuple[int, int, int], level: int, height: int, width: int) -> Picture:
+    return np.full((height, width, 3), np.array(color) * level // 255, np.uint8)
+
+
+def movie_of(page: Path) -> bytes:
+    found = re.search(r'<script type="text/plain" id="movie">([^<]+)</script>', page.read_text())
+    assert found is not None
+    return base64.b64decode(found[1], validate=True)
+
+
+class Checker(HTMLParser):
+    """Every element is closed in order, every id is used once, every reference leads somewhere inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.wanted: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.add(tag)
+        assert len(given) == len(attrs), f"<{tag}> says something twice"
+        self.ids += [value for name, value in attrs if name == "id" and value]
+        self.wanted += [value for name, value in attrs if name == "for" and value]
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> tuple[Path, Path]:
+    pictures = clip(8)
+    a = write(tmp_path / "a <&> b.mkv", [blurred(each) for each in pictures])
+    return a, write(tmp_path / "after.mkv", pictures)
+
+
+def test_page_is_whole_and_asks_for_nothing(tmp_path: Path, videos: tuple[Path, Path]) -> None:
+    page = tmp_path / "page.html"
+    compare(*videos, page, METRICS)
+    text = page.read_text(encoding="utf-8")
+    checker = Checker()
+    checker.feed(text)
+    checker.close()
+    assert checker.open == []
+    assert len(checker.ids) == len(set(checker.ids))
+    assert set(checker.wanted) <= set(checker.ids)
+    assert {"main", "h1", "title", "canvas", "svg", "table", "caption", "label"} <= checker.tags
+    assert checker.addresses == ["data:,"]
+    assert "{{" not in text.replace("${", "") and "http://" not in text and "https://" not in text
+    assert "<title>a &lt;&amp;&gt; b.mkv and after.mkv</title>" in text
+    assert '<html lang="en">' in text
+
+
+def test_movie_holds_a_above_b(tmp_path: Path) -> None:
+    height, width = 45, 33
+    levels = (100, 150, 200)
+    a = write(
+        tmp_path / "a.mkv", [solid((255, 0, 0), level, height, width) for level in levels], rate=10
+    )
+    b = write(
+        tmp_path / "b.mkv", [solid((0, 0, 255), level, height, width) for level in levels], rate=10
+    )
+    page = tmp_path / "page.html"
+    compare(a, b, page, ["psnr_y"])
+    found = re.search(r'id="facts">([^<]+)<', page.read_text())
+    assert found is not None
+    facts = json.loads(found[1])
+    assert facts == {"width": 33, "height": 45, "stride": 48, "frames": 3, "total": 3, "rate": 10.0}
+    with av.open(io.BytesIO(movie_of(page)), "r") as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        frames = [each.to_ndarray(format="rgb24") for each in container.decode(stream)]
+    assert len(frames) == 3
+    for picture, level in zip(frames, levels, strict=True):
+        top, bottom = picture[:45, :33].astype(int), picture[48 : 48 + 45, :33].astype(int)
+        assert np.abs(top - (level, 0, 0)).max() <= 20
+        assert np.abs(bottom - (0, 0, level)).max() <= 20
+
+
+def test_figures_of_both(tmp_path: Path) -> None:
+    pictures = clip(2, 96, 192)
+    a = write(tmp_path / "a.mkv", [blurred(each) for each in pictures])
+    b = write(tmp_path / "b.mkv", pictures)
+    found = compare(a, b, tmp_path / "page.html", METRICS)
+    assert found.a_curves["niqe"] == pytest.approx(
+        [niqe(frame(blurred(each))) for each in pictures]
+    )
+    assert found.b.curves["niqe"] == pytest.approx([niqe(frame(each)) for each in pictures])
+    data = json.loads(json.dumps(found.to_json()))
+    assert (data["a"], data["b"], data["frames"]) == (str(a), str(b), 2)
+    assert data["mean_of_a"] == {"niqe": pytest.approx(found.a_mean("niqe"))}
+    text = (tmp_path / "page.html").read_text()
+    assert f"<td>{found.a_mean('niqe'):.3f}</td><td>{found.b.mean('niqe'):.3f}</td>" in text
+    # Two lines where both have figures, one where they are compared.
+    assert text.count('class="a" points=') == 1
+    assert text.count('class="b" points=') == 3
+
+
+def test_before_and_after_of_different_size(tmp_path: Path) -> None:
+    small = write(tmp_path / "small.mkv", [each[::2, ::2] for each in clip(3)])
+    large = write(tmp_path / "large.mkv", clip(3))
+    page = tmp_path / "page.html"
+    with pytest.raises(InputError, match="the same size"):
+        compare(small, large, page, METRICS)
+    assert not page.exists()
+    compare(small, large, page, METRICS, resize=True)
+    assert "A is enlarged from 32x24 by bicubic interpolation." in page.read_text()
+
+
+def test_long_videos_are_shown_in_part_and_said_so(
+    tmp_path: Path, videos: tuple[Path, Path]
+) -> None:
+    page = tmp_path / "page.html"
+    found = compare(*videos, page, METRICS, page_frames=3)
+    assert (found.page_frames, found.b.frames) == (3, 8)
+    assert "The page shows the first 3 frames; the figures are of all." in page.read_text()
+    with av.open(io.BytesIO(movie_of(page)), "r") as container:
+        assert len(list(container.decode(video=0))) == 3
+
+
+def test_what_is_there_is_kept(tmp_path: Path, videos: tuple[Path, Path]) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("mine")
+    with pytest.raises(OutputError, match=r"page\.html exists: give --overwrite"):
+        compare(*videos, page, METRICS)
+    assert page.read_text() == "mine"
+    compare(*videos, page, METRICS, overwrite=True)
+    assert page.read_text() != "mine"
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="is a folder"):
+        compare(*videos, tmp_path, METRICS)
+    with pytest.raises(OutputError, match="there is no folder"):
+        compare(*videos, tmp_path / "none" / "page.html", METRICS)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+PIXEL = """(() => {
+  const c = document.getElementById('picture'), copy = document.createElement('canvas');
+  copy.width = c.width; copy.height = c.height;
+  const pen = copy.getContext('2d', {willReadFrequently: true});
+  pen.drawImage(c, 0, 0);
+  return Array.from(pen.getImageData(%d, %d, 1, 1).data);
+})()"""
+FRAME = "document.getElementById('frame-shown').textContent"
+SPLIT = "document.getElementById('split').value"
+ZOOM = "document.getElementById('zoom-shown').textContent"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_in_a_browser(tmp_path: Path) -> None:
+    height, width = 60, 80
+    # Each frame is told by its brightness, each video by its colour.
+    levels = range(60, 260, 20)
+    a = write(
+        tmp_path / "a.mkv", [solid((255, 0, 0), min(level, 255), height, width) for level in levels]
+    )
+    b = write(
+        tmp_path / "b.mkv", [solid((0, 0, 255), min(level, 255), height, width) for level in levels]
+    )
+    page = tmp_path / "page.html"
+    compare(a, b, page, ["psnr_y", "tof"])
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    with Browser(profile) as browser:
+        browser.open(page)
+        browser.wait_for(f"document.readyState === 'complete' && {PIXEL % (5, 5)}[3] === 255")
+
+        def colour(x: int) -> list[int]:
+            """Red and blue."""
+            red, _, blue, _ = browser.value(PIXEL % (x, height // 2))
+            return [red, blue]
+
+        assert colour(5) == pytest.approx([60, 0], abs=10)
+        assert colour(75) == pytest.approx([0, 60], abs=10)
+        for number in range(1, 4):
+            browser.click("#next")
+            browser.wait_for(f"{FRAME} === '{number}'")
+            assert colour(5)[0] == pytest.approx(60 + 20 * number, abs=10)
+            assert colour(75)[1] == pytest.approx(60 + 20 * number, abs=10)
+        browser.click("#previous")
+        browser.wait_for(f"{FRAME} === '2'")
+        browser.press(".", "Period", 190, ".")
+        browser.wait_for(f"{FRAME} === '3'")
+
+        left, top, shown_width, shown_height = browser.box("#picture")
+        middle = top + shown_height / 2
+        browser.drag((left + shown_width / 2, middle), (left + shown_width / 10, middle))
+        assert int(browser.value(SPLIT)) == pytest.approx(100, abs=5)
+        # What was A's is B's now.
+        assert colour(30)[1] > 100 and colour(30)[0] < 20
+
+        browser.click("#play")
+        browser.wait_for("document.getElementById('play').getAttribute('aria-pressed') === 'true'")
+        seen = {browser.wait_for(FRAME)}
+        while len(seen) < 4:
+            seen.add(browser.wait_for(f"!{json.dumps(sorted(seen))}.includes({FRAME}) && {FRAME}"))
+        browser.click("#play")
+        browser.wait_for("document.getElementById('play').textContent === 'Play'")
+
+        browser.click("#closer")
+        assert browser.value(ZOOM) == "2×"
+        browser.press("-", "Minus", 189, "-")
+        assert browser.value(ZOOM) == "1×"
+        browser.click("svg")
+        # Ten frames: the middle of the chart is the fourth or the fifth.
+        browser.wait_for(f"['4', '5'].includes({FRAME})")
+        cursor = float(browser.value("document.querySelector('.cursor').getAttribute('x1')"))
+        assert cursor == pytest.approx(500, abs=60)
+        unlabelled = "[...document.querySelectorAll('input')].filter(e => !e.labels.length).length"
+        assert browser.value(unlabelled) == 0
+        assert browser.complaints() == []
+        assert [url.split(":")[0] for url in browser.requests()] in (["file"], ["file", "blob"])

@@ -1,0 +1,143 @@
+"""Configurations: TOML there and back, and refusals that name the table and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from starvsr.errors import UsageError
+from starvsr.specs import SPECS
+from starvsr.train.config import (
+    DataConfig,
+    FolderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PixelLossConfig,
+    TrainConfig,
+    config_from_toml,
+    config_to_toml,
+    read_config,
+)
+from starvsr.train.losses import LossConfig
+from starvsr.train.model import changed_spec, check_crop
+from starvsr.train.objective import check_losses
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+
+
+def test_defaults_are_an_empty_file() -> None:
+    assert config_from_toml("") == TrainConfig()
+
+
+def test_there_and_back() -> None:
+    config = TrainConfig(
+        model=ModelConfig("a/b.safetensors", False, 'say "x"\n', {"network": {"width": 64}}),
+        data=DataConfig(
+            folders=(
+                FolderConfig("a \\ b", 2.0, (0.5, 1.0), ("*.mp4", "x/é.png"), 10),
+                FolderConfig("c"),
+            ),
+            degradations={"clean": 0.25, "heavy": 1.0},
+        ),
+        optimizer=OptimizerConfig(lr=1e-7, betas=(0.8, 0.95)),
+        loss=LossConfig(split="magnitude", through_decoder=False),
+        pixel_loss=PixelLossConfig(temporal=0.5),
+    )
+    text = config_to_toml(config)
+    assert config_from_toml(text) == config
+    assert config_to_toml(config_from_toml(text)) == text
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_fit_their_models(path: Path) -> None:
+    config = read_config(path)
+    spec = changed_spec(SPECS[config.model.base], config.model)
+    check_crop(spec, config.data)
+    check_losses(spec, config)
+    assert config.data.folders
+    for folder in config.data.folders:
+        assert not Path(folder.path).is_absolute()
+
+
+def test_shipped_configurations_are_there() -> None:
+    assert [path.stem for path in SHIPPED] == ["nano", "star"]
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("stepps = 3", ["no key stepps", "steps"]),
+        ("[data]\nframe = 3", ["[data] has no key frame", "frames"]),
+        ("[[data.folders]]\npath = 'x'\nwheight = 1", ["[data.folders]", "wheight"]),
+        ("steps = 1.5", ["steps = 1.5", "whole number"]),
+        ("steps = true", ["steps = True", "whole number"]),
+        ("steps = 0", ["steps = 0", "1 or more"]),
+        ("seed = -1", ["seed = -1", "0 or more"]),
+        ("[data]\ncrop = [8, 8, 8]", ["data.crop", "2 values"]),
+        ("[data]\ncrop = 8", ["data.crop = 8", "a list"]),
+        ("[data]\ncrop = [9, 8]", ["[data] crop = [9, 8]", "multiples of the scale 4"]),
+        ("[data]\nflip = 1", ["data.flip = 1", "true or false"]),
+        ("data = 3", ["data = 3", "table"]),
+        ("[data.degradations]\nmild = 1", ["mild", "light", "heavy", "clean"]),
+        ("[data.degradations]\nlight = 0", ["light = 0", "above 0"]),
+        ("[data.degradations]\nlight = 'x'", ["data.degradations.light", "a number"]),
+        ("[[data.folders]]\npath = ''", ["path = ''", "a folder"]),
+        ("[[data.folders]]\npath = 'x'\nresize = [1.0, 2.0]", ["resize", "<= 1"]),
+        ("[[data.folders]]\npath = 'x'\nheld_out_every = 1", ["held_out_every = 1"]),
+        ("parts = 'unet'", ["parts = 'unet'", "control+liem"]),
+        ("precision = 'int8'", ["precision = 'int8'", "bf16"]),
+        ("log = 'wandb'", ["log = 'wandb'", "jsonl"]),
+        ("[optimizer]\nlr = 0", ["[optimizer] lr = 0", "above 0"]),
+        ("[optimizer]\nema_decay = 1", ["ema_decay = 1"]),
+        ("[loss]\nsplit = 'odd'", ["[loss]", "radial"]),
+        ("[pixel_loss]\nkind = 'gan'", ["kind = 'gan'", "charbonnier"]),
+        ("[checkpoints]\nkeep = 0", ["keep = 0", "1 or more"]),
+        ("[validation]\ndegradations = ['odd']", ["odd", "light"]),
+        ("steps = ", ["TOML"]),
+    ],
+)
+def test_what_means_nothing_is_refused_by_name(text: str, named: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        config_from_toml(text)
+    for each in named:
+        assert each in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"missing\.toml cannot be read"):
+        read_config(tmp_path / "missing.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"broken\.toml"):
+        read_config(broken)
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text("steps = -3")
+    with pytest.raises(UsageError, match=r"wrong\.toml: steps = -3"):
+        read_config(wrong)
+
+
+def test_changes_of_a_model_are_checked() -> None:
+    nano = SPECS["nano"]
+    config = ModelConfig(name="mine", spec={"network": {"width": 64}, "min_size": [10, 8]})
+    changed = changed_spec(nano, config)
+    assert (changed.name, changed.network.width, changed.min_size) == ("mine", 64, (10, 8))
+    assert changed.network.multipliers == nano.network.multipliers
+    with pytest.raises(UsageError, match=r"\[model\.spec\.network\] has no key depth"):
+        changed_spec(nano, ModelConfig(spec={"network": {"depth": 3}}))
+    with pytest.raises(UsageError, match="start"):
+        changed_spec(nano, ModelConfig(spec={"start": "somewhere"}))
+
+
+def test_crops_that_the_network_cannot_take_are_refused() -> None:
+    check_crop(SPECS["nano"], DataConfig(crop=(200, 192)))
+    for crop in ((192, 192), (200, 200)):
+        with pytest.raises(UsageError, match="rows must be 8 more than a multiple of 16"):
+            check_crop(SPECS["nano"], DataConfig(crop=crop))
+
+
+def test_losses_without_effect_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"\[loss\] has no effect"):
+        check_losses(SPECS["nano"], TrainConfig(loss=LossConfig()))
+    with pytest.raises(UsageError, match=r"\[pixel_loss\] has no effect"):
+        check_losses(SPECS["star-light"], TrainConfig(pixel_loss=PixelLossConfig()))

@@ -1,0 +1,121 @@
+"""A tiny model that restores in one step, and folders of tiny pictures and videos to train it on."""
+
+from __future__ import annotations
+
+import dataclasses
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from starvsr.models.unet import StarUNet
+from starvsr.train.config import (
+    CheckpointConfig,
+    DataConfig,
+    FolderConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+from starvsr.types import ModelSpec
+from starvsr.zoo.load import save_model
+from tests.conftest import TOY
+from tests.golden.seeded_init import fill_module
+
+Frames = npt.NDArray[np.uint8]
+SIDE = 32
+
+TINY = dataclasses.replace(
+    TOY,
+    name="tiny",
+    network=dataclasses.replace(TOY.network, multipliers=(1,), attention_scales=(), control=False),
+    size_rule=dataclasses.replace(TOY.size_rule, multiple=1),
+    start="clean",
+    solver="one_step",
+    noise_level=101,
+    steps=1,
+    cfg=1.0,
+    cfg_rescale=0.0,
+    upsampling="bicubic",
+    color_fix="none",
+)
+"""As nano: one step from the clean latent, no control branch; 12 channels at half the size."""
+
+
+def texture(seed: int, frames: int = 1, side: int = SIDE) -> Frames:
+    """Smooth random pictures, `t h w 3`, that move a pixel a frame."""
+    rng = np.random.default_rng(seed)
+    waves = rng.uniform(-0.9, 0.9, (12, 2)), rng.uniform(0, 6, (12, 3))
+    time, rows, columns = np.mgrid[0:frames, 0:side, 0:side]
+    levels = np.zeros((frames, side, side, 3))
+    for (down, right), phases in zip(*waves, strict=True):
+        angle = down * rows + right * (columns + time)
+        levels += np.sin(angle[..., None] + phases)
+    return np.asarray(np.clip(128 + 22 * levels, 0, 255).round(), dtype=np.uint8)
+
+
+def write_still(path: Path, picture: Frames) -> Path:
+    """A picture `h w 3`, as the ending says."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(picture).save(path)
+    return path
+
+
+def write_video(path: Path, frames: Frames) -> Path:
+    """Frames `t h w 3`, lossless."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=Fraction(25))
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "bgr0"
+        for picture in frames:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="bgr0")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_sources(folder: Path, count: int = 4, *, frames: int = 4, side: int = SIDE) -> Path:
+    """Half stills, half videos of `frames` frames."""
+    for number in range(count):
+        if number % 2:
+            write_video(folder / f"clip{number}.mkv", texture(number, frames, side))
+        else:
+            write_still(folder / f"still{number}.png", texture(number, 1, side)[0])
+    return folder
+
+
+def data_config(**changes: Any) -> DataConfig:
+    """Of `write_sources(root / "sources")`: crops of 16x16, twice as large as what they are made from."""
+    base = DataConfig(
+        folders=(FolderConfig("sources"),),
+        crop=(16, 16),
+        scale=2,
+        degradations={"clean": 1.0},
+        text_drop=0.0,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def train_config(base: Path, **changes: Any) -> TrainConfig:
+    """A run of a few steps that validates never."""
+    config = TrainConfig(
+        model=ModelConfig(base=str(base)),
+        data=data_config(),
+        optimizer=OptimizerConfig(lr=1e-3, ema_decay=0.9),
+        validation=ValidationConfig(interval=0),
+        checkpoints=CheckpointConfig(interval=2),
+        steps=4,
+        batch=2,
+    )
+    return dataclasses.replace(config, **changes)
+
+
+def write_model(path: Path, spec: ModelSpec = TINY) -> Path:
+    """A seeded model file."""
+    save_model(path, spec, fill_module(StarUNet(spec.network), 0).state_dict())
+    return path
