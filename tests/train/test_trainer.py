@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import json
 import logging
@@ -18,78 +17,38 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
-from starvsr.errors import OutputError, UsageError, WeightsError
-from starvsr.models.unet import StarUNet
+from starvsr.errors import OutputError, UsageError
 from starvsr.options import WeightsOptions
 from starvsr.restore import Restorer
 from starvsr.train import checkpoints
-from starvsr.train.clips import Clip
 from starvsr.train.config import (
     CheckpointConfig,
     FolderConfig,
     ModelConfig,
     OptimizerConfig,
-    PixelLossConfig,
     TrainConfig,
     ValidationConfig,
     config_to_toml,
 )
-from starvsr.train.losses import VELOCITY_ONLY
-from starvsr.train.model import WeightAverage, checkpoint_blocks, new_weights, trained_parameters
-from starvsr.train.objective import Objective, pixel_losses
-from starvsr.train.runs import RunOptions, alone
+from starvsr.train.runs import alone
 from starvsr.train.trainer import MODEL_NAME, learning_rate, train
 from starvsr.train.validation import psnr_y
-from starvsr.zoo.load import choose_model, device_info, load_model
-from tests.conftest import TOY
-from tests.golden.seeded_init import fill_module
+from starvsr.zoo.load import load_model
 from tests.train.toys import (
-    TINY,
+    assert_same_run,
+    config_of,
     data_config,
+    log_of,
+    options,
     texture,
     train_config,
+    weights_of,
     write_model,
     write_sources,
     write_still,
 )
 from tests.zoo.published import SMALL_STAR, install_small, small_models
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A folder with sources, and a model to start from."""
-    write_sources(tmp_path / "sources")
-    write_model(tmp_path / "tiny.safetensors")
-    return tmp_path
-
-
-def config_of(root: Path, **changes: Any) -> TrainConfig:
-    return train_config(root / "tiny.safetensors", **changes)
-
-
-def options(root: Path, name: str = "run", **changes: Any) -> RunOptions:
-    return dataclasses.replace(
-        RunOptions(output=root / name, data=root, device="cpu", workers=0), **changes
-    )
-
-
-def log_of(root: Path, name: str = "run") -> list[dict[str, Any]]:
-    """The log without times."""
-    lines = (root / name / "log.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
-
-
-def weights_of(root: Path, name: str = "run") -> dict[str, Tensor]:
-    return load_file(root / name / MODEL_NAME)
-
-
-def assert_same_run(root: Path, first: str, second: str) -> None:
-    assert log_of(root, first) == log_of(root, second)
-    one, other = weights_of(root, first), weights_of(root, second)
-    assert one.keys() == other.keys()
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 def test_a_run_gives_a_model_file_and_a_log(root: Path) -> None:
@@ -185,81 +144,6 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
     assert_same_run(root, "whole", "run")
 
 
-@pytest.mark.parametrize("parts", ["control+liem", "liem", "temporal", "all"])
-def test_only_the_named_parts_change(tmp_path: Path, parts: str) -> None:
-    write_sources(tmp_path / "sources")
-    base = write_model(tmp_path / "toy.safetensors", TOY)
-    config = train_config(
-        base,
-        parts=parts,
-        data=data_config(frames=2),
-        optimizer=OptimizerConfig(lr=1e-2, weight_decay=0.0, ema_decay=0.0),
-        steps=2,
-    )
-    train(config, options(tmp_path))
-    before, after = load_file(base), weights_of(tmp_path)
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    gates = {name for name in before if ".gate" in name}
-    temporal = {name for name in before if "temporal" in name}
-    control = {name for name in before if name.startswith("control.")}
-    assert gates and temporal and control
-    if parts == "all":
-        # Both branches, encoder and decoder; attention to a single token needs no queries and keys.
-        assert len(changed) > 0.9 * len(before)
-    else:
-        allowed = {"control+liem": control | gates, "liem": gates, "temporal": temporal}[parts]
-        assert changed <= allowed
-        assert len(changed) > 0.8 * len(allowed)
-
-
-def test_parts_that_are_not_there_are_refused(root: Path) -> None:
-    with pytest.raises(UsageError, match="needs a control branch"):
-        train(config_of(root, parts="control+liem"), options(root))
-
-
-def test_frozen_parameters_want_no_gradient() -> None:
-    network = StarUNet(TOY.network)
-    fill_module(network, 0)
-    before = {name: p.data_ptr() for name, p in network.named_parameters()}
-    trained = trained_parameters(network, "liem")
-    for name, parameter in network.named_parameters():
-        assert parameter.requires_grad == (name in trained)
-        # A trained one does not share memory with the file that it was mapped from.
-        assert (parameter.data_ptr() == before[name]) == (name not in trained)
-
-
-def test_the_average_is_the_result(root: Path) -> None:
-    def run(name: str, decay: float, steps: int) -> dict[str, Tensor]:
-        settings = OptimizerConfig(lr=1e-2, ema_decay=decay)
-        train(config_of(root, optimizer=settings, steps=steps), options(root, name))
-        return weights_of(root, name)
-
-    start = load_file(root / "tiny.safetensors")
-    first, second = run("one", 0.0, 1), run("two", 0.0, 2)
-    averaged = run("average", 0.999, 2)
-    for name, value in averaged.items():
-        # Decays of 1/10 and 2/11 in the first two steps.
-        after_first = start[name].lerp(first[name], 0.9)
-        torch.testing.assert_close(value, after_first.lerp(second[name], 9 / 11))
-
-
-def test_exchanging_parameters_and_averages_is_exact() -> None:
-    network = StarUNet(TINY.network)
-    fill_module(network, 0)
-    average = WeightAverage(trained_parameters(network, "all"), 0.5)
-    before = copy.deepcopy(network.state_dict())
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(1)
-    with average.in_place():
-        assert all(torch.equal(v, before[n]) for n, v in network.state_dict().items())
-    assert all(torch.equal(v, before[n] + 1) for n, v in network.state_dict().items())
-    average.update(10**6)
-    with average.in_place():
-        middle = network.state_dict()
-        torch.testing.assert_close(middle, {n: v + 0.5 for n, v in before.items()})
-
-
 def test_the_gradient_of_all_trained_parameters_is_clipped(root: Path) -> None:
     settings = OptimizerConfig(lr=1e-3, clip_norm=1e-3)
     seen: list[float] = []
@@ -289,32 +173,6 @@ def test_learning_rates() -> None:
     assert rates == sorted(rates, reverse=True)
 
 
-def stacked(batch: int, frames: int = 2, side: int = 16) -> Clip:
-    rng = torch.Generator().manual_seed(4)
-    truth = torch.rand(batch, frames, 3, side, side, generator=rng)
-    degraded = torch.rand(batch, frames, 3, side // 2, side // 2, generator=rng)
-    return Clip(truth, degraded, (None,) * batch, tuple(range(batch)))
-
-
-def gradients(path: Path, *, recomputed: bool, clip: Clip) -> dict[str, Tensor]:
-    model = load_model(str(path), device="cpu")
-    trained = trained_parameters(model.network, "all")
-    if recomputed:
-        checkpoint_blocks(model.network)
-    config = TrainConfig(model=ModelConfig(str(path)))
-    objective = Objective(model, config, lambda _: model.context)
-    objective(model.network, clip)["loss"].backward()  # type: ignore[no-untyped-call]
-    return {name: p.grad for name, p in trained.items() if p.grad is not None}
-
-
-def test_recomputed_blocks_give_the_same_gradients(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "toy.safetensors", TOY)
-    plain = gradients(path, recomputed=False, clip=stacked(2))
-    again = gradients(path, recomputed=True, clip=stacked(2))
-    assert plain.keys() == again.keys()
-    assert all(torch.equal(value, again[name]) for name, value in plain.items())
-
-
 def test_micro_batches_sum_to_the_batch(root: Path) -> None:
     for name, micro in (("whole", 0), ("parts", 3)):
         settings = OptimizerConfig(lr=1e-3, clip_norm=0.0)
@@ -323,74 +181,6 @@ def test_micro_batches_sum_to_the_batch(root: Path) -> None:
     whole, parts = log_of(root, "whole")[0], log_of(root, "parts")[0]
     for name in ("loss", "pixel", "fft", "grad_norm"):
         assert parts[name] == pytest.approx(whole[name], rel=1e-5)
-
-
-def test_the_loss_of_noised_models_is_the_velocitys(tmp_path: Path) -> None:
-    path = write_model(tmp_path / "toy.safetensors", TOY)
-    model = load_model(str(path), device="cpu")
-    config = TrainConfig(model=ModelConfig(str(path)), loss=VELOCITY_ONLY)
-    objective = Objective(model, config, lambda _: model.context)
-    calls: list[tuple[Tensor, ...]] = []
-
-    def network(x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None) -> Tensor:
-        assert hint is not None
-        calls.append((x, t, context, hint))
-        return torch.zeros_like(x)
-
-    clip = stacked(3)
-    terms = objective(network, clip)
-    again = objective(network, clip)
-    assert torch.equal(terms["loss"], again["loss"])
-    (x_t, t, context, hint), second = calls
-    assert all(torch.equal(a, b) for a, b in zip(calls[0], second, strict=True))
-    assert context.shape == (3, 1, 16)
-    assert len(set(t.tolist())) == 3
-    x0 = model.autoencoder.encode((clip.truth * 2 - 1).transpose(1, 2))
-    schedule = objective.schedule
-    alpha, sigma = (a[t].view(-1, 1, 1, 1, 1) for a in (schedule.alphas, schedule.sigmas))
-    eps = (x_t - alpha * x0) / sigma
-    assert float(eps.std()) == pytest.approx(1, abs=0.1)
-    v = schedule.velocity(x0, eps, t)
-    torch.testing.assert_close(terms["velocity"], v.square().mean())
-    assert hint.shape == x_t.shape
-    # A clip's draws are its own, whatever it is stacked with.
-    alone = Clip(clip.truth[1:2], clip.degraded[1:2], (None,), (1,))
-    objective(network, alone)
-    torch.testing.assert_close(calls[-1][0], x_t[1:2])
-    assert calls[-1][1].tolist() == t[1:2].tolist()
-
-
-def test_the_restoration_and_the_trainer_compute_the_same_picture(root: Path) -> None:
-    """What is trained on is what `Restorer` gives for the same frames."""
-    model = load_model(str(root / "tiny.safetensors"), device="cpu")
-    config = config_of(root, pixel_loss=PixelLossConfig(kind="mse", fft=0.0))
-    objective = Objective(model, config, lambda _: model.context)
-    clip = stacked(1, frames=1)
-    restored = Restorer(model)(clip.degraded[0], scale=2)
-    with torch.no_grad():
-        loss = objective(model.network, dataclasses.replace(clip, truth=restored[None]))["loss"]
-    # Only what the restorer clamps differs.
-    assert float(loss) < 1e-3
-    far = objective(model.network, clip)["loss"]
-    assert float(far) > 10 * float(loss)
-
-
-def test_pixel_losses_by_their_definitions() -> None:
-    picture = torch.rand(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    truth = torch.rand(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
-    difference = (picture - truth).double()
-    spectrum = torch.fft.fft2(difference) / 8
-    half = spectrum[..., :5]
-    fft = (half.real.abs().mean() + half.imag.abs().mean()) / 2
-    temporal = (difference[:, :, 1:] - difference[:, :, :-1]).abs().mean()
-    config = PixelLossConfig(weight=2.0, fft=0.5, temporal=0.25)
-    terms = pixel_losses(picture, truth, config)
-    expected = 2 * difference.abs().mean() + 0.5 * fft + 0.25 * temporal
-    assert float(terms["loss"]) == pytest.approx(float(expected), rel=1e-5)
-    squared = pixel_losses(picture, truth, PixelLossConfig(kind="mse", fft=0.0))
-    assert float(squared["loss"]) == pytest.approx(float(difference.square().mean()), rel=1e-5)
-    smooth = pixel_losses(picture, truth, PixelLossConfig(kind="charbonnier", fft=0.0))
-    assert float(smooth["loss"]) == pytest.approx(float(difference.abs().mean()), rel=1e-2)
 
 
 @pytest.mark.slow
@@ -495,39 +285,6 @@ def validation_of(config: TrainConfig, root: Path, model: Path) -> float:
         again, validation=dataclasses.replace(config.validation, interval=1)
     )
     return train(again, options(root, "again")).validation["psnr_y"]
-
-
-def test_new_weights_are_the_seeds(root: Path) -> None:
-    first, again, other = (new_weights(TINY, seed) for seed in (3, 3, 4))
-    assert all(torch.equal(value, again[name]) for name, value in first.items())
-    assert any(not torch.equal(value, other[name]) for name, value in first.items())
-
-
-def test_a_changed_network_needs_new_weights(root: Path) -> None:
-    model = ModelConfig(str(root / "tiny.safetensors"), spec={"network": {"width": 64}})
-    with pytest.raises(UsageError, match="pretrained = false"):
-        train(config_of(root, model=model), options(root))
-    result = train(
-        config_of(root, model=dataclasses.replace(model, pretrained=False), steps=1), options(root)
-    )
-    spec = choose_model(str(result.model), device_info("cpu")).spec
-    assert spec.network.width == 64
-
-
-def test_a_name_and_a_description_of_ones_own(root: Path) -> None:
-    model = ModelConfig("./tiny.safetensors", name="mine", spec={"segment_frames": 7})
-    config = config_of(
-        root, model=model, steps=1, checkpoints=CheckpointConfig(interval=1, dtype="fp16")
-    )
-    result = train(config, options(root, base=root))
-    spec = choose_model(str(result.model), device_info("cpu")).spec
-    assert (spec.name, spec.segment_frames) == ("mine", 7)
-    assert {value.dtype for value in weights_of(root).values()} == {torch.float16}
-
-
-def test_a_missing_base_is_named(root: Path) -> None:
-    with pytest.raises(WeightsError, match="nowhere"):
-        train(config_of(root, model=ModelConfig("./nowhere.safetensors")), options(root))
 
 
 def test_mixed_precision_trains_float32_weights(root: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
+from safetensors.torch import load_file
+from torch import Tensor
 
 from starvsr.models.unet import StarUNet
 from starvsr.train.config import (
@@ -22,6 +26,8 @@ from starvsr.train.config import (
     TrainConfig,
     ValidationConfig,
 )
+from starvsr.train.runs import RunOptions
+from starvsr.train.trainer import MODEL_NAME
 from starvsr.types import ModelSpec
 from starvsr.zoo.load import save_model
 from tests.conftest import TOY
@@ -119,3 +125,30 @@ def write_model(path: Path, spec: ModelSpec = TINY) -> Path:
     """A seeded model file."""
     save_model(path, spec, fill_module(StarUNet(spec.network), 0).state_dict())
     return path
+
+
+def config_of(root: Path, **changes: Any) -> TrainConfig:
+    return train_config(root / "tiny.safetensors", **changes)
+
+
+def options(root: Path, name: str = "run", **changes: Any) -> RunOptions:
+    return dataclasses.replace(
+        RunOptions(output=root / name, data=root, device="cpu", workers=0), **changes
+    )
+
+
+def log_of(root: Path, name: str = "run") -> list[dict[str, Any]]:
+    """The log without times."""
+    lines = (root / name / "log.jsonl").read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def weights_of(root: Path, name: str = "run") -> dict[str, Tensor]:
+    return load_file(root / name / MODEL_NAME)
+
+
+def assert_same_run(root: Path, first: str, second: str) -> None:
+    assert log_of(root, first) == log_of(root, second)
+    one, other = weights_of(root, first), weights_of(root, second)
+    assert one.keys() == other.keys()
+    assert all(torch.equal(value, other[name]) for name, value in one.items())

@@ -1,0 +1,121 @@
+"""What is trained on: the losses of both kinds of model, and draws that belong to clips."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from starvsr.restore import Restorer
+from starvsr.train.clips import Clip
+from starvsr.train.config import (
+    ModelConfig,
+    PixelLossConfig,
+    TrainConfig,
+)
+from starvsr.train.losses import VELOCITY_ONLY
+from starvsr.train.model import checkpoint_blocks, trained_parameters
+from starvsr.train.objective import Objective, pixel_losses
+from starvsr.zoo.load import load_model
+from tests.conftest import TOY
+from tests.train.toys import (
+    config_of,
+    write_model,
+)
+
+
+def stacked(batch: int, frames: int = 2, side: int = 16) -> Clip:
+    rng = torch.Generator().manual_seed(4)
+    truth = torch.rand(batch, frames, 3, side, side, generator=rng)
+    degraded = torch.rand(batch, frames, 3, side // 2, side // 2, generator=rng)
+    return Clip(truth, degraded, (None,) * batch, tuple(range(batch)))
+
+
+def gradients(path: Path, *, recomputed: bool, clip: Clip) -> dict[str, Tensor]:
+    model = load_model(str(path), device="cpu")
+    trained = trained_parameters(model.network, "all")
+    if recomputed:
+        checkpoint_blocks(model.network)
+    config = TrainConfig(model=ModelConfig(str(path)))
+    objective = Objective(model, config, lambda _: model.context)
+    objective(model.network, clip)["loss"].backward()  # type: ignore[no-untyped-call]
+    return {name: p.grad for name, p in trained.items() if p.grad is not None}
+
+
+def test_recomputed_blocks_give_the_same_gradients(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "toy.safetensors", TOY)
+    plain = gradients(path, recomputed=False, clip=stacked(2))
+    again = gradients(path, recomputed=True, clip=stacked(2))
+    assert plain.keys() == again.keys()
+    assert all(torch.equal(value, again[name]) for name, value in plain.items())
+
+
+def test_the_loss_of_noised_models_is_the_velocitys(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "toy.safetensors", TOY)
+    model = load_model(str(path), device="cpu")
+    config = TrainConfig(model=ModelConfig(str(path)), loss=VELOCITY_ONLY)
+    objective = Objective(model, config, lambda _: model.context)
+    calls: list[tuple[Tensor, ...]] = []
+
+    def network(x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None) -> Tensor:
+        assert hint is not None
+        calls.append((x, t, context, hint))
+        return torch.zeros_like(x)
+
+    clip = stacked(3)
+    terms = objective(network, clip)
+    again = objective(network, clip)
+    assert torch.equal(terms["loss"], again["loss"])
+    (x_t, t, context, hint), second = calls
+    assert all(torch.equal(a, b) for a, b in zip(calls[0], second, strict=True))
+    assert context.shape == (3, 1, 16)
+    assert len(set(t.tolist())) == 3
+    x0 = model.autoencoder.encode((clip.truth * 2 - 1).transpose(1, 2))
+    schedule = objective.schedule
+    alpha, sigma = (a[t].view(-1, 1, 1, 1, 1) for a in (schedule.alphas, schedule.sigmas))
+    eps = (x_t - alpha * x0) / sigma
+    assert float(eps.std()) == pytest.approx(1, abs=0.1)
+    v = schedule.velocity(x0, eps, t)
+    torch.testing.assert_close(terms["velocity"], v.square().mean())
+    assert hint.shape == x_t.shape
+    # A clip's draws are its own, whatever it is stacked with.
+    alone = Clip(clip.truth[1:2], clip.degraded[1:2], (None,), (1,))
+    objective(network, alone)
+    torch.testing.assert_close(calls[-1][0], x_t[1:2])
+    assert calls[-1][1].tolist() == t[1:2].tolist()
+
+
+def test_the_restoration_and_the_trainer_compute_the_same_picture(root: Path) -> None:
+    """What is trained on is what `Restorer` gives for the same frames."""
+    model = load_model(str(root / "tiny.safetensors"), device="cpu")
+    config = config_of(root, pixel_loss=PixelLossConfig(kind="mse", fft=0.0))
+    objective = Objective(model, config, lambda _: model.context)
+    clip = stacked(1, frames=1)
+    restored = Restorer(model)(clip.degraded[0], scale=2)
+    with torch.no_grad():
+        loss = objective(model.network, dataclasses.replace(clip, truth=restored[None]))["loss"]
+    # Only what the restorer clamps differs.
+    assert float(loss) < 1e-3
+    far = objective(model.network, clip)["loss"]
+    assert float(far) > 10 * float(loss)
+
+
+def test_pixel_losses_by_their_definitions() -> None:
+    picture = torch.rand(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    truth = torch.rand(2, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    difference = (picture - truth).double()
+    spectrum = torch.fft.fft2(difference) / 8
+    half = spectrum[..., :5]
+    fft = (half.real.abs().mean() + half.imag.abs().mean()) / 2
+    temporal = (difference[:, :, 1:] - difference[:, :, :-1]).abs().mean()
+    config = PixelLossConfig(weight=2.0, fft=0.5, temporal=0.25)
+    terms = pixel_losses(picture, truth, config)
+    expected = 2 * difference.abs().mean() + 0.5 * fft + 0.25 * temporal
+    assert float(terms["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    squared = pixel_losses(picture, truth, PixelLossConfig(kind="mse", fft=0.0))
+    assert float(squared["loss"]) == pytest.approx(float(difference.square().mean()), rel=1e-5)
+    smooth = pixel_losses(picture, truth, PixelLossConfig(kind="charbonnier", fft=0.0))
+    assert float(smooth["loss"]) == pytest.approx(float(difference.abs().mean()), rel=1e-2)
