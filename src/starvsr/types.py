@@ -293,8 +293,8 @@ class Progress:
     of training `check`, `train`."""
     done: float
     total: int
-    """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a stage
-    cannot be divided."""
+    """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a
+    stage cannot be divided."""
     detail: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""
