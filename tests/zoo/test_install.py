@@ -161,6 +161,19 @@ def test_leftovers_of_other_versions_and_kills_go(hub: HubServer, folder: Path) 
     assert leftovers(folder) == []
 
 
+def test_leftovers_of_a_kill_behind_the_last_rename_go(hub: HubServer, folder: Path) -> None:
+    install(ALL, folder)
+    fetched = folder / ".downloads" / "small" / "STAR" / "0123456789abcdef" / NETWORK
+    fetched.parent.mkdir(parents=True)
+    fetched.write_bytes(b"all of it")
+    (folder / ".downloads" / "small" / "CLIP" / "0123456789abcdef").mkdir(parents=True)
+    (folder / ".downloads" / ".made" / "small-vae").mkdir(parents=True)
+    (folder / ".downloads" / ".made" / "small-vae" / ".half").write_bytes(b"half")
+    install(ALL, folder)
+    assert leftovers(folder) == []
+    assert states(folder) == ["ok", "ok", "ok"]
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "other", "half"])
 def test_damaged_component_is_made_again(hub: HubServer, folder: Path, damage: str) -> None:
     install([STAR, VAE], folder)

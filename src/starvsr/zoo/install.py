@@ -83,9 +83,13 @@ def install(
     announce(plan)
     check_space(plan)
     with _as_weights_errors(folder):
-        if plan.wanted:
-            with _locked(folder, [component.name for component in plan.wanted]):
+        # A process that was killed may have left what it had fetched of a component that it had finished.
+        leftover = [c for c in plan.present if not keep_original and _leftovers(c, folder)]
+        with _locked(folder, [component.name for component in (*plan.wanted, *leftover)]):
+            if plan.wanted:
                 _make_missing(plan, dtype, keep_original, progress)
+            for component in leftover:
+                _clear(component, folder)
         _keep_embeddings(components, folder, progress)
     return plan
 
@@ -232,6 +236,25 @@ def _put_away(file: Located, folder: Path, keep_original: bool) -> None:
     for version in {file.path, *others}:
         version.unlink(missing_ok=True)
         _remove_empty(version.parent, folder)
+
+
+def _leftovers(component: Component, folder: Path) -> list[Path]:
+    """What was fetched of a component, what was being made of it, and the folders of both, the deepest first."""
+    downloads = folder / DOWNLOADS
+    made = downloads / ".made" / component.name
+    found = [made, *made.rglob("*")]
+    for source in component.sources:
+        for version in (downloads / source.repository).glob("*"):
+            path = version / source.path
+            found += [path, *(place for place in path.parents if place.is_relative_to(version))]
+    return sorted((path for path in found if path.exists()), reverse=True)
+
+
+def _clear(component: Component, folder: Path) -> None:
+    for path in _leftovers(component, folder):
+        if not path.is_dir():
+            path.unlink(missing_ok=True)
+        _remove_empty(path if path.is_dir() else path.parent, folder)
 
 
 def _remove_empty(place: Path, folder: Path) -> None:
