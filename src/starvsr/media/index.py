@@ -27,7 +27,8 @@ def build_index(
     counted in `lost_frames`. Raises InputError where not a single frame can be decoded.
     """
     scan = _Scan(info, scene_detect=scene_detect, progress=progress, one_thread=False)
-    if scan.failures:
+    # The reader goes by what is lost too: both must see the same frames.
+    if scan.failures or scan.lost:
         logger.debug("damaged: reading again with one thread")
         scan = _Scan(info, scene_detect=scene_detect, progress=progress, one_thread=True)
     if not scan.raw_pts:
