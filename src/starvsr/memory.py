@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from starvsr.types import ModelSpec, UNetConfig
+from starvsr.recurrent_memory import recurrent_parameters, recurrent_peak_bytes
+from starvsr.types import ModelSpec, NetworkConfig, RecurrentConfig, UNetConfig
 
 RESERVE_BYTES = 768 * 2**20
 """What to leave free on a CUDA device: its context (some 400 MiB), workspaces of cuBLAS and cuDNN, fragments. A
@@ -83,7 +84,7 @@ def autoencoder_stage_bytes(
     return weights + autoencoder_peak_bytes(spec, picture, bytes_per_element)
 
 
-def weights_bytes(config: UNetConfig, bytes_per_element: int, *, offload: str = "none") -> int:
+def weights_bytes(config: NetworkConfig, bytes_per_element: int, *, offload: str = "none") -> int:
     """Of the network's weights that are on the device at once: all, or with offload `block` the largest unit's."""
     units = unit_parameters(config)
     return (max(units) if offload == "block" else sum(units)) * bytes_per_element
@@ -97,13 +98,15 @@ def autoencoder_weights_bytes(spec: ModelSpec, bytes_per_element: int) -> int:
 
 
 def network_peak_bytes(
-    config: UNetConfig, window: tuple[int, int, int], bytes_per_element: int
+    config: NetworkConfig, window: tuple[int, int, int], bytes_per_element: int
 ) -> int:
     """Most bytes that one call of the network on a window (frames, rows, columns) holds beside inputs and weights.
 
     The batch is one. Every branch is counted as computed, also those that are left out where they are the identity,
     and spatial attention as unconfined.
     """
+    if isinstance(config, RecurrentConfig):
+        return recurrent_peak_bytes(config, window, bytes_per_element)
     levels = _levels(config, window)
     latent = levels[0].tokens * config.latent_channels
     stem = levels[0].tokens * config.width
@@ -278,13 +281,15 @@ def vae_decode_peak_bytes(frames: int, pixels: int, bytes_per_element: int) -> i
     return (held + inside) * size * bytes_per_element
 
 
-def network_parameters(config: UNetConfig) -> int:
+def network_parameters(config: NetworkConfig) -> int:
     """Number of the network's parameters, with those of the control branch."""
     return sum(unit_parameters(config))
 
 
-def unit_parameters(config: UNetConfig) -> list[int]:
+def unit_parameters(config: NetworkConfig) -> list[int]:
     """Parameters of each unit that moves to the device as a whole with offload `block` (see `models.offload`)."""
+    if isinstance(config, RecurrentConfig):
+        return [recurrent_parameters(config)]
     return list(_unit_parameters(config))
 
 
@@ -308,7 +313,7 @@ def _unit_parameters(config: UNetConfig) -> Iterator[int]:
 def _encoder_units(config: UNetConfig) -> Iterator[int]:
     width = config.width
     yield _convolution(config.latent_channels, width)
-    yield _temporal_parameters(width, config.first_heads * config.head_width)
+    yield _temporal_parameters(config, width, config.first_heads * config.head_width)
     for number, level in enumerate(_levels(config, (1, 1, 1))):
         for _ in range(config.residual_blocks):
             yield from _block_units(config, width, level.width, attention=level.attention)
@@ -333,8 +338,8 @@ def _block_units(
 ) -> Iterator[int]:
     yield _residual_parameters(config, width_in, width)
     if attention:
-        yield _spatial_parameters(width, config.context_width)
-        yield _temporal_parameters(width, width)
+        yield _spatial_parameters(config, width)
+        yield _temporal_parameters(config, width, width)
 
 
 def _residual_parameters(config: UNetConfig, width_in: int, width: int) -> int:
@@ -345,16 +350,16 @@ def _residual_parameters(config: UNetConfig, width_in: int, width: int) -> int:
     return norms + convolutions + frames + skip + _linear(4 * config.width, width)
 
 
-def _spatial_parameters(width: int, context_width: int) -> int:
+def _spatial_parameters(config: UNetConfig, width: int) -> int:
     norms = 4 * 2 * width
-    gate = 2 * _GATE_KERNEL
+    gate = 0 if config.liem == "none" else 2 * _GATE_KERNEL
     own = 3 * width * width + _linear(width, width)
-    cross = width * width + 2 * context_width * width + _linear(width, width)
+    cross = width * width + 2 * config.context_width * width + _linear(width, width)
     return norms + gate + own + cross + _feed_forward_parameters(width) + 2 * _linear(width, width)
 
 
-def _temporal_parameters(width: int, inner: int) -> int:
-    norms, gates = 2 * width + 3 * 2 * inner, 2 * 2
+def _temporal_parameters(config: UNetConfig, width: int, inner: int) -> int:
+    norms, gates = 2 * width + 3 * 2 * inner, 0 if config.liem == "none" else 2 * 2
     attention = 2 * (3 * inner * inner + _linear(inner, inner))
     projections = _linear(width, inner) + _linear(inner, width)
     return norms + gates + attention + projections + _feed_forward_parameters(inner)

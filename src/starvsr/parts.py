@@ -25,6 +25,7 @@ from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.velocity import Carried
 
 # Frames that are encoded behind the network's back; more would only take memory.
 _WAITING_FRAMES = 4
@@ -113,10 +114,11 @@ class PartMaker:
         """Absolute index and picture of every frame of a segment, restored run by run."""
         number = segment.first
         with closing(read_frames(self.info, self.index, segment.first, segment.last)) as source:
+            carried = Carried()
             for first, last in self.plan.runs(segment):
                 with self.restorer.timed("decode video"):
                     decoded = frames_to_tensor(list(islice(source, last - first)))
-                for pictures in self._restore_run(decoded, first):
+                for pictures in self._restore_run(decoded, first, carried):
                     with self.restorer.timed("finish"):
                         frames = list(
                             tensor_to_frames(pictures, truncated=self.plan.layout.published)
@@ -126,12 +128,13 @@ class PartMaker:
                         number += 1
                 self.done += last - first
 
-    def _restore_run(self, decoded: Tensor, first: int) -> Iterator[Tensor]:
+    def _restore_run(self, decoded: Tensor, first: int, carried: Carried) -> Iterator[Tensor]:
         return self.restorer.restore(
             decoded,
             (self.plan.height, self.plan.width),
             first_frame=first,
             on_window=lambda share: self._report(len(decoded) * share),
+            carried=carried,
         )
 
     def _writer(self, path: Path) -> PartWriter:

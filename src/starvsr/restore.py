@@ -30,7 +30,7 @@ from starvsr.plan import DEFAULT_SCALE, calls_per_window, output_size
 from starvsr.sampling import SOLVERS, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.upsample import upsample
-from starvsr.velocity import WindowCallback, WindowedVelocity
+from starvsr.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
 
 DEFAULT_SEED = 666
@@ -132,12 +132,14 @@ class Restorer:
         *,
         first_frame: int = 0,
         on_window: WindowCallback | None = None,
+        carried: Carried | None = None,
     ) -> Iterator[Tensor]:
         """Restore consecutive frames of one shot and yield runs of them in order.
 
         frames: `t c h w` float32 in [-1, 1] on the CPU. size: rows and columns of the output. first_frame: the
         absolute index by which noise is drawn. on_window(share) is called after every network call, with the share
-        (0..1) of all calls that are done.
+        (0..1) of all calls that are done. carried: what the run before this one, of the same shot, left in it; this
+        one goes on from there.
         Yields `t c H W` float32 in [-1, 1] on the CPU. Memory: the latents of all frames, and of full-size
         pictures no more than one chunk.
         """
@@ -148,7 +150,7 @@ class Restorer:
             with self.model.at_work("autoencoder"), self.timed("encode latents"):
                 z_lr = coder.encode(frames, size, first_frame)
             with self.model.at_work("network"):
-                z_0 = self._sample(z_lr, attempts, first_frame, on_window)
+                z_0 = self._sample(z_lr, attempts, first_frame, on_window, carried)
             del z_lr
             with self.model.at_work("autoencoder"):
                 yield from self._finish(coder.decode(z_0), frames, size, layout)
@@ -167,6 +169,7 @@ class Restorer:
         attempts: Attempts,
         first_frame: int,
         on_window: WindowCallback | None,
+        carried: Carried | None,
     ) -> Tensor:
         """Walk the noise levels from the model's start to the restored latents, `1 c t h w`."""
         velocity = WindowedVelocity(
@@ -177,6 +180,8 @@ class Restorer:
             calls=calls_per_window(self.model.spec, self.sampling),
             timed=self.timed,
             on_window=on_window,
+            first_frame=first_frame,
+            carried=carried,
         )
         noise = FrameNoise(self.seed, first_frame, z_lr.shape, z_lr.device)
         first_sigma = float(self.sigmas[0])

@@ -15,6 +15,7 @@ from starvsr.types import (
     AutoencoderSpec,
     Component,
     ModelSpec,
+    RecurrentConfig,
     SizeRule,
     SourceFile,
     TextSpec,
@@ -217,6 +218,8 @@ def spec_from_json(text: str) -> ModelSpec:
     try:
         fields: dict[str, Any] = json.loads(text)
         for name, kind in _NESTED.items():
+            if name == "network" and _is_recurrent(fields[name]):
+                kind = RecurrentConfig
             if name != "text" or fields.get(name) is not None:
                 fields[name] = _build(kind, fields[name])
         spec = _build(ModelSpec, fields)
@@ -227,7 +230,12 @@ def spec_from_json(text: str) -> ModelSpec:
     return dataclasses.replace(spec, min_size=(spec.min_size[0], spec.min_size[1]))
 
 
-_NESTED = {
+def _is_recurrent(fields: object) -> bool:
+    """Networks are told apart by their fields: files of the UNet have never said what they are."""
+    return isinstance(fields, dict) and "stem_width" in fields
+
+
+_NESTED: dict[str, type[Any]] = {
     "network": UNetConfig,
     "autoencoder": AutoencoderSpec,
     "size_rule": SizeRule,
@@ -241,6 +249,7 @@ _CHOICES = {
     "color_fix": ("adain", "wavelet", "none"),
     "tiles_bound": ("network", "attention"),
     "posterior": ("sample", "mean"),
+    "liem": ("published", "acting", "none", True, False),
 }
 _MAY_BE_0 = (
     "chunk_overlap",

@@ -117,6 +117,9 @@ class UNetConfig:
     middle always has them."""
     control: bool = True
     """Whether the control branch exists, and with it the hint."""
+    liem: str = "published"
+    """Where LIEM's gates are: `published`, in front of the layer norm before attention, through which a gate hardly
+    acts (see `models.liem`); `acting`, behind that norm; or `none`."""
 
     def __post_init__(self) -> None:
         # JSON gives lists.
@@ -124,9 +127,56 @@ class UNetConfig:
         object.__setattr__(self, "attention_scales", tuple(float(s) for s in self.attention_scales))
 
     @property
+    def recurrent(self) -> bool:
+        """Whether frames depend on what a `Memory` of the frames before them holds: never."""
+        return False
+
+    @property
     def levels(self) -> int:
         """Number of levels; the latent is halved `levels - 1` times."""
         return len(self.multipliers)
+
+
+@dataclass(frozen=True)
+class RecurrentConfig:
+    """Sizes of the recurrent network for processors (`models.recurrent`), at the latent's size unless said otherwise."""
+
+    latent_channels: int = 48
+    stem_width: int = 32
+    """Channels of a frame's own features, from which motion is estimated too."""
+    width: int = 48
+    """Channels at the latent's size, and of what is remembered."""
+    blocks_before: int = 1
+    """Residual blocks in front of the halving."""
+    deep_width: int = 96
+    """Channels at half the latent's size."""
+    deep_blocks: int = 2
+    """Residual blocks at half the latent's size."""
+    blocks_behind: int = 1
+    """Residual blocks behind the doubling."""
+    motion_width: int = 32
+    """Channels with which motion is estimated at half the latent's size; twice as many at a quarter."""
+    liem: bool = True
+    """Whether a LIEM gate stands in front of every residual block."""
+
+    @property
+    def control(self) -> bool:
+        """Whether there is a control branch, and with it a hint: never."""
+        return False
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether frames depend on what a `Memory` of the frames before them holds: always."""
+        return True
+
+    @property
+    def context_width(self) -> int:
+        """Channels of a text token, which this network does not read."""
+        return 1
+
+
+NetworkConfig = UNetConfig | RecurrentConfig
+"""What a network is; its type says which one."""
 
 
 @dataclass(frozen=True)
@@ -240,7 +290,7 @@ class ModelSpec:
     summary: str
     """One line for people."""
     licence: str
-    network: UNetConfig
+    network: NetworkConfig
     autoencoder: AutoencoderSpec
     size_rule: SizeRule
     min_size: tuple[int, int]

@@ -15,7 +15,8 @@ from starvsr.blend import windowed
 from starvsr.errors import StarvsrError, UsageError, WeightsError
 from starvsr.guidance import guided
 from starvsr.layout import attention_pieces, network_grid
-from starvsr.windows import Block
+from starvsr.models.recurrent import Memory, State
+from starvsr.windows import Block, Span
 from starvsr.zoo.load import LoadedModel
 
 WindowCallback = Callable[[float], None]
@@ -38,6 +39,33 @@ def _not_a_number(model: LoadedModel) -> StarvsrError:
     )
 
 
+class Carried:
+    """What a recurrent network remembers of a segment's frames so far, tile by tile; stays empty for any other."""
+
+    def __init__(self) -> None:
+        self._states: dict[tuple[Span, Span], tuple[int, State]] = {}
+
+    def recall(self, where: Block, frame: int) -> Memory:
+        """The memory with which a window goes on at an absolute frame; empty unless one ended there."""
+        ended, state = self._states.get((where.rows, where.columns), (None, None))
+        return Memory(state if ended == frame else None)
+
+    def keep(self, where: Block, ended: int, memory: Memory) -> None:
+        """Take in the memory of a window that ended in front of an absolute frame."""
+        if memory.state is not None:
+            self._states[where.rows, where.columns] = ended, memory.state
+
+    def copy(self) -> Carried:
+        """Another one with the same states."""
+        copy = Carried()
+        copy.take(self)
+        return copy
+
+    def take(self, other: Carried) -> None:
+        """Become as the other one is."""
+        self._states = dict(other._states)
+
+
 class WindowedVelocity:
     """`v(x_t, t)` as samplers want it: `x_t` is `1 c t h w` float32 in main memory, and so is the result.
 
@@ -56,22 +84,29 @@ class WindowedVelocity:
         calls: int,
         timed: Callable[[str], AbstractContextManager[None]],
         on_window: WindowCallback | None,
+        first_frame: int = 0,
+        carried: Carried | None = None,
     ) -> None:
         """z_lr: the degraded latent, `1 c t h w`; guidance: scale and rescale; calls: of the network per window over
-        the whole sampling; timed: measures a `with` block under a name."""
+        the whole sampling; timed: measures a `with` block under a name; first_frame: absolute index of the run's first;
+        carried: of the frames before the run, and then of the run's."""
         self.model, self.attempts, self.z_lr = model, attempts, z_lr
         self.guidance, self.calls = guidance, calls
         self.timed, self.on_window = timed, on_window
+        self.first_frame, self.carried = first_frame, carried or Carried()
         self.done = self.finished = 0.0
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The velocity at `x_t` and the times `t` (b). Raises MemoryLimitError."""
         v = self.attempts.network(partial(self._attempt, x_t, t))
         self.finished = self.done
+        self.carried.take(self.carrying)
         return v
 
     def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.done = self.finished
+        # An attempt that fails leaves nothing behind.
+        self.carrying = self.carried.copy()
         layout = self.attempts.layout
         self.model.network.use_attention_pieces(*attention_pieces(layout.windows, layout.latent))
         scale, rescale = self.guidance
@@ -103,9 +138,14 @@ class WindowedVelocity:
             return tensor.to(model.device, model.dtype)
 
         hint = there(where.of(self.z_lr)) if model.spec.network.control else None
+        first, last = (self.first_frame + frame for frame in where.frames)
+        memory = self.carrying.recall(where, first) if model.spec.network.recurrent else None
+        extra = () if memory is None else (memory,)
         with self.timed("network"):
-            v: Tensor = model.network(there(x), t.to(model.device), there(context), hint)
+            v: Tensor = model.network(there(x), t.to(model.device), there(context), hint, *extra)
             v = v.float().cpu()
+        if memory is not None:
+            self.carrying.keep(where, last, memory)
         if not math.isfinite(float(v.sum())):
             raise _not_a_number(model)
         self._report()

@@ -30,8 +30,10 @@ class Block(nn.Module):
         super().__init__()
         head, text = config.head_width, config.context_width
         self.residual = ResidualBlock(width_in, width_out, 4 * config.width)
-        self.spatial = SpatialTransformer(width_out, head, text) if attention else None
-        self.temporal = TemporalTransformer(width_out, head) if attention else None
+        self.spatial = self.temporal = None
+        if attention:
+            self.spatial = SpatialTransformer(width_out, head, text, config.liem)
+            self.temporal = TemporalTransformer(width_out, head, config.liem)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
         """x is `b f h w c`, time `b e` after its SiLU, context `b n k`; gives `b f h w c`."""
@@ -72,7 +74,9 @@ class Encoder(nn.Module):
         super().__init__()
         inner = config.first_heads * config.head_width
         self.stem = SpatialConv(config.latent_channels, config.width)
-        self.stem_temporal = TemporalTransformer(config.width, config.head_width, inner)
+        self.stem_temporal = TemporalTransformer(
+            config.width, config.head_width, config.liem, inner
+        )
         widths_in = [config.width, *level_widths(config)[:-1]]
         self.levels = nn.ModuleList(
             EncoderLevel(config, level, width) for level, width in enumerate(widths_in)

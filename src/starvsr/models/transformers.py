@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -45,12 +47,24 @@ class FeedForward(nn.Module):
         return out
 
 
+def _normed(x: Tensor, norm: nn.LayerNorm, gate: nn.Module | None, liem: str) -> Tensor:
+    """Tokens `... c` as attention takes them: normalised, with LIEM's gate where `UNetConfig.liem` puts it."""
+    if gate is None:
+        tokens = norm(x)
+    elif liem == "acting":
+        tokens = gate(x) * norm(x)
+    else:
+        tokens = norm(gate(x) * x)
+    return cast(Tensor, tokens)
+
+
 class SpatialBlock(nn.Module):
     """Gated self-attention over a frame's pixels, attention to the text, feed-forward."""
 
-    def __init__(self, width: int, head_width: int, context_width: int) -> None:
+    def __init__(self, width: int, head_width: int, context_width: int, liem: str) -> None:
         super().__init__()
-        self.gate = SpatialGate()
+        self.liem = liem
+        self.gate = None if liem == "none" else SpatialGate()
         self.norm_self = nn.LayerNorm(width)
         self.self_attention = Attention(width, head_width)
         self.norm_cross = nn.LayerNorm(width)
@@ -64,7 +78,7 @@ class SpatialBlock(nn.Module):
         """x is `b f h w c`, taken over; context is `b n k`; gives `b f h w c`."""
         b, f, h = x.shape[:3]
         frames = rearrange(x, "b f h w c -> (b f) h w c")
-        tokens = self._attend(self.norm_self(self.gate(frames) * frames))
+        tokens = self._attend(_normed(frames, self.norm_self, self.gate, self.liem))
         x = add_(x, rearrange(tokens, "(b f) h w c -> b f h w c", b=b))
         # All frames see the same text, so the tokens of all of them ask it at once.
         tokens = rearrange(self.norm_cross(x), "b f h w c -> b (f h w) c")
@@ -89,12 +103,13 @@ class SpatialBlock(nn.Module):
 class TemporalBlock(nn.Module):
     """Gated self-attention over a pixel's frames, twice, and feed-forward."""
 
-    def __init__(self, width: int, head_width: int) -> None:
+    def __init__(self, width: int, head_width: int, liem: str) -> None:
         super().__init__()
-        self.gate_first = FrameGate()
+        self.liem = liem
+        self.gate_first = None if liem == "none" else FrameGate()
         self.norm_first = nn.LayerNorm(width)
         self.attention_first = FrameAttention(width, head_width)
-        self.gate_second = FrameGate()
+        self.gate_second = None if liem == "none" else FrameGate()
         self.norm_second = nn.LayerNorm(width)
         self.attention_second = FrameAttention(width, head_width)
         self.norm_feed_forward = nn.LayerNorm(width)
@@ -102,19 +117,22 @@ class TemporalBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x is `b f p c` (p pixels), taken over; gives `b f p c`."""
-        x = add_(x, self.attention_first(self.norm_first(self.gate_first(x) * x)))
-        x = add_(x, self.attention_second(self.norm_second(self.gate_second(x) * x)))
+        tokens = _normed(x, self.norm_first, self.gate_first, self.liem)
+        x = add_(x, self.attention_first(tokens))
+        tokens = _normed(x, self.norm_second, self.gate_second, self.liem)
+        x = add_(x, self.attention_second(tokens))
+        del tokens
         return add_(x, self.feed_forward(self.norm_feed_forward(x)))
 
 
 class SpatialTransformer(Branch):
     """Residual branch of one spatial block between linear projections."""
 
-    def __init__(self, width: int, head_width: int, context_width: int) -> None:
+    def __init__(self, width: int, head_width: int, context_width: int, liem: str) -> None:
         super().__init__()
         self.norm = GroupNorm(width, per_frame=True, eps=1e-6)
         self.entry = nn.Linear(width, width)
-        self.block = SpatialBlock(width, head_width, context_width)
+        self.block = SpatialBlock(width, head_width, context_width, liem)
         self.exit = nn.Linear(width, width)
         zeroed(self.exit)
 
@@ -132,12 +150,14 @@ class SpatialTransformer(Branch):
 class TemporalTransformer(Branch):
     """Residual branch of one temporal block between linear projections."""
 
-    def __init__(self, width: int, head_width: int, inner_width: int | None = None) -> None:
+    def __init__(
+        self, width: int, head_width: int, liem: str, inner_width: int | None = None
+    ) -> None:
         super().__init__()
         inner = width if inner_width is None else inner_width
         self.norm = GroupNorm(width, per_frame=False, eps=1e-6)
         self.entry = nn.Linear(width, inner)
-        self.block = TemporalBlock(inner, head_width)
+        self.block = TemporalBlock(inner, head_width, liem)
         self.exit = nn.Linear(inner, width)
         zeroed(self.exit)
 

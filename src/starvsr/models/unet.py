@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from starvsr.models.attention import Attention, Backend
 from starvsr.models.control import ControlBranch
 from starvsr.models.layers import (
     GROUPS,
-    Branch,
     GroupNorm,
     SpatialConv,
     TimeEmbedding,
@@ -21,8 +18,8 @@ from starvsr.models.layers import (
     silu_,
     zeroed,
 )
+from starvsr.models.network import VideoNetwork, shape_of
 from starvsr.models.stages import Decoder, Encoder, Middle
-from starvsr.models.transformers import SpatialBlock
 from starvsr.types import UNetConfig
 
 __all__ = ["StarUNet", "UNetConfig"]
@@ -44,7 +41,7 @@ class Head(nn.Module):
         return out
 
 
-class StarUNet(nn.Module):
+class StarUNet(VideoNetwork):
     """The network `v(x_t, t, text, hint)` of STAR (arXiv 2501.02976), with LIEM before every global attention.
 
     Sizes come from `config` alone; `ValueError` where they do not fit together.
@@ -60,9 +57,7 @@ class StarUNet(nn.Module):
         self.decoder = Decoder(config)
         self.head = Head(config)
         self.control = ControlBranch(config) if config.control else None
-        self.attention_pieces = (1, 1)
-        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.use_channels_last()
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None = None) -> Tensor:
         """Velocity `v` of the latent `x` at diffusion time `t`.
@@ -86,47 +81,6 @@ class StarUNet(nn.Module):
         v: Tensor = self.head(self.decoder(h, skips, time, context))
         return rearrange(v, "b f h w c -> b c f h w").contiguous()
 
-    def use_attention(self, backend: Backend) -> None:
-        """Compute all attention with `backend` (see `select_backend`)."""
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.backend = backend
-
-    def use_attention_pieces(self, rows: int, columns: int) -> None:
-        """Confine spatial self-attention to `rows` x `columns` equal pieces of a frame; 1, 1 is the whole frame.
-
-        Everything else, norms above all, still sees all of it. Raises `ValueError` for less than one piece.
-        """
-        if rows < 1 or columns < 1:
-            raise ValueError(f"attention needs at least 1x1 pieces, got {rows}x{columns}")
-        if (rows, columns) == self.attention_pieces:
-            return
-        self.attention_pieces = (rows, columns)
-        for module in self.modules():
-            if isinstance(module, SpatialBlock):
-                module.pieces = (rows, columns)
-
-    def skip_identity_branches(self) -> int:
-        """Leave out residual branches whose last layer is exactly zero; gives their number.
-
-        The result stays the same to the bit, and with autograd everything is computed as before. Loading other
-        weights undoes it; after changing them by hand, call this again.
-        """
-        skipped = 0
-        for module in self.modules():
-            if isinstance(module, Branch):
-                module.left_out = module.is_identity()
-                skipped += module.left_out
-        return skipped
-
-
-def _after_load(module: nn.Module, _: object) -> None:
-    """Bring newly assigned kernels into channels-last order, and compute every branch again."""
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for part in module.modules():
-        if isinstance(part, Branch):
-            part.left_out = False
-
 
 def _channels_last(x: Tensor) -> Tensor:
     return rearrange(x, "b c f h w -> b f h w c").contiguous()
@@ -139,6 +93,8 @@ def _check_config(config: UNetConfig) -> None:
         raise ValueError(
             f"UNet width {config.width} must be a multiple of {GROUPS}, the groups of a norm"
         )
+    if config.liem not in ("published", "acting", "none"):
+        raise ValueError(f"liem {config.liem!r} is none of published, acting, none")
     for scale in config.attention_scales:
         if scale <= 0 or math.frexp(scale)[0] != 0.5 or scale > 1:
             raise ValueError(f"attention scale {scale} is none of 1, 1/2, 1/4, ...")
@@ -148,7 +104,7 @@ def _check_inputs(
     config: UNetConfig, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None
 ) -> None:
     if x.ndim != 5 or x.shape[1] != config.latent_channels:
-        raise ValueError(f"x must be b {config.latent_channels} f h w, and is {_shape(x)}")
+        raise ValueError(f"x must be b {config.latent_channels} f h w, and is {shape_of(x)}")
     b, _, f, h, w = x.shape
     multiple = 2 ** (config.levels - 1)
     if f < 1 or h < 1 or w < 1 or h % multiple != 2 % multiple or w % multiple:
@@ -157,20 +113,18 @@ def _check_inputs(
             f"rows {2 % multiple} modulo {multiple}, columns a multiple of {multiple}; pad it first"
         )
     if t.shape != (b,):
-        raise ValueError(f"t must hold one time per batch item, ({b},), and is {_shape(t)}")
+        raise ValueError(f"t must hold one time per batch item, ({b},), and is {shape_of(t)}")
     if context.ndim != 3 or context.shape[0] != b or context.shape[1] < 1:
         raise ValueError(
-            f"context must be {b} n {config.context_width} with n >= 1, and is {_shape(context)}"
+            f"context must be {b} n {config.context_width} with n >= 1, and is {shape_of(context)}"
         )
     if context.shape[2] != config.context_width:
-        raise ValueError(f"context must be {b} n {config.context_width}, and is {_shape(context)}")
+        raise ValueError(
+            f"context must be {b} n {config.context_width}, and is {shape_of(context)}"
+        )
     if config.control and hint is None:
         raise ValueError("this network has a control branch and needs a hint of the shape of x")
     if not config.control and hint is not None:
         raise ValueError("this network has no control branch and takes no hint")
     if hint is not None and hint.shape != x.shape:
-        raise ValueError(f"hint must have the shape of x, {_shape(x)}, and is {_shape(hint)}")
-
-
-def _shape(x: Tensor) -> tuple[int, ...]:
-    return tuple(x.shape)
+        raise ValueError(f"hint must have the shape of x, {shape_of(x)}, and is {shape_of(hint)}")

@@ -6,6 +6,7 @@ their fields. Messages name the table and the key, since that is what was writte
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,6 +77,17 @@ class FolderConfig:
 
 
 @dataclass(frozen=True)
+class BankConfig:
+    """Clips made once and kept on disk, out of which training clips are cut."""
+
+    clips: int = 1000
+    """So many; each comes once before any comes again."""
+    frames: int = 1
+    crop: tuple[int, int] = (256, 256)
+    """Rows and columns of the ground truth, pixels."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What a training clip is."""
 
@@ -97,6 +109,8 @@ class DataConfig:
     """Share of the clips whose text is left empty."""
     cache_mb: int = 512
     """Most memory of a worker for decoded stills, megabytes."""
+    bank: BankConfig | None = None
+    """None makes every clip anew."""
 
     def __post_init__(self) -> None:
         _check(self.frames >= 1, "[data] frames", self.frames, "1 or more")
@@ -108,6 +122,32 @@ class DataConfig:
         _check(self.motion >= 0, "[data] motion", self.motion, "0 or more")
         _check(self.cache_mb >= 0, "[data] cache_mb", self.cache_mb, "0 or more")
         _check_presets("[data.degradations]", self.degradations)
+        if self.bank is not None:
+            self._check_bank(self.bank)
+
+    def _check_bank(self, bank: BankConfig) -> None:
+        _check(bank.clips >= 1, "[data.bank] clips", bank.clips, "1 or more")
+        _check(
+            bank.frames >= self.frames, "[data.bank] frames", bank.frames, "[data] frames or more"
+        )
+        fits = all(
+            b >= s and b % self.scale == 0 for b, s in zip(bank.crop, self.crop, strict=True)
+        )
+        _check(
+            fits,
+            "[data.bank] crop",
+            list(bank.crop),
+            f"multiples of the scale {self.scale}, at least [data] crop",
+        )
+
+    @property
+    def made(self) -> DataConfig:
+        """How clips are made of sources: this, or what the bank's clips are."""
+        if self.bank is None:
+            return self
+        return dataclasses.replace(
+            self, frames=self.bank.frames, crop=self.bank.crop, text_drop=0.0, bank=None
+        )
 
 
 def _check_presets(table: str, shares: dict[str, float]) -> None:
@@ -164,10 +204,14 @@ class PixelLossConfig:
     """Weight of the l1 of real and imaginary parts of the orthonormal 2-D Fourier transform of every frame."""
     temporal: float = 0.0
     """Weight of the l1 of the change from frame to frame."""
+    motion: float = 0.0
+    """Of networks that estimate motion: weight of the difference between a reduced frame and the one before it, moved."""
+    vif: float = 0.0
+    """Weight of 1 minus the visual information fidelity of luma, gains above 1 not rewarded."""
 
     def __post_init__(self) -> None:
         _check_one_of("[pixel_loss] kind", self.kind, PIXEL_LOSSES)
-        for key in ("weight", "fft", "temporal"):
+        for key in ("weight", "fft", "temporal", "motion", "vif"):
             _check(getattr(self, key) >= 0, f"[pixel_loss] {key}", getattr(self, key), "0 or more")
 
 

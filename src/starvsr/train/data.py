@@ -5,41 +5,65 @@ So any number of worker processes gives the same data, and training goes on at a
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from starvsr.errors import StarvsrError
+from starvsr.train.bank import Bank
 from starvsr.train.clips import Clip, ClipMaker, one_thread
 from starvsr.train.config import DataConfig
 from starvsr.train.sources import SourceFolder
+
+# The second number of a bank's seeds: no training clip has it, nor a validation clip.
+_BANK = 2**61
 
 
 class TrainingClips(Dataset[Clip | StarvsrError]):
     """The clips of a run; there is no last one. An error that a file causes is returned, not raised."""
 
-    def __init__(self, config: DataConfig, folders: Sequence[SourceFolder], seed: int) -> None:
-        """folders: as `find_sources` gives them, none empty."""
+    def __init__(
+        self,
+        config: DataConfig,
+        folders: Sequence[SourceFolder],
+        seed: int,
+        banks: Path | None = None,
+    ) -> None:
+        """folders: as `find_sources` gives them, none empty. banks: the folder in which a bank's folder lies."""
         self.config, self.folders, self.seed = config, tuple(folders), seed
         weights = np.array([folder.config.weight for folder in folders])
         self.shares = weights / weights.sum()
-        self.maker = ClipMaker(config)
+        self.maker = ClipMaker(config.made)
+        self.bank = None
+        if config.bank is not None:
+            if banks is None:
+                raise ValueError("a bank needs a folder")
+            self.bank = Bank(config, banks, seed, self._item)
 
     def __getitem__(self, number: int) -> Clip | StarvsrError:
         """Clip `number`, 0 or more."""
         rng = np.random.default_rng([self.seed, number])
-        folder = self.folders[rng.choice(len(self.folders), p=self.shares)]
-        source = folder.training[rng.integers(len(folder.training))]
         try:
-            with one_thread():
-                truth, degraded = self.maker(source, folder.config.resize, rng)
+            clip = self._made(rng, number) if self.bank is None else self.bank.cut(number, rng)
         except StarvsrError as error:
             return error
         dropped = rng.random() < self.config.text_drop
-        return Clip(truth, degraded, ("" if dropped else source.text,), (number,))
+        return dataclasses.replace(clip, texts=("",)) if dropped else clip
+
+    def _item(self, item: int) -> Clip:
+        return self._made(np.random.default_rng([self.seed, _BANK, item]), item)
+
+    def _made(self, rng: np.random.Generator, number: int) -> Clip:
+        folder = self.folders[rng.choice(len(self.folders), p=self.shares)]
+        source = folder.training[rng.integers(len(folder.training))]
+        with one_thread():
+            truth, degraded = self.maker(source, folder.config.resize, rng)
+        return Clip(truth, degraded, (source.text,), (number,))
 
 
 class StepSampler(Sampler[list[int]]):

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from starvsr.errors import UsageError, WeightsError
+from starvsr.models.build import build_network
 from starvsr.models.layers import FrameConvBranch
 from starvsr.models.liem import FrameGate, SpatialGate
+from starvsr.models.network import VideoNetwork
+from starvsr.models.recurrent import GatedBlock, Motion
 from starvsr.models.stages import Block
 from starvsr.models.transformers import TemporalTransformer
-from starvsr.models.unet import StarUNet
 from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.specs import spec_from_json, spec_to_json
 from starvsr.train.config import DataConfig, ModelConfig
@@ -101,7 +103,7 @@ def new_weights(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            return StarUNet(spec.network).state_dict()
+            return build_network(spec.network).state_dict()
         except ValueError as error:
             raise UsageError(f"[model.spec.network] describes no network: {error}") from error
 
@@ -123,7 +125,7 @@ def check_crop(spec: ModelSpec, data: DataConfig) -> None:
         )
 
 
-def trained_parameters(network: StarUNet, parts: str) -> dict[str, nn.Parameter]:
+def trained_parameters(network: VideoNetwork, parts: str) -> dict[str, nn.Parameter]:
     """The parameters that `parts` (see `TrainConfig`) names, which alone want a gradient then, by name.
 
     Raises UsageError where the network has none of them.
@@ -141,27 +143,28 @@ def trained_parameters(network: StarUNet, parts: str) -> dict[str, nn.Parameter]
     return chosen
 
 
-def _names(network: StarUNet, parts: str) -> Iterator[str]:
-    if parts == "control+liem" and network.control is None:
+def _names(network: VideoNetwork, parts: str) -> Iterator[str]:
+    control = getattr(network, "control", None)
+    if parts == "control+liem" and control is None:
         raise UsageError(
             "parts = 'control+liem' needs a control branch, and this network has none: give all, temporal or liem"
         )
     kinds: tuple[type[nn.Module], ...] = {
-        "all": (StarUNet,),
+        "all": (type(network),),
         "liem": (SpatialGate, FrameGate),
         "control+liem": (SpatialGate, FrameGate),
-        "temporal": (TemporalTransformer, FrameConvBranch),
+        "temporal": (TemporalTransformer, FrameConvBranch, Motion),
     }[parts]
     for place, module in network.named_modules():
-        whole = parts == "control+liem" and module is network.control
+        whole = parts == "control+liem" and module is control
         if isinstance(module, kinds) or whole:
             yield from (f"{place}.{name}".lstrip(".") for name, _ in module.named_parameters())
 
 
-def checkpoint_blocks(network: StarUNet) -> None:
+def checkpoint_blocks(network: VideoNetwork) -> None:
     """Keep nothing inside the network's blocks for their gradient, and compute them again for it."""
     for module in network.modules():
-        if isinstance(module, Block):
+        if isinstance(module, (Block, GatedBlock)):
             # Not reentrant: that would run them without autograd first, in place on what they are given.
             module.forward = partial(  # type: ignore[method-assign]
                 checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from starvsr.errors import UsageError
+from starvsr.models.recurrent import Memory, RecurrentNet, warp
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.train.clips import Clip
 from starvsr.train.config import PixelLossConfig, TrainConfig
@@ -32,6 +35,9 @@ Terms = dict[str, Tensor]
 # Draws of a clip, each its own stream; data have none of these.
 _TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT = range(1, 5)
 _CHARBONNIER = 1e-3
+_SMOOTHNESS = 0.002
+# Of the published metric: the noise of an observer, and as many scales.
+_VIF_NOISE, _VIF_SCALES, _VIF_BOX = 2.0, 4, 8
 
 
 @dataclass
@@ -96,9 +102,17 @@ class Objective:
     def _one_step(self, network: Network, z: Tensor, truth: Tensor, context: Tensor) -> Terms:
         time = self.model.spec.noise_level - 1
         t = torch.full((len(z),), time, device=z.device)
+        memory = Memory()
+        if isinstance(self.model.network, RecurrentNet):
+            network = partial(network, memory=memory)
         v = self._predict(network, z, t, context, z).float()
         picture = self.model.autoencoder.decode(self.schedule.x0_from_v(z, v, time))
-        return pixel_losses(picture, truth, self.pixel_loss)
+        terms = pixel_losses(picture, truth, self.pixel_loss)
+        if self.pixel_loss.motion and memory.flows:
+            motion = motion_loss(z, torch.stack(memory.flows, dim=2))
+            terms["loss"] = terms["loss"] + self.pixel_loss.motion * motion
+            terms["motion"] = motion.detach()
+        return terms
 
     def _predict(
         self, network: Network, x: Tensor, t: Tensor, context: Tensor, hint: Tensor
@@ -173,4 +187,52 @@ def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Ter
     if config.temporal and difference.shape[2] > 1:
         terms["temporal"] = difference.diff(dim=2).abs().mean()
         loss = loss + config.temporal * terms["temporal"]
+    if config.vif:
+        terms["vif"] = 1 - information_fidelity(_luma(picture), _luma(truth))
+        loss = loss + config.vif * terms["vif"]
     return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+
+def motion_loss(z: Tensor, flows: Tensor) -> Tensor:
+    """How far frames, each reduced to a pixel per latent element, are from the frames before them moved by `flows`.
+
+    z: a pixel-unshuffled latent `b (3 n) f h w`; flows: `b 2 (f - 1) h w`. A Charbonnier distance, so that what cannot be
+    followed counts little, and a slight preference for smooth motion.
+    """
+    reduced = rearrange(z.detach(), "b (c n) f h w -> b c n f h w", c=3).mean(2)
+    now = rearrange(reduced[:, :, 1:], "b c f h w -> (b f) c h w")
+    before = rearrange(reduced[:, :, :-1], "b c f h w -> (b f) c h w")
+    flow = rearrange(flows, "b c f h w -> (b f) c h w")
+    distance = ((warp(before, flow) - now).square() + _CHARBONNIER**2).sqrt().mean()
+    rough = flow.diff(dim=-1).abs().mean() + flow.diff(dim=-2).abs().mean()
+    return distance + _SMOOTHNESS * rough
+
+
+def information_fidelity(picture: Tensor, truth: Tensor) -> Tensor:
+    """Visual information fidelity of luma `n 1 h w` in 8-bit levels at four scales, mean of them (a number near 0 to 1).
+
+    After Sheikh and Bovik (2006) in the pixel domain, with statistics of overlapping boxes, and gains limited to 1 so
+    that mere contrast earns nothing.
+    """
+    fidelities = []
+    for scale in range(_VIF_SCALES):
+        if scale:
+            picture, truth = F.avg_pool2d(picture, 2), F.avg_pool2d(truth, 2)
+        mean_p, mean_t, pp, tt, pt = (
+            F.avg_pool2d(x, _VIF_BOX, _VIF_BOX // 2)
+            for x in (picture, truth, picture * picture, truth * truth, picture * truth)
+        )
+        # What rounding makes of flat boxes may be below 0.
+        variance_p, variance_t = (pp - mean_p**2).clamp_min(0), (tt - mean_t**2).clamp_min(0)
+        covariance = pt - mean_p * mean_t
+        gain = (covariance / (variance_t + 1e-3)).clamp(0, 1)
+        lost = (variance_p - gain * covariance).clamp_min(0)
+        kept = torch.log2(1 + gain**2 * variance_t / (lost + _VIF_NOISE)).sum()
+        fidelities.append((kept + 1e-3) / (torch.log2(1 + variance_t / _VIF_NOISE).sum() + 1e-3))
+    return torch.stack(fidelities).mean()
+
+
+def _luma(pictures: Tensor) -> Tensor:
+    """`b 3 t h w` RGB in [-1, 1] to `(b t) 1 h w` in 8-bit levels of limited range."""
+    weights = pictures.new_tensor([65.481, 128.553, 24.966]) / 2
+    return torch.einsum("bcthw,c->bthw", pictures, weights).flatten(0, 1)[:, None] + (16 + 109.5)

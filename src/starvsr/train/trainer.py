@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from starvsr.errors import UsageError
 from starvsr.media.files import written_errors
+from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
 from starvsr.specs import spec_to_json
 from starvsr.train.checkpoints import (
@@ -57,16 +58,17 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class _Trained(nn.Module):
     """Keeps what accelerate does to a model's `forward` away from the network itself, which validation calls too."""
 
-    def __init__(self, network: StarUNet) -> None:
+    def __init__(self, network: VideoNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None = None) -> Tensor:
-        if not self.network.encoder.stem.weight.requires_grad:
+    def forward(self, x: Tensor, *rest: Any, **more: Any) -> Tensor:
+        network = self.network
+        if isinstance(network, StarUNet) and not network.encoder.stem.weight.requires_grad:
             # On a processor, torch 2.13's channels-last group norm crashes in its backward where its weights want a
             # gradient and its input wants none: a norm right behind the frozen stem.
             x = x.detach().requires_grad_()
-        out: Tensor = self.network(x, t, context, hint)
+        out: Tensor = network(x, *rest, **more)
         return out
 
 
@@ -118,9 +120,9 @@ class _Run:
         check_losses(self.model.spec, config)
         check_crop(self.model.spec, config.data)
         sources = self._sources()
-        self.clips = TrainingClips(config.data, sources, config.seed)
+        self.clips = TrainingClips(config.data, sources, config.seed, options.output)
         self.validation = Validation(
-            config.validation, config.data, sources, options.output / "samples", config.seed
+            config.validation, config.data.made, sources, options.output / "samples", config.seed
         )
         self.state = self._state()
         self.objective = Objective(self.model, config, Contexts(self.model, folders))
@@ -129,7 +131,7 @@ class _Run:
         """Every process decodes all files, or reads what an earlier start found."""
         with self.accelerator.main_process_first():
             return find_sources(
-                self.config.data,
+                self.config.data.made,
                 self.options.data,
                 cache=self.options.output / "files.json",
                 workers=max(1, self.options.workers),
@@ -137,7 +139,7 @@ class _Run:
             )
 
     def _state(self) -> TrainState:
-        network: StarUNet = self.model.network
+        network = self.model.network
         parameters = trained_parameters(network, self.config.parts)
         network.train()
         if self.config.gradient_checkpointing:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
+from starvsr.models.build import build_network
+from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
-from starvsr.models.unet import StarUNet
 from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.specs import EMBEDDED, spec_to_json
 from starvsr.types import DeviceInfo, ModelSpec
@@ -56,7 +57,7 @@ class LoadedModel:
     """A model, in evaluation mode, its weights on the device or waiting for it in main memory."""
 
     spec: ModelSpec
-    network: StarUNet
+    network: VideoNetwork
     autoencoder: Autoencoder
     context: Tensor
     """Text context, `1 n c`; zeros for a model without a text encoder."""
@@ -172,14 +173,14 @@ def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
     )
 
 
-def _weights(path: Path, network: StarUNet) -> dict[str, Tensor]:
+def _weights(path: Path, network: VideoNetwork) -> dict[str, Tensor]:
     """The network's weights, mapped from its file. Raises WeightsError where they are not the network's."""
     weights, _ = read_safetensors(path)
     _check_fit(path, network, weights)
     return weights
 
 
-def _check_fit(path: Path, network: StarUNet, weights: Mapping[str, Tensor]) -> None:
+def _check_fit(path: Path, network: VideoNetwork, weights: Mapping[str, Tensor]) -> None:
     problems = misfits(network.state_dict(), weights)
     if problems:
         raise WeightsError(
@@ -187,11 +188,11 @@ def _check_fit(path: Path, network: StarUNet, weights: Mapping[str, Tensor]) -> 
         )
 
 
-def _empty_network(path: Path, spec: ModelSpec) -> StarUNet:
+def _empty_network(path: Path, spec: ModelSpec) -> VideoNetwork:
     """The network without memory for its weights. Raises WeightsError where its sizes do not fit together."""
     try:
         with torch.device("meta"):
-            return StarUNet(spec.network)
+            return build_network(spec.network)
     except (ValueError, RuntimeError) as error:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from error
 
@@ -236,7 +237,7 @@ def _temporal_vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype)
 
 
 def _movers(
-    network: StarUNet,
+    network: VideoNetwork,
     autoencoder: Autoencoder,
     device: torch.device,
     dtype: torch.dtype,

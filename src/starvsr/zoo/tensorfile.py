@@ -24,6 +24,7 @@ DTYPES = {
     torch.bfloat16: "BF16",
 }
 """Types that weights are stored in, and the format's names for them."""
+_NAMES = {**DTYPES, torch.uint8: "U8"}
 _ALIGNMENT = 64
 """Bytes; vector instructions read mapped tensors from multiples of this fastest."""
 _PIECE = 1 << 24
@@ -39,7 +40,7 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file, whole or not at all.
 
-    tensors: of `DTYPES`, of any strides, on the CPU; best mapped from a file, since they are read one after the
+    tensors: of `DTYPES` or uint8, of any strides, on the CPU; best mapped from a file, since they are read one after the
     other. metadata: text by name. dtype: what all are converted to; None keeps each one's own. Raises OutputError
     where the file cannot be written, and then `target` is as it was.
     """
@@ -50,7 +51,7 @@ def write_tensors(
         tensor, kind = tensors[name], dtype or tensors[name].dtype
         begin, end = end, end + tensor.numel() * kind.itemsize
         header[name] = {
-            "dtype": DTYPES[kind],
+            "dtype": _NAMES[kind],
             "shape": list(tensor.shape),
             "data_offsets": [begin, end],
         }

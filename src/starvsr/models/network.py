@@ -1,0 +1,72 @@
+"""What every network of velocity has in common: its contract, and what can be set on all of its modules at once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from starvsr.models.attention import Attention, Backend
+from starvsr.models.layers import Branch
+from starvsr.models.transformers import SpatialBlock
+
+
+class VideoNetwork(nn.Module):
+    """A network `v(x, t, context, hint)`; x, hint and the result are `b c f h w`, t is `b`, context `b n k`.
+
+    Networks that carry something from call to call (`config.recurrent`) take a `memory` besides.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention_pieces = (1, 1)
+        self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+
+    def use_channels_last(self) -> None:
+        """Bring kernels into channels-last order."""
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def use_attention(self, backend: Backend) -> None:
+        """Compute all attention with `backend` (see `select_backend`)."""
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.backend = backend
+
+    def use_attention_pieces(self, rows: int, columns: int) -> None:
+        """Confine spatial self-attention to `rows` x `columns` equal pieces of a frame; 1, 1 is the whole frame.
+
+        Everything else, norms above all, still sees all of it. Raises `ValueError` for less than one piece.
+        """
+        if rows < 1 or columns < 1:
+            raise ValueError(f"attention needs at least 1x1 pieces, got {rows}x{columns}")
+        if (rows, columns) == self.attention_pieces:
+            return
+        self.attention_pieces = (rows, columns)
+        for module in self.modules():
+            if isinstance(module, SpatialBlock):
+                module.pieces = (rows, columns)
+
+    def skip_identity_branches(self) -> int:
+        """Leave out residual branches whose last layer is exactly zero; gives their number.
+
+        The result stays the same to the bit, and with autograd everything is computed as before. Loading other
+        weights undoes it; after changing them by hand, call this again.
+        """
+        skipped = 0
+        for module in self.modules():
+            if isinstance(module, Branch):
+                module.left_out = module.is_identity()
+                skipped += module.left_out
+        return skipped
+
+
+def _after_load(module: VideoNetwork, _: object) -> None:
+    """Bring newly assigned kernels into channels-last order, and compute every branch again."""
+    module.use_channels_last()
+    for part in module.modules():
+        if isinstance(part, Branch):
+            part.left_out = False
+
+
+def shape_of(x: Tensor) -> tuple[int, ...]:
+    """For messages."""
+    return tuple(x.shape)

@@ -1,0 +1,231 @@
+"""A small recurrent network for processors: a frame is restored with what the frames before it left behind.
+
+It keeps STAR's local gates (LIEM) and leaves out what costs most on a processor: attention, and norms, so that nothing
+depends on the statistics of a window and a gate acts on what follows it (see `liem`). What is remembered is moved along
+with the picture by an estimated motion. One call restores frames in order; a `Memory` carries on from call to call, so
+that a video cut into runs gives the same frames as a whole one.
+
+Inside, a frame is `b c h w` in channels-last order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from starvsr.models.layers import add_, zeroed
+from starvsr.models.liem import SpatialGate
+from starvsr.models.network import VideoNetwork, shape_of
+from starvsr.types import RecurrentConfig
+
+_KEPT = -0.1658
+"""Share of the latent in the velocity with which diffusion time 100 gives the latent back: `(alpha - 1) / sigma`."""
+
+
+class State(NamedTuple):
+    """What a frame leaves for the next."""
+
+    features: Tensor
+    """Of the frame alone, `b stem_width h w`."""
+    remembered: Tensor
+    """Of the frame and all before it, `b width h w`."""
+
+
+@dataclass
+class Memory:
+    """What is carried from call to call over the consecutive frames of one shot."""
+
+    state: State | None = None
+    """None before the first frame."""
+    flows: list[Tensor] = field(default_factory=list)
+    """Every frame's motion since the one before it, as `Motion` gives it, while autograd is on; for the first frame
+    of a shot there is none."""
+
+
+class Convolution(nn.Conv2d):
+    """3x3, zero-padded."""
+
+    def __init__(self, width_in: int, width_out: int, *, stride: int = 1) -> None:
+        super().__init__(width_in, width_out, kernel_size=3, stride=stride, padding=1)
+
+
+class GatedBlock(nn.Module):
+    """Residual block of two convolutions, behind a LIEM gate (eqs. 3-4) unless it has none."""
+
+    def __init__(self, width: int, *, gated: bool) -> None:
+        super().__init__()
+        self.gate = SpatialGate() if gated else None
+        self.conv_in = Convolution(width, width)
+        self.conv_out = Convolution(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`b c h w -> b c h w`."""
+        h = x
+        if self.gate is not None:
+            pixels = x.permute(0, 2, 3, 1)
+            h = (self.gate(pixels) * pixels).permute(0, 3, 1, 2)
+        return add_(self.conv_out(_activated(self.conv_in(h))), x)
+
+
+class Motion(nn.Module):
+    """Where each place of a frame was in the frame before, estimated at 1/2 and 1/4 of the latent's size."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.entry = Convolution(2 * features, width)
+        self.down = Convolution(width, 2 * width, stride=2)
+        self.deep = nn.ModuleList(Convolution(2 * width, 2 * width) for _ in range(2))
+        self.merge = Convolution(3 * width, width)
+        self.exit = Convolution(width, 2)
+        zeroed(self.exit)
+
+    def forward(self, now: Tensor, before: Tensor) -> Tensor:
+        """Features of both frames, `b c h w`; gives displacements `b 2 h w` float32, columns then rows, in elements."""
+        half = _activated(self.entry(F.avg_pool2d(_joined(now, before), 2)))
+        deep = _activated(self.down(half))
+        for conv in self.deep:
+            deep = _activated(conv(deep))
+        doubled = F.interpolate(deep, size=half.shape[-2:], mode="nearest")
+        flow = self.exit(_activated(self.merge(_joined(half, doubled))))
+        return F.interpolate(flow.float(), scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class RecurrentNet(VideoNetwork):
+    """The velocity of a clean degraded latent, frame after frame.
+
+    Sizes come from `config` alone; `ValueError` where they do not fit together.
+    """
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        _check_config(config)
+        self.config = config
+        features, width, deep = config.stem_width, config.width, config.deep_width
+        self.stem = Convolution(config.latent_channels, features)
+        self.motion = Motion(features, config.motion_width)
+        self.fuse = Convolution(features + width, width)
+        self.before = _blocks(config.blocks_before, width, config.liem)
+        self.down = Convolution(width, deep, stride=2)
+        self.deep = _blocks(config.deep_blocks, deep, config.liem)
+        self.up = nn.Linear(deep, 4 * width)
+        self.behind = _blocks(config.blocks_behind, width, config.liem)
+        self.head = Convolution(width, config.latent_channels)
+        zeroed(self.head)
+        self.kept = nn.Parameter(torch.tensor([_KEPT]))
+        self.use_channels_last()
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        hint: Tensor | None = None,
+        memory: Memory | None = None,
+    ) -> Tensor:
+        """Velocity `v` of consecutive frames of one shot.
+
+        x and the result are `b c f h w`, h and w even, in the dtype and on the device of the weights. Diffusion time,
+        context and hint are what every network takes; this one knows one time and no words. memory: of the frames
+        before; takes in these. Raises `ValueError` for another shape, or a hint.
+        """
+        _check_input(self.config, x, hint)
+        memory = memory or Memory()
+        velocities = []
+        for z in x.unbind(2):
+            v, memory.state = self._frame(
+                z.contiguous(memory_format=torch.channels_last), memory.state, memory.flows
+            )
+            velocities.append(v)
+        return torch.stack(velocities, dim=2)
+
+    def _frame(self, z: Tensor, before: State | None, flows: list[Tensor]) -> tuple[Tensor, State]:
+        features = _activated(self.stem(z))
+        if before is None:
+            b, _, h, w = z.shape
+            remembered = features.new_zeros(b, h, w, self.config.width).permute(0, 3, 1, 2)
+        else:
+            flow = self.motion(features, before.features)
+            remembered = warp(before.remembered, flow)
+            if torch.is_grad_enabled():
+                flows.append(flow)
+        x = _activated(self.fuse(_joined(features, remembered)))
+        del remembered
+        x = _through(self.before, x)
+        x = add_(x, self._halved(x))
+        x = _through(self.behind, x)
+        return self.head(x) + self.kept * z, State(features, x)
+
+    def _halved(self, x: Tensor) -> Tensor:
+        """What is made of `x` (`b c h w`) at half its size, at its size."""
+        deep = _through(self.deep, _activated(self.down(x)))
+        return _doubled(self.up(deep.permute(0, 2, 3, 1)))
+
+
+def warp(x: Tensor, flow: Tensor) -> Tensor:
+    """`x` (`b c h w`) read at every place plus its displacement, bilinear, the border continued; in the dtype of x.
+
+    flow: `b 2 h w` float32, columns then rows, in elements of x. Computed in float32: half precision has no numbers for
+    parts of a pixel far from the corner.
+    """
+    h, w = x.shape[-2:]
+    columns = torch.arange(w, device=x.device, dtype=torch.float32) + flow[:, 0]
+    rows = torch.arange(h, device=x.device, dtype=torch.float32)[:, None] + flow[:, 1]
+    grid = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
+    with torch.autocast(x.device.type, enabled=False):
+        moved = F.grid_sample(
+            x.float(), grid, "bilinear", padding_mode="border", align_corners=False
+        )
+    return moved.to(x.dtype)
+
+
+def _blocks(count: int, width: int, gated: bool) -> nn.ModuleList:
+    return nn.ModuleList(GatedBlock(width, gated=gated) for _ in range(count))
+
+
+def _through(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    for block in blocks:
+        x = block(x)
+    return x
+
+
+def _activated(x: Tensor) -> Tensor:
+    """Leaky ReLU, in place where autograd does not need `x`."""
+    return F.leaky_relu(x, 0.1, inplace=not torch.is_grad_enabled())
+
+
+def _joined(x: Tensor, y: Tensor) -> Tensor:
+    """Channels of both, `b c h w`. Joined as pixels, since torch would leave channels-last order."""
+    pixels = torch.cat([x.permute(0, 2, 3, 1), y.permute(0, 2, 3, 1)], dim=-1)
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _doubled(pixels: Tensor) -> Tensor:
+    """`b h w (c 4)` to `b c (2 h) (2 w)`."""
+    tall = rearrange(pixels, "b h w (p q c) -> b (h p) (w q) c", p=2, q=2)
+    return tall.permute(0, 3, 1, 2)
+
+
+def _check_config(config: RecurrentConfig) -> None:
+    widths = (config.latent_channels, config.stem_width, config.width, config.deep_width)
+    if min(*widths, config.motion_width) < 1:
+        raise ValueError(f"a network needs at least one channel everywhere, and this is {config}")
+    if min(config.blocks_before, config.deep_blocks, config.blocks_behind) < 0:
+        raise ValueError(f"a network cannot have fewer than no blocks, and this is {config}")
+
+
+def _check_input(config: RecurrentConfig, x: Tensor, hint: Tensor | None) -> None:
+    if hint is not None:
+        raise ValueError("this network has no control branch and takes no hint")
+    if x.ndim != 5 or x.shape[1] != config.latent_channels:
+        raise ValueError(f"x must be b {config.latent_channels} f h w, and is {shape_of(x)}")
+    frames, h, w = x.shape[2:]
+    if frames < 1 or h < 2 or w < 2 or h % 2 or w % 2:
+        raise ValueError(
+            f"a latent of {frames} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
+            "rows and columns even; pad it first"
+        )

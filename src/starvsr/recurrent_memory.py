@@ -1,0 +1,81 @@
+"""What `memory` counts for the recurrent network: its parameters, and the peak of what is alive during a call.
+
+Frames come one after the other, so beside inputs and results it is one frame's work that counts. Whoever changes what
+`models.recurrent` keeps alive has to change this too; `tests/test_memory.py` measures both.
+"""
+
+from __future__ import annotations
+
+from starvsr.types import RecurrentConfig
+
+_KERNEL, _GATE = 9, 2 * 49
+_FLOAT32_BYTES = 4
+
+
+def recurrent_peak_bytes(
+    config: RecurrentConfig, window: tuple[int, int, int], bytes_per_element: int
+) -> int:
+    """Most bytes that one call on a window (frames, rows, columns) holds beside its input and the weights.
+
+    Counted from the second frame on, with what is remembered of the one before.
+    """
+    frames, rows, columns = window
+    place = rows * columns
+    latent, stem, width = config.latent_channels, config.stem_width, config.width
+    # Per element of the latent: the frame itself in channels-last order and its features; what is left of the frame
+    # before; and the velocities so far.
+    carried = stem + width
+    held = latent + stem + carried
+    # Features and what was moved are joined, and give the frame's first layer.
+    moved = width * max(1, _FLOAT32_BYTES // bytes_per_element)
+    fused = moved + (stem + width) + width
+    # A block's input, its gated copy, and two convolutions.
+    copies = 4 if config.liem else 3
+    # The half-sized result, its four pixels side by side, and those in place.
+    doubled = config.deep_width // 4 + 2 * width
+    # The result, what the latent adds to it, and their sum.
+    head = 3 * latent
+    halved = max(copies * config.deep_width // 4, doubled)
+    work = max(fused, copies * width, width + halved, width + head)
+    before = (frames - 1) * latent
+    together = 2 * frames * latent + carried
+    return max(before + held + work, together) * place * bytes_per_element
+
+
+def recurrent_parameters(config: RecurrentConfig) -> int:
+    """Number of the network's parameters."""
+    features, width, deep, motion = (
+        config.stem_width,
+        config.width,
+        config.deep_width,
+        config.motion_width,
+    )
+    motion_layers = (
+        (2 * features, motion),
+        (motion, 2 * motion),
+        (2 * motion, 2 * motion),
+        (2 * motion, 2 * motion),
+        (3 * motion, motion),
+        (motion, 2),
+    )
+    layers = (
+        (config.latent_channels, features),
+        *motion_layers,
+        (features + width, width),
+        (width, deep),
+        (width, config.latent_channels),
+    )
+    gate = _GATE if config.liem else 0
+    blocks = sum(
+        count * (2 * _convolution(channels, channels) + gate)
+        for count, channels in (
+            (config.blocks_before + config.blocks_behind, width),
+            (config.deep_blocks, deep),
+        )
+    )
+    up = deep * 4 * width + 4 * width
+    return sum(_convolution(*layer) for layer in layers) + blocks + up + 1
+
+
+def _convolution(width_in: int, width_out: int) -> int:
+    return _KERNEL * width_in * width_out + width_out

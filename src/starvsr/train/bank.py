@@ -1,0 +1,85 @@
+"""Clips that are made once and used many times: a training clip is then a cut-out of a larger, longer one on disk.
+
+Making a clip (camera motion, two stages of degradation, video codecs) takes longer than a small network needs to learn
+from it. Item j is a function of the seed and j alone, so whether it was there already changes nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from torch import Tensor
+
+from starvsr.train.clips import Clip
+from starvsr.train.config import DataConfig
+from starvsr.zoo.tensorfile import write_tensors
+
+_LEVELS = 255
+
+
+class Bank:
+    """The made clips of a run, as 8-bit files in a folder of their own."""
+
+    def __init__(
+        self, config: DataConfig, folder: Path, seed: int, make: Callable[[int], Clip]
+    ) -> None:
+        """folder: where the bank's folder is, or is made. make: item j, as `config.made` describes it."""
+        if config.bank is None:
+            raise ValueError("this configuration has no bank")
+        self.config, self.bank, self.seed, self.make = config, config.bank, seed, make
+        # Another configuration's clips must not be taken for this one's.
+        described = json.dumps([asdict(config.made), seed], sort_keys=True)
+        self.folder = folder / f"clips-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
+
+    def cut(self, number: int, rng: np.random.Generator) -> Clip:
+        """Clip `number` of the run: every item comes once before any comes again. Raises what `make` raises."""
+        round_, place = divmod(number, self.bank.clips)
+        return self._cut(int(_order(self.seed, round_, self.bank.clips)[place]), number, rng)
+
+    def _cut(self, item: int, number: int, rng: np.random.Generator) -> Clip:
+        path = self.folder / f"{item:06d}.safetensors"
+        if not path.exists():
+            self._write(path, self.make(item))
+        scale, (rows, columns) = self.config.scale, self.config.crop
+        first = int(rng.integers(self.bank.frames - self.config.frames + 1))
+        top, left = (
+            int(rng.integers((made - side) // scale + 1))
+            for made, side in zip(self.bank.crop, self.config.crop, strict=True)
+        )
+        times = slice(first, first + self.config.frames)
+        mirrored = self.config.flip and rng.random() < 0.5
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("text")
+
+            def part(name: str, by: int) -> Tensor:
+                cut: Tensor = file.get_slice(name)[
+                    times,
+                    :,
+                    top * by : top * by + rows * by // scale,
+                    left * by : left * by + columns * by // scale,
+                ]
+                cut = cut.float().div_(_LEVELS)
+                return cut.flip(-1) if mirrored else cut
+
+            return Clip(part("truth", scale), part("degraded", 1), (text,), (number,))
+
+    def _write(self, path: Path, clip: Clip) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: (value * _LEVELS).round_().clamp_(0, _LEVELS).byte().contiguous()
+            for name, value in (("truth", clip.truth), ("degraded", clip.degraded))
+        }
+        text = clip.texts[0]
+        write_tensors(path, tensors, {} if text is None else {"text": text})
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, round_: int, clips: int) -> np.ndarray:
+    return np.random.default_rng([seed, round_, clips]).permutation(clips)
