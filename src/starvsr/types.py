@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """Sizes of the recurrent network for processors (`models.recurrent`), at the latent's size unless said otherwise."""
+    """Sizes of the recurrent network for processors (`models.recurrent`), at the latent's size unless they say so."""
 
     latent_channels: int = 48
     stem_width: int = 32
@@ -175,7 +176,11 @@ class RecurrentConfig:
         return 1
 
 
-NetworkConfig = UNetConfig | RecurrentConfig
+if TYPE_CHECKING:
+    # Whoever holds a spec knows which of the two it describes.
+    NetworkConfig: TypeAlias = Any
+else:
+    NetworkConfig = UNetConfig | RecurrentConfig
 """What a network is; its type says which one."""
 
 

@@ -205,7 +205,7 @@ class PixelLossConfig:
     temporal: float = 0.0
     """Weight of the l1 of the change from frame to frame."""
     motion: float = 0.0
-    """Of networks that estimate motion: weight of the difference between a reduced frame and the one before it, moved."""
+    """Of networks that estimate motion: weight of the distance of a reduced frame from the one before it, moved."""
     vif: float = 0.0
     """Weight of 1 minus the visual information fidelity of luma, gains above 1 not rewarded."""
 

@@ -196,8 +196,8 @@ def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Ter
 def motion_loss(z: Tensor, flows: Tensor) -> Tensor:
     """How far frames, each reduced to a pixel per latent element, are from the frames before them moved by `flows`.
 
-    z: a pixel-unshuffled latent `b (3 n) f h w`; flows: `b 2 (f - 1) h w`. A Charbonnier distance, so that what cannot be
-    followed counts little, and a slight preference for smooth motion.
+    z: a pixel-unshuffled latent `b (3 n) f h w`; flows: `b 2 (f - 1) h w`. A Charbonnier distance, so that what cannot
+    be followed counts little, and a slight preference for smooth motion.
     """
     reduced = rearrange(z.detach(), "b (c n) f h w -> b c n f h w", c=3).mean(2)
     now = rearrange(reduced[:, :, 1:], "b c f h w -> (b f) c h w")
@@ -209,7 +209,7 @@ def motion_loss(z: Tensor, flows: Tensor) -> Tensor:
 
 
 def information_fidelity(picture: Tensor, truth: Tensor) -> Tensor:
-    """Visual information fidelity of luma `n 1 h w` in 8-bit levels at four scales, mean of them (a number near 0 to 1).
+    """Visual information fidelity of luma `n 1 h w` in 8-bit levels at four scales, their mean (near 0 to 1).
 
     After Sheikh and Bovik (2006) in the pixel domain, with statistics of overlapping boxes, and gains limited to 1 so
     that mere contrast earns nothing.

@@ -40,8 +40,8 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file, whole or not at all.
 
-    tensors: of `DTYPES` or uint8, of any strides, on the CPU; best mapped from a file, since they are read one after the
-    other. metadata: text by name. dtype: what all are converted to; None keeps each one's own. Raises OutputError
+    tensors: of `DTYPES` or uint8, of any strides, on the CPU; best mapped from a file, since they are read one after
+    the other. metadata: text by name. dtype: what all are converted to; None keeps each one's own. Raises OutputError
     where the file cannot be written, and then `target` is as it was.
     """
     order = sorted(tensors, key=lambda name: _place(tensors[name], dtype))
