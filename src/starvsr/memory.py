@@ -67,7 +67,7 @@ def network_stage_bytes(
     frames, rows, columns = window
     inputs = (2 if spec.network.control else 1) * spec.network.latent_channels
     held = inputs * frames * rows * columns * bytes_per_element
-    return weights + held + network_peak_bytes(spec.network, window, bytes_per_element)
+    return int(weights + held + network_peak_bytes(spec.network, window, bytes_per_element))
 
 
 def autoencoder_stage_bytes(
@@ -132,7 +132,7 @@ def network_peak_bytes(
         + latent
         + _kernel(levels[0].width, config.latent_channels),
     )
-    return peak * bytes_per_element
+    return int(peak * bytes_per_element)
 
 
 def _levels(config: UNetConfig, window: tuple[int, int, int]) -> list[_Level]:

@@ -317,7 +317,7 @@ def _segment_spans(length: int, longest: int, context: int) -> tuple[Span, ...]:
 
 
 def _frame_bytes(spec: ModelSpec, latent: tuple[int, int]) -> int:
-    return _COPIES * 4 * spec.network.latent_channels * latent[0] * latent[1]
+    return int(_COPIES * 4 * spec.network.latent_channels * latent[0] * latent[1])
 
 
 def _segments(

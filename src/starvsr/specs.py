@@ -270,7 +270,9 @@ def _build(kind: type[Built], fields: dict[str, Any]) -> Built:
         if name in hints and not _fits(value, hints[name]):
             raise TypeError(f"{name} is {value!r}")
         if name in _CHOICES and value not in _CHOICES[name]:
-            raise ValueError(f"{name} is {value!r} and none of {', '.join(_CHOICES[name])}")
+            raise ValueError(
+                f"{name} is {value!r} and none of {', '.join(map(str, _CHOICES[name]))}"
+            )
         least = 0 if name in _MAY_BE_0 else 1e-9
         numbers = value if isinstance(value, (list, tuple)) else (value,)
         if any(type(number) in (int, float) and number < least for number in numbers):
