@@ -106,12 +106,13 @@ class Downsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`b f h w c -> b f (h + 2) / 2 w / 2 c`."""
-        if x.dtype != torch.float32 and x.device.type == "cpu":
-            # torch 2.13's matrix units (AMX) read uninitialised memory where two rows are padded.
+        if x.dtype.itemsize == 2 and x.device.type == "cpu":
+            # Where the processor has matrix units (AMX), torch 2.13 gives numbers of no meaning for this convolution.
             b, f, h, w, _ = x.shape
-            frames = _pictures(F.pad(x, (0, 0, 0, 0, 1, 1)), b * f, h + 2, w)
-            halved = F.conv2d(frames, self.conv.weight, self.conv.bias, stride=2, padding=1)
-            return rearrange(halved, "(b f) c h w -> b f h w c", b=b)
+            frames = _pictures(x.float(), b * f, h, w)
+            weight, bias = self.conv.weight.float(), cast(Tensor, self.conv.bias).float()
+            halved = F.conv2d(frames, weight, bias, stride=2, padding=self.conv.padding)
+            return rearrange(halved.to(x.dtype), "(b f) c h w -> b f h w c", b=b)
         out: Tensor = self.conv(x)
         return out
 
