@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from starvsr.models.autoencoder import temporal_decoder_class
-from starvsr.models.unet import StarUNet
-from starvsr.types import UNetConfig
+from starvsr.models.build import build_network
+from starvsr.types import NetworkConfig, RecurrentConfig, UNetConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 RESET = Path("/proc/self/clear_refs")
@@ -78,10 +78,10 @@ def seeded(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def network_call(
-    config: UNetConfig, dtype: torch.dtype = torch.float32
+    config: NetworkConfig, dtype: torch.dtype = torch.float32
 ) -> Callable[[tuple[int, int, int]], Callable[[], object]]:
     """From a window to one call of the seeded network on it."""
-    network = seeded(StarUNet(config), dtype)
+    network = seeded(build_network(config), dtype)
     context = torch.zeros(1, 77, config.context_width, dtype=dtype)
 
     def on(window: tuple[int, int, int]) -> Callable[[], object]:
@@ -115,7 +115,7 @@ def autoencoder_call(
 
 
 def resident_bytes(
-    what: UNetConfig | str,
+    what: NetworkConfig | str,
     window: tuple[int, int, int],
     dtype: str = "float32",
     *,
@@ -146,6 +146,10 @@ def _status_bytes(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
+def _config(fields: dict[str, Any]) -> NetworkConfig:
+    return RecurrentConfig(**fields) if "stem_width" in fields else UNetConfig(**fields)
+
+
 def main() -> None:
     """Print the resident peak of the call that the argument describes, over what was resident before."""
     named, window, dtype_name = json.loads(sys.argv[1])
@@ -154,7 +158,7 @@ def main() -> None:
     on = (
         autoencoder_call(named, dtype)
         if isinstance(named, str)
-        else network_call(UNetConfig(**named), dtype)
+        else network_call(_config(named), dtype)
     )
     least = (1, 2, 2) if isinstance(named, str) else (1, 10, 8)
     with torch.no_grad():

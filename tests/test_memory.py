@@ -10,10 +10,10 @@ import torch
 from starvsr import memory
 from starvsr.models import transformers
 from starvsr.models.autoencoder import PixelUnshuffle, temporal_decoder_class
+from starvsr.models.build import build_network
 from starvsr.models.offload import units
-from starvsr.models.unet import StarUNet
 from starvsr.specs import NANO, STAR_LIGHT
-from starvsr.types import UNetConfig
+from starvsr.types import NetworkConfig, RecurrentConfig, UNetConfig
 from tests.conftest import TOY
 from tests.peak_memory import RESET, live_bytes, network_call, resident_bytes
 from tests.zoo.published import SMALL_STAR
@@ -29,15 +29,20 @@ WIDE = UNetConfig(
 """With an inner width of the first transformer that is twice the channels, as at full size."""
 
 OFFLOADS = ("none", "model", "block")
-CONFIGS = {"small": SMALL_STAR.network, "wide": WIDE, "nano": NANO.network}
+CONFIGS = {
+    "small": SMALL_STAR.network,
+    "wide": WIDE,
+    "nano": NANO.network,
+    "recurrent": RecurrentConfig(),
+}
 
 
 @pytest.mark.parametrize(
     "config", [*CONFIGS.values(), TOY.network, UNetConfig()], ids=[*CONFIGS, "toy", "full"]
 )
-def test_parameters_of_every_unit(config: UNetConfig) -> None:
+def test_parameters_of_every_unit(config: NetworkConfig) -> None:
     with torch.device("meta"):
-        network = StarUNet(config)
+        network = build_network(config)
     found = [sum(p.numel() for p in unit.parameters()) for unit in units(network)]
     assert sorted(memory.unit_parameters(config)) == sorted(found)
     assert memory.network_parameters(config) == sum(p.numel() for p in network.parameters())
@@ -69,6 +74,8 @@ def test_parameters_of_the_autoencoder() -> None:
         pytest.param("wide", (4, 66, 64), marks=pytest.mark.slow),
         ("nano", (4, 50, 64)),
         ("nano", (1, 90, 96)),
+        ("recurrent", (2, 48, 64)),
+        ("recurrent", (8, 90, 96)),
     ],
 )
 def test_network_peak_is_what_is_alive(name: str, window: tuple[int, int, int]) -> None:

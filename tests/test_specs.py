@@ -12,11 +12,15 @@ from starvsr.colorfix import COLOR_FIXES
 from starvsr.errors import WeightsError
 from starvsr.sampling import SOLVERS
 from starvsr.specs import NANO, SPECS, spec_from_json, spec_to_json
-from starvsr.types import ModelSpec, WindowSpec
+from starvsr.types import ModelSpec, RecurrentConfig, SizeRule, WindowSpec
 from tests.conftest import TOY
 
+RECURRENT = dataclasses.replace(
+    NANO, name="recurrent", network=RecurrentConfig(), size_rule=SizeRule(2, 0)
+)
 
-@pytest.mark.parametrize("spec", [*SPECS.values(), TOY], ids=lambda spec: spec.name)
+
+@pytest.mark.parametrize("spec", [*SPECS.values(), TOY, RECURRENT], ids=lambda spec: spec.name)
 def test_there_and_back(spec: ModelSpec) -> None:
     found = spec_from_json(spec_to_json(spec))
     assert found == spec
@@ -38,6 +42,12 @@ def test_fields_with_defaults_may_be_left_out() -> None:
         fields["windows"]["call_elements"],
     )
     assert spec_from_json(json.dumps(fields)) == TOY
+
+
+def test_a_recurrent_network_makes_one_step() -> None:
+    several = dataclasses.replace(RECURRENT, solver="heun", steps=3)
+    with pytest.raises(WeightsError, match="in one step"):
+        spec_from_json(spec_to_json(several))
 
 
 @pytest.mark.parametrize("name", list(SPECS))

@@ -26,17 +26,17 @@ def recurrent_peak_bytes(
     # before; and the velocities so far.
     carried = stem + width
     held = latent + stem + carried
-    # Features and what was moved are joined, and give the frame's first layer.
-    moved = width * max(1, _FLOAT32_BYTES // bytes_per_element)
-    fused = moved + (stem + width) + width
+    # The frame's first layer, and beside it what was remembered: moved, mixed and gated; or being moved, in float32.
+    wide = _FLOAT32_BYTES // bytes_per_element
+    recalled = width + width * max(3, 2 * wide if wide > 1 else 0)
     # A block's input, its gated copy, and two convolutions.
     copies = 4 if config.liem else 3
     # The half-sized result, its four pixels side by side, and those in place.
     doubled = config.deep_width // 4 + 2 * width
-    # The result, what the latent adds to it, and their sum.
-    head = 3 * latent
+    # The result without and with what the latent adds to it.
+    head = 2 * latent
     halved = max(copies * config.deep_width // 4, doubled)
-    work = max(fused, copies * width, width + halved, width + head)
+    work = max(recalled, copies * width, width + halved, width + head)
     before = (frames - 1) * latent
     together = 2 * frames * latent + carried
     return max(before + held + work, together) * place * bytes_per_element
@@ -61,7 +61,7 @@ def recurrent_parameters(config: RecurrentConfig) -> int:
     layers = (
         (config.latent_channels, features),
         *motion_layers,
-        (features + width, width),
+        (features, width),
         (width, deep),
         (width, config.latent_channels),
     )
@@ -74,7 +74,8 @@ def recurrent_parameters(config: RecurrentConfig) -> int:
         )
     )
     up = deep * 4 * width + 4 * width
-    return sum(_convolution(*layer) for layer in layers) + blocks + up + 1
+    recall = width * width + _GATE
+    return sum(_convolution(*layer) for layer in layers) + blocks + recall + up + 1
 
 
 def _convolution(width_in: int, width_out: int) -> int:

@@ -223,6 +223,8 @@ def spec_from_json(text: str) -> ModelSpec:
             if name != "text" or fields.get(name) is not None:
                 fields[name] = _build(kind, fields[name])
         spec = _build(ModelSpec, fields)
+        if spec.network.recurrent and (spec.solver, spec.steps) != ("one_step", 1):
+            raise ValueError("a recurrent network goes over a video once, in one step")
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"the model file's description is not one this version understands ({error})"

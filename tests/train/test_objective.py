@@ -18,13 +18,12 @@ from starvsr.train.config import (
 )
 from starvsr.train.losses import VELOCITY_ONLY
 from starvsr.train.model import checkpoint_blocks, trained_parameters
-from starvsr.train.objective import Objective, pixel_losses
+from starvsr.train.objective import Objective
+from starvsr.train.pixel_losses import motion_loss, pixel_losses, sharpened
+from starvsr.types import RecurrentConfig, SizeRule
 from starvsr.zoo.load import load_model
 from tests.conftest import TOY
-from tests.train.toys import (
-    config_of,
-    write_model,
-)
+from tests.train.toys import TINY, config_of, write_model
 
 
 def stacked(batch: int, frames: int = 2, side: int = 16) -> Clip:
@@ -119,3 +118,61 @@ def test_pixel_losses_by_their_definitions() -> None:
     assert float(squared["loss"]) == pytest.approx(float(difference.square().mean()), rel=1e-5)
     smooth = pixel_losses(picture, truth, PixelLossConfig(kind="charbonnier", fft=0.0))
     assert float(smooth["loss"]) == pytest.approx(float(difference.abs().mean()), rel=1e-2)
+
+
+def test_a_sharpened_truth_has_stronger_detail_and_the_same_light() -> None:
+    truth = 0.5 * (2 * torch.rand(2, 3, 2, 24, 24, generator=torch.Generator().manual_seed(0)) - 1)
+    sharp = sharpened(truth, 0.5)
+    inner = (..., slice(6, -6), slice(6, -6))
+    blurred = truth - (sharp - truth) / 0.5
+    assert blurred[inner].var() < 0.1 * truth[inner].var()
+    assert 1.3 < float(sharp[inner].std() / truth[inner].std()) < 1.5
+    torch.testing.assert_close(sharp.mean(), truth.mean(), rtol=0, atol=2e-3)
+    flat = torch.full((1, 3, 1, 9, 9), 0.25)
+    torch.testing.assert_close(sharpened(flat, 2.0), flat)
+    config = PixelLossConfig(kind="mse", fft=0.0, sharpen=0.5)
+    assert float(pixel_losses(sharp, truth, config)["loss"]) == 0
+    assert float(pixel_losses(truth, truth, config)["loss"]) > 0
+
+
+def test_the_motion_loss_is_least_where_motion_is_right() -> None:
+    """A latent whose frames move two elements to the right."""
+    wide = torch.nn.functional.avg_pool2d(
+        torch.rand(1, 12, 16, 28, generator=torch.Generator().manual_seed(0)), 3, 1, 1
+    )
+    z = torch.stack([wide[..., 4 - 2 * i : 24 - 2 * i] for i in range(3)], dim=2)
+    flows = torch.zeros(1, 2, 2, 16, 20)
+    losses = {}
+    for columns in (-3, -2, -1, 0, 2):
+        flows[:, 0] = columns
+        losses[columns] = float(motion_loss(z, flows))
+    assert min(losses, key=losses.__getitem__) == -2
+    rough = flows.clone()
+    rough[:, 0] = -2
+    rough[..., ::2] += 0.05
+    assert float(motion_loss(z, rough)) > losses[-2]
+
+
+def test_estimated_motion_is_trained(tmp_path: Path) -> None:
+    spec = dataclasses.replace(
+        TINY,
+        network=RecurrentConfig(
+            latent_channels=12, stem_width=4, width=4, deep_width=8, motion_width=4
+        ),
+        size_rule=SizeRule(2, 0),
+    )
+    path = write_model(tmp_path / "moving.safetensors", spec)
+    model = load_model(str(path), device="cpu")
+    config = TrainConfig(pixel_loss=PixelLossConfig(weight=0.0, fft=0.0, motion=0.5))
+    parameters = trained_parameters(model.network, "all")
+    terms = Objective(model, config, lambda _: model.context)(model.network, stacked(2, frames=3))
+    assert terms["loss"].item() == pytest.approx(0.5 * terms["motion"].item())
+    terms["loss"].backward()  # type: ignore[no-untyped-call]
+    trained = {
+        name for name, p in parameters.items() if p.grad is not None and p.grad.abs().max() > 0
+    }
+    assert any(name.startswith("motion.") for name in trained)
+    assert not any(name.startswith("head.") for name in trained)
+    with torch.no_grad():
+        still = Objective(model, config, lambda _: model.context)(model.network, stacked(1, 1))
+    assert "motion" not in still

@@ -16,7 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr.models.unet import StarUNet
+from starvsr.models.build import build_network
 from starvsr.train.config import (
     CheckpointConfig,
     DataConfig,
@@ -123,7 +123,7 @@ def train_config(base: Path, **changes: Any) -> TrainConfig:
 
 def write_model(path: Path, spec: ModelSpec = TINY) -> Path:
     """A seeded model file."""
-    save_model(path, spec, fill_module(StarUNet(spec.network), 0).state_dict())
+    save_model(path, spec, fill_module(build_network(spec.network), 0).state_dict())
     return path
 
 

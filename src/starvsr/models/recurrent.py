@@ -2,7 +2,8 @@
 
 It keeps STAR's local gates (LIEM) and leaves out what costs most on a processor: attention, and norms, so that nothing
 depends on the statistics of a window and a gate acts on what follows it (see `liem`). What is remembered is moved along
-with the picture by an estimated motion. One call restores frames in order; a `Memory` carries on from call to call, so
+with the picture by an estimated motion, and a gate closes where what moved does not look like what is there: a motion
+that cannot be followed must not smear. One call restores frames in order; a `Memory` carries on from call to call, so
 that a video cut into runs gives the same frames as a whole one.
 
 Inside, a frame is `b c h w` in channels-last order.
@@ -108,7 +109,9 @@ class RecurrentNet(VideoNetwork):
         features, width, deep = config.stem_width, config.width, config.deep_width
         self.stem = Convolution(config.latent_channels, features)
         self.motion = Motion(features, config.motion_width)
-        self.fuse = Convolution(features + width, width)
+        self.entry = Convolution(features, width)
+        self.recall = nn.Linear(width, width, bias=False)
+        self.trust = SpatialGate()
         self.before = _blocks(config.blocks_before, width, config.liem)
         self.down = Convolution(width, deep, stride=2)
         self.deep = _blocks(config.deep_blocks, deep, config.liem)
@@ -145,20 +148,29 @@ class RecurrentNet(VideoNetwork):
 
     def _frame(self, z: Tensor, before: State | None, flows: list[Tensor]) -> tuple[Tensor, State]:
         features = _activated(self.stem(z))
-        if before is None:
-            b, _, h, w = z.shape
-            remembered = features.new_zeros(b, h, w, self.config.width).permute(0, 3, 1, 2)
-        else:
+        x = self.entry(features)
+        if before is not None:
             flow = self.motion(features, before.features)
-            remembered = warp(before.remembered, flow)
             if torch.is_grad_enabled():
                 flows.append(flow)
-        x = _activated(self.fuse(_joined(features, remembered)))
-        del remembered
-        x = _through(self.before, x)
+            x = add_(x, self._recalled(features, before, flow))
+        x = _through(self.before, _activated(x))
         x = add_(x, self._halved(x))
         x = _through(self.behind, x)
-        return self.head(x) + self.kept * z, State(features, x)
+        return torch.addcmul(self.head(x), z, self.kept), State(features, x)
+
+    def _recalled(self, features: Tensor, before: State, flow: Tensor) -> Tensor:
+        """What the frames before say at each place (`b c h w`), as far as their features agree with this frame's."""
+        places = _places(flow)
+        trust = self._trust(features, _read(before.features, places))
+        remembered = _read(before.remembered, places).permute(0, 2, 3, 1)
+        recalled: Tensor = self.recall(remembered) * trust
+        return recalled.permute(0, 3, 1, 2)
+
+    def _trust(self, features: Tensor, moved: Tensor) -> Tensor:
+        """`b h w 1` in (0, 1)."""
+        gate: Tensor = self.trust((features - moved).abs().permute(0, 2, 3, 1))
+        return gate
 
     def _halved(self, x: Tensor) -> Tensor:
         """What is made of `x` (`b c h w`) at half its size, at its size."""
@@ -172,15 +184,23 @@ def warp(x: Tensor, flow: Tensor) -> Tensor:
     flow: `b 2 h w` float32, columns then rows, in elements of x. Computed in float32: half precision has no numbers for
     parts of a pixel far from the corner.
     """
-    h, w = x.shape[-2:]
-    columns = torch.arange(w, device=x.device, dtype=torch.float32) + flow[:, 0]
-    rows = torch.arange(h, device=x.device, dtype=torch.float32)[:, None] + flow[:, 1]
-    grid = torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
+    return _read(x, _places(flow))
+
+
+def _places(flow: Tensor) -> Tensor:
+    """Where to read, `b h w 2` in -1 .. 1."""
+    h, w = flow.shape[-2:]
+    columns = torch.arange(w, device=flow.device, dtype=torch.float32) + flow[:, 0]
+    rows = torch.arange(h, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]
+    return torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
+
+
+def _read(x: Tensor, places: Tensor) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
-        moved = F.grid_sample(
-            x.float(), grid, "bilinear", padding_mode="border", align_corners=False
+        read = F.grid_sample(
+            x.float(), places, "bilinear", padding_mode="border", align_corners=False
         )
-    return moved.to(x.dtype)
+    return read.to(x.dtype)
 
 
 def _blocks(count: int, width: int, gated: bool) -> nn.ModuleList:

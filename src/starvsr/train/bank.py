@@ -1,7 +1,8 @@
 """Clips that are made once and used many times: a training clip is then a cut-out of a larger, longer one on disk.
 
 Making a clip (camera motion, two stages of degradation, video codecs) takes longer than a small network needs to learn
-from it. Item j is a function of the seed and j alone, so whether it was there already changes nothing.
+from it. Item j is a function of the seed and j alone, so whether it was there already changes nothing, and a bank stays
+when a run begins anew.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from starvsr.train.clips import Clip
@@ -45,15 +46,17 @@ class Bank:
 
     def _cut(self, item: int, number: int, rng: np.random.Generator) -> Clip:
         path = self.folder / f"{item:06d}.safetensors"
-        if not path.exists():
+        if not _is_whole(path):
             self._write(path, self.make(item))
         scale, (rows, columns) = self.config.scale, self.config.crop
-        first = int(rng.integers(self.bank.frames - self.config.frames + 1))
+        step = 2 if rng.random() < self.bank.skips else 1
+        span = step * (self.config.frames - 1) + 1
+        first = int(rng.integers(self.bank.frames - span + 1))
         top, left = (
             int(rng.integers((made - side) // scale + 1))
             for made, side in zip(self.bank.crop, self.config.crop, strict=True)
         )
-        times = slice(first, first + self.config.frames)
+        times = slice(first, first + span, step)
         mirrored = self.config.flip and rng.random() < 0.5
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("text")
@@ -78,6 +81,15 @@ class Bank:
         }
         text = clip.texts[0]
         write_tensors(path, tensors, {} if text is None else {"text": text})
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether there is such a file, and nothing cut off of it."""
+    try:
+        with safe_open(path, framework="pt"):
+            return True
+    except (FileNotFoundError, SafetensorError):
+        return False
 
 
 @lru_cache(maxsize=2)

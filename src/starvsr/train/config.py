@@ -85,6 +85,8 @@ class BankConfig:
     frames: int = 1
     crop: tuple[int, int] = (256, 256)
     """Rows and columns of the ground truth, pixels."""
+    skips: float = 0.0
+    """Share of the training clips that take only every second frame: everything moves twice as fast."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,9 @@ class DataConfig:
         _check(
             bank.frames >= self.frames, "[data.bank] frames", bank.frames, "[data] frames or more"
         )
+        _check(0 <= bank.skips <= 1, "[data.bank] skips", bank.skips, "0 to 1")
+        enough = not bank.skips or bank.frames >= 2 * self.frames - 1
+        _check(enough, "[data.bank] frames", bank.frames, "twice [data] frames less one, for skips")
         fits = all(
             b >= s and b % self.scale == 0 for b, s in zip(bank.crop, self.crop, strict=True)
         )
@@ -206,12 +211,12 @@ class PixelLossConfig:
     """Weight of the l1 of the change from frame to frame."""
     motion: float = 0.0
     """Of networks that estimate motion: weight of the distance of a reduced frame from the one before it, moved."""
-    vif: float = 0.0
-    """Weight of 1 minus the visual information fidelity of luma, gains above 1 not rewarded."""
+    sharpen: float = 0.0
+    """The truth is sharpened this much (see `pixel_losses.sharpened`), and so is then what the model makes."""
 
     def __post_init__(self) -> None:
         _check_one_of("[pixel_loss] kind", self.kind, PIXEL_LOSSES)
-        for key in ("weight", "fft", "temporal", "motion", "vif"):
+        for key in ("weight", "fft", "temporal", "motion", "sharpen"):
             _check(getattr(self, key) >= 0, f"[pixel_loss] {key}", getattr(self, key), "0 or more")
 
 

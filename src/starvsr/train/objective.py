@@ -12,16 +12,16 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
 from starvsr.errors import UsageError
-from starvsr.models.recurrent import Memory, RecurrentNet, warp
+from starvsr.models.recurrent import Memory, RecurrentNet
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.train.clips import Clip
 from starvsr.train.config import PixelLossConfig, TrainConfig
 from starvsr.train.losses import PAPER, training_loss
+from starvsr.train.pixel_losses import Terms, motion_loss, pixel_losses
 from starvsr.types import ModelSpec
 from starvsr.upsample import upsample
 from starvsr.zoo.load import LoadedModel
@@ -29,15 +29,8 @@ from starvsr.zoo.load import LoadedModel
 Network = Callable[..., Tensor]
 """`(x, t, context, hint) -> v`, as `StarUNet`."""
 
-Terms = dict[str, Tensor]
-"""Means over a micro-batch, of which `loss` is what is trained on; the rest, without a gradient, is for the log."""
-
 # Draws of a clip, each its own stream; data have none of these.
 _TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT = range(1, 5)
-_CHARBONNIER = 1e-3
-_SMOOTHNESS = 0.002
-# Of the published metric: the noise of an observer, and as many scales.
-_VIF_NOISE, _VIF_SCALES, _VIF_BOX = 2.0, 4, 8
 
 
 @dataclass
@@ -167,72 +160,3 @@ def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
         raise UsageError(
             f"[pixel_loss] has no effect: the model {spec.name} starts from noise; give [loss]"
         )
-
-
-def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Terms:
-    """Losses of restored pictures, both `b 3 t h w` float32 in [-1, 1], picture not clamped."""
-    difference = picture - truth
-    if config.kind == "l1":
-        pixel = difference.abs().mean()
-    elif config.kind == "mse":
-        pixel = difference.square().mean()
-    else:
-        pixel = (difference.square() + _CHARBONNIER**2).sqrt().mean()
-    terms = {"pixel": pixel}
-    loss = config.weight * pixel
-    if config.fft:
-        spectrum = torch.view_as_real(torch.fft.rfft2(difference, norm="ortho"))
-        terms["fft"] = spectrum.abs().mean()
-        loss = loss + config.fft * terms["fft"]
-    if config.temporal and difference.shape[2] > 1:
-        terms["temporal"] = difference.diff(dim=2).abs().mean()
-        loss = loss + config.temporal * terms["temporal"]
-    if config.vif:
-        terms["vif"] = 1 - information_fidelity(_luma(picture), _luma(truth))
-        loss = loss + config.vif * terms["vif"]
-    return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
-
-
-def motion_loss(z: Tensor, flows: Tensor) -> Tensor:
-    """How far frames, each reduced to a pixel per latent element, are from the frames before them moved by `flows`.
-
-    z: a pixel-unshuffled latent `b (3 n) f h w`; flows: `b 2 (f - 1) h w`. A Charbonnier distance, so that what cannot
-    be followed counts little, and a slight preference for smooth motion.
-    """
-    reduced = rearrange(z.detach(), "b (c n) f h w -> b c n f h w", c=3).mean(2)
-    now = rearrange(reduced[:, :, 1:], "b c f h w -> (b f) c h w")
-    before = rearrange(reduced[:, :, :-1], "b c f h w -> (b f) c h w")
-    flow = rearrange(flows, "b c f h w -> (b f) c h w")
-    distance = ((warp(before, flow) - now).square() + _CHARBONNIER**2).sqrt().mean()
-    rough = flow.diff(dim=-1).abs().mean() + flow.diff(dim=-2).abs().mean()
-    return distance + _SMOOTHNESS * rough
-
-
-def information_fidelity(picture: Tensor, truth: Tensor) -> Tensor:
-    """Visual information fidelity of luma `n 1 h w` in 8-bit levels at four scales, their mean (near 0 to 1).
-
-    After Sheikh and Bovik (2006) in the pixel domain, with statistics of overlapping boxes, and gains limited to 1 so
-    that mere contrast earns nothing.
-    """
-    fidelities = []
-    for scale in range(_VIF_SCALES):
-        if scale:
-            picture, truth = F.avg_pool2d(picture, 2), F.avg_pool2d(truth, 2)
-        mean_p, mean_t, pp, tt, pt = (
-            F.avg_pool2d(x, _VIF_BOX, _VIF_BOX // 2)
-            for x in (picture, truth, picture * picture, truth * truth, picture * truth)
-        )
-        # What rounding makes of flat boxes may be below 0.
-        variance_p, variance_t = (pp - mean_p**2).clamp_min(0), (tt - mean_t**2).clamp_min(0)
-        covariance = pt - mean_p * mean_t
-        gain = (covariance / (variance_t + 1e-3)).clamp(0, 1)
-        lost = (variance_p - gain * covariance).clamp_min(0)
-        kept = torch.log2(1 + gain**2 * variance_t / (lost + _VIF_NOISE)).sum()
-        fidelities.append((kept + 1e-3) / (torch.log2(1 + variance_t / _VIF_NOISE).sum() + 1e-3))
-    return torch.stack(fidelities).mean()
-
-
-def _luma(pictures: Tensor) -> Tensor:
-    """`b 3 t h w` RGB in [-1, 1] to `(b t) 1 h w` in 8-bit levels of limited range."""
-    weights = pictures.new_tensor([65.481, 128.553, 24.966]) / 2
-    return torch.einsum("bcthw,c->bthw", pictures, weights).flatten(0, 1)[:, None] + (16 + 109.5)
