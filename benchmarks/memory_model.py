@@ -28,7 +28,7 @@ Window = tuple[int, int, int]
 NETWORKS: list[tuple[str, UNetConfig, list[Window]]] = [
     ("small", SMALL_STAR.network, [(4, 48, 48), (16, 96, 96), (32, 96, 96)]),
     ("wide", WIDE, [(4, 58, 80), (16, 58, 80)]),
-    ("nano", NANO.network, [(1, 110, 192), (16, 106, 128)]),
+    ("nano", NANO.network, [(2, 270, 480), (16, 212, 256)]),
 ]
 FULL: list[Window] = [(4, 26, 32), (8, 50, 80)]
 PICTURES: list[Window] = [(1, 32, 32), (2, 20, 24), (3, 24, 32)]

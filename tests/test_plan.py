@@ -30,6 +30,7 @@ from starvsr.plan import (
 from starvsr.sampling import SOLVERS
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.specs import STAR_LIGHT
+from starvsr.types import ModelSpec
 from tests.conftest import CPU, NANO, TOY, video_index, video_info
 
 
@@ -88,15 +89,32 @@ def test_chunks_that_share_no_frames_are_runs_of_their_own() -> None:
     assert max(s.frames for s in plan.segments) <= NANO.segment_frames
 
 
-def test_nano_computes_nothing_twice_and_confines_attention() -> None:
+CONFINED = dataclasses.replace(
+    TOY,
+    windows=dataclasses.replace(
+        TOY.windows,
+        chunk_overlap=0,
+        tile_height=144,
+        tile_width=256,
+        tile_overlap=0,
+        tiles_bound="attention",
+    ),
+)
+
+
+@pytest.mark.parametrize("spec", [NANO, CONFINED], ids=["nano", "confined"])
+def test_whole_pictures_compute_nothing_twice(spec: ModelSpec) -> None:
     for width, height in [(480, 270), (320, 180), (960, 540), (1920, 1080), (720, 576)]:
         plan = make_plan(
-            video_info(width, height), video_index(40), NANO, CPU, UpscaleOptions(), even=True
+            video_info(width, height), video_index(8), spec, CPU, UpscaleOptions(), even=True
         )
         assert plan.overlap_cost == 1
         rows, columns = attention_pieces(plan.windows, plan.latent)
-        assert plan.latent[0] / rows <= 144 < plan.latent[0] / max(1, rows - 1) + 144
-        assert plan.latent[1] / columns <= 256
+        if spec is NANO:
+            assert (rows, columns) == (1, 1)
+        else:
+            assert plan.latent[0] / rows <= 144 < plan.latent[0] / max(1, rows - 1) + 144
+            assert plan.latent[1] / columns <= 256
     assert attention_pieces(TOY.windows, (100, 100)) == (1, 1)
 
 
@@ -200,7 +218,8 @@ def test_calls_equal_what_the_sampler_does(
 def test_ineffective_options_are_named() -> None:
     sampling = SamplingOptions(steps=3, seed=1)
     given = UpscaleOptions(sampling=sampling, windows=WindowOptions(tile_overlap_px=64))
-    assert ineffective_options(NANO, given) == ["--steps", "--seed", "--tile-overlap"]
+    assert ineffective_options(NANO, given) == ["--steps", "--seed"]
+    assert ineffective_options(CONFINED, given) == ["--tile-overlap"]
     assert ineffective_options(TOY, given) == []
     assert ineffective_options(NANO, UpscaleOptions()) == []
     unguided = SamplingOptions(cfg=1, cfg_rescale=0.5, negative_prompt="rain")
@@ -225,7 +244,7 @@ def test_some_memory_is_left_for_others() -> None:
 def test_plan_is_json() -> None:
     data = json.loads(str(plan_of(size=SizeOptions(scale=2))))
     assert (data["width"], data["height"], data["frames"]) == (350, 198, 100)
-    assert data["segments"][0] == {"index": 0, "first": 0, "last": 50, "head": 0, "tail": 0}
+    assert data["segments"][0] == {"index": 0, "first": 0, "last": 51, "head": 0, "tail": 3}
 
 
 @pytest.mark.parametrize(

@@ -16,17 +16,21 @@ from torch.nn import functional
 
 from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.layout import (
-    attention_pieces,
     largest_window,
     plain_layout,
     resolve_windows,
     smaller_network,
+    tile_spans,
 )
+from starvsr.models.build import build_network
 from starvsr.noise import FrameNoise
 from starvsr.options import LookOptions, SamplingOptions, WindowOptions
 from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import ModelSpec
-from starvsr.zoo.load import LoadedModel, load_model
+from starvsr.specs import NANO
+from starvsr.types import ModelSpec, RecurrentConfig, WindowSpec
+from starvsr.velocity import Carried
+from starvsr.zoo.load import LoadedModel, load_model, save_model
+from tests.golden.seeded_init import fill_module
 from tests.reference import plain_loop, unshuffled
 
 SAMPLE = Path(__file__).parent.parent / "examples" / "bee.mp4"
@@ -194,6 +198,71 @@ def test_memory_that_is_short_for_everything_ends_it(toy: LoadedModel) -> None:
         run(Restorer(scarce, SamplingOptions(steps=2)), clip(4), (72, 96))
 
 
+RECURRENT = dataclasses.replace(
+    NANO,
+    name="recurrent",
+    network=RecurrentConfig(stem_width=8, width=8, deep_width=16, motion_width=4),
+    windows=WindowSpec(4, 0, None, None, 4),
+)
+
+
+@pytest.fixture(scope="module")
+def recurrent(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """A small seeded network whose frames depend on those before them."""
+    path = tmp_path_factory.mktemp("models") / "recurrent.safetensors"
+    save_model(path, RECURRENT, fill_module(build_network(RECURRENT.network), 0).state_dict())
+    return load_model(str(path), device="cpu")
+
+
+def test_a_recurrent_network_goes_on_from_run_to_run(recurrent: LoadedModel) -> None:
+    frames, size = clip(10), (36, 48)
+    restorer = Restorer(recurrent)
+    whole = run(restorer, frames, size)
+    for cuts in ([3, 10], [4, 5, 10]):
+        carried, runs = Carried(), []
+        for first, last in itertools.pairwise([0, *cuts]):
+            part = restorer.restore(frames[first:last], size, first_frame=first, carried=carried)
+            runs += list(part)
+        assert torch.equal(torch.cat(runs), whole)
+    assert not torch.equal(run(restorer, frames[3:], size), whole[3:]), "memory does something"
+
+
+def test_what_is_carried_belongs_to_one_place_and_time(recurrent: LoadedModel) -> None:
+    """Frames that do not follow on, or another tile, start without memory."""
+    frames, size = clip(8), (36, 48)
+    restorer, carried = Restorer(recurrent), Carried()
+    list(restorer.restore(frames[:4], size, carried=carried))
+    elsewhere = torch.cat(list(restorer.restore(frames[4:], size, first_frame=5, carried=carried)))
+    assert torch.equal(elsewhere, run(restorer, frames[4:], size))
+    tiled = Restorer(recurrent, windows=WindowOptions(tile_px=48, tile_overlap_px=16))
+    carried = Carried()
+    two_runs = [
+        picture
+        for first in (0, 4)
+        for picture in tiled.restore(
+            frames[first : first + 4], size, first_frame=first, carried=carried
+        )
+    ]
+    torch.testing.assert_close(torch.cat(two_runs), run(tiled, frames, size), rtol=0, atol=1e-5)
+
+
+def test_an_attempt_that_fails_leaves_no_memory_behind(recurrent: LoadedModel) -> None:
+    frames, size = clip(8), (72, 96)
+    layout = plain_layout(recurrent.spec, WindowOptions(), size, 4)
+    first = smaller_network(recurrent.spec, layout)
+    assert first is not None
+    elements = math.prod(largest_window(recurrent.spec, first))
+    scarce = dataclasses.replace(recurrent, network=Scarce(recurrent.network, elements))  # type: ignore[arg-type]
+    restorer, carried = Restorer(scarce, layout=layout), Carried()
+    runs = [
+        picture
+        for at in (0, 4)
+        for picture in restorer.restore(frames[at : at + 4], size, first_frame=at, carried=carried)
+    ]
+    assert restorer.layout == first
+    assert torch.equal(torch.cat(runs), run(Restorer(recurrent, layout=first), frames, size))
+
+
 def test_color_fix_and_blend(toy: LoadedModel) -> None:
     frames, size = clip(2), (18, 24)
     sampling = SamplingOptions(steps=2)
@@ -278,29 +347,24 @@ def psnr_y(one: Tensor, other: Tensor) -> float:
 
 @pytest.mark.slow
 def test_nano_shows_no_seams_on_a_real_clip(nano: LoadedModel) -> None:
-    """2x3 tiles and 3 chunks against whole pictures: PSNR-Y within 0.05 dB, and at every border of a tile or chunk
-    neighbours differ as much as they do in the whole result."""
+    """2x3 tiles against whole pictures: PSNR-Y within 0.05 dB, and at every border of a tile neighbours differ as much
+    as they do in the whole result. Chunks change nothing at all."""
     truth = sample_frames(6)
     small = functional.interpolate(truth, scale_factor=0.25, mode="bicubic", antialias=True)
-    whole = Restorer(nano, windows=WindowOptions(tile_px=0, chunk_frames=6))(small)
-    tile_px = 96
-    cut = Restorer(nano, windows=WindowOptions(tile_px=tile_px, chunk_frames=2))(small)
+    whole = Restorer(nano, windows=WindowOptions(chunk_frames=6))(small)
+    assert torch.equal(Restorer(nano, windows=WindowOptions(chunk_frames=2))(small), whole)
+    options = WindowOptions(tile_px=112, tile_overlap_px=32)
+    cut = Restorer(nano, windows=options)(small)
     plain = functional.interpolate(small, scale_factor=4, mode="bicubic").clamp(0, 1)
 
     assert psnr_y(whole, truth) > psnr_y(plain, truth) + 0.1
     assert abs(psnr_y(cut, truth) - psnr_y(whole, truth)) < 0.05
 
     latent = (38, 64)
-    windows = resolve_windows(nano.spec, WindowOptions(tile_px=tile_px), latent)
-    rows, columns = attention_pieces(windows, latent)
-    assert rows >= 2
-    assert columns >= 2
-    borders = [
-        (2, [4 * -(-latent[0] * k // rows) for k in range(1, rows)]),
-        (3, [4 * -(-latent[1] * k // columns) for k in range(1, columns)]),
-        (0, [2, 4]),
-    ]
-    for axis, places in borders:
+    tiles = tile_spans(nano.spec, resolve_windows(nano.spec, options, latent), latent)
+    for axis, spans in zip((2, 3), tiles, strict=True):
+        assert len(spans) >= 2
+        places = [4 * edge for span in spans for edge in span if 0 < edge < latent[axis - 2]]
         ratio = _jump(cut, axis, places) / _jump(whole, axis, places)
         assert 0.97 < ratio < 1.03, (axis, places, ratio)
 
@@ -312,13 +376,12 @@ def _jump(pictures: Tensor, axis: int, places: list[int]) -> float:
 
 
 def test_nano_matches_its_formula(nano: LoadedModel) -> None:
-    """`x0 = alpha z - sigma v(z, t = 100)` on the bicubic input, with zeros as context."""
+    """`x0 = alpha z - sigma v(z, t = 100)` on the bicubic input."""
     frames = sample_frames(1)[:, :, :40, :48] * 2 - 1
     upsampled = functional.interpolate(frames, scale_factor=4, mode="bicubic").clamp(-1, 1)
-    padded = functional.pad(upsampled, (0, 0, 0, 8), mode="replicate")
-    z = functional.pixel_unshuffle(padded, 4)[:, :, None]
+    z = functional.pixel_unshuffle(upsampled, 4)[:, :, None]
     with torch.inference_mode():
-        v = nano.network(z, torch.tensor([100]), torch.zeros(1, 1, 32))
-    x0 = functional.pixel_shuffle((0.9465 * z - 0.3226 * v)[:, :, 0], 4)[..., :160, :]
+        v = nano.network(z, torch.tensor([100]), torch.zeros(1, 1, 1))
+    x0 = functional.pixel_shuffle((0.9465 * z - 0.3226 * v)[:, :, 0], 4)
     result = run(Restorer(nano), frames, (160, 192))
     assert (result - x0.clamp(-1, 1)).abs().max() < 2e-4, "the two constants have four digits"

@@ -222,7 +222,7 @@ def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
     # What other models would take for the same job.
     assert {"nano:", "star-light:", "star-heavy:"} <= set(lines)
     assert lines["star-light:"].startswith("--segment-frames 8 is too short")
-    assert "calls on 4 frames of 64x56" in lines["nano:"]
+    assert "calls on 8 frames of 64x48" in lines["nano:"]
     assert listing(clip.parent) == before
 
 

@@ -122,7 +122,7 @@ def test_changes_of_a_model_are_checked() -> None:
     config = ModelConfig(name="mine", spec={"network": {"width": 64}, "min_size": [10, 8]})
     changed = changed_spec(nano, config)
     assert (changed.name, changed.network.width, changed.min_size) == ("mine", 64, (10, 8))
-    assert changed.network.multipliers == nano.network.multipliers
+    assert changed.network.deep_width == nano.network.deep_width
     with pytest.raises(UsageError, match=r"\[model\.spec\.network\] has no key depth"):
         changed_spec(nano, ModelConfig(spec={"network": {"depth": 3}}))
     with pytest.raises(UsageError, match="start"):
@@ -131,9 +131,12 @@ def test_changes_of_a_model_are_checked() -> None:
 
 def test_crops_that_the_network_cannot_take_are_refused() -> None:
     check_crop(SPECS["nano"], DataConfig(crop=(200, 192)))
-    for crop in ((192, 192), (200, 200)):
-        with pytest.raises(UsageError, match="rows must be 8 more than a multiple of 16"):
+    for crop in ((196, 192), (200, 196)):
+        with pytest.raises(UsageError, match="multiple of 8"):
             check_crop(SPECS["nano"], DataConfig(crop=crop))
+    check_crop(SPECS["star-light"], DataConfig(crop=(720, 1280)))
+    with pytest.raises(UsageError, match="rows must be 16 more than a multiple of 64"):
+        check_crop(SPECS["star-light"], DataConfig(crop=(704, 1280)))
 
 
 def test_losses_without_effect_are_refused() -> None:

@@ -249,16 +249,7 @@ def test_validation_sees_temporal_layers_that_have_learned(tmp_path: Path) -> No
     folders = (FolderConfig("sources", held_out=("clip1.mkv",)),)
     config = train_config(
         tmp_path / "none.safetensors",
-        model=ModelConfig(
-            "nano",
-            pretrained=False,
-            name="mine",
-            spec={
-                "network": {"latent_channels": 12, "multipliers": [1], "attention_scales": []},
-                "autoencoder": {"factor": 2},
-                "size_rule": {"multiple": 1, "height_remainder": 0},
-            },
-        ),
+        model=ModelConfig(str(write_model(tmp_path / "tiny.safetensors")), False, "mine"),
         data=data_config(folders=folders, frames=3),
         optimizer=OptimizerConfig(lr=3e-2, ema_decay=0.0),
         validation=ValidationConfig(interval=5, frames=3, degradations=("clean",)),

@@ -21,7 +21,7 @@ from starvsr.cli.weights_report import (
     verified_text,
 )
 from starvsr.errors import UsageError, WeightsError
-from starvsr.specs import COMPONENTS, EMBEDDED, SPECS, components_of
+from starvsr.specs import COMPONENTS, SPECS, fetched_components
 from starvsr.types import Component
 from starvsr.zoo.folder import weights_folder
 
@@ -151,8 +151,7 @@ def components_named(names: Sequence[str]) -> list[Component]:
         if name == EVERYTHING:
             found.update(COMPONENTS)
         elif name in SPECS:
-            own = () if name in EMBEDDED else (name,)
-            found.update({n: COMPONENTS[n] for n in (*own, *components_of(SPECS[name]))})
+            found.update({n: COMPONENTS[n] for n in fetched_components(name)})
         elif name in COMPONENTS:
             found[name] = COMPONENTS[name]
         else:

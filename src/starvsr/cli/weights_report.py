@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starvsr.specs import EMBEDDED, SPECS, components_of
+from starvsr.specs import EMBEDDED, SPECS, fetched_components
 from starvsr.types import Component
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.folder import component_file
@@ -28,8 +28,10 @@ def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
                 "summary": spec.summary,
                 "licence": spec.licence,
                 "embedded": name in EMBEDDED,
-                "components": _parts(name),
-                "installed": all(component_file(c, folder).is_file() for c in _parts(name)),
+                "components": list(fetched_components(name)),
+                "installed": all(
+                    component_file(c, folder).is_file() for c in fetched_components(name)
+                ),
             }
             for name, spec in SPECS.items()
         ],
@@ -47,11 +49,6 @@ def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
             for component in components
         ],
     }
-
-
-def _parts(model: str) -> list[str]:
-    own = [] if model in EMBEDDED else [model]
-    return [*own, *components_of(SPECS[model])]
 
 
 def _size(component: Component, folder: Path) -> int | None:

@@ -134,7 +134,7 @@ def _read_vocabulary(text: str) -> dict[str, int]:
         raise ValueError(f"the vocabulary is no JSON: {error}") from error
     if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
         raise ValueError("the vocabulary does not map words to numbers")
-    letters = _byte_letters()
+    letters = byte_letters()
     needed = [START, END, *letters, *(f"{letter}</w>" for letter in letters)]
     missing = [word for word in needed if word not in numbers]
     if missing:
@@ -158,7 +158,7 @@ def _read_merges(text: str) -> list[tuple[str, str]]:
     return merges
 
 
-def _byte_letters() -> list[str]:
+def byte_letters() -> list[str]:
     """The letter that stands for each byte: itself where it can be printed, else one from 256 on."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     return [chr(n) for n in sorted(printable)] + [chr(n) for n in range(256, 512 - len(printable))]

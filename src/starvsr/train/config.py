@@ -109,6 +109,9 @@ class DataConfig:
     """Share of the clips made of stills in which something moves in front."""
     text_drop: float = 0.5
     """Share of the clips whose text is left empty."""
+    worse: float = 0.0
+    """Share of the clips of which the upsampled input is the truth, under the model's negative prompt: what guidance
+    is to lead away from. Of models that start from noise."""
     cache_mb: int = 512
     """Most memory of a worker for decoded stills, megabytes."""
     bank: BankConfig | None = None
@@ -119,7 +122,7 @@ class DataConfig:
         _check(self.scale >= 1, "[data] scale", self.scale, "1 or more")
         multiple = all(side > 0 and side % self.scale == 0 for side in self.crop)
         _check(multiple, "[data] crop", list(self.crop), f"multiples of the scale {self.scale}")
-        for key in ("foregrounds", "text_drop"):
+        for key in ("foregrounds", "text_drop", "worse"):
             _check(0 <= getattr(self, key) <= 1, f"[data] {key}", getattr(self, key), "0 to 1")
         _check(self.motion >= 0, "[data] motion", self.motion, "0 or more")
         _check(self.cache_mb >= 0, "[data] cache_mb", self.cache_mb, "0 or more")
@@ -151,7 +154,7 @@ class DataConfig:
         if self.bank is None:
             return self
         return dataclasses.replace(
-            self, frames=self.bank.frames, crop=self.bank.crop, text_drop=0.0, bank=None
+            self, frames=self.bank.frames, crop=self.bank.crop, text_drop=0.0, worse=0.0, bank=None
         )
 
 

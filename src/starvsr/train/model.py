@@ -119,9 +119,10 @@ def check_crop(spec: ModelSpec, data: DataConfig) -> None:
         and columns % row_step == 0
     )
     if not legal:
+        more = f"{factor * rule.height_remainder} more than " if rule.height_remainder else ""
         raise UsageError(
             f"[data] crop = [{rows}, {columns}] does not fit the model {spec.name}: rows must be "
-            f"{factor * rule.height_remainder} more than a multiple of {row_step}, columns a multiple of {row_step}"
+            f"{more}a multiple of {row_step}, columns a multiple of {row_step}"
         )
 
 

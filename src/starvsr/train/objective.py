@@ -30,7 +30,7 @@ Network = Callable[..., Tensor]
 """`(x, t, context, hint) -> v`, as `StarUNet`."""
 
 # Draws of a clip, each its own stream; data have none of these.
-_TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT = range(1, 5)
+_TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT, _WORSE = range(1, 6)
 
 
 @dataclass
@@ -54,12 +54,30 @@ class Objective:
         device = self.model.device
         truth = rearrange(clip.truth * 2 - 1, "b t c h w -> b c t h w").to(device)
         start = self._upsampled(clip.degraded, (truth.shape[-2], truth.shape[-1])).to(device)
-        context = self.contexts(clip.texts)
+        texts = clip.texts
+        if self.config.data.worse:
+            truth, texts = self._some_worse(truth, start, clip)
+        context = self.contexts(texts)
         with torch.no_grad():
             hint = self._encode(start, clip.numbers, _POSTERIOR_HINT)
         if self.model.spec.start == "clean":
             return self._one_step(network, hint, truth, context)
         return self._velocity(network, hint, truth, context, clip.numbers)
+
+    def _some_worse(
+        self, truth: Tensor, start: Tensor, clip: Clip
+    ) -> tuple[Tensor, tuple[str | None, ...]]:
+        """Truths, of which some are the input, and the texts that fit them."""
+        text = self.model.spec.text
+        assert text is not None, "check_losses saw to it"
+        share = self.config.data.worse
+        drawn = [self._rng(number, _WORSE).random() < share for number in clip.numbers]
+        picked = torch.tensor(drawn, device=truth.device)[:, None, None, None, None]
+        texts = tuple(
+            text.negative_prompt if worse else own
+            for worse, own in zip(drawn, clip.texts, strict=True)
+        )
+        return torch.where(picked, start, truth), texts
 
     def _velocity(
         self,
@@ -159,4 +177,8 @@ def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
     if spec.start != "clean" and config.pixel_loss is not None:
         raise UsageError(
             f"[pixel_loss] has no effect: the model {spec.name} starts from noise; give [loss]"
+        )
+    if config.data.worse and (spec.start == "clean" or spec.text is None):
+        raise UsageError(
+            f"[data] worse = {config.data.worse} has no effect: the model {spec.name} has no negative prompt"
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from starvsr.errors import WeightsError
 from starvsr.options import WeightsOptions
-from starvsr.specs import EMBEDDED, SPECS, components_of, spec_from_json
+from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components, spec_from_json
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import read_metadata
 from starvsr.zoo.components import METADATA_KEY
@@ -72,9 +72,8 @@ def _automatic(device: DeviceInfo, folder: Path) -> ModelChoice:
 
 def _known(name: str, folder: Path, reason: str) -> ModelChoice:
     spec, folders = SPECS[name], (folder,)
-    own = () if name in EMBEDDED else (name,)
-    path = find_component(name, folders) if own else None
-    missing = _missing((*own, *components_of(spec)), folders)
+    path = None if name in EMBEDDED else find_component(name, folders)
+    missing = _missing(fetched_components(name), folders)
     return ModelChoice(spec, path, reason, folders, missing)
 
 

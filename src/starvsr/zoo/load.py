@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.resources import as_file, files
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
 from starvsr.zoo.choose import ModelChoice, choose_model, read_spec
 from starvsr.zoo.components import METADATA_KEY, read_component_info
 from starvsr.zoo.device import attention_backend, device_info, network_dtype
-from starvsr.zoo.folder import find_component
+from starvsr.zoo.folder import embedded_file, find_component
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts
 
@@ -116,15 +115,15 @@ def load_choice(
     spec, device = choice.spec, torch.device(info.name)
     dtype = network_dtype(options.precision, device)
     backend = attention_backend(options.attention, device)
-    with _network_file(choice) as path:
-        network = _empty_network(path, spec)
-        weights = _weights(path, network)
-        # Before anything large is in memory: a new prompt needs the text encoder for a moment.
-        context, negative_context = contexts(
-            spec, choice.folders, prompt=prompt, negative_prompt=negative_prompt
-        )
-        home = device if offload == "none" else torch.device("cpu")
-        autoencoder = _autoencoder(path, choice, home, dtype)
+    path = _network_file(choice)
+    network = _empty_network(path, spec)
+    weights = _weights(path, network)
+    # Before anything large is in memory: a new prompt needs the text encoder for a moment.
+    context, negative_context = contexts(
+        spec, choice.folders, prompt=prompt, negative_prompt=negative_prompt
+    )
+    home = device if offload == "none" else torch.device("cpu")
+    autoencoder = _autoencoder(path, choice, home, dtype)
     if offload == "none":
         weights = {name: placed(weight, device, dtype) for name, weight in weights.items()}
     assign_weights(network, weights)
@@ -152,17 +151,14 @@ def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None
     write_tensors(path, state, {METADATA_KEY: spec_to_json(spec)})
 
 
-@contextmanager
-def _network_file(choice: ModelChoice) -> Iterator[Path]:
+def _network_file(choice: ModelChoice) -> Path:
     """The file of the network. Raises WeightsError where it is not there."""
     name = choice.spec.name
     if choice.path is not None:
-        yield choice.path
-    elif name in EMBEDDED:
-        with as_file(files("starvsr.zoo") / f"{name}.safetensors") as path:
-            yield path
-    else:
-        raise _missing(name, name, choice)
+        return choice.path
+    if name in EMBEDDED:
+        return embedded_file(name)
+    raise _missing(name, name, choice)
 
 
 def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
