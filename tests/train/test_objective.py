@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from starvsr.errors import UsageError
 from starvsr.restore import Restorer
+from starvsr.schedule import logsnr_cosine_interp
+from starvsr.specs import NANO, STAR_LIGHT
 from starvsr.train.clips import Clip
 from starvsr.train.config import (
+    DataConfig,
     ModelConfig,
     PixelLossConfig,
     TrainConfig,
 )
 from starvsr.train.losses import VELOCITY_ONLY
 from starvsr.train.model import checkpoint_blocks, trained_parameters
-from starvsr.train.objective import Objective
+from starvsr.train.objective import Objective, check_losses
 from starvsr.train.pixel_losses import motion_loss, pixel_losses, sharpened
-from starvsr.types import RecurrentConfig, SizeRule
+from starvsr.types import RecurrentConfig, SizeRule, TextSpec
 from starvsr.zoo.load import load_model
 from tests.conftest import TOY
 from tests.train.toys import TINY, config_of, write_model
@@ -100,6 +105,48 @@ def test_the_restoration_and_the_trainer_compute_the_same_picture(root: Path) ->
     assert float(loss) < 1e-3
     far = objective(model.network, clip)["loss"]
     assert float(far) > 10 * float(loss)
+
+
+def test_some_truths_are_the_input_under_the_negative_prompt(tmp_path: Path) -> None:
+    spec = dataclasses.replace(TOY, text=TextSpec("none", "sharp", "", "blurry"))
+    model = dataclasses.replace(
+        load_model(str(write_model(tmp_path / "toy.safetensors", TOY)), device="cpu"), spec=spec
+    )
+    schedule = logsnr_cosine_interp()
+
+    def gives_the_input_back(x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> Tensor:
+        # v = (alpha x - x0) / sigma; alpha is what is left of x0 without noise.
+        one = torch.ones_like(x)
+        alpha = schedule.add_noise(one, 0 * one, t)
+        sigma = schedule.add_noise(0 * one, one, t)
+        return (alpha * x - hint) / sigma
+
+    said: list[tuple[str | None, ...]] = []
+
+    def contexts(texts: Sequence[str | None]) -> Tensor:
+        said.append(tuple(texts))
+        return model.context
+
+    losses = {}
+    for share in (0.0, 0.5, 1.0):
+        data = dataclasses.replace(config_of(tmp_path).data, worse=share)
+        config = TrainConfig(data=data, loss=VELOCITY_ONLY)
+        terms = Objective(model, config, contexts)(gives_the_input_back, stacked(12))
+        losses[share] = float(terms["velocity"])
+    assert losses[1.0] < 1e-6
+    assert losses[1.0] < losses[0.5] < losses[0.0]
+    assert said[0] == (None,) * 12
+    assert said[2] == ("blurry",) * 12
+    assert 2 <= said[1].count("blurry") <= 10
+    assert said[1].count(None) == 12 - said[1].count("blurry")
+
+
+def test_worse_needs_a_negative_prompt() -> None:
+    config = TrainConfig(data=DataConfig(worse=0.1))
+    for spec in (NANO, TOY):
+        with pytest.raises(UsageError, match=r"worse = 0\.1 has no effect"):
+            check_losses(spec, config)
+    check_losses(STAR_LIGHT, config)
 
 
 def test_pixel_losses_by_their_definitions() -> None:
