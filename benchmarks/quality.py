@@ -1,142 +1,103 @@
-"""What the picture gains over bicubic interpolation, measured on files that the command line wrote.
+"""What the picture gains over interpolation, measured on files that the command line wrote.
 
-    python benchmarks/quality.py CLIPS [--modes light heavy] [--encoder default|lossless]
+    python benchmarks/quality.py CLIPS [--modes light heavy] [--encoder default|lossless] [--clip NAME ...]
+                                 [--write FOLDER] [--options ...]
 
-CLIPS holds a folder per clip with `gt.mp4` and the inputs `light.mp4`, `heavy.mp4` at a quarter of the size. Prints
-PSNR-Y and SSIM-Y (BT.601 luma, no border crop) and VMAF per clip and on average. Needs the extra `metrics`.
+CLIPS holds a folder per clip with `gt.mp4`, and `light.mp4`, `heavy.mp4` at a quarter of the size. Prints what
+`starvsr evaluate` would: a row per clip and means for every method and mode. VMAF, E*warp and tOF need the extra
+`metrics`. `--write` keeps the report with its curves, `--options` go to `starvsr upscale`, such as `--model FILE`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
-from statistics import fmean
 
 import av
-import imageio_ffmpeg
-import numpy as np
-import numpy.typing as npt
-from scipy.ndimage import gaussian_filter
 
-Picture = npt.NDArray[np.float64]
-LUMA = np.array([65.481, 128.553, 24.966]) / 255
+from starvsr.evaluate.measure import measure_all
+from starvsr.evaluate.pairs import ClipPair
+from starvsr.evaluate.report import to_markdown, write_report
+from starvsr.metrics.registry import choose_metrics
+
+INTERPOLATIONS = {"bicubic": "BICUBIC", "lanczos": "LANCZOS"}
 ENCODERS = {
     "lossless": ["--codec", "ffv1", "--color-fix", "none"],
     "default": [],
 }
 
 
-def luma_frames(path: Path, size: tuple[int, int] | None = None) -> Iterator[Picture]:
-    """BT.601 luma (16..235) of every frame, resized by bicubic interpolation to (width, height) if asked."""
+def interpolate(source: Path, target: Path, size: tuple[int, int], kind: str) -> None:
+    """The video at another size (width, height) by swscale, lossless."""
+    with av.open(str(source)) as reader, av.open(str(target), "w") as writer:
+        video = reader.streams.video[0]
+        stream = writer.add_stream("ffv1", rate=video.average_rate or Fraction(25))
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.color_range, context.colorspace = (
+            video.codec_context.color_range,
+            video.codec_context.colorspace,
+        )
+        for frame in reader.decode(video):
+            writer.mux(stream.encode(frame.reformat(*size, interpolation=kind)))
+        writer.mux(stream.encode(None))
+
+
+def upscale(source: Path, target: Path, options: list[str]) -> None:
+    """Through the command line."""
+    command = ["starvsr", "upscale", str(source), str(target), "--quiet", *options]
+    subprocess.run(command, check=True)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Width and height of a video."""
     with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            rgb = frame.to_ndarray(format="rgb24")
-            if size is not None:
-                small = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-                rgb = small.reformat(*size, interpolation="BICUBIC").to_ndarray()
-            yield 16 + rgb.astype(np.float64) @ LUMA
+        video = container.streams.video[0]
+        return video.width, video.height
 
 
-def psnr(a: Picture, b: Picture) -> float:
-    """Peak 255."""
-    return float(10 * np.log10(255**2 / np.mean((a - b) ** 2)))
-
-
-def ssim(a: Picture, b: Picture) -> float:
-    """Wang et al. (2004): 11x11 Gaussian of deviation 1.5, valid region."""
-
-    def mean(x: Picture) -> Picture:
-        return np.asarray(gaussian_filter(x, 1.5, radius=5))[5:-5, 5:-5]
-
-    mean_a, mean_b = mean(a), mean(b)
-    var_a, var_b = mean(a * a) - mean_a**2, mean(b * b) - mean_b**2
-    covariance = mean(a * b) - mean_a * mean_b
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    top = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    return float(np.mean(top / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))))
-
-
-def vmaf(path: Path, truth: Path, scale: str = "") -> float:
-    """VMAF v0.6.1 by ffmpeg's libvmaf, mean over frames."""
-    graph = f"[0:v]{scale}format=yuv420p[a];[1:v]format=yuv420p[b];[a][b]libvmaf=n_threads=2"
-    command = [
-        imageio_ffmpeg.get_ffmpeg_exe(),
-        "-i",
-        path,
-        "-i",
-        truth,
-        "-lavfi",
-        graph,
-        "-f",
-        "null",
-        "-",
-    ]
-    said = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=True
-    )
-    found = re.search(r"VMAF score: ([\d.]+)", said.stderr)
-    if found is None:
-        raise SystemExit("this ffmpeg has no libvmaf")
-    return float(found[1])
-
-
-def measure(path: Path, truth: Path, *, enlarge: bool) -> dict[str, float]:
-    """All metrics of a video against the ground truth; `enlarge` interpolates it to that size first."""
-    with av.open(str(truth)) as container:
-        stream = container.streams.video[0]
-        size = (stream.width, stream.height)
-    pairs = list(zip(luma_frames(path, size if enlarge else None), luma_frames(truth), strict=True))
-    scale = f"scale={size[0]}:{size[1]}:flags=bicubic," if enlarge else ""
-    return {
-        "psnr_y": fmean(psnr(a, b) for a, b in pairs),
-        "ssim_y": fmean(ssim(a, b) for a, b in pairs),
-        "vmaf": vmaf(path, truth, scale),
-    }
-
-
-def row(name: str, values: dict[str, float]) -> str:
-    """One line of the table."""
-    return f"{name:<28} {values['psnr_y']:7.3f} {values['ssim_y']:7.4f} {values['vmaf']:7.2f}"
+def make_all(arguments: argparse.Namespace, folder: Path) -> list[ClipPair]:
+    """Every method's file for every clip and mode."""
+    pairs = []
+    for truth in sorted(arguments.clips.glob("*/gt.mp4")):
+        clip = truth.parent.name
+        if arguments.clip and clip not in arguments.clip:
+            continue
+        for mode in arguments.modes:
+            source = truth.with_name(f"{mode}.mp4")
+            for method in (*INTERPOLATIONS, "starvsr"):
+                target = folder / f"{clip}-{mode}-{method}.mkv"
+                if method == "starvsr":
+                    upscale(source, target, [*ENCODERS[arguments.encoder], *arguments.options])
+                else:
+                    interpolate(source, target, size_of(truth), INTERPOLATIONS[method])
+                pairs.append(ClipPair(clip, target, truth, group=f"{mode} {method}"))
+    return sorted(pairs, key=lambda pair: pair.group)
 
 
 def main() -> None:
-    """Upscale every clip through the command line and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    """Upscale, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("clips", type=Path)
     parser.add_argument("--modes", nargs="+", default=["light", "heavy"])
     parser.add_argument("--encoder", choices=ENCODERS, default="lossless")
-    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[], help="passed to upscale")
+    parser.add_argument("--clip", nargs="+", help="only these clips")
+    parser.add_argument("--metrics", nargs="+", help="only these (default: all there are)")
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--options", nargs=argparse.REMAINDER, default=[])
     arguments = parser.parse_args()
-    print(f"{'':<28} {'PSNR-Y':>7} {'SSIM-Y':>7} {'VMAF':>7}")
-    for mode in arguments.modes:
-        totals: dict[str, list[dict[str, float]]] = {"bicubic": [], "starvsr": []}
-        for truth in sorted(arguments.clips.glob("*/gt.mp4")):
-            source = truth.with_name(f"{mode}.mp4")
-            with tempfile.TemporaryDirectory() as folder:
-                output = Path(folder) / "out.mkv"
-                options = [*ENCODERS[arguments.encoder], *arguments.options]
-                command = ["starvsr", "upscale", source, output, "--progress", "none", *options]
-                subprocess.run(
-                    [str(word) for word in command], check=True, stderr=subprocess.DEVNULL
-                )
-                results = {
-                    "bicubic": measure(source, truth, enlarge=True),
-                    "starvsr": measure(output, truth, enlarge=False),
-                }
-            for name, values in results.items():
-                totals[name].append(values)
-                print(row(f"{mode} {truth.parent.name} {name}", values), flush=True)
-        for name, rows in totals.items():
-            means = {key: fmean(values[key] for values in rows) for key in rows[0]}
-            print(row(f"{mode} mean {name}", means))
-            print(
-                json.dumps({"mode": mode, "method": name, "clips": len(rows), **means}), flush=True
-            )
+    metrics, left_out = choose_metrics(arguments.metrics)
+    with tempfile.TemporaryDirectory() as folder:
+        clips = measure_all(make_all(arguments, Path(folder)), metrics)
+    print(to_markdown(clips, left_out))
+    if arguments.write is not None:
+        write_report(arguments.write, clips, left_out)
 
 
 if __name__ == "__main__":
