@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from starvsr.journal import Journal
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -49,7 +50,8 @@ def make_maker(job: Job, work_dir: Path, reports: list[Progress] | None = None) 
     work_dir.mkdir()
     restorer = Restorer(load_model(job.options.model, device="cpu"), sampling=job.options.sampling)
     note = reports.append if reports is not None else lambda _: None
-    return PartMaker(job.info, job.index, job.plan, job.settings, restorer, work_dir, note)
+    journal = Journal(work_dir)
+    return PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, note)
 
 
 def restored(job: Job, first: int, last: int) -> list[Frame]:
@@ -87,7 +89,8 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
     assert np.array_equal(part_frames(files.part), wanted[:4])
     for path, frame in zip(files.tail, wanted[4:], strict=True):
         assert np.array_equal(raw(path, frame), frame)
-    assert set((tmp_path / "work").iterdir()) == {files.part, *files.tail}
+    journal = tmp_path / "work" / "journal.jsonl"
+    assert set((tmp_path / "work").iterdir()) == {journal, files.part, *files.tail}
 
     files = maker.restore(second)
     wanted = restored(job, 4, 11)
@@ -116,7 +119,7 @@ def test_a_seam_is_the_crossfade_of_what_two_segments_share(tmp_path: Path, job:
         wanted = (1 - share) * old[place].astype(float) + share * new[place].astype(float)
         assert np.abs(seam[place].astype(float) - wanted).max() <= 1
     # The raw frames, which are large, are gone as soon as they are not needed.
-    assert set((tmp_path / "work").iterdir()) == set(parts)
+    assert set((tmp_path / "work").iterdir()) == {tmp_path / "work" / "journal.jsonl", *parts}
 
 
 def test_parts_come_out_as_soon_as_they_can(tmp_path: Path, job: Job) -> None:

@@ -294,7 +294,7 @@ def test_progress_and_work_directory(tmp_path: Path, clip: Path, options: Upscal
 
     def note(progress: Progress) -> None:
         reports.append(progress)
-        hidden.update(path.name for path in tmp_path.iterdir() if path.name.startswith("."))
+        hidden.update(path.name for path in tmp_path.iterdir() if path.is_dir())
 
     upscale_video(
         clip, tmp_path / "out.mkv", dataclasses.replace(options, windows=windows(8)), progress=note
@@ -309,15 +309,16 @@ def test_progress_and_work_directory(tmp_path: Path, clip: Path, options: Upscal
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(21)
     assert {report.total for report in reports if report.stage == "restore"} == {21}
-    assert len(hidden) == 1
+    assert hidden == {"out.mkv.starvsr"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", "out.mkv"]
 
 
-def test_an_exception_of_the_caller_passes_and_leaves_nothing(
-    tmp_path: Path, clip: Path, options: UpscaleOptions
+@pytest.mark.parametrize(("frames", "left"), [(2, []), (10, ["out.mkv.starvsr"])])
+def test_an_exception_of_the_caller_passes_and_leaves_what_is_finished(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, frames: int, left: list[str]
 ) -> None:
     def stop(progress: Progress) -> None:
-        if progress.stage == "restore" and progress.done > 10:
+        if progress.stage == "restore" and progress.done > frames:
             raise ZeroDivisionError("enough")
 
     with pytest.raises(ZeroDivisionError, match="enough"):
@@ -327,7 +328,7 @@ def test_an_exception_of_the_caller_passes_and_leaves_nothing(
             dataclasses.replace(options, windows=windows(8)),
             progress=stop,
         )
-    assert [path.name for path in tmp_path.iterdir()] == ["clip.mkv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", *left]
 
 
 def test_the_result_in_json(tmp_path: Path, clip: Path, options: UpscaleOptions) -> None:

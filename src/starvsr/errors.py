@@ -5,7 +5,8 @@
     ├── InputError            3  the input cannot be read, or holds no video
     ├── WeightsError          4  weights missing, corrupt, refused
     ├── MemoryLimitError      5  out of memory after every fallback
-    └── OutputError           7  the output cannot be written: exists, no space, no such encoder
+    ├── OutputError           7  the output cannot be written: exists, no space, no such encoder
+    └── WorkDirError          9  the work directory belongs to another job
 
 Message form: what is wrong with the value given, then what is allowed or what to do next.
 """
@@ -45,3 +46,9 @@ class OutputError(StarvsrError):
     """The output cannot be written."""
 
     exit_code = 7
+
+
+class WorkDirError(StarvsrError):
+    """The work directory holds the parts of another job."""
+
+    exit_code = 9

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes
@@ -55,6 +56,21 @@ class Layout:
     """Pixels left, right, above and below the picture that complete the latent."""
     published: bool = False
     """Whether everything is cut up as in the published code: white padding, hard cuts in time, guidance per window."""
+
+    def windows_json(self) -> dict[str, Any]:
+        """All windows as plain data."""
+        return {
+            "network": dataclasses.asdict(self.windows),
+            "autoencoder": dataclasses.asdict(self.autoencoder),
+        }
+
+    def with_windows(self, data: Mapping[str, Any]) -> Layout:
+        """The layout with the windows that `windows_json` gave."""
+        return dataclasses.replace(
+            self,
+            windows=WindowSpec(**data["network"]),
+            autoencoder=AutoencoderSpec(**data["autoencoder"]),
+        )
 
 
 def plain_layout(

@@ -278,6 +278,16 @@ class WeightsOptions:
 
 
 @dataclass(frozen=True)
+class ResumeOptions:
+    """Where a job keeps what is finished, and whether it goes on from what is there."""
+
+    resume: bool = True
+    """False begins anew."""
+    work_dir: Path | None = None
+    """None is `OUTPUT.starvsr` beside the output."""
+
+
+@dataclass(frozen=True)
 class UpscaleOptions:
     """All options of one job."""
 
@@ -292,4 +302,5 @@ class UpscaleOptions:
     streams: StreamOptions = field(default_factory=StreamOptions)
     device: DeviceOptions = field(default_factory=DeviceOptions)
     weights: WeightsOptions = field(default_factory=WeightsOptions)
+    resume: ResumeOptions = field(default_factory=ResumeOptions)
     overwrite: bool = False

@@ -19,13 +19,18 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from starvsr.journal import Journal
 from starvsr.media.encoder import EncoderSettings
+from starvsr.media.files import complete_or_absent
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.velocity import Carried
+
+WINDOWS_NOTE = "windows"
+"""Under which the journal has the windows that memory was found to suffice for."""
 
 # Frames that are encoded behind the network's back; more would only take memory.
 _WAITING_FRAMES = 4
@@ -54,17 +59,57 @@ class PartMaker:
         plan: Plan,
         settings: EncoderSettings,
         restorer: Restorer,
-        work_dir: Path,
+        journal: Journal,
         progress: ProgressCallback,
     ) -> None:
         self.info, self.index, self.plan, self.settings = info, index, plan, settings
-        self.restorer, self.work_dir, self.progress = restorer, work_dir, progress
+        self.restorer, self.journal, self.progress = restorer, journal, progress
         self.seconds = restorer.seconds
         self.done = 0.0
         self.to_do = sum(segment.frames for segment in plan.segments)
 
     def restore(self, segment: Segment) -> SegmentFiles:
-        """Restore one segment: its core encoded, its shared frames raw. Raises OutputError, InputError."""
+        """Restore one segment: its core encoded, its shared frames raw. One that is finished is taken as it is.
+
+        Raises OutputError, InputError.
+        """
+        files = self.kept(segment)
+        if files is not None:
+            self.done += segment.frames
+            self._report(0)
+            return files
+        files = self._make(segment)
+        self._note_windows()
+        names = _step_names(segment.index)
+        self.journal.record(
+            **dict(zip(names, ((files.part,), files.head, files.tail), strict=True))
+        )
+        return files
+
+    def kept(self, segment: Segment) -> SegmentFiles | None:
+        """What a segment that is finished left; None where it is not, or a file is damaged.
+
+        Of frames that two segments share nothing is needed where their seam is finished.
+        """
+        core, head, tail = _step_names(segment.index)
+        part = self.journal.finished(core)
+        shared = [
+            () if self.journal.finished(_seam_name(behind)) else self.journal.finished(step)
+            for step, behind in ((head, segment.index), (tail, segment.index + 1))
+        ]
+        if part is None or shared[0] is None or shared[1] is None:
+            return None
+        return SegmentFiles(segment, part[0], shared[0], shared[1])
+
+    def _note_windows(self) -> None:
+        """Windows that there was no memory for are not tried again by whoever goes on."""
+        layout = self.restorer.layout
+        if layout is not None and layout.windows_json() != self.journal.notes.get(
+            WINDOWS_NOTE, self.plan.layout.windows_json()
+        ):
+            self.journal.note(WINDOWS_NOTE, layout.windows_json())
+
+    def _make(self, segment: Segment) -> SegmentFiles:
         part = self._path(segment.index, "core", self.settings.part_suffix)
         shared: dict[int, Path] = {}
         # The pool ends before the writer, so nothing is written to a part that is being finished or given up.
@@ -77,8 +122,9 @@ class PartMaker:
                     waiting.append(pool.submit(writer.write, frame, *times))
                 else:
                     shared[number] = self._path(segment.index, f"{number:08d}", ".raw")
-                    # `np.save` would hide why a write failed.
-                    shared[number].write_bytes(np.ascontiguousarray(frame).data)
+                    with complete_or_absent(shared[number]) as temporary:
+                        # `np.save` would hide why a write failed.
+                        temporary.write_bytes(np.ascontiguousarray(frame).data)
             self._wait(waiting, most=0)
         return SegmentFiles(
             segment,
@@ -91,13 +137,17 @@ class PartMaker:
         """The part files of the whole job in order of time, from segments in order."""
         before: SegmentFiles | None = None
         for files in finished:
-            if before is not None and files.head:
+            if before is not None and files.segment.head:
                 yield self._seam(before, files)
             yield files.part
             before = files
 
     def _seam(self, before: SegmentFiles, behind: SegmentFiles) -> Path:
         """Crossfade the frames that two segments share into a part; their raw files are removed."""
+        step = _seam_name(behind.segment.index)
+        kept = self.journal.finished(step)
+        if kept is not None:
+            return kept[0]
         part = self._path(behind.segment.index, "seam", self.settings.part_suffix)
         count = len(behind.head)
         with self._writer(part) as writer:
@@ -106,8 +156,9 @@ class PartMaker:
                 mixed = (1 - share) * self._raw(old).astype(np.float32) + share * self._raw(new)
                 frame = (mixed + 0.5).astype(np.uint16)
                 self._encode(writer, frame, behind.segment.first + place)
-                old.unlink()
-                new.unlink()
+        self.journal.record(**{step: (part,)})
+        for raw in (*before.tail, *behind.head):
+            raw.unlink()
         return part
 
     def _restored(self, segment: Segment) -> Iterator[tuple[int, Frame]]:
@@ -154,10 +205,20 @@ class PartMaker:
         return np.fromfile(path, np.uint16).reshape(self.plan.height, self.plan.width, 3)
 
     def _path(self, index: int, what: str, suffix: str) -> Path:
-        return self.work_dir / f"{index:06d}-{what}{suffix}"
+        return self.journal.folder / f"{index:06d}-{what}{suffix}"
 
     def _report(self, frames: float) -> None:
         # Shared frames are restored twice; people count the output's.
         share = (self.done + frames) / self.to_do
         total = self.plan.frames
         self.progress(Progress("restore", share * total, total, seconds=self.seconds))
+
+
+def _step_names(index: int) -> tuple[str, str, str]:
+    """Steps of the journal that are a segment: its core, and what it shares with the one before and behind."""
+    return f"core-{index}", f"head-{index}", f"tail-{index}"
+
+
+def _seam_name(index: int) -> str:
+    """The step that is the seam in front of a segment."""
+    return f"seam-{index}"

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from starvsr.attempts import is_out_of_memory
-from starvsr.errors import MemoryLimitError, UsageError
+from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
+from starvsr.journal import Journal, journal_folder, open_journal
 from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.copies import check_streams
 from starvsr.media.encoder import EncoderSettings, check_encoder
-from starvsr.media.files import check_target, errors_of, work_dir
+from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
 from starvsr.options import UpscaleOptions
-from starvsr.parts import PartMaker, SegmentFiles
+from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
+from starvsr.request import request_of
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.folder import weights_folder
@@ -105,8 +107,9 @@ def upscale_video(
     """Restore a video file at a larger size into another file.
 
     executor: maps the restoration over the segments, in any order of work, results in order; `map` does one
-    after the other. progress: called often, from this thread. Raises StarvsrError (see `errors`); on any error
-    or interrupt neither the target nor a temporary file is left behind.
+    after the other. progress: called often, from this thread. Raises StarvsrError (see `errors`). On any error or
+    interrupt the target is as it was; segments that are finished by then are kept in the work directory, and the same
+    call goes on from there.
     """
     job = plan_video(source, target, options, fetch=lambda _: None, progress=progress)
     return run_job(job, executor=executor, progress=progress)
@@ -135,6 +138,7 @@ def plan_video(
     info = probe(source_path)
     if target is not None:
         check_target(source_path, target_path, overwrite=options.overwrite)
+        _check_work_dir(source_path, target_path, options)
     device = device_info(options.device.device)
     choice = choose_model(options.model, device, options.weights)
     _check_effect(choice, options)
@@ -165,19 +169,31 @@ def plan_video(
 
 
 def run_job(
-    job: Job, *, executor: Executor = map, progress: ProgressCallback | None = None
+    job: Job,
+    *,
+    executor: Executor = map,
+    progress: ProgressCallback | None = None,
+    on_resume: Callable[[int, Path], None] | None = None,
 ) -> UpscaleResult:
-    """Do a prepared job. Raises StarvsrError; leaves nothing behind on any error or interrupt."""
+    """Do a prepared job, or the rest of it.
+
+    on_resume: called with the number of segments that are there already, if any, and where. Raises StarvsrError; see
+    `upscale_video` for what is left then.
+    """
     began = time.perf_counter()
     report = progress or (lambda _: None)
-    report(Progress("load", 0, 1))
-    restorer = _restorer(job)
-    report(Progress("load", 1, 1))
-    with work_dir(job.target) as folder, errors_of(job.target), _memory_errors(job.plan):
-        maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, folder, report)
+    with _errors_named(job), _opened_journal(job) as journal, _memory_errors(job.plan):
+        job = _as_begun(job, journal)
+        report(Progress("load", 0, 1))
+        restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE))
+        report(Progress("load", 1, 1))
+        maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, report)
+        there = sum(maker.kept(segment) is not None for segment in job.plan.segments)
+        if there and on_resume is not None:
+            on_resume(there, journal.folder)
         parts = list(maker.in_order(executor(maker.restore, job.plan.segments)))
         report(Progress("join", 0, 1))
-        _join(job, parts)
+        _join(job, parts, journal.folder)
         report(Progress("join", 1, 1))
     return UpscaleResult(
         target=job.target,
@@ -191,12 +207,49 @@ def run_job(
     )
 
 
-def _restorer(job: Job) -> Restorer:
+def _errors_named(job: Job) -> AbstractContextManager[None]:
+    """Errors of files beside the target are about the target; a work directory that was named is the user's own."""
+    return errors_of(job.target) if job.options.resume.work_dir is None else nullcontext()
+
+
+@contextmanager
+def _opened_journal(job: Job) -> Iterator[Journal]:
+    """The journal of a job. Raises InputError where the input can no longer be read, else as `open_journal`."""
+    try:
+        request = request_of(
+            job.source, job.target, job.choice, job.device, job.plan.precision, job.options
+        )
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror or error}") from error
+    notes = {"memory_bytes": job.device.memory_bytes, "threads": job.device.threads}
+    folder = journal_folder(job.target, job.options.resume.work_dir)
+    with open_journal(folder, request, notes, resume=job.options.resume.resume) as journal:
+        yield journal
+
+
+def _as_begun(job: Job, journal: Journal) -> Job:
+    """The job planned for the memory and the threads that were there when it began, so that it goes on the same.
+
+    Windows that were too large by then are not tried again.
+    """
+    device = dataclasses.replace(job.device, memory_bytes=journal.notes["memory_bytes"])
+    if device.name == "cpu" and torch.get_num_threads() != journal.notes["threads"]:
+        torch.set_num_threads(journal.notes["threads"])
+    even = is_subsampled(job.settings.pix_fmt)
+    plan = make_plan(job.info, job.index, job.choice.spec, device, job.options, even=even)
+    return dataclasses.replace(job, plan=plan)
+
+
+def _restorer(job: Job, windows: dict[str, Any] | None) -> Restorer:
     """The model of a job, loaded as its plan says, or with more of it waiting in main memory where it does not fit.
 
+    windows: what the job had to shrink its windows to before it was broken off.
     Raises WeightsError where files are missing or corrupt, MemoryLimitError where there is no room for the weights.
     """
-    options, planned = job.options, job.plan.layout.offload
+    options, layout = job.options, job.plan.layout
+    if windows is not None:
+        layout = layout.with_windows(windows)
+    planned = layout.offload
     for step in OFFLOAD_STEPS[OFFLOAD_STEPS.index(planned) :]:
         try:
             model = load_choice(
@@ -217,7 +270,7 @@ def _restorer(job: Job) -> Restorer:
             sampling=options.sampling,
             look=options.look,
             windows=options.windows,
-            layout=dataclasses.replace(job.plan.layout, offload=step),
+            layout=dataclasses.replace(layout, offload=step),
         )
     raise MemoryLimitError(
         f"there is no room for the weights of {job.choice.spec.name} on {job.device.name}, even block by block: "
@@ -225,7 +278,7 @@ def _restorer(job: Job) -> Restorer:
     )
 
 
-def _join(job: Job, parts: Sequence[Path]) -> None:
+def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
     join(
         parts,
         job.info,
@@ -235,6 +288,7 @@ def _join(job: Job, parts: Sequence[Path]) -> None:
         job.options.streams,
         job.plan.first,
         job.plan.last,
+        work_dir=folder,
     )
 
 
@@ -250,6 +304,18 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
             f"memory ran out with {plan.windows.chunk_frames} frames of {plan.width}x{plan.height} at once: "
             "give --chunk-frames 1 or a smaller --scale"
         ) from error
+
+
+def _check_work_dir(source: Path, target: Path, options: UpscaleOptions) -> None:
+    """Refuse a work directory that input or output lie in: its files come and go. Raises UsageError, OutputError."""
+    folder = journal_folder(target, options.resume.work_dir)
+    for name, path in (("input", source), ("output", target)):
+        if path.absolute().is_relative_to(folder):
+            raise UsageError(
+                f"the {name} {path} lies in the work directory {folder}: give another --work-dir"
+            )
+    if not folder.parent.is_dir():
+        raise OutputError(f"the folder {folder.parent} of --work-dir does not exist: make it first")
 
 
 def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:

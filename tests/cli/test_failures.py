@@ -1,4 +1,5 @@
-"""Runs that break off: each has its exit code and one line, leaves nothing behind and keeps an older output."""
+"""Runs that break off: each has its exit code and one line, and keeps an older output. What was finished is kept, and
+nothing else is left behind."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from starvsr.cli import app
 from starvsr.media.writer import PartWriter
 from starvsr.models.unet import StarUNet
 from tests.cli.conftest import Cli, Outcome, listing
+from tests.test_resume import packets
 
 # A shell may have started the tests with Ctrl-C ignored, which the command would inherit and respect.
 COMMAND = [
@@ -127,7 +129,7 @@ def test_an_interrupt_inside_the_library(
     raise_in_call(monkeypatch, StarUNet, "forward", 2, KeyboardInterrupt())
     result = breaks_off(cli, clip, *quick)
     assert result.code == 130
-    assert "interrupted; nothing was written" in result.err
+    assert "interrupted; no output was written" in result.err
     assert "Traceback" not in result.err
 
 
@@ -156,14 +158,16 @@ def test_a_write_that_fails_in_the_middle(
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """Makes a file system of its own of so many bytes."""
+    """Makes a file system of its own of so many bytes; called again, gives it more."""
     folder = tmp_path / "disk"
     folder.mkdir()
     if os.geteuid() != 0:
         pytest.skip("mounting a small file system needs root")
 
     def mount(size: int) -> Path:
-        tmpfs = ["mount", "-t", "tmpfs", "-o", f"size={size}", "starvsr-test", str(folder)]
+        again = "remount," if folder.is_mount() else ""
+        options = f"{again}size={size}"
+        tmpfs = ["mount", "-t", "tmpfs", "-o", options, "starvsr-test", str(folder)]
         try:
             subprocess.run(tmpfs, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError) as error:
@@ -197,7 +201,19 @@ def test_a_full_disk(
     result = cli("upscale", clip, output, *options, *segments, "--overwrite")
     assert result.code == 7
     assert result.error.startswith(f"{output} cannot be written: no space left in {folder}")
-    assert listing(folder) == {"out.mkv": b"precious"}
+    left = listing(folder)
+    assert left.pop("out.mkv") == b"precious"
+    kept = bool(left)
+    assert kept == ("what is finished is kept in" in result.err)
+    assert not any(name.endswith(".partial") for name in left)
+
+    small_disk(10 * measured.stat().st_size)
+    result = cli("upscale", clip, output, *options, *segments, "--overwrite")
+    assert result.code == 0
+    assert kept == ("going on: " in result.err)
+    assert list(listing(folder)) == ["out.mkv"]
+    if not segments:
+        assert packets(output) == packets(measured)
 
 
 @pytest.mark.slow
@@ -228,7 +244,7 @@ def test_signals_in_the_middle(
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == code
-    assert rest.splitlines()[-1] == f"{word}; nothing was written"
+    assert rest.splitlines()[-1] == f"{word}; no output was written"
     assert "Traceback" not in rest
     assert listing(clip.parent) == before
 

@@ -120,7 +120,7 @@ def _left_behind(arguments: list[str]) -> str:
         return "the clips that were finished are kept"
     if arguments[:1] == ["train"]:
         return "the same command goes on from the last checkpoint"
-    return "nothing was written"
+    return "no output was written"
 
 
 def _usage_or_bug(error: Exception) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -67,7 +68,8 @@ def upscale(
         job = plan_video(input, output, options, fetch=announce, progress=view)
         if not quiet:
             _say_choices(job)
-        result = run_job(job, progress=view)
+        with _kept_is_said():
+            result = run_job(job, progress=view, on_resume=None if quiet else _say_kept)
     if as_json:
         typer.echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
     if not quiet:
@@ -133,6 +135,24 @@ def _say_choices(job: Job) -> None:
         f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}",
         err=True,
     )
+
+
+@contextmanager
+def _kept_is_said() -> Iterator[None]:
+    """Whoever breaks a job off, or whatever does, is told that it can go on."""
+    from starvsr.journal import kept_work
+
+    try:
+        yield
+    except BaseException as error:
+        if kept := kept_work(error):
+            typer.echo(kept, err=True)
+        raise
+
+
+def _say_kept(segments: int, folder: Path) -> None:
+    count = "1 segment is" if segments == 1 else f"{segments} segments are"
+    typer.echo(f"going on: {count} there already in {folder}", err=True)
 
 
 def _say_result(result: UpscaleResult) -> None:

@@ -20,6 +20,7 @@ from starvsr.options import (
     EncodeOptions,
     LookOptions,
     RangeOptions,
+    ResumeOptions,
     SamplingOptions,
     SizeOptions,
     StreamOptions,
@@ -177,6 +178,10 @@ def _streams(*flags: str, help: str, **more: Any) -> Any:
     return _option(*flags, group="Other streams", help=help, **more)
 
 
+def _job(*flags: str, help: str, **more: Any) -> Any:
+    return _option(*flags, group="Job", help=help, **more)
+
+
 # fmt: off
 def collect_options(
     *,
@@ -225,7 +230,9 @@ def collect_options(
     no_chapters: Annotated[bool, _streams("--no-chapters", help="Leave chapters out.")] = False,
     no_metadata: Annotated[bool, _streams("--no-metadata", help="Leave titles and other tags out.")] = False,
     no_attachments: Annotated[bool, _streams("--no-attachments", help="Leave fonts and cover pictures out.")] = False,
-    overwrite: Annotated[bool, _streams("--overwrite", "-y", help="Replace an existing output.")] = False,
+    overwrite: Annotated[bool, _job("--overwrite", "-y", help="Replace an existing output.")] = False,
+    resume: Annotated[bool, _job("--resume/--no-resume", help="Go on from what an interrupted run of the same job has finished.")] = True,  # noqa: E501
+    work_dir: Annotated[Path | None, _job("--work-dir", help="Where finished parts are kept until the end (default: OUTPUT.starvsr).", metavar="DIR")] = None,  # noqa: E501
 ) -> UpscaleOptions:
     """All options of one job, checked. Raises UsageError for a value that is not allowed."""
     return UpscaleOptions(
@@ -248,6 +255,7 @@ def collect_options(
         streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
         device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit),
         weights=WeightsOptions(weights_dir, offline),
+        resume=ResumeOptions(resume, work_dir),
         overwrite=overwrite,
     )
 # fmt: on

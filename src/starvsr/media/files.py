@@ -17,13 +17,17 @@ from starvsr.errors import OutputError, UsageError
 
 
 @contextmanager
-def complete_or_absent(target: Path) -> Iterator[Path]:
-    """A temporary file beside `target`; on leaving, it is synced and takes `target`'s name.
+def complete_or_absent(target: Path, folder: Path | None = None) -> Iterator[Path]:
+    """A temporary file that on leaving is synced and takes `target`'s name.
 
-    Its own name is short, since `target`'s may be as long as names can be. On any exception it is removed and `target`
-    is as it was. Raises OutputError where the file cannot be synced or renamed.
+    It lies in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
+    `target`'s may be as long as names can be. On any exception it is removed and `target` is as it was. Raises
+    OutputError where the file cannot be synced or renamed.
     """
-    temporary = target.absolute().with_name(f".starvsr-{secrets.token_hex(8)}.partial")
+    place = target.absolute().parent
+    if folder is not None and folder.stat().st_dev == place.stat().st_dev:
+        place = folder.absolute()
+    temporary = place / f".starvsr-{secrets.token_hex(8)}.partial"
     try:
         yield temporary
         with written_errors(target):
@@ -68,7 +72,7 @@ def errors_of(target: Path) -> Iterator[None]:
             yield
         except OutputError as error:
             if isinstance(error.__cause__, (OSError, av.FFmpegError)):
-                raise error.__cause__ from None
+                error.args = (_why(target, error.__cause__),)
             raise
 
 

@@ -57,13 +57,16 @@ def join(
     streams: StreamOptions,
     first: int,
     last: int,
+    *,
+    work_dir: Path | None = None,
 ) -> None:
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
     Every frame gets its own time and duration from the index; copied packets keep their data and their time
     against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
     part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
-    are clipped to it. The file appears under its name in one step when it is complete and synced. Raises
+    are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies in
+    `work_dir` if that is on the same file system. Raises
     OutputError where it cannot be written (nothing is left behind then), ValueError where the parts do not hold
     last - first frames.
     """
@@ -71,7 +74,7 @@ def join(
     if sum(map(len, numbers)) != last - first:
         raise ValueError(f"the parts hold {sum(map(len, numbers))} frames, not {last - first}")
     with (
-        complete_or_absent(target) as temporary,
+        complete_or_absent(target, work_dir) as temporary,
         open_source(info.path) as source,
         written_errors(target),
         av.open(str(parts[0])) as model,

@@ -1,0 +1,278 @@
+"""What of a job is finished, on disk, so that the same command goes on from there.
+
+A job's work directory holds part files and `journal.jsonl`. Its first line says which job it is (the *request*: input,
+model, options that change the output) and what its plan came from; every further line is one finished *step* with size
+and hash of the files that it left, or a *note*. A file is on disk under its name before its line is written, and a line
+is on disk before the next step begins. So whatever is not in the journal was never finished, and is removed and done
+again; a last line that is torn is no line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from starvsr.errors import UsageError, WorkDirError
+from starvsr.media.files import written_errors
+
+logger = logging.getLogger(__name__)
+
+_NAME, _LOCK = "journal.jsonl", ".lock"
+_VERSION = 1
+_PIECE_BYTES = 1 << 22
+# A fingerprint reads so many places of a file at most.
+_PLACES, _PLACE_BYTES = 64, 1 << 16
+# Longest name of a file on any usual system, in bytes.
+_LONGEST_NAME = 255
+_SUFFIX = ".starvsr"
+_OURS = re.compile(r"journal\.jsonl|\.lock|\d{6}-.+|\.starvsr-.+\.partial")
+"""Names of the files of a work directory; whatever else somebody puts there is left alone."""
+
+
+class Journal:
+    """The finished steps of one job."""
+
+    def __init__(self, folder: Path) -> None:
+        """folder: the work directory. Use `open_journal`."""
+        self.folder = folder
+        self.steps: dict[str, list[dict[str, Any]]] = {}
+        self.notes: dict[str, Any] = {}
+        self._whole: dict[str, bool] = {}
+
+    def finished(self, step: str) -> tuple[Path, ...] | None:
+        """The files that a step left, or None where it is not finished or one of them is damaged."""
+        files = self.steps.get(step)
+        if files is None:
+            return None
+        if step not in self._whole:
+            damaged = [file["name"] for file in files if not self._is_whole(file)]
+            self._whole[step] = not damaged
+            if damaged:
+                logger.warning("%s is damaged and is made again", ", ".join(map(str, damaged)))
+        return tuple(self.folder / file["name"] for file in files) if self._whole[step] else None
+
+    def record(self, **steps: Sequence[Path]) -> None:
+        """Note steps as finished together, with the files in the work directory that they left.
+
+        The files must be synced. Raises OutputError where the journal cannot be written.
+        """
+        found = {
+            step: [
+                {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
+                for path in files
+            ]
+            for step, files in steps.items()
+        }
+        self._append({"steps": found})
+        self.steps |= found
+        self._whole |= dict.fromkeys(found, True)
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep plain data beside the steps. Raises OutputError where the journal cannot be written."""
+        self._append({"note": {name: value}})
+        self.notes[name] = value
+
+    def _append(self, line: dict[str, Any]) -> None:
+        path = self.folder / _NAME
+        before = path.stat().st_size if path.exists() else 0
+        with written_errors(path):
+            try:
+                with path.open("ab") as file:
+                    file.write(json.dumps(line).encode() + b"\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):
+                    os.truncate(path, before)
+                raise
+
+    def _is_whole(self, file: Mapping[str, Any]) -> bool:
+        path = self.folder / file["name"]
+        try:
+            return (path.stat().st_size, _sha256(path)) == (file["bytes"], file["sha256"])
+        except OSError:
+            return False
+
+
+def journal_folder(target: Path, folder: Path | None = None) -> Path:
+    """The work directory of a job that writes `target`: the one given, else one beside it."""
+    if folder is not None:
+        return folder.expanduser().absolute()
+    # Absolute: libav takes the colon of a relative name such as "Part 1: x" for the end of a protocol's name.
+    target = target.absolute()
+    name = f"{target.name}{_SUFFIX}"
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = f"{hashlib.sha256(os.fsencode(target.name)).hexdigest()}{_SUFFIX}"
+    return target.with_name(name)
+
+
+@contextmanager
+def open_journal(
+    folder: Path, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
+) -> Iterator[Journal]:
+    """The journal of a job in a work directory, which is made where it is not there.
+
+    request: plain data that must be the same for a job to go on; notes: plain data that a new job begins with, while
+    one that goes on keeps its own. resume: False begins anew. The directory is removed on leaving well, and where
+    nothing was finished; else it stays. Raises WorkDirError where it belongs to another job, UsageError where another
+    process works in it or it is not a work directory, OutputError where it cannot be written.
+    """
+    new = not folder.exists()
+    if not new and not folder.is_dir():
+        raise UsageError(f"the work directory {folder} is a file: give another --work-dir")
+    # A kill may have come before the journal's first line.
+    strange = not new and any(not _OURS.fullmatch(path.name) for path in folder.iterdir())
+    if strange and not (folder / _NAME).exists():
+        raise UsageError(
+            f"{folder} is no work directory of starvsr and not empty: give another --work-dir"
+        )
+    with written_errors(folder):
+        folder.mkdir(exist_ok=True)
+    lock = filelock.FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UsageError(
+            f"another process works in {folder}: wait for it, or give another --work-dir"
+        ) from error
+    except OSError:
+        if new:
+            _remove(folder)
+        raise
+    journal = Journal(folder)
+    try:
+        _begin(journal, request, notes, resume=resume)
+        yield journal
+    except WorkDirError:
+        lock.release()
+        raise
+    except BaseException as error:
+        _end(folder, lock, keep=bool(journal.steps))
+        if journal.steps:
+            _add_note(
+                error,
+                f"what is finished is kept in {folder}, and the same command goes on from there",
+            )
+        raise
+    else:
+        _end(folder, lock, keep=False)
+
+
+def kept_work(error: BaseException) -> str:
+    """What `open_journal` has to say of an error that passed through it: empty where nothing was kept."""
+    return "; ".join(getattr(error, "__notes__", []))
+
+
+def fingerprint(path: Path) -> str:
+    """What tells a file from others without reading all of a large one: its size, and a hash of places in it."""
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    last = max(0, size - _PLACE_BYTES)
+    with path.open("rb") as file:
+        for place in sorted({last * number // (_PLACES - 1) for number in range(_PLACES)}):
+            file.seek(place)
+            digest.update(file.read(_PLACE_BYTES))
+    return digest.hexdigest()
+
+
+def _begin(
+    journal: Journal, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
+) -> None:
+    """Read what is there, or begin a journal."""
+    # As it will be when it is read.
+    wanted = json.loads(json.dumps(request))
+    lines = _lines(journal.folder / _NAME) if resume else []
+    if lines and "request" in lines[0]:
+        _check_request(journal.folder, lines[0]["request"], wanted)
+        for line in lines[1:]:
+            journal.steps |= line.get("steps", {})
+            journal.notes |= line.get("note", {})
+        journal.notes = {**lines[0]["notes"], **journal.notes}
+    known = {file["name"] for files in journal.steps.values() for file in files}
+    _remove(journal.folder, keep={_NAME, _LOCK, *known})
+    if not (lines and "request" in lines[0]):
+        with written_errors(journal.folder):
+            (journal.folder / _NAME).unlink(missing_ok=True)
+        journal._append({"version": _VERSION, "request": wanted, "notes": dict(notes)})
+        journal.notes = json.loads(json.dumps(notes))
+    elif (journal.folder / _NAME).read_bytes()[-1:] != b"\n":
+        _cut_torn_line(journal.folder / _NAME)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a journal; those behind one that cannot be read do not count."""
+    found = []
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            break
+    return found
+
+
+def _cut_torn_line(path: Path) -> None:
+    content = path.read_bytes()
+    os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _check_request(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise WorkDirError where the requests differ, naming how."""
+    old, new = _flat(before), _flat(now)
+    differences = [
+        f"{name} was {old.get(name)} and is {new.get(name)}"
+        for name in {**old, **new}
+        if old.get(name) != new.get(name)
+    ]
+    if differences:
+        raise WorkDirError(
+            f"{folder} belongs to another job: {'; '.join(differences)}; give the same options to go on, "
+            "--no-resume to begin anew, or another --work-dir"
+        )
+
+
+def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by name."""
+    return {
+        name: value
+        for group in data.values()
+        for name, value in (group.items() if isinstance(group, Mapping) else ())
+    }
+
+
+def _end(folder: Path, lock: filelock.BaseFileLock, *, keep: bool) -> None:
+    lock.release()
+    if not keep:
+        _remove(folder)
+
+
+def _remove(folder: Path, *, keep: Collection[str] = ()) -> None:
+    """Remove our files but those to keep, and the folder if nothing is left in it. What cannot be removed stays."""
+    with suppress(OSError):
+        # First: files that a journal promises are there or it is not.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name != _NAME):
+            if path.name not in keep and _OURS.fullmatch(path.name):
+                path.unlink()
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _add_note(error: BaseException, text: str) -> None:
+    # `add_note` of Python 3.11, which is not the oldest here.
+    error.__notes__ = [*getattr(error, "__notes__", []), text]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
