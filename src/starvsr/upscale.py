@@ -33,6 +33,7 @@ from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import (
+    LoadedModel,
     ModelChoice,
     attention_backend,
     choose_model,
@@ -174,9 +175,11 @@ def run_job(
     executor: Executor = map,
     progress: ProgressCallback | None = None,
     on_resume: Callable[[int, Path], None] | None = None,
+    models: LastModel | None = None,
 ) -> UpscaleResult:
     """Do a prepared job, or the rest of it.
 
+    models: what loads the model; several jobs may share one.
     on_resume: called with the number of segments that are there already, if any, and where. Raises StarvsrError; see
     `upscale_video` for what is left then.
     """
@@ -185,7 +188,7 @@ def run_job(
     with _errors_named(job), _opened_journal(job) as journal, _memory_errors(job.plan):
         job = _as_begun(job, journal)
         report(Progress("load", 0, 1))
-        restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE))
+        restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE), models or LastModel())
         report(Progress("load", 1, 1))
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, report)
         there = sum(maker.kept(segment) is not None for segment in job.plan.segments)
@@ -240,7 +243,42 @@ def _as_begun(job: Job, journal: Journal) -> Job:
     return dataclasses.replace(job, plan=plan)
 
 
-def _restorer(job: Job, windows: dict[str, Any] | None) -> Restorer:
+class LastModel:
+    """Loads models, and keeps the last one for jobs that want the same."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._model: LoadedModel | None = None
+
+    def __call__(self, job: Job, offload: str) -> LoadedModel:
+        """The model of a job. Raises as `load_choice`."""
+        options = dataclasses.replace(job.options.device, precision=job.plan.precision)
+        sampling = job.options.sampling
+        key = (
+            job.choice,
+            job.device.name,
+            options.precision,
+            options.attention,
+            offload,
+            sampling.prompt,
+            sampling.negative_prompt,
+        )
+        if self._model is None or key != self._key:
+            # The old one goes before there is a new one.
+            self._model = None
+            self._model = load_choice(
+                job.choice,
+                job.device,
+                options,
+                offload=offload,
+                prompt=sampling.prompt,
+                negative_prompt=sampling.negative_prompt,
+            )
+            self._key = key
+        return self._model
+
+
+def _restorer(job: Job, windows: dict[str, Any] | None, models: LastModel) -> Restorer:
     """The model of a job, loaded as its plan says, or with more of it waiting in main memory where it does not fit.
 
     windows: what the job had to shrink its windows to before it was broken off.
@@ -252,14 +290,7 @@ def _restorer(job: Job, windows: dict[str, Any] | None) -> Restorer:
     planned = layout.offload
     for step in OFFLOAD_STEPS[OFFLOAD_STEPS.index(planned) :]:
         try:
-            model = load_choice(
-                job.choice,
-                job.device,
-                dataclasses.replace(options.device, precision=job.plan.precision),
-                offload=step,
-                prompt=options.sampling.prompt,
-                negative_prompt=options.sampling.negative_prompt,
-            )
+            model = models(job, step)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

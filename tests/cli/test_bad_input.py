@@ -65,8 +65,13 @@ def test_audio_only(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
 
 def test_folder(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     (tmp_path / "videos").mkdir()
-    code, message = refused(cli, tmp_path / "videos", quick)
-    assert (code, message) == (2, f"{tmp_path / 'videos'} is a folder: give one video file")
+    result = cli("upscale", tmp_path / "videos", tmp_path / "large", *quick)
+    assert result.code == 3
+    assert result.error.startswith(f"{tmp_path / 'videos'} holds no video: its files must end in")
+    assert not (tmp_path / "large").exists()
+    planned = cli("plan", tmp_path / "videos", *quick)
+    assert planned.code == 2
+    assert planned.error == f"{tmp_path / 'videos'} is a folder: give one video file"
 
 
 def test_name_that_is_too_long(cli: Cli, tmp_path: Path, quick: list[str]) -> None:

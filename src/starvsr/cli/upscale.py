@@ -6,18 +6,31 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from starvsr.cli.batch import (
+    EXIT_SOME_FAILED,
+    NAME_TEMPLATE,
+    Item,
+    Outcome,
+    counts,
+    find_items,
+    is_batch,
+    is_folder,
+    run_batch,
+    say_summary,
+)
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
 from starvsr.cli.upscale_options import takes_upscale_options
-from starvsr.errors import UsageError
+from starvsr.errors import StarvsrError, UsageError
 from starvsr.options import UpscaleOptions
 
 if TYPE_CHECKING:
-    from starvsr.upscale import Job, UpscaleResult
+    from starvsr.upscale import Job, LastModel, UpscaleResult
     from starvsr.zoo.install import InstallPlan
 
 EXIT_DAMAGED = 8
@@ -33,15 +46,34 @@ _QUIET = typer.Option("--quiet", "-q", help="Only errors.")
 
 @takes_upscale_options
 def upscale(
-    input: Annotated[Path, _INPUT],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="INPUT",
+            help="The video to restore: any file that ffmpeg reads. Or several, or folders of them.",
+            show_default=False,
+        ),
+    ],
     output: Annotated[
         Path,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file to write; its ending chooses the container.",
+            help="The file to write; its ending chooses the container. With several inputs or a folder, a folder.",
             show_default=False,
         ),
     ],
+    name_template: Annotated[
+        str | None,
+        typer.Option(
+            "--name-template",
+            metavar="TEXT",
+            help="With several inputs: names of the outputs, with {stem}, {ext} and {number} (default {stem}{ext}).",
+        ),
+    ] = None,
+    keep_going: Annotated[
+        bool,
+        typer.Option("--keep-going", help="With several inputs: go on behind one that fails."),
+    ] = False,
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="How progress is shown.")
     ] = ProgressMode.auto,
@@ -51,36 +83,111 @@ def upscale(
     *,
     options: UpscaleOptions,
 ) -> int:
-    """Restore one video at a larger size, keeping its sound, subtitles, chapters and timing.
+    """Restore videos at a larger size, keeping their sound, subtitles, chapters and timing.
 
     Example: starvsr upscale in.mp4 out.mp4 --scale 4
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    refuse_folder(input)
+    if is_batch(inputs):
+        return _upscale_all(
+            find_items(inputs, output, NAME_TEMPLATE if name_template is None else name_template),
+            output,
+            options,
+            keep_going=keep_going,
+            say=_Say(progress, as_json=as_json, quiet=quiet),
+        )
+    if name_template is not None or keep_going:
+        flag = "--keep-going" if name_template is None else "--name-template"
+        raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
+    from starvsr.upscale import LastModel
+
+    say = _Say(progress, as_json=as_json, quiet=quiet)
+    result = _upscale_one(inputs[0], output, options, LastModel(), say)
+    return EXIT_DAMAGED if result.lost_frames else 0
+
+
+@dataclass(frozen=True)
+class _Say:
+    """How a run is reported."""
+
+    progress: ProgressMode
+    as_json: bool
+    quiet: bool
+
+    def event(self, name: str, **facts: object) -> None:
+        """A JSON object, if they are wanted."""
+        if self.as_json:
+            typer.echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+
+
+def _upscale_one(
+    source: Path, target: Path, options: UpscaleOptions, models: LastModel, say: _Say
+) -> UpscaleResult:
     from starvsr.cli.weights_report import plan_text
     from starvsr.upscale import plan_video, run_job
 
     def announce(plan: InstallPlan) -> None:
-        if not quiet:
+        if not say.quiet:
             typer.echo(plan_text(plan), err=True)
 
-    with progress_view(progress, quiet=quiet) as view:
-        job = plan_video(input, output, options, fetch=announce, progress=view)
-        if not quiet:
+    with progress_view(say.progress, quiet=say.quiet) as view:
+        job = plan_video(source, target, options, fetch=announce, progress=view)
+        if not say.quiet:
             _say_choices(job)
         with _kept_is_said():
-            result = run_job(job, progress=view, on_resume=None if quiet else _say_kept)
-    if as_json:
-        typer.echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
-    if not quiet:
+            result = run_job(
+                job, progress=view, on_resume=None if say.quiet else _say_kept, models=models
+            )
+    say.event("done", **result.to_json())
+    if not say.quiet:
         _say_result(result)
     if result.lost_frames:
         typer.echo(
-            f"warning: {input} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
+            f"warning: {source} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
             err=True,
         )
-        return EXIT_DAMAGED
-    return 0
+    return result
+
+
+def _upscale_all(
+    items: list[Item], folder: Path, options: UpscaleOptions, *, keep_going: bool, say: _Say
+) -> int:
+    """A batch; the exit code."""
+    from starvsr.media.files import written_errors
+    from starvsr.upscale import LastModel
+
+    if options.resume.work_dir is not None:
+        raise UsageError("--work-dir is for one input: leave it out, each video has its own")
+    with written_errors(folder):
+        folder.mkdir(exist_ok=True)
+    models = LastModel()
+
+    def one(item: Item) -> Outcome:
+        if not say.quiet:
+            typer.echo(f"[{items.index(item) + 1}/{len(items)}] {item.source}", err=True)
+        result = _upscale_one(item.source, item.target, options, models, say)
+        state = "damaged" if result.lost_frames else "done"
+        return Outcome(item, state, format_seconds(result.elapsed_s))
+
+    def failed(item: Item, error: StarvsrError) -> None:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        say.event("failed", source=str(item.source), error=str(error), exit_code=error.exit_code)
+
+    try:
+        outcomes = run_batch(
+            items, one, overwrite=options.overwrite, keep_going=keep_going, failed=failed
+        )
+    finally:
+        # A run that did nothing leaves no empty folder.
+        with suppress(OSError):
+            folder.rmdir()
+    found = counts(outcomes)
+    say.event("batch", **found)
+    if not say.quiet:
+        say_summary(outcomes)
+    if found["failed"]:
+        return EXIT_SOME_FAILED
+    return EXIT_DAMAGED if found["damaged"] else 0
 
 
 @takes_upscale_options
@@ -122,10 +229,8 @@ def set_verbosity(*, verbose: bool, quiet: bool) -> None:
 
 def refuse_folder(source: Path) -> None:
     """Raise UsageError for a folder where a file is needed."""
-    # A name that is too long is no folder; reading it says what is wrong.
-    with suppress(OSError):
-        if source.is_dir():
-            raise UsageError(f"{source} is a folder: give one video file")
+    if is_folder(source):
+        raise UsageError(f"{source} is a folder: give one video file")
 
 
 def _say_choices(job: Job) -> None:

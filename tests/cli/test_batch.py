@@ -1,0 +1,165 @@
+"""Several videos by one command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from starvsr.cli import batch
+from starvsr.errors import StarvsrError
+from starvsr.models.build import build_network
+from starvsr.models.network import VideoNetwork
+from starvsr.models.unet import StarUNet
+from starvsr.types import NetworkConfig
+from starvsr.zoo import load
+from tests.cli.conftest import Cli, listing
+
+
+@pytest.fixture
+def videos(clip: Path) -> Path:
+    """A folder with two videos and something else."""
+    folder = clip.parent / "videos"
+    folder.mkdir()
+    shutil.copy(clip, folder / "b.mp4")
+    clip.rename(folder / "a.avi")
+    (folder / "notes.txt").write_text("no video")
+    (folder / "deeper").mkdir()
+    return folder
+
+
+def events(out: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_a_folder_becomes_a_folder(
+    cli: Cli, videos: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = 0
+    build = build_network
+
+    def counted(config: NetworkConfig) -> VideoNetwork:
+        nonlocal loads
+        loads += 1
+        return build(config)
+
+    monkeypatch.setattr(load, "build_network", counted)
+    before = listing(videos)
+    output = videos.with_name("large")
+    result = cli("upscale", videos, output, *quick, "--frames", "2", "--json")
+    assert result.code == 0
+    assert sorted(listing(output)) == ["a.mkv", "b.mp4"]
+    assert listing(videos) == before
+    assert loads == 1
+    found = events(result.out)
+    assert [event["event"] for event in found] == ["done", "done", "batch"]
+    assert {k: found[-1][k] for k in ("done", "damaged", "there", "failed")} == {
+        "done": 2,
+        "damaged": 0,
+        "there": 0,
+        "failed": 0,
+    }
+    assert "[2/2]" in result.err
+
+
+def test_files_that_are_there_are_passed_over(cli: Cli, videos: Path, quick: list[str]) -> None:
+    output = videos.with_name("large")
+    output.mkdir()
+    (output / "a.mkv").write_bytes(b"made before")
+    arguments = ["upscale", str(videos / "b.mp4"), str(videos / "a.avi"), str(output), *quick]
+    result = cli(*arguments, "--frames", "1")
+    assert result.code == 0
+    assert (output / "a.mkv").read_bytes() == b"made before"
+    assert (output / "b.mp4").stat().st_size > 1000
+    assert "there already" in result.err
+    assert cli(*arguments, "--frames", "1", "--overwrite").code == 0
+    assert (output / "a.mkv").stat().st_size > 1000
+
+
+def test_the_first_error_ends_it_unless_it_may_go_on(
+    cli: Cli, videos: Path, quick: list[str]
+) -> None:
+    (videos / "a.avi").write_bytes(b"no video at all")
+    output = videos.with_name("large")
+    result = cli("upscale", videos, output, *quick, "--frames", "1")
+    assert result.code == 3
+    assert not output.exists(), "nothing was done, so no empty folder is left"
+    result = cli("upscale", videos, output, *quick, "--frames", "1", "--keep-going", "--json")
+    assert result.code == 6
+    assert list(listing(output)) == ["b.mp4"]
+    assert "a.avi" in result.error
+    failed, done, whole = events(result.out)
+    assert (failed["event"], failed["exit_code"]) == ("failed", 3)
+    assert done["event"] == "done"
+    assert (whole["done"], whole["failed"]) == (1, 1)
+
+
+def test_a_batch_that_is_interrupted_goes_on(
+    cli: Cli, videos: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = StarUNet.forward, 0
+
+    def interrupted(*arguments: object, **named: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return forward(*arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StarUNet, "forward", interrupted)
+    output = videos.with_name("large")
+    options = [*quick, "--cfg", "1", "--frames", "8"]
+    result = cli("upscale", videos, output, *options, "--chunk-frames", "4")
+    assert result.code == 130
+    finished = sorted(listing(output))
+    assert finished in ([], ["a.mkv"])
+    assert cli("upscale", videos, output, *options, "--chunk-frames", "4").code == 0
+    assert sorted(listing(output)) == ["a.mkv", "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        ("{stem}-4x{ext}", ["a-4x.mkv", "b-4x.mp4"]),
+        ("clip{number:03}.mov", ["clip001.mov", "clip002.mov"]),
+    ],
+)
+def test_names(videos: Path, template: str, names: list[str]) -> None:
+    items = batch.find_items([videos], videos.with_name("large"), template)
+    assert [item.target.name for item in items] == names
+    assert [item.source.name for item in items] == ["a.avi", "b.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{stem", "is not allowed"),
+        ("{name}", "is not allowed: give text with"),
+        ("{}", "is not allowed"),
+        ("same.mkv", "would both become same.mkv"),
+        ("../{stem}.mkv", "is no name of a file"),
+        ("", "is no name of a file"),
+    ],
+)
+def test_templates_that_mean_nothing(videos: Path, template: str, said: str) -> None:
+    with pytest.raises(StarvsrError, match=said):
+        batch.find_items([videos], videos.with_name("large"), template)
+
+
+def test_places_that_are_refused(cli: Cli, videos: Path, quick: list[str]) -> None:
+    before = listing(videos.parent)
+    empty = videos / "deeper"
+    for arguments, code, said in (
+        ([videos, videos], 2, "is one of the inputs"),
+        ([videos, videos / "notes.txt"], 7, "is a file"),
+        ([videos, videos / "no" / "where"], 7, "does not exist"),
+        ([empty, videos.with_name("large")], 3, "holds no video"),
+        ([videos, videos.with_name("large"), "--work-dir", "x"], 2, "--work-dir is for one input"),
+        ([videos / "b.mp4", videos / "c.mp4", "--keep-going"], 2, "--keep-going would have no"),
+        ([videos / "b.mp4", videos / "c.mp4", "--name-template", "x"], 2, "--name-template would"),
+    ):
+        result = cli("upscale", *map(str, arguments), *quick)
+        assert (result.code, said in result.error) == (code, True), result.err
+    assert listing(videos.parent) == before
