@@ -126,28 +126,8 @@ def open_journal(
     nothing was finished; else it stays. Raises WorkDirError where it belongs to another job, UsageError where another
     process works in it or it is not a work directory, OutputError where it cannot be written.
     """
-    new = not folder.exists()
-    if not new and not folder.is_dir():
-        raise UsageError(f"the work directory {folder} is a file: give another --work-dir")
-    # A kill may have come before the journal's first line.
-    strange = not new and any(not _OURS.fullmatch(path.name) for path in folder.iterdir())
-    if strange and not (folder / _NAME).exists():
-        raise UsageError(
-            f"{folder} is no work directory of starvsr and not empty: give another --work-dir"
-        )
     with written_errors(folder):
-        folder.mkdir(exist_ok=True)
-    lock = filelock.FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise UsageError(
-            f"another process works in {folder}: wait for it, or give another --work-dir"
-        ) from error
-    except OSError:
-        if new:
-            _remove(folder)
-        raise
+        lock = _locked(folder)
     journal = Journal(folder)
     try:
         _begin(journal, request, notes, resume=resume)
@@ -165,6 +145,32 @@ def open_journal(
         raise
     else:
         _end(folder, lock, keep=False)
+
+
+def _locked(folder: Path) -> filelock.BaseFileLock:
+    """The lock of a work directory, which is made where it is not there."""
+    new = not folder.exists()
+    if not new and not folder.is_dir():
+        raise UsageError(f"the work directory {folder} is a file: give another --work-dir")
+    # A kill may have come before the journal's first line.
+    strange = not new and any(not _OURS.fullmatch(path.name) for path in folder.iterdir())
+    if strange and not (folder / _NAME).exists():
+        raise UsageError(
+            f"{folder} is no work directory of starvsr and not empty: give another --work-dir"
+        )
+    folder.mkdir(exist_ok=True)
+    lock = filelock.FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise UsageError(
+            f"another process works in {folder}: wait for it, or give another --work-dir"
+        ) from error
+    except OSError:
+        if new:
+            _remove(folder)
+        raise
+    return lock
 
 
 def kept_work(error: BaseException) -> str:
@@ -188,40 +194,41 @@ def _begin(
     journal: Journal, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
 ) -> None:
     """Read what is there, or begin a journal."""
+    path = journal.folder / _NAME
     # As it will be when it is read.
-    wanted = json.loads(json.dumps(request))
-    lines = _lines(journal.folder / _NAME) if resume else []
-    if lines and "request" in lines[0]:
-        _check_request(journal.folder, lines[0]["request"], wanted)
-        for line in lines[1:]:
-            journal.steps |= line.get("steps", {})
-            journal.notes |= line.get("note", {})
-        journal.notes = {**lines[0]["notes"], **journal.notes}
-    known = {file["name"] for files in journal.steps.values() for file in files}
-    _remove(journal.folder, keep={_NAME, _LOCK, *known})
-    if not (lines and "request" in lines[0]):
-        with written_errors(journal.folder):
-            (journal.folder / _NAME).unlink(missing_ok=True)
-        journal._append({"version": _VERSION, "request": wanted, "notes": dict(notes)})
-        journal.notes = json.loads(json.dumps(notes))
-    elif (journal.folder / _NAME).read_bytes()[-1:] != b"\n":
-        _cut_torn_line(journal.folder / _NAME)
+    wanted, first = json.loads(json.dumps([request, notes]))
+    with written_errors(path):
+        lines = _whole_lines(path) if resume else []
+        if lines:
+            _check_request(journal.folder, lines[0]["request"], wanted)
+            journal.notes = lines[0]["notes"]
+            for line in lines[1:]:
+                journal.steps |= line.get("steps", {})
+                journal.notes |= line.get("note", {})
+        known = {file["name"] for files in journal.steps.values() for file in files}
+        _remove(journal.folder, keep={_NAME, _LOCK, *known})
+        if not lines:
+            path.unlink(missing_ok=True)
+            journal._append({"version": _VERSION, "request": wanted, "notes": first})
+            journal.notes = first
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a journal; those behind one that cannot be read do not count."""
-    found = []
-    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of a journal up to one that is torn or damaged, which is cut off with all behind it."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
         try:
-            found.append(json.loads(line))
+            content = json.loads(line) if line.endswith(b"\n") else None
         except ValueError:
+            content = None
+        if not isinstance(content, dict) or (not found and content.get("version") != _VERSION):
             break
+        found.append(content)
+        size += len(line)
+    if path.exists():
+        os.truncate(path, size)
     return found
-
-
-def _cut_torn_line(path: Path) -> None:
-    content = path.read_bytes()
-    os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _check_request(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
