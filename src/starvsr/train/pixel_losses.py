@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -45,13 +47,21 @@ def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Ter
 
 def sharpened(pictures: Tensor, amount: float) -> Tensor:
     """Pictures `b c t h w` in [-1, 1] with their fine detail 1 + `amount` times as strong, clamped (unsharp mask)."""
-    frames = rearrange(pictures, "b c t h w -> (b c t) 1 h w")
-    taps = torch.arange(-_SHARPENED_REACH, _SHARPENED_REACH + 1).to(frames)
-    kernel = torch.exp(-0.5 * (taps / _SHARPENED_SIGMA_PX) ** 2)
-    kernel = kernel / kernel.sum()
-    blurred = F.pad(frames, (_SHARPENED_REACH,) * 4, mode="replicate")
-    blurred = F.conv2d(F.conv2d(blurred, kernel[None, None, None]), kernel[None, None, :, None])
-    return (frames + amount * (frames - blurred)).clamp(-1, 1).view_as(pictures)
+    rows, columns = (_blur(side).to(pictures) for side in pictures.shape[-2:])
+    blurred = rows @ pictures @ columns.T
+    return (pictures + amount * (pictures - blurred)).clamp(-1, 1)
+
+
+@lru_cache(maxsize=4)
+def _blur(side: int) -> Tensor:
+    """The matrix (side, side) that blurs a line by a Gaussian, its ends continued."""
+    places = torch.arange(side)
+    matrix = torch.zeros(side, side)
+    for tap in range(-_SHARPENED_REACH, _SHARPENED_REACH + 1):
+        weight = math.exp(-0.5 * (tap / _SHARPENED_SIGMA_PX) ** 2)
+        read = (places + tap).clamp(0, side - 1)
+        matrix.index_put_((places, read), torch.tensor(weight), accumulate=True)
+    return matrix / matrix.sum(1, keepdim=True)
 
 
 def motion_loss(z: Tensor, flows: Tensor) -> Tensor:
