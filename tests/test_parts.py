@@ -161,4 +161,9 @@ def test_progress_counts_the_frames_of_the_output(tmp_path: Path, job: Job) -> N
     assert reports[-1].done == pytest.approx(11)
     assert {report.total for report in reports} == {11}
     assert {report.stage for report in reports} == {"restore"}
+    reports.clear()
+    again = make_maker(job, tmp_path / "again", reports)
+    again.journal = maker.journal
+    assert again.count_kept() == 2
+    assert reports[-1].done == pytest.approx(11)
     assert set(maker.seconds) >= {"decode video", "network", "encode video"}

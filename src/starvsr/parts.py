@@ -75,8 +75,6 @@ class PartMaker:
         """
         files = self.kept(segment)
         if files is not None:
-            self.done += segment.frames
-            self._report(0)
             return files
         files = self._make(segment)
         self._note_windows()
@@ -85,6 +83,13 @@ class PartMaker:
             **dict(zip(names, ((files.part,), files.head, files.tail), strict=True))
         )
         return files
+
+    def count_kept(self) -> int:
+        """The number of segments that are finished, which count as done from now on."""
+        kept = [segment for segment in self.plan.segments if self.kept(segment) is not None]
+        self.done = float(sum(segment.frames for segment in kept))
+        self._report(0)
+        return len(kept)
 
     def kept(self, segment: Segment) -> SegmentFiles | None:
         """What a segment that is finished left; None where it is not, or a file is damaged.

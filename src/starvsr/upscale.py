@@ -191,7 +191,7 @@ def run_job(
         restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE), models or LastModel())
         report(Progress("load", 1, 1))
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, report)
-        there = sum(maker.kept(segment) is not None for segment in job.plan.segments)
+        there = maker.count_kept()
         if there and on_resume is not None:
             on_resume(there, journal.folder)
         parts = list(maker.in_order(executor(maker.restore, job.plan.segments)))

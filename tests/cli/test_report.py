@@ -30,6 +30,17 @@ DONE_KEYS = {
     "elapsed_s",
     "seconds",
 }
+PROGRESS_KEYS = {
+    "version",
+    "event",
+    "stage",
+    "done",
+    "total",
+    "unit",
+    "detail",
+    "elapsed_s",
+    "left_s",
+}
 PLAN_KEYS = {
     "version",
     "event",
@@ -184,6 +195,42 @@ def test_plain_progress_comes_at_intervals(
         "restoring: 10/40 frames, 2.00 fps, 0:05 elapsed, 0:15 left",
         "restoring: 20/40 frames, 2.00 fps, 0:10 elapsed, 0:10 left",
         "restoring: 22/40 frames, 2.00 fps, 0:11 elapsed, 0:09 left",
+    ]
+
+
+def test_progress_for_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with progress_view(ProgressMode.json, quiet=False) as view:
+        view(Progress("load", 1, 1))
+        for tenth in range(11):
+            now = 100.0 + tenth / 10
+            # A job that goes on from 10 frames that were there.
+            view(Progress("restore", 10 + tenth, 40))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    for line in lines:
+        assert set(line) == PROGRESS_KEYS
+        assert (line["version"], line["event"]) == (1, "progress")
+        assert line["left_s"] is None or line["left_s"] >= 0
+    assert [(line["stage"], line["done"], line["left_s"]) for line in lines] == [
+        ("load", 1, 0),
+        ("restore", 15, 2.5),
+        ("restore", 20, 2.0),
+    ]
+    assert {line["unit"] for line in lines} == {"", "frames"}
+
+
+def test_a_run_reports_its_progress_as_json(cli: Cli, clip: Path, quick: list[str]) -> None:
+    result = cli("upscale", clip, clip.with_name("out.mkv"), *quick, "--progress", "json")
+    assert result.code == 0
+    lines = [json.loads(line) for line in result.err.splitlines() if line.startswith("{")]
+    assert [line["stage"] for line in lines if line["done"] == line["total"]] == [
+        "index",
+        "load",
+        "restore",
+        "join",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from enum import Enum
@@ -26,6 +27,8 @@ from starvsr.types import Progress
 from starvsr.zoo.amounts import format_bytes
 
 PLAIN_INTERVAL_S = 5.0
+JSON_INTERVAL_S = 0.5
+PROGRESS_VERSION = 1
 
 STAGE_NAMES = {
     "download": "downloading",
@@ -52,6 +55,7 @@ class ProgressMode(str, Enum):
     auto = "auto"
     rich = "rich"
     plain = "plain"
+    json = "json"
     none = "none"
 
 
@@ -72,6 +76,8 @@ def progress_view(mode: ProgressMode, *, quiet: bool) -> ProgressView:
     """The view for `--progress` and `--quiet`."""
     if quiet or mode is ProgressMode.none:
         return _NoView()
+    if mode is ProgressMode.json:
+        return _JsonView()
     if mode is ProgressMode.rich or (mode is ProgressMode.auto and sys.stderr.isatty()):
         return _RichView()
     return _PlainView()
@@ -96,8 +102,10 @@ class _NoView:
         pass
 
 
-class _PlainView(_NoView):
-    """One line every few seconds, and one when a stage ends."""
+class _LineView(_NoView):
+    """Prints lines: at intervals, and one when a stage ends."""
+
+    interval_s: float
 
     def __init__(self) -> None:
         self.began = self.printed = self.first = 0.0
@@ -115,21 +123,57 @@ class _PlainView(_NoView):
             self.stage, self.began, self.printed = progress.stage, now, now
             self.first = _first(progress)
         self.unsaid = progress, now
-        if now - self.printed >= PLAIN_INTERVAL_S:
+        if now - self.printed >= self.interval_s:
             self._say()
 
     def _say(self) -> None:
         if self.unsaid is None:
             return
         (progress, self.printed), self.unsaid = self.unsaid, None
-        if progress.done > 0:
-            line = _plain_line(progress, self.printed - self.began, self.first)
+        line = self._line(progress, self.printed - self.began)
+        if line:
             print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+    def _line(self, progress: Progress, elapsed_s: float) -> str:
+        """Empty for none."""
+        raise NotImplementedError
+
+
+class _PlainView(_LineView):
+    """For people, every few seconds."""
+
+    interval_s = PLAIN_INTERVAL_S
+
+    def _line(self, progress: Progress, elapsed_s: float) -> str:
+        return _plain_line(progress, elapsed_s, self.first) if progress.done > 0 else ""
+
+
+class _JsonView(_LineView):
+    """For programs: a JSON object a line, twice a second."""
+
+    interval_s = JSON_INTERVAL_S
+
+    def _line(self, progress: Progress, elapsed_s: float) -> str:
+        done, left = progress.done - self.first, progress.total - progress.done
+        usual = "frames" if progress.total > 1 else ""
+        unit = "bytes" if progress.stage == "download" else UNITS.get(progress.stage, usual)
+        facts = {
+            "version": PROGRESS_VERSION,
+            "event": "progress",
+            "stage": progress.stage,
+            "done": round(progress.done, 3),
+            "total": progress.total,
+            "unit": unit,
+            "detail": progress.detail,
+            "elapsed_s": round(elapsed_s, 3),
+            "left_s": round(left * elapsed_s / done, 3) if done > 0 else None,
+        }
+        return json.dumps(facts)
 
 
 def _first(progress: Progress) -> float:
-    """What was done before the stage began: a download or a training may go on from what is there."""
-    return progress.done if progress.stage in ("download", "train") else 0.0
+    """What was done before the stage began: some go on from what is there."""
+    return progress.done if progress.stage in ("download", "train", "restore") else 0.0
 
 
 def _plain_line(progress: Progress, elapsed_s: float, first: float) -> str:
