@@ -1,11 +1,12 @@
-"""What the Dynamic Frequency loss and LIEM are worth: the toy trained equally long with and without them.
+"""What the Dynamic Frequency loss and LIEM are worth: a toy STAR trained equally long with and without them.
 
-    python benchmarks/ablations.py --config configs/toy.toml --data DIR --output DIR [--steps 300] [--seeds 3]
+    python benchmarks/ablations.py --config configs/nano.toml --data DIR --output DIR [--steps 300] [--seeds 3]
 
-Every variant is trained once for each seed, on small crops, and restores the held-out clips of the configuration in a
-few steps without guidance. Prints a Markdown table: mean over clips, then mean and range over seeds, of PSNR-Y (dB) and
-of the error below and above the loss's spatial frequency (mean modulus of the spectrum's difference, x 1000). A run
-that is interrupted goes on with the same command.
+The toy has STAR's UNet and control branch at small size, no words, and pixels rearranged for latents, so that the loss
+sees the network alone. Data are the configuration's. Every variant is trained once for each seed, on small crops, and
+restores held-out clips in a few steps without guidance. Prints a Markdown table: mean over clips, then mean and range
+over seeds, of PSNR-Y (dB) and of the error below and above the loss's spatial frequency (mean modulus of the
+spectrum's difference, x 1000). A run that is interrupted goes on with the same command.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,13 +24,25 @@ from einops import rearrange
 from starvsr.options import SamplingOptions
 from starvsr.restore import Restorer
 from starvsr.train.clips import validation_clip
-from starvsr.train.config import BankConfig, TrainConfig, ValidationConfig, read_config
+from starvsr.train.config import (
+    BankConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TrainConfig,
+    ValidationConfig,
+    read_config,
+)
 from starvsr.train.losses import PAPER, VELOCITY_ONLY, LossConfig, frequency_losses
+from starvsr.train.model import new_weights
 from starvsr.train.runs import RunOptions
 from starvsr.train.sources import find_sources
 from starvsr.train.trainer import train
 from starvsr.train.validation import psnr_y
-from starvsr.zoo.load import load_model
+from starvsr.types import AutoencoderSpec
+from starvsr.zoo.load import load_model, save_model
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from toy_spec import TOY
 
 VARIANTS: dict[str, tuple[str, LossConfig]] = {
     "as the paper: DF loss, LIEM before the norm": ("published", PAPER),
@@ -40,8 +54,19 @@ KEYS = ("psnr_y", "low", "high")
 SAMPLING = SamplingOptions(steps=6, cfg=1.0)
 
 
+SPEC = dataclasses.replace(
+    TOY,
+    name="ablated",
+    network=dataclasses.replace(TOY.network, latent_channels=48),
+    autoencoder=AutoencoderSpec(kind="pixel_unshuffle", factor=4),
+    text=None,
+    context_tokens=1,
+    color_fix="none",
+)
+
+
 def shortened(
-    config: TrainConfig, seed: int, steps: int, liem: str, loss: LossConfig
+    config: TrainConfig, base: Path, seed: int, steps: int, liem: str, loss: LossConfig
 ) -> TrainConfig:
     """The configuration's run on small crops, for so many steps."""
     bank = BankConfig(clips=240, frames=8, crop=(112, 112))
@@ -50,9 +75,15 @@ def shortened(
         seed=seed,
         steps=steps,
         loss=loss,
-        data=dataclasses.replace(config.data, crop=(64, 64), worse=0.0, bank=bank),
-        model=dataclasses.replace(config.model, spec={"network": {"liem": liem}}),
-        validation=dataclasses.replace(config.validation, interval=0),
+        pixel_loss=None,
+        precision="fp32",
+        batch=4,
+        data=dataclasses.replace(config.data, frames=4, crop=(64, 64), bank=bank),
+        model=ModelConfig(str(base), pretrained=False, spec={"network": {"liem": liem}}),
+        optimizer=OptimizerConfig(
+            lr=1e-3, warmup_steps=20, schedule="cosine", clip_norm=0.5, ema_decay=0.98
+        ),
+        validation=ValidationConfig(interval=0),
     )
 
 
@@ -69,7 +100,7 @@ def measured(
         rows = []
         for source in sources[:: -(-len(sources) // clips)]:
             # The same clips for every seed of training.
-            clip = validation_clip(source, config.data, validation, degradation, 0)
+            clip = validation_clip(source, config.data.made, validation, degradation, 0)
             restored = restorer(clip.degraded, scale=config.data.scale)
             low, high = frequency_losses(
                 rearrange(2 * restored - 1, "t c h w -> 1 c t h w"),
@@ -123,6 +154,9 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=6, help="held-out clips that are measured")
     options = parser.parse_args()
     config = read_config(options.config)
+    options.output.mkdir(parents=True, exist_ok=True)
+    base = options.output / "base.safetensors"
+    save_model(base, SPEC, new_weights(SPEC, 0))
     results: dict[str, list[Any]] = {name: [] for name in VARIANTS}
     for seed in range(options.seeds):
         for number, (name, (liem, loss)) in enumerate(VARIANTS.items()):
@@ -130,7 +164,7 @@ def main() -> None:
             found = run / f"measured-{options.steps}.json"
             if not found.exists():
                 share_bank(options.output / f"seed{seed}" / "0", run)
-                short = shortened(config, seed, options.steps, liem, loss)
+                short = shortened(config, base, seed, options.steps, liem, loss)
                 trained = train(short, RunOptions(run, options.data, device="cpu", workers=1))
                 figures = measured(trained.model, short, options.data, options.clips)
                 found.write_text(json.dumps(figures))

@@ -1,6 +1,6 @@
-"""Make the components of `toy`: train its small latent autoencoder, and draw its byte-level text encoder.
+"""Make the components of a toy STAR: train its small latent autoencoder, and draw its byte-level text encoder.
 
-    python benchmarks/toy_components.py --config configs/toy.toml --data DIR --output DIR [--steps 800]
+    python benchmarks/toy_components.py --config configs/nano.toml --data DIR --output DIR [--steps 800]
 
 Writes `toy-vae.safetensors` and `toy-text.safetensors`, and prints how well held-in crops come back and the standard
 deviation of the latents. The encoder's weights stay as they are drawn: what the network needs is that texts differ.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from torch import Tensor
 
 from starvsr.models.autoencoder import temporal_decoder_class
 from starvsr.models.text import END, START, byte_letters
-from starvsr.specs import TOY
 from starvsr.train.config import PixelLossConfig, TrainConfig, read_config
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
 from starvsr.train.pixel_losses import pixel_losses
 from starvsr.train.sources import find_sources
 from starvsr.zoo.components import COMPONENT_KEY, MERGES_KEY, VOCAB_KEY
 from starvsr.zoo.tensorfile import write_tensors
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from toy_spec import TOY
 
 VAE: dict[str, Any] = {
     "block_out_channels": [32, 32, 32],

@@ -112,54 +112,6 @@ STAR_HEAVY = dataclasses.replace(
     summary="STAR for heavily degraded video (I2VGen-XL, 2.04 G parameters)",
 )
 
-TOY = ModelSpec(
-    name="toy",
-    summary="embedded STAR at toy size, really trained: to try options of many steps, not to look at",
-    licence="MIT",
-    network=UNetConfig(
-        latent_channels=8,
-        width=32,
-        multipliers=(1, 1),
-        residual_blocks=1,
-        head_width=32,
-        first_heads=1,
-        context_width=32,
-        attention_scales=(0.5,),
-    ),
-    autoencoder=AutoencoderSpec(
-        kind="temporal_vae",
-        factor=4,
-        weights="toy-vae",
-        scaling_factor=1.0,
-        chunk_frames=8,
-        chunk_overlap=2,
-        tile=96,
-        tile_overlap=8,
-    ),
-    size_rule=SizeRule(multiple=2, height_remainder=0),
-    min_size=(8, 8),
-    start="noised",
-    solver="dpmpp_2m_sde",
-    noise_level=900,
-    steps=15,
-    cfg=3.0,
-    cfg_rescale=0.2,
-    upsampling="bilinear",
-    color_fix="adain",
-    windows=WindowSpec(
-        chunk_frames=8, chunk_overlap=4, tile_height=48, tile_width=48, tile_overlap=12
-    ),
-    segment_frames=32,
-    context_frames=2,
-    context_tokens=32,
-    text=TextSpec(
-        weights="toy-text",
-        prompt="a good video",
-        prompt_suffix="",
-        negative_prompt="blurry, low quality",
-    ),
-)
-
 SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY)}
 
 EMBEDDED = ("nano",)
