@@ -91,8 +91,9 @@ def test_contradictions(cli: Cli, clip: Path, arguments: list[str], words: list[
     ("arguments", "words"),
     [
         (["upscale", "a", "b", "--resum"], ["No such option: --resum", "starvsr upscale --help"]),
-        (["upscale", "a", "b", "c"], ["unexpected extra argument", "starvsr upscale --help"]),
-        (["upscale", "a"], ["Missing argument", "OUTPUT", "starvsr upscale --help"]),
+        (["plan", "a", "b", "c"], ["unexpected extra argument", "starvsr plan --help"]),
+        # The one that is there is taken for the last.
+        (["upscale", "a"], ["Missing argument 'INPUT'", "starvsr upscale --help"]),
         (["upscale", "a", "b", "--scale"], ["--scale", "requires an argument"]),
         (["enlarge"], ["No such command 'enlarge'", "starvsr --help"]),
         (["--loud"], ["No such option: --loud", "starvsr --help"]),
