@@ -93,9 +93,12 @@ def find_checkpoints(folder: Path) -> list[Path]:
 
 
 def clear_partial(folder: Path) -> None:
-    """Remove what a killed run left half written."""
+    """Remove what a kill left behind: checkpoints, and files that were to take another's place."""
     for left in folder.glob(f"{_PARTIAL}*.partial"):
         shutil.rmtree(left, ignore_errors=True)
+    for left in folder.glob(".starvsr-*.partial"):
+        with suppress(OSError):
+            left.unlink()
 
 
 def remove_checkpoints(folder: Path) -> None:
