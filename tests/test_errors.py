@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from starvsr import errors
-from starvsr.cli import app, degrade, upscale
+from starvsr.cli import app, batch, upscale
 from starvsr.errors import StarvsrError
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
@@ -38,7 +38,7 @@ def test_the_documented_codes() -> None:
         app.EXIT_INTERRUPTED,
         app.EXIT_TERMINATED,
         upscale.EXIT_DAMAGED,
-        degrade.EXIT_SOME_FAILED,
+        batch.EXIT_SOME_FAILED,
         *(kind.exit_code for kind in kinds().values()),
     }
     assert documented == ours

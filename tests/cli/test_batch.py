@@ -86,6 +86,9 @@ def test_the_first_error_ends_it_unless_it_may_go_on(
     result = cli("upscale", videos, output, *quick, "--frames", "1")
     assert result.code == 3
     assert not output.exists(), "nothing was done, so no empty folder is left"
+    output.mkdir()
+    assert cli("upscale", videos, output, *quick, "--frames", "1").code == 3
+    assert output.is_dir(), "it was there before"
     result = cli("upscale", videos, output, *quick, "--frames", "1", "--keep-going", "--json")
     assert result.code == 6
     assert list(listing(output)) == ["b.mp4"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
+from starvsr.errors import OutputError, StarvsrError, UsageError
 
 EXIT_SOME_FAILED = 6
 
@@ -61,7 +61,12 @@ def find_items(inputs: Sequence[Path], folder: Path, template: str) -> list[Item
         raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
     if not folder.exists() and not folder.absolute().parent.is_dir():
         raise OutputError(f"the folder {folder.parent} does not exist: make it first")
-    sources = [video for path in inputs for video in _videos(path)]
+    # It imports PyAV, which `--help` need not wait for.
+    from starvsr.media.folders import videos_in
+
+    sources = [
+        video for path in inputs for video in (videos_in(path) if is_folder(path) else [path])
+    ]
     items = [
         Item(source, folder / _name(template, source, number))
         for number, source in enumerate(sources, start=1)
@@ -127,19 +132,6 @@ def say_summary(outcomes: Sequence[Outcome]) -> None:
         state = words.get(outcome.state, outcome.state)
         line = f"{outcome.item.source.name:<{width}}  {state:<13}  {outcome.note}"
         typer.echo(line.rstrip(), err=True)
-
-
-def _videos(path: Path) -> list[Path]:
-    if not is_folder(path):
-        return [path]
-    from starvsr.evaluate.pairs import VIDEO_SUFFIXES
-
-    found = [p for p in sorted(path.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
-    if not found:
-        raise InputError(
-            f"{path} holds no video: its files must end in one of {' '.join(VIDEO_SUFFIXES)}"
-        )
-    return found
 
 
 def _name(template: str, source: Path, number: int) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from starvsr.cli.batch import EXIT_SOME_FAILED
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
@@ -26,7 +27,6 @@ from starvsr.options import EncodeOptions
 if TYPE_CHECKING:
     from starvsr.train.pairs import ClipFiles, DegradeResult
 
-EXIT_SOME_FAILED = 6
 MOST_SCALE = 64
 
 

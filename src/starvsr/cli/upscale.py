@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -153,13 +153,11 @@ def _upscale_all(
     items: list[Item], folder: Path, options: UpscaleOptions, *, keep_going: bool, say: _Say
 ) -> int:
     """A batch; the exit code."""
-    from starvsr.media.files import written_errors
+    from starvsr.media.folders import new_folders
     from starvsr.upscale import LastModel
 
     if options.resume.work_dir is not None:
         raise UsageError("--work-dir is for one input: leave it out, each video has its own")
-    with written_errors(folder):
-        folder.mkdir(exist_ok=True)
     models = LastModel()
 
     def one(item: Item) -> Outcome:
@@ -173,14 +171,11 @@ def _upscale_all(
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         say.event("failed", source=str(item.source), error=str(error), exit_code=error.exit_code)
 
-    try:
+    # A run that did nothing leaves no empty folder.
+    with new_folders([folder]):
         outcomes = run_batch(
             items, one, overwrite=options.overwrite, keep_going=keep_going, failed=failed
         )
-    finally:
-        # A run that did nothing leaves no empty folder.
-        with suppress(OSError):
-            folder.rmdir()
     found = counts(outcomes)
     say.event("batch", **found)
     if not say.quiet:

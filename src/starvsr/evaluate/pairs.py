@@ -10,17 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.errors import InputError
+from starvsr.media.folders import videos_in
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
-    *(".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".y4m", ".gif", ".h264", ".264", ".hevc", ".265"),
-)
-"""Files of a folder that are taken for videos."""
 
 _KEYS = ("name", "group", "result", "reference")
 
@@ -79,11 +74,7 @@ def _folder_pairs(results: Path, references: Path | None) -> list[ClipPair]:
 
 def _videos(folder: Path) -> dict[str, Path]:
     """Videos of a folder by their name without extension, in name order."""
-    paths = [p for p in sorted(folder.iterdir()) if p.suffix.lower() in VIDEO_SUFFIXES]
-    if not paths:
-        raise InputError(
-            f"{folder} holds no video: its files must end in one of {' '.join(VIDEO_SUFFIXES)}"
-        )
+    paths = videos_in(folder)
     _refuse_twins(folder, [path.stem for path in paths])
     return {path.stem: path for path in paths}
 

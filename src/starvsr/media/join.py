@@ -65,10 +65,9 @@ def join(
     Every frame gets its own time and duration from the index; copied packets keep their data and their time
     against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
     part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
-    are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies in
-    `work_dir` if that is on the same file system. Raises
-    OutputError where it cannot be written (nothing is left behind then), ValueError where the parts do not hold
-    last - first frames.
+    are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
+    in `work_dir` if that is on the same file system. Raises OutputError where it cannot be written (nothing is left
+    behind then), ValueError where the parts do not hold last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:

@@ -6,7 +6,7 @@ import logging
 import time
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,8 @@ from starvsr.media.files import (
     complete_or_absent,
     errors_of,
     work_dir,
-    written_errors,
 )
+from starvsr.media.folders import new_folders, videos_in
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.probe import probe
@@ -41,10 +41,6 @@ LOSSLESS = EncodeOptions(codec="libx264", crf=0, pix_fmt="yuv420p")
 _TRUTH = EncodeOptions(codec="libx264", crf=0)
 _PICTURES_ONLY = StreamOptions(
     audio="none", subtitles="none", chapters=False, metadata=False, attachments=False
-)
-VIDEO_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".mxf", ".ogv", ".ts", ".webm", ".wmv", ".y4m"),
 )
 
 
@@ -110,9 +106,7 @@ def clip_files(source: Path, output: Path, *, pairs: bool) -> list[ClipFiles]:
     """
     if not source.is_dir():
         return [_pair(source, output) if pairs else ClipFiles(source, output)]
-    found = sorted(path for path in source.iterdir() if _is_video(path))
-    if not found:
-        raise InputError(f"{source} holds no video: give a folder with files such as .mp4 or .mkv")
+    found = videos_in(source)
     by_name: dict[str, Path] = {}
     for path in found:
         if path.stem in by_name:
@@ -132,32 +126,12 @@ def _pair(source: Path, output: Path) -> ClipFiles:
     )
 
 
-def _is_video(path: Path) -> bool:
-    return (
-        path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-
-
-@contextmanager
-def made_folders(clips: Sequence[ClipFiles], output: Path) -> Iterator[None]:
+def made_folders(clips: Sequence[ClipFiles], output: Path) -> AbstractContextManager[None]:
     """Make `output` and the folders of the clips in it, and in the end remove those of them that stayed empty.
 
     Raises OutputError where one cannot be made.
     """
-    made: list[Path] = []
-    try:
-        for folder in dict.fromkeys(
-            [output, *(path.parent for clip in clips for path in clip.made)]
-        ):
-            with written_errors(folder):
-                if not folder.is_dir():
-                    folder.mkdir()
-                    made.append(folder)
-        yield
-    finally:
-        for folder in reversed(made):
-            with suppress(OSError):
-                folder.rmdir()
+    return new_folders([output, *(path.parent for clip in clips for path in clip.made)])
 
 
 def degrade_video(

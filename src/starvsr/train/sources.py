@@ -14,8 +14,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from starvsr.errors import InputError
+from starvsr.media.folders import VIDEO_SUFFIXES
 from starvsr.train.config import DataConfig, FolderConfig
-from starvsr.train.pairs import VIDEO_SUFFIXES
 from starvsr.train.scan import STILL_SUFFIXES, Media, Scan
 
 logger = logging.getLogger(__name__)

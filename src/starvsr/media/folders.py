@@ -1,0 +1,55 @@
+"""Folders of videos: what lies in one, and ones that are made for results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from starvsr.errors import InputError
+from starvsr.media.files import written_errors
+
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
+    *(".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".y4m", ".gif", ".h264", ".264", ".hevc", ".265"),
+)
+"""Files of a folder that are taken for videos."""
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The videos of a folder in name order: not hidden ones, nor those of folders inside it.
+
+    Raises InputError where there is none.
+    """
+    videos = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in VIDEO_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    ]
+    if not videos:
+        raise InputError(
+            f"{folder} holds no video: its files must end in one of {' '.join(VIDEO_SUFFIXES)}"
+        )
+    return videos
+
+
+@contextmanager
+def new_folders(folders: Iterable[Path]) -> Iterator[None]:
+    """Make those of the folders that are not there, and in the end remove what was made and stayed empty.
+
+    Raises OutputError where one cannot be made.
+    """
+    made: list[Path] = []
+    try:
+        for folder in dict.fromkeys(folders):
+            with written_errors(folder):
+                if not folder.is_dir():
+                    folder.mkdir()
+                    made.append(folder)
+        yield
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):
+                folder.rmdir()
