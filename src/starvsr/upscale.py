@@ -231,13 +231,13 @@ def _opened_journal(job: Job) -> Iterator[Journal]:
 
 
 def _as_begun(job: Job, journal: Journal) -> Job:
-    """The job planned for the memory and the threads that were there when it began, so that it goes on the same.
-
-    Windows that were too large by then are not tried again.
-    """
-    device = dataclasses.replace(job.device, memory_bytes=journal.notes["memory_bytes"])
-    if device.name == "cpu" and torch.get_num_threads() != journal.notes["threads"]:
-        torch.set_num_threads(journal.notes["threads"])
+    """The job planned for the memory and the threads that were there when it began, so that it goes on the same."""
+    memory_bytes, threads = (journal.notes[name] for name in ("memory_bytes", "threads"))
+    if job.device.name == "cpu" and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    if memory_bytes == job.device.memory_bytes:
+        return job
+    device = dataclasses.replace(job.device, memory_bytes=memory_bytes)
     even = is_subsampled(job.settings.pix_fmt)
     plan = make_plan(job.info, job.index, job.choice.spec, device, job.options, even=even)
     return dataclasses.replace(job, plan=plan)

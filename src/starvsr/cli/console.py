@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from abc import ABC, abstractmethod
 from enum import Enum
 from types import TracebackType
 from typing import Protocol
@@ -102,7 +103,7 @@ class _NoView:
         pass
 
 
-class _LineView(_NoView):
+class _LineView(_NoView, ABC):
     """Prints lines: at intervals, and one when a stage ends."""
 
     interval_s: float
@@ -134,9 +135,9 @@ class _LineView(_NoView):
         if line:
             print(line, file=sys.stderr, flush=True)  # noqa: T201
 
+    @abstractmethod
     def _line(self, progress: Progress, elapsed_s: float) -> str:
         """Empty for none."""
-        raise NotImplementedError
 
 
 class _PlainView(_LineView):

@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from starvsr.errors import UsageError
-from starvsr.models.recurrent import Memory, RecurrentNet
+from starvsr.models.recurrent import Memory
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.train.clips import Clip
 from starvsr.train.config import PixelLossConfig, TrainConfig
@@ -114,7 +114,7 @@ class Objective:
         time = self.model.spec.noise_level - 1
         t = torch.full((len(z),), time, device=z.device)
         memory = Memory()
-        if isinstance(self.model.network, RecurrentNet):
+        if self.model.spec.network.recurrent:
             network = partial(network, memory=memory)
         v = self._predict(network, z, t, context, z).float()
         picture = self.model.autoencoder.decode(self.schedule.x0_from_v(z, v, time))
