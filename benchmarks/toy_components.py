@@ -19,7 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from starvsr.models.autoencoder import temporal_decoder_class
+from starvsr.models.autoencoder import build_temporal_vae
 from starvsr.models.text import END, START, byte_letters
 from starvsr.train.config import PixelLossConfig, TrainConfig, read_config
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
@@ -36,6 +36,7 @@ VAE: dict[str, Any] = {
     "down_block_types": ["DownEncoderBlock2D"] * 3,
     "latent_channels": TOY.network.latent_channels,
     "layers_per_block": 1,
+    "norm_num_groups": 4,
     "scaling_factor": TOY.autoencoder.scaling_factor,
 }
 LOSS = PixelLossConfig(kind="charbonnier", fft=0.05)
@@ -54,7 +55,7 @@ def truths(config: TrainConfig, data: Path, output: Path, steps: int) -> Iterato
 def train_vae(config: TrainConfig, data: Path, output: Path, steps: int) -> None:
     """Train the autoencoder on single frames and short runs, and write it."""
     torch.manual_seed(config.seed)
-    vae = temporal_decoder_class()(**VAE)
+    vae = build_temporal_vae(VAE)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=LR, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     latents: list[Tensor] = []

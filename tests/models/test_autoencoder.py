@@ -12,6 +12,7 @@ from starvsr.models.autoencoder import (
     Autoencoder,
     PixelUnshuffle,
     TemporalVAE,
+    build_temporal_vae,
     temporal_decoder_class,
 )
 from tests.golden.seeded_init import seeded_parameter
@@ -57,6 +58,23 @@ def small_vae(dtype: torch.dtype = torch.float32) -> tuple[TemporalVAE, Any]:
     cpu = torch.device("cpu")
     state = {name: value.clone() for name, value in module.state_dict().items()}
     return TemporalVAE.from_state(config, state, 0.18215, cpu, dtype), module
+
+
+def test_a_narrow_vae_may_norm_in_fewer_groups() -> None:
+    config = {
+        "block_out_channels": (32, 32),
+        "down_block_types": ("DownEncoderBlock2D",) * 2,
+        "layers_per_block": 1,
+    }
+    groups = {
+        wanted: {
+            each.num_groups
+            for each in build_temporal_vae({**config, **more}).modules()
+            if isinstance(each, torch.nn.GroupNorm)
+        }
+        for wanted, more in ((32, {}), (4, {"norm_num_groups": 4}))
+    }
+    assert groups == {32: {32}, 4: {4}}
 
 
 @torch.inference_mode()

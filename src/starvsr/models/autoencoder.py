@@ -93,15 +93,13 @@ class TemporalVAE:
         device: torch.device,
         dtype: torch.dtype,
     ) -> TemporalVAE:
-        """From diffusers' configuration and parameters. The decoder works in `dtype`, the encoder in float32.
+        """From the configuration and parameters of `build_temporal_vae`; decodes in `dtype`, encodes in float32.
 
         Raises ValueError where the parameters are not those of the configuration.
         """
-        own = {name: value for name, value in config.items() if not name.startswith("_")}
-        network = temporal_decoder_class()
         try:
             with torch.device("meta"):
-                module = network(**own)
+                module = build_temporal_vae(config)
             module.load_state_dict(dict(state), assign=True)
         except (TypeError, RuntimeError) as error:
             raise ValueError(f"the autoencoder does not fit its configuration: {error}") from error
@@ -160,6 +158,22 @@ def temporal_decoder_class() -> Any:
     from diffusers import AutoencoderKLTemporalDecoder
 
     return AutoencoderKLTemporalDecoder
+
+
+def build_temporal_vae(config: Mapping[str, Any]) -> Any:
+    """diffusers' `AutoencoderKLTemporalDecoder` of a configuration, which may also say `norm_num_groups`.
+
+    Its groups are always 32; in a narrow one that leaves a channel for each, which loses every picture's contrast.
+    Raises TypeError for a setting that it does not have.
+    """
+    own = {name: value for name, value in config.items() if not name.startswith("_")}
+    groups = own.pop("norm_num_groups", None)
+    module = temporal_decoder_class()(**own)
+    if groups is not None:
+        for norm in module.modules():
+            if isinstance(norm, nn.GroupNorm):
+                norm.num_groups = groups
+    return module
 
 
 def _check_frames(frames: Tensor, factor: int) -> None:
