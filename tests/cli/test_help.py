@@ -23,6 +23,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "train",
+    "bench",
 )
 
 # Each costs from a tenth of a second to seconds to import.

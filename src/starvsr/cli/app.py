@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from starvsr import __version__
-from starvsr.cli import compare, degrade, evaluate, info, train, upscale, weights
+from starvsr.cli import bench, compare, degrade, evaluate, info, train, upscale, weights
 from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
@@ -76,6 +76,7 @@ app.command("evaluate", short_help="Measure videos, with or without their origin
 app.command("compare", short_help="Figures of two videos, and a page that plays both.")(
     compare.compare
 )
+app.command("bench", short_help="Measure how fast this machine is.")(bench.bench)
 
 
 def main() -> NoReturn:
