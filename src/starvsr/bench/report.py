@@ -37,6 +37,7 @@ class Result:
         """Plain data for `json.dumps`, with the machine and the time of day."""
         return {
             "version": VERSION,
+            "event": "bench",
             "starvsr": __version__,
             "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "machine": describe_machine(),
