@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from starvsr.cli.batch import (
     NAME_TEMPLATE,
     Item,
     Outcome,
+    check_items,
     counts,
     find_items,
     is_batch,
@@ -25,6 +26,7 @@ from starvsr.cli.batch import (
     say_summary,
 )
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.jobs import read_jobs
 from starvsr.cli.upscale_options import takes_upscale_options
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.options import UpscaleOptions
@@ -46,22 +48,31 @@ _QUIET = typer.Option("--quiet", "-q", help="Only errors.")
 
 @takes_upscale_options
 def upscale(
+    context: typer.Context,
     inputs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="The video to restore: any file that ffmpeg reads. Or several, or folders of them.",
+            help="The video to restore: any file that ffmpeg reads. Or several, patterns, or folders of them.",
             show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="OUTPUT",
             help="The file to write; its ending chooses the container. With several inputs or a folder, a folder.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            "--jobs",
+            metavar="FILE",
+            help="Instead of INPUT and OUTPUT: a TOML file with a table of options for each video (default: none).",
+        ),
+    ] = None,
     name_template: Annotated[
         str | None,
         typer.Option(
@@ -82,28 +93,47 @@ def upscale(
     quiet: Annotated[bool, _QUIET] = False,
     *,
     options: UpscaleOptions,
+    given: dict[str, Any],
 ) -> int:
     """Restore videos at a larger size, keeping their sound, subtitles, chapters and timing.
 
     Example: starvsr upscale in.mp4 out.mp4 --scale 4
     """
     set_verbosity(verbose=verbose, quiet=quiet)
+    say = _Say(progress, as_json=as_json, quiet=quiet)
+    if jobs is not None:
+        _refuse_beside_jobs(inputs, output, name_template, options)
+        return _upscale_all(read_jobs(jobs, given), keep_going=keep_going, say=say)
+    if not inputs or output is None:
+        raise UsageError("INPUT and OUTPUT are needed: give a video and what it becomes, or --jobs")
     if is_batch(inputs):
-        return _upscale_all(
-            find_items(inputs, output, NAME_TEMPLATE if name_template is None else name_template),
-            output,
-            options,
-            keep_going=keep_going,
-            say=_Say(progress, as_json=as_json, quiet=quiet),
-        )
+        if options.resume.work_dir is not None:
+            raise UsageError("--work-dir is for one input: leave it out, each video has its own")
+        template = NAME_TEMPLATE if name_template is None else name_template
+        items = find_items(inputs, output, template, options)
+        return _upscale_all(items, folder=output, keep_going=keep_going, say=say)
     if name_template is not None or keep_going:
         flag = "--keep-going" if name_template is None else "--name-template"
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
     from starvsr.upscale import LastModel
 
-    say = _Say(progress, as_json=as_json, quiet=quiet)
-    result = _upscale_one(inputs[0], output, options, LastModel(), say)
+    result = _upscale_one(Item(inputs[0], output, options), LastModel(), say)
     return EXIT_DAMAGED if result.lost_frames else 0
+
+
+def _refuse_beside_jobs(
+    inputs: list[Path] | None,
+    output: Path | None,
+    name_template: str | None,
+    options: UpscaleOptions,
+) -> None:
+    """Raise UsageError for what a jobs file says itself."""
+    if inputs or output is not None:
+        raise UsageError("--jobs names inputs and outputs itself: leave INPUT and OUTPUT out")
+    if name_template is not None:
+        raise UsageError("--name-template would have no effect with --jobs: leave it out")
+    if options.resume.work_dir is not None:
+        raise UsageError("--work-dir is for one video: give each job its own work-dir, or none")
 
 
 @dataclass(frozen=True)
@@ -120,9 +150,7 @@ class _Say:
             typer.echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
 
 
-def _upscale_one(
-    source: Path, target: Path, options: UpscaleOptions, models: LastModel, say: _Say
-) -> UpscaleResult:
+def _upscale_one(item: Item, models: LastModel, say: _Say) -> UpscaleResult:
     from starvsr.cli.weights_report import plan_text
     from starvsr.upscale import plan_video, run_job
 
@@ -131,7 +159,7 @@ def _upscale_one(
             typer.echo(plan_text(plan), err=True)
 
     with progress_view(say.progress, quiet=say.quiet) as view:
-        job = plan_video(source, target, options, fetch=announce, progress=view)
+        job = plan_video(item.source, item.target, item.options, fetch=announce, progress=view)
         if not say.quiet:
             _say_choices(job)
         with _kept_is_said():
@@ -143,39 +171,37 @@ def _upscale_one(
         _say_result(result)
     if result.lost_frames:
         typer.echo(
-            f"warning: {source} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
+            f"warning: {item.source} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
             err=True,
         )
     return result
 
 
 def _upscale_all(
-    items: list[Item], folder: Path, options: UpscaleOptions, *, keep_going: bool, say: _Say
+    items: list[Item], *, folder: Path | None = None, keep_going: bool, say: _Say
 ) -> int:
-    """A batch; the exit code."""
+    """A batch, into a folder that need not be there; the exit code."""
+    check_items(items)
     from starvsr.media.folders import new_folders
     from starvsr.upscale import LastModel
 
-    if options.resume.work_dir is not None:
-        raise UsageError("--work-dir is for one input: leave it out, each video has its own")
     models = LastModel()
 
     def one(item: Item) -> Outcome:
         if not say.quiet:
             typer.echo(f"[{items.index(item) + 1}/{len(items)}] {item.source}", err=True)
-        result = _upscale_one(item.source, item.target, options, models, say)
+        result = _upscale_one(item, models, say)
         state = "damaged" if result.lost_frames else "done"
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
     def failed(item: Item, error: StarvsrError) -> None:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        say.event("failed", source=str(item.source), error=str(error), exit_code=error.exit_code)
+        facts = {"source": str(item.source), "target": str(item.target)}
+        say.event("failed", **facts, error=str(error), exit_code=error.exit_code)
 
     # A run that did nothing leaves no empty folder.
-    with new_folders([folder]):
-        outcomes = run_batch(
-            items, one, overwrite=options.overwrite, keep_going=keep_going, failed=failed
-        )
+    with new_folders([folder] if folder else []):
+        outcomes = run_batch(items, one, keep_going=keep_going, failed=failed)
     found = counts(outcomes)
     say.event("batch", **found)
     if not say.quiet:
