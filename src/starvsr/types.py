@@ -344,8 +344,8 @@ class Progress:
     """One report of a running job, cheap to make and to ignore."""
 
     stage: str
-    """`index`, `load`, `restore`, `join`; of weights `download`, `convert`, `text`; `degrade`, `measure`;
-    of training `check`, `train`."""
+    """`index`, `load`, `restore`, `join`, of a preview `compose`; of weights `download`, `convert`, `text`; `degrade`,
+    `measure`; of training `check`, `train`."""
     done: float
     total: int
     """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a

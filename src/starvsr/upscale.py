@@ -189,6 +189,7 @@ def run_job(
         job = _as_begun(job, journal)
         report(Progress("load", 0, 1))
         restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE), models or LastModel())
+        restorer.seconds["load"] = time.perf_counter() - began
         report(Progress("load", 1, 1))
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, report)
         there = maker.count_kept()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -103,6 +103,16 @@ def _matches(pattern: Path) -> list[Path]:
     if not found:
         raise InputError(f"{pattern} does not exist, and as a pattern it matches no file")
     return found
+
+
+def as_previews(items: Sequence[Item]) -> list[Item]:
+    """The same videos, with the names of their previews as outputs: the finished files are not in the way."""
+    return [
+        replace(
+            item, target=item.target.with_name(f"{item.target.stem}-preview{item.target.suffix}")
+        )
+        for item in items
+    ]
 
 
 def check_items(items: Sequence[Item]) -> None:

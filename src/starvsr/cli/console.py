@@ -39,6 +39,7 @@ STAGE_NAMES = {
     "load": "loading model",
     "restore": "restoring",
     "join": "joining",
+    "compose": "comparing",
     "degrade": "degrading",
     "measure": "measuring",
     "check": "checking data",

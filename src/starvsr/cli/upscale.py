@@ -17,6 +17,7 @@ from starvsr.cli.batch import (
     NAME_TEMPLATE,
     Item,
     Outcome,
+    as_previews,
     check_items,
     counts,
     find_items,
@@ -25,13 +26,15 @@ from starvsr.cli.batch import (
     run_batch,
     say_summary,
 )
-from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
 from starvsr.cli.jobs import read_jobs
-from starvsr.cli.upscale_options import takes_upscale_options
+from starvsr.cli.upscale_options import parse_time, takes_upscale_options
 from starvsr.errors import StarvsrError, UsageError
-from starvsr.options import UpscaleOptions
+from starvsr.options import PreviewOptions, UpscaleOptions
+from starvsr.zoo.amounts import format_bytes
 
 if TYPE_CHECKING:
+    from starvsr.preview import PreviewResult
     from starvsr.upscale import Job, LastModel, UpscaleResult
     from starvsr.zoo.install import InstallPlan
 
@@ -85,6 +88,21 @@ def upscale(
         bool,
         typer.Option("--keep-going", help="With several inputs: go on behind one that fails."),
     ] = False,
+    preview: Annotated[
+        float | None,
+        typer.Option(
+            "--preview",
+            parser=parse_time,
+            metavar="TIME",
+            help="Only this much, as OUTPUT-preview: input and result side by side, and a PNG (default: none).",
+        ),
+    ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(
+            "--at", parser=parse_time, metavar="TIME", help="Where --preview begins (default 0)."
+        ),
+    ] = None,
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="How progress is shown.")
     ] = ProgressMode.auto,
@@ -101,9 +119,12 @@ def upscale(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     say = _Say(progress, as_json=as_json, quiet=quiet)
+    if at is not None and preview is None:
+        raise UsageError("--at would have no effect without --preview: give how much to show")
+    shown = None if preview is None else PreviewOptions(preview, at)
     if jobs is not None:
         _refuse_beside_jobs(inputs, output, name_template, options)
-        return _upscale_all(read_jobs(jobs, given), keep_going=keep_going, say=say)
+        return _upscale_all(read_jobs(jobs, given), keep_going=keep_going, say=say, preview=shown)
     if not inputs or output is None:
         raise UsageError("INPUT and OUTPUT are needed: give a video and what it becomes, or --jobs")
     if is_batch(inputs):
@@ -111,13 +132,15 @@ def upscale(
             raise UsageError("--work-dir is for one input: leave it out, each video has its own")
         template = NAME_TEMPLATE if name_template is None else name_template
         items = find_items(inputs, output, template, options)
-        return _upscale_all(items, folder=output, keep_going=keep_going, say=say)
+        return _upscale_all(items, folder=output, keep_going=keep_going, say=say, preview=shown)
     if name_template is not None or keep_going:
         flag = "--keep-going" if name_template is None else "--name-template"
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
     from starvsr.upscale import LastModel
 
-    result = _upscale_one(Item(inputs[0], output, options), LastModel(), say)
+    items = [Item(inputs[0], output, options)]
+    (item,) = items if shown is None else as_previews(items)
+    result = _upscale_one(item, LastModel(), say, shown)
     return EXIT_DAMAGED if result.lost_frames else 0
 
 
@@ -149,24 +172,24 @@ class _Say:
         if self.as_json:
             typer.echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
 
+    def downloads(self, plan: InstallPlan) -> None:
+        """What will be fetched, before it is."""
+        from starvsr.cli.weights_report import plan_text
 
-def _upscale_one(item: Item, models: LastModel, say: _Say) -> UpscaleResult:
-    from starvsr.cli.weights_report import plan_text
-    from starvsr.upscale import plan_video, run_job
-
-    def announce(plan: InstallPlan) -> None:
-        if not say.quiet:
+        if not self.quiet:
             typer.echo(plan_text(plan), err=True)
 
+
+def _upscale_one(
+    item: Item, models: LastModel, say: _Say, preview: PreviewOptions | None
+) -> UpscaleResult | PreviewResult:
     with progress_view(say.progress, quiet=say.quiet) as view:
-        job = plan_video(item.source, item.target, item.options, fetch=announce, progress=view)
-        if not say.quiet:
-            _say_choices(job)
-        with _kept_is_said():
-            result = run_job(
-                job, progress=view, on_resume=None if say.quiet else _say_kept, models=models
-            )
-    say.event("done", **result.to_json())
+        result = (
+            _restored(item, models, say, view)
+            if preview is None
+            else _previewed(item, models, say, view, preview)
+        )
+    say.event("done" if preview is None else "preview", **result.to_json())
     if not say.quiet:
         _say_result(result)
     if result.lost_frames:
@@ -177,10 +200,42 @@ def _upscale_one(item: Item, models: LastModel, say: _Say) -> UpscaleResult:
     return result
 
 
+def _restored(item: Item, models: LastModel, say: _Say, view: ProgressView) -> UpscaleResult:
+    from starvsr.upscale import plan_video, run_job
+
+    job = plan_video(item.source, item.target, item.options, fetch=say.downloads, progress=view)
+    if not say.quiet:
+        _say_choices(job)
+    with _kept_is_said():
+        return run_job(
+            job, progress=view, on_resume=None if say.quiet else _say_kept, models=models
+        )
+
+
+def _previewed(
+    item: Item, models: LastModel, say: _Say, view: ProgressView, preview: PreviewOptions
+) -> PreviewResult:
+    from starvsr.preview import plan_preview, run_preview
+
+    planned = plan_preview(
+        item.source, item.target, preview, item.options, fetch=say.downloads, progress=view
+    )
+    if not say.quiet:
+        _say_choices(planned.job)
+    return run_preview(planned, progress=view, models=models)
+
+
 def _upscale_all(
-    items: list[Item], *, folder: Path | None = None, keep_going: bool, say: _Say
+    items: list[Item],
+    *,
+    folder: Path | None = None,
+    keep_going: bool,
+    say: _Say,
+    preview: PreviewOptions | None,
 ) -> int:
     """A batch, into a folder that need not be there; the exit code."""
+    if preview is not None:
+        items = as_previews(items)
     check_items(items)
     from starvsr.media.folders import new_folders
     from starvsr.upscale import LastModel
@@ -190,7 +245,7 @@ def _upscale_all(
     def one(item: Item) -> Outcome:
         if not say.quiet:
             typer.echo(f"[{items.index(item) + 1}/{len(items)}] {item.source}", err=True)
-        result = _upscale_one(item, models, say)
+        result = _upscale_one(item, models, say, preview)
         state = "damaged" if result.lost_frames else "done"
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
@@ -281,12 +336,20 @@ def _say_kept(segments: int, folder: Path) -> None:
     typer.echo(f"going on: {count} there already in {folder}", err=True)
 
 
-def _say_result(result: UpscaleResult) -> None:
+def _say_result(result: UpscaleResult | PreviewResult) -> None:
+    from starvsr.preview import PreviewResult
+
     rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
     typer.echo(
         f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)",
         err=True,
     )
+    if isinstance(result, PreviewResult):
+        typer.echo(
+            f"{result.picture}: its middle frame; left the input, right the result. The whole video would take about "
+            f"{format_seconds(result.whole_s)} and {format_bytes(result.whole_bytes)}",
+            err=True,
+        )
 
 
 def _frames(count: int) -> str:
