@@ -8,6 +8,8 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -28,6 +30,8 @@ from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.velocity import Carried
+
+logger = logging.getLogger(__name__)
 
 WINDOWS_NOTE = "windows"
 """Under which the journal has the windows that memory was found to suffice for."""
@@ -76,7 +80,16 @@ class PartMaker:
         files = self.kept(segment)
         if files is not None:
             return files
+        began = time.monotonic()
         files = self._make(segment)
+        logger.debug(
+            "segment %d of %d, frames %d to %d: restored in %.1f s",
+            segment.index + 1,
+            len(self.plan.segments),
+            segment.first,
+            segment.last - 1,
+            time.monotonic() - began,
+        )
         self._note_windows()
         names = _step_names(segment.index)
         self.journal.record(

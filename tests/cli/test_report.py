@@ -123,7 +123,7 @@ def test_quiet_holds_back_warnings(cli: Cli, clip: Path) -> None:
 def test_verbose_shows_where_an_error_comes_from(cli: Cli, tmp_path: Path) -> None:
     result = cli("upscale", tmp_path / "no.mp4", "out.mp4", "--verbose")
     assert result.code == 3
-    assert result.err.startswith("error: ")
+    assert "\nerror: " in result.err
     assert "Traceback (most recent call last)" in result.err
     # The next command of this process is as quiet as ever.
     assert "Traceback" not in cli("upscale", tmp_path / "no.mp4", "out.mp4").err

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import typer
-
+from starvsr.cli.messages import say
 from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
 from starvsr.options import UpscaleOptions
 
@@ -175,7 +174,7 @@ def say_summary(outcomes: Sequence[Outcome]) -> None:
     words = {"there": "there already", "damaged": "done, damaged"}
     for name, outcome in zip(names, outcomes, strict=True):
         state = words.get(outcome.state, outcome.state)
-        typer.echo(f"{name:<{width}}  {state:<13}  {outcome.note}".rstrip(), err=True)
+        say(f"{name:<{width}}  {state:<13}  {outcome.note}".rstrip())
 
 
 def _name(template: str, source: Path, number: int) -> str:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,20 +22,19 @@ from starvsr.cli.batch import (
     run_batch,
     say_summary,
 )
-from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
+from starvsr.cli.console import ProgressMode, format_seconds
 from starvsr.cli.jobs import read_jobs
+from starvsr.cli.messages import log_to, set_verbosity
+from starvsr.cli.report import JSON_VERSION, Report
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
-from starvsr.errors import StarvsrError, UsageError
+from starvsr.errors import UsageError
 from starvsr.options import PreviewOptions, UpscaleOptions
-from starvsr.zoo.amounts import format_bytes
 
 if TYPE_CHECKING:
     from starvsr.preview import PreviewResult
-    from starvsr.upscale import Job, LastModel, UpscaleResult
-    from starvsr.zoo.install import InstallPlan
+    from starvsr.upscale import LastModel, UpscaleResult
 
 EXIT_DAMAGED = 8
-JSON_VERSION = 1
 
 _INPUT = typer.Argument(
     metavar="INPUT", help="The video to restore: any file that ffmpeg reads.", show_default=False
@@ -109,6 +104,14 @@ def upscale(
     as_json: Annotated[bool, JSON_OPTION] = False,
     verbose: Annotated[bool, VERBOSE_OPTION] = False,
     quiet: Annotated[bool, _QUIET] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            help="Append every message to this file, with times, whatever is shown (default: none).",
+        ),
+    ] = None,
     *,
     options: UpscaleOptions,
     given: dict[str, Any],
@@ -118,13 +121,16 @@ def upscale(
     Example: starvsr upscale in.mp4 out.mp4 --scale 4
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    say = _Say(progress, as_json=as_json, quiet=quiet)
+    log_to(log_file)
+    report = Report(progress, as_json=as_json, quiet=quiet)
     if at is not None and preview is None:
         raise UsageError("--at would have no effect without --preview: give how much to show")
     shown = None if preview is None else PreviewOptions(preview, at)
     if jobs is not None:
         _refuse_beside_jobs(inputs, output, name_template, options)
-        return _upscale_all(read_jobs(jobs, given), keep_going=keep_going, say=say, preview=shown)
+        return _upscale_all(
+            read_jobs(jobs, given), keep_going=keep_going, report=report, preview=shown
+        )
     if not inputs or output is None:
         raise UsageError("INPUT and OUTPUT are needed: give a video and what it becomes, or --jobs")
     if is_batch(inputs):
@@ -132,7 +138,9 @@ def upscale(
             raise UsageError("--work-dir is for one input: leave it out, each video has its own")
         template = NAME_TEMPLATE if name_template is None else name_template
         items = find_items(inputs, output, template, options)
-        return _upscale_all(items, folder=output, keep_going=keep_going, say=say, preview=shown)
+        return _upscale_all(
+            items, folder=output, keep_going=keep_going, report=report, preview=shown
+        )
     if name_template is not None or keep_going:
         flag = "--keep-going" if name_template is None else "--name-template"
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
@@ -140,7 +148,7 @@ def upscale(
 
     items = [Item(inputs[0], output, options)]
     (item,) = items if shown is None else as_previews(items)
-    result = _upscale_one(item, LastModel(), say, shown)
+    result = _upscale_one(item, LastModel(), report, shown)
     return EXIT_DAMAGED if result.lost_frames else 0
 
 
@@ -159,70 +167,45 @@ def _refuse_beside_jobs(
         raise UsageError("--work-dir is for one video: give each job its own work-dir, or none")
 
 
-@dataclass(frozen=True)
-class _Say:
-    """How a run is reported."""
-
-    progress: ProgressMode
-    as_json: bool
-    quiet: bool
-
-    def event(self, name: str, **facts: object) -> None:
-        """A JSON object, if they are wanted."""
-        if self.as_json:
-            typer.echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
-
-    def downloads(self, plan: InstallPlan) -> None:
-        """What will be fetched, before it is."""
-        from starvsr.cli.weights_report import plan_text
-
-        if not self.quiet:
-            typer.echo(plan_text(plan), err=True)
-
-
 def _upscale_one(
-    item: Item, models: LastModel, say: _Say, preview: PreviewOptions | None
+    item: Item,
+    models: LastModel,
+    report: Report,
+    preview: PreviewOptions | None,
+    *,
+    number: int = 1,
+    count: int = 1,
 ) -> UpscaleResult | PreviewResult:
-    with progress_view(say.progress, quiet=say.quiet) as view:
-        result = (
-            _restored(item, models, say, view)
-            if preview is None
-            else _previewed(item, models, say, view, preview)
+    """Do one video, which is the `number`-th of `count`."""
+    report.begun(item, number, count)
+    if preview is not None:
+        shown = _preview_one(item, models, report, preview)
+        report.previewed(item, shown)
+        return shown
+    from starvsr.upscale import plan_video, run_job
+
+    with report.view() as view:
+        job = plan_video(
+            item.source, item.target, item.options, fetch=report.downloads, progress=view
         )
-    say.event("done" if preview is None else "preview", **result.to_json())
-    if not say.quiet:
-        _say_result(result)
-    if result.lost_frames:
-        typer.echo(
-            f"warning: {item.source} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
-            err=True,
-        )
+        report.choices(job)
+        with report.kept_is_said():
+            result = run_job(job, progress=view, on_resume=report.kept, models=models)
+    report.done(item, result)
     return result
 
 
-def _restored(item: Item, models: LastModel, say: _Say, view: ProgressView) -> UpscaleResult:
-    from starvsr.upscale import plan_video, run_job
-
-    job = plan_video(item.source, item.target, item.options, fetch=say.downloads, progress=view)
-    if not say.quiet:
-        _say_choices(job)
-    with _kept_is_said():
-        return run_job(
-            job, progress=view, on_resume=None if say.quiet else _say_kept, models=models
-        )
-
-
-def _previewed(
-    item: Item, models: LastModel, say: _Say, view: ProgressView, preview: PreviewOptions
+def _preview_one(
+    item: Item, models: LastModel, report: Report, options: PreviewOptions
 ) -> PreviewResult:
     from starvsr.preview import plan_preview, run_preview
 
-    planned = plan_preview(
-        item.source, item.target, preview, item.options, fetch=say.downloads, progress=view
-    )
-    if not say.quiet:
-        _say_choices(planned.job)
-    return run_preview(planned, progress=view, models=models)
+    with report.view() as view:
+        preview = plan_preview(
+            item.source, item.target, options, item.options, fetch=report.downloads, progress=view
+        )
+        report.choices(preview.job)
+        return run_preview(preview, progress=view, models=models)
 
 
 def _upscale_all(
@@ -230,7 +213,7 @@ def _upscale_all(
     *,
     folder: Path | None = None,
     keep_going: bool,
-    say: _Say,
+    report: Report,
     preview: PreviewOptions | None,
 ) -> int:
     """A batch, into a folder that need not be there; the exit code."""
@@ -243,24 +226,17 @@ def _upscale_all(
     models = LastModel()
 
     def one(item: Item) -> Outcome:
-        if not say.quiet:
-            typer.echo(f"[{items.index(item) + 1}/{len(items)}] {item.source}", err=True)
-        result = _upscale_one(item, models, say, preview)
+        number = items.index(item) + 1
+        result = _upscale_one(item, models, report, preview, number=number, count=len(items))
         state = "damaged" if result.lost_frames else "done"
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
-    def failed(item: Item, error: StarvsrError) -> None:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        facts = {"source": str(item.source), "target": str(item.target)}
-        say.event("failed", **facts, error=str(error), exit_code=error.exit_code)
-
     # A run that did nothing leaves no empty folder.
     with new_folders([folder] if folder else []):
-        outcomes = run_batch(items, one, keep_going=keep_going, failed=failed)
+        outcomes = run_batch(items, one, keep_going=keep_going, failed=report.failed)
     found = counts(outcomes)
-    say.event("batch", **found)
-    if not say.quiet:
-        say_summary(outcomes)
+    report.event("batch", **found)
+    say_summary(outcomes)
     if found["failed"]:
         return EXIT_SOME_FAILED
     return EXIT_DAMAGED if found["damaged"] else 0
@@ -295,62 +271,7 @@ def plan(
     return 0
 
 
-def set_verbosity(*, verbose: bool, quiet: bool) -> None:
-    """What of the library's messages is shown. Raises UsageError where both are wanted."""
-    if verbose and quiet:
-        raise UsageError("--verbose and --quiet contradict each other: give one of them")
-    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.getLogger("starvsr").setLevel(level)
-
-
 def refuse_folder(source: Path) -> None:
     """Raise UsageError for a folder where a file is needed."""
     if is_folder(source):
         raise UsageError(f"{source} is a folder: give one video file")
-
-
-def _say_choices(job: Job) -> None:
-    plan = job.plan
-    size = f"{job.info.width}x{job.info.height} -> {plan.width}x{plan.height}"
-    typer.echo(
-        f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}",
-        err=True,
-    )
-
-
-@contextmanager
-def _kept_is_said() -> Iterator[None]:
-    """Whoever breaks a job off, or whatever does, is told that it can go on."""
-    from starvsr.journal import kept_work
-
-    try:
-        yield
-    except BaseException as error:
-        if kept := kept_work(error):
-            typer.echo(kept, err=True)
-        raise
-
-
-def _say_kept(segments: int, folder: Path) -> None:
-    count = "1 segment is" if segments == 1 else f"{segments} segments are"
-    typer.echo(f"going on: {count} there already in {folder}", err=True)
-
-
-def _say_result(result: UpscaleResult | PreviewResult) -> None:
-    from starvsr.preview import PreviewResult
-
-    rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
-    typer.echo(
-        f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)",
-        err=True,
-    )
-    if isinstance(result, PreviewResult):
-        typer.echo(
-            f"{result.picture}: its middle frame; left the input, right the result. The whole video would take about "
-            f"{format_seconds(result.whole_s)} and {format_bytes(result.whole_bytes)}",
-            err=True,
-        )
-
-
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"
