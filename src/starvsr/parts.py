@@ -28,7 +28,7 @@ from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
 from starvsr.velocity import Carried
 
 logger = logging.getLogger(__name__)
@@ -187,7 +187,7 @@ class PartMaker:
             for first, last in self.plan.runs(segment):
                 with self.restorer.timed("decode video"):
                     decoded = frames_to_tensor(list(islice(source, last - first)))
-                for pictures in self._restore_run(decoded, first, carried):
+                for pictures in self._restore_run(segment, decoded, first, carried):
                     with self.restorer.timed("finish"):
                         frames = list(
                             tensor_to_frames(pictures, truncated=self.plan.layout.published)
@@ -197,12 +197,19 @@ class PartMaker:
                         number += 1
                 self.done += last - first
 
-    def _restore_run(self, decoded: Tensor, first: int, carried: Carried) -> Iterator[Tensor]:
+    def _restore_run(
+        self, segment: Segment, decoded: Tensor, first: int, carried: Carried
+    ) -> Iterator[Tensor]:
+        def report(share: float) -> None:
+            frames = len(decoded) * share
+            done, count = first - segment.first + frames, len(self.plan.segments)
+            self._report(frames, SegmentProgress(segment.index + 1, count, done, segment.frames))
+
         return self.restorer.restore(
             decoded,
             (self.plan.height, self.plan.width),
             first_frame=first,
-            on_window=lambda share: self._report(len(decoded) * share),
+            on_window=report,
             carried=carried,
         )
 
@@ -225,11 +232,13 @@ class PartMaker:
     def _path(self, index: int, what: str, suffix: str) -> Path:
         return self.journal.folder / f"{index:06d}-{what}{suffix}"
 
-    def _report(self, frames: float) -> None:
+    def _report(self, frames: float, segment: SegmentProgress | None = None) -> None:
         # Shared frames are restored twice; people count the output's.
         share = (self.done + frames) / self.to_do
         total = self.plan.frames
-        self.progress(Progress("restore", share * total, total, seconds=self.seconds))
+        self.progress(
+            Progress("restore", share * total, total, segment=segment, seconds=self.seconds)
+        )
 
 
 def _step_names(index: int) -> tuple[str, str, str]:

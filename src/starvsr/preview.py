@@ -31,7 +31,7 @@ from starvsr.request import flag_of
 from starvsr.restore import Frame, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, ProgressCallback
 from starvsr.upsample import upsample
-from starvsr.upscale import Job, LastModel, plan_video, run_job
+from starvsr.upscale import Job, LastModel, UpscaleResult, plan_video, run_job
 
 if TYPE_CHECKING:
     from starvsr.zoo.install import InstallPlan
@@ -57,21 +57,10 @@ class Preview:
 
 
 @dataclass(frozen=True)
-class PreviewResult:
-    """What a preview made, and what it says of the whole job."""
+class PreviewResult(UpscaleResult):
+    """What a preview made, and what it says of the whole job; sizes are those of the restored side."""
 
-    target: Path
     picture: Path
-    width: int
-    """Columns of the restored side."""
-    height: int
-    frames: int
-    lost_frames: int
-    """Frames of the source that could not be decoded."""
-    model: str
-    elapsed_s: float
-    seconds: dict[str, float]
-    """Wall time of each part of the work."""
     whole_s: float
     """How long the whole video would take at this pace."""
     whole_bytes: float
@@ -79,8 +68,7 @@ class PreviewResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
-        facts = {**dataclasses.asdict(self), "target": str(self.target)}
-        return {**facts, "picture": str(self.picture)}
+        return {**super().to_json(), "picture": str(self.picture)}
 
 
 def plan_preview(
@@ -157,19 +145,15 @@ def run_preview(
                 work_dir=folder,
             )
     share = job.index.frames / result.frames
-    return PreviewResult(
-        target=job.target,
-        picture=preview.picture,
-        width=result.width,
-        height=result.height,
-        frames=result.frames,
-        lost_frames=result.lost_frames,
-        model=result.model,
-        elapsed_s=time.perf_counter() - began,
-        seconds=result.seconds,
-        whole_s=(result.elapsed_s - result.seconds["load"]) * share,
-        whole_bytes=size * share,
-    )
+    facts = {
+        **vars(result),
+        "target": job.target,
+        "elapsed_s": time.perf_counter() - began,
+        "picture": preview.picture,
+        "whole_s": (result.elapsed_s - result.seconds["load"]) * share,
+        "whole_bytes": size * share,
+    }
+    return PreviewResult(**facts)
 
 
 def _compose(

@@ -340,6 +340,19 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
+class SegmentProgress:
+    """How far one segment of a job is."""
+
+    number: int
+    """From 1."""
+    count: int
+    """Segments of the job."""
+    done: float
+    """Frames of the segment, those included that it shares with its neighbours."""
+    total: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """One report of a running job, cheap to make and to ignore."""
 
@@ -351,6 +364,8 @@ class Progress:
     """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a
     stage cannot be divided."""
     detail: str = ""
+    segment: SegmentProgress | None = None
+    """The segment that is under way, of `restore`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""
 

@@ -31,6 +31,7 @@ from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_s
 from starvsr.request import request_of
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.zoo.device import peak_device_bytes, peak_process_bytes
 from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import (
     LoadedModel,
@@ -91,6 +92,10 @@ class UpscaleResult:
     elapsed_s: float
     seconds: dict[str, float]
     """Wall time of each part of the work."""
+    peak_memory_bytes: int | None
+    """The most main memory that the process has held at once so far; None where the platform does not tell."""
+    peak_device_bytes: int | None
+    """The same of a CUDA device's memory; None on other devices."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -208,6 +213,8 @@ def run_job(
         model=job.choice.spec.name,
         elapsed_s=time.perf_counter() - began,
         seconds={name: round(spent, 3) for name, spent in maker.seconds.items()},
+        peak_memory_bytes=peak_process_bytes(),
+        peak_device_bytes=peak_device_bytes(job.device),
     )
 
 
