@@ -243,6 +243,8 @@ class StreamOptions:
     chapters: bool = True
     metadata: bool = True
     attachments: bool = True
+    provenance: bool = True
+    """Say in the output's tags what made it: version, model, sizes and options, no words and no paths."""
 
     def __post_init__(self) -> None:
         _check_one_of("--audio", self.audio, ("copy", "none"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.journal import fingerprint
+from starvsr.media.provenance import PROGRAM
 from starvsr.options import UpscaleOptions
 from starvsr.specs import components_of
 from starvsr.types import DeviceInfo
@@ -23,6 +24,7 @@ _FLAGS = {
     "chapters": "--no-chapters",
     "metadata": "--no-metadata",
     "attachments": "--no-attachments",
+    "provenance": "--no-provenance",
 }
 
 
@@ -51,6 +53,23 @@ def request_of(
             "--precision": precision,
         },
     }
+
+
+def provenance_text(
+    choice: ModelChoice, before: tuple[int, int], after: tuple[int, int], options: UpscaleOptions
+) -> str:
+    """What made an output, in a sentence for its tags (see `media.provenance`). Words are the user's own affair.
+
+    before, after: columns and rows of the source and of the output.
+    """
+    given = [
+        f"{flag_of(field.name)} {getattr(group, field.name)}"
+        for group in (options.sampling, options.windows, options.look)
+        for field in dataclasses.fields(group)
+        if getattr(group, field.name) != field.default and "prompt" not in field.name
+    ]
+    sizes = " to ".join(f"{width}x{height}" for width, height in (before, after))
+    return f"{PROGRAM} {version('starvsr')} {choice.spec.name}: {', '.join([sizes, *given])}"
 
 
 def flag_of(field: str) -> str:

@@ -25,10 +25,12 @@ from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
+from starvsr.media.provenance import provenance_of
+from starvsr.media.source import open_source
 from starvsr.options import UpscaleOptions
 from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
-from starvsr.request import request_of
+from starvsr.request import provenance_text, request_of
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.device import peak_device_bytes, peak_process_bytes
@@ -142,6 +144,7 @@ def plan_video(
         else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
     info = probe(source_path)
+    _warn_of_provenance(source_path)
     if target is not None:
         check_target(source_path, target_path, overwrite=options.overwrite)
         _check_work_dir(source_path, target_path, options)
@@ -318,6 +321,11 @@ def _restorer(job: Job, windows: dict[str, Any] | None, models: LastModel) -> Re
 
 
 def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
+    info, plan = job.info, job.plan
+    sizes = (info.width, info.height), (plan.width, plan.height)
+    text = (
+        provenance_text(job.choice, *sizes, job.options) if job.options.streams.provenance else ""
+    )
     join(
         parts,
         job.info,
@@ -328,6 +336,7 @@ def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
         job.plan.first,
         job.plan.last,
         work_dir=folder,
+        provenance=text,
     )
 
 
@@ -372,6 +381,13 @@ def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
         negative_prompt=sampling.negative_prompt,
     )
     return tuple(name for name in choice.missing if not (known and name == text.weights))
+
+
+def _warn_of_provenance(source: Path) -> None:
+    with open_source(source) as container:
+        made_by = provenance_of(container)
+    if made_by:
+        logger.warning("%s was already upscaled by %s", source, made_by)
 
 
 def _warn_of_memory(plan: Plan) -> None:

@@ -230,6 +230,7 @@ def collect_options(
     no_chapters: Annotated[bool, _streams("--no-chapters", help="Leave chapters out.")] = False,
     no_metadata: Annotated[bool, _streams("--no-metadata", help="Leave titles and other tags out.")] = False,
     no_attachments: Annotated[bool, _streams("--no-attachments", help="Leave fonts and cover pictures out.")] = False,
+    no_provenance: Annotated[bool, _streams("--no-provenance", help="Do not say in the tags which version, model and options made the file.")] = False,  # noqa: E501
     overwrite: Annotated[bool, _job("--overwrite", "-y", help="Replace an existing output.")] = False,
     resume: Annotated[bool, _job("--resume/--no-resume", help="Go on from what an interrupted run of the same job has finished.")] = True,  # noqa: E501
     work_dir: Annotated[Path | None, _job("--work-dir", help="Where finished parts are kept until the end (default: OUTPUT.starvsr).", metavar="DIR")] = None,  # noqa: E501
@@ -252,7 +253,14 @@ def collect_options(
         windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect, parity),
         look=LookOptions(color_fix.value if color_fix else None, blend),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
-        streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
+        streams=StreamOptions(
+            audio.value,
+            subtitles.value,
+            not no_chapters,
+            not no_metadata,
+            not no_attachments,
+            not no_provenance,
+        ),
         device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit),
         weights=WeightsOptions(weights_dir, offline),
         resume=ResumeOptions(resume, work_dir),
