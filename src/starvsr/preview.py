@@ -86,7 +86,7 @@ def plan_preview(
     Raises StarvsrError.
     """
     options = options or UpscaleOptions()
-    _check_contradictions(options)
+    check_contradictions(options)
     span = RangeOptions(start_s=preview.at_s, duration_s=preview.seconds)
     options = dataclasses.replace(options, range=span)
     picture = Path(target).with_suffix(".png")
@@ -103,7 +103,8 @@ def plan_preview(
     return Preview(job, picture, encoder)
 
 
-def _check_contradictions(options: UpscaleOptions) -> None:
+def check_contradictions(options: UpscaleOptions) -> None:
+    """Raise UsageError for options of a job that mean nothing beside a preview's own."""
     given = dataclasses.asdict(options.range)
     flags = [flag_of(name) for name, value in given.items() if value is not None]
     if options.resume.work_dir is not None:

@@ -6,12 +6,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
 
 from starvsr.cli.jobs import read_jobs
 from starvsr.errors import UsageError
+from starvsr.zoo.load import LoadedModel, load_choice
 from tests.cli.conftest import Cli, listing
 
 Jobs = Callable[[str], Path]
@@ -57,6 +59,14 @@ def test_every_video_has_its_own_options(
         output = "small.mp4"
         no-metadata = false
     """)
+    loads = 0
+
+    def counted(*arguments: Any, **named: Any) -> LoadedModel:
+        nonlocal loads
+        loads += 1
+        return load_choice(*arguments, **named)
+
+    monkeypatch.setattr("starvsr.upscale.load_choice", counted)
     elsewhere = clip.parent / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -64,6 +74,7 @@ def test_every_video_has_its_own_options(
     assert result.code == 0, result.err
     events = [json.loads(line) for line in result.out.splitlines()]
     assert [event["event"] for event in events] == ["done", "done", "batch"]
+    assert loads == 1
     assert [event["frames"] for event in events[:2]] == [3, 3], (
         "typed options come before [defaults]"
     )

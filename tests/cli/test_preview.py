@@ -47,6 +47,10 @@ def test_of_several_videos(cli: Cli, clip: Path, quick: list[str]) -> None:
     jobs.write_text('[[job]]\ninput = "clip.mp4"\noutput = "large/clip.mp4"\n')
     result = cli("upscale", "--jobs", jobs, *quick, "--preview", "0.08")
     assert (result.code, "there already" in result.err) == (0, True)
+    jobs.write_text(f"{jobs.read_text()}start = 0.2\n")
+    result = cli("upscale", "--jobs", jobs, *quick, "--preview", "0.08")
+    said = f"{clip}: --preview and --start contradict each other"
+    assert (result.code, said in result.error) == (2, True)
 
 
 @pytest.mark.parametrize(

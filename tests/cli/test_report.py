@@ -253,6 +253,10 @@ def test_progress_of_a_segment_beside_the_whole(
     bars = line(ProgressMode.rich)
     for word in ("restoring", "22/40", "2.00 fps", "0:09 left", "segment 3/4", "2/8"):
         assert word in bars
+    with progress_view(ProgressMode.rich, quiet=False) as view:
+        view(Progress("restore", 8, 40, segment=SegmentProgress(1, 4, 7.5, 8)))
+        view(Progress("restore", 12, 40, segment=SegmentProgress(1, 4, 8, 8)))
+    assert "segment 1/4" not in capsys.readouterr().err.rpartition("restoring")[2]
 
 
 def test_a_run_reports_its_progress_as_json(cli: Cli, clip: Path, quick: list[str]) -> None:

@@ -105,7 +105,17 @@ def _matches(pattern: Path) -> list[Path]:
 
 
 def as_previews(items: Sequence[Item]) -> list[Item]:
-    """The same videos, with the names of their previews as outputs: the finished files are not in the way."""
+    """The same videos, with the names of their previews as outputs: the finished files are not in the way.
+
+    Raises UsageError, before anything is done, where a video's options contradict a preview.
+    """
+    from starvsr.preview import check_contradictions
+
+    for item in items:
+        try:
+            check_contradictions(item.options)
+        except UsageError as error:
+            raise UsageError(f"{item.source}: {error}") from error
     return [
         replace(
             item, target=item.target.with_name(f"{item.target.stem}-preview{item.target.suffix}")

@@ -262,6 +262,10 @@ class _RichView:
             self._show_segment(progress.segment)
 
     def _show_segment(self, segment: SegmentProgress) -> None:
+        if segment.done >= segment.total:
+            if segment.number in self.segments:
+                self.bars.remove_task(self.segments.pop(segment.number))
+            return
         if segment.number not in self.segments:
             name = f"  segment {segment.number}/{segment.count}"
             self.segments[segment.number] = self._bar(name)
@@ -270,7 +274,6 @@ class _RichView:
             completed=segment.done,
             total=segment.total,
             amount=f"{segment.done:.0f}/{segment.total}",
-            visible=segment.done < segment.total,
         )
 
     def _bar(self, name: str) -> TaskID:
