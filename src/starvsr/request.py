@@ -13,8 +13,9 @@ from typing import Any
 from starvsr.journal import fingerprint
 from starvsr.media.provenance import PROGRAM
 from starvsr.options import UpscaleOptions
+from starvsr.plan import Plan
 from starvsr.specs import components_of
-from starvsr.types import DeviceInfo
+from starvsr.types import DeviceInfo, VideoInfo
 from starvsr.zoo.choose import ModelChoice
 from starvsr.zoo.folder import embedded_file, find_component
 
@@ -56,20 +57,25 @@ def request_of(
 
 
 def provenance_text(
-    choice: ModelChoice, before: tuple[int, int], after: tuple[int, int], options: UpscaleOptions
+    choice: ModelChoice, info: VideoInfo, plan: Plan, options: UpscaleOptions
 ) -> str:
-    """What made an output, in a sentence for its tags (see `media.provenance`). Words are the user's own affair.
-
-    before, after: columns and rows of the source and of the output.
-    """
+    """What the tags of an output say of it (see `media.provenance`), if they may; words are the user's own affair."""
+    if not options.streams.provenance:
+        return ""
     given = [
-        f"{flag_of(field.name)} {getattr(group, field.name)}"
+        _typed(field.name, getattr(group, field.name))
         for group in (options.sampling, options.windows, options.look)
         for field in dataclasses.fields(group)
         if getattr(group, field.name) != field.default and "prompt" not in field.name
     ]
-    sizes = " to ".join(f"{width}x{height}" for width, height in (before, after))
+    sizes = f"{info.width}x{info.height} to {plan.width}x{plan.height}"
     return f"{PROGRAM} {version('starvsr')} {choice.spec.name}: {', '.join([sizes, *given])}"
+
+
+def _typed(field: str, value: object) -> str:
+    if isinstance(value, bool):
+        return flag_of(field) if value else f"--no-{flag_of(field).removeprefix('--')}"
+    return f"{flag_of(field)} {value}"
 
 
 def flag_of(field: str) -> str:

@@ -26,7 +26,6 @@ from starvsr.media.join import join
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
-from starvsr.media.source import open_source
 from starvsr.options import UpscaleOptions
 from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
@@ -144,7 +143,8 @@ def plan_video(
         else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
     info = probe(source_path)
-    _warn_of_provenance(source_path)
+    if made_by := provenance_of(source_path):
+        logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
         check_target(source_path, target_path, overwrite=options.overwrite)
         _check_work_dir(source_path, target_path, options)
@@ -321,11 +321,6 @@ def _restorer(job: Job, windows: dict[str, Any] | None, models: LastModel) -> Re
 
 
 def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
-    info, plan = job.info, job.plan
-    sizes = (info.width, info.height), (plan.width, plan.height)
-    text = (
-        provenance_text(job.choice, *sizes, job.options) if job.options.streams.provenance else ""
-    )
     join(
         parts,
         job.info,
@@ -336,7 +331,7 @@ def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
         job.plan.first,
         job.plan.last,
         work_dir=folder,
-        provenance=text,
+        provenance=provenance_text(job.choice, job.info, job.plan, job.options),
     )
 
 
@@ -381,13 +376,6 @@ def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
         negative_prompt=sampling.negative_prompt,
     )
     return tuple(name for name in choice.missing if not (known and name == text.weights))
-
-
-def _warn_of_provenance(source: Path) -> None:
-    with open_source(source) as container:
-        made_by = provenance_of(container)
-    if made_by:
-        logger.warning("%s was already upscaled by %s", source, made_by)
 
 
 def _warn_of_memory(plan: Plan) -> None:

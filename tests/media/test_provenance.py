@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from starvsr.options import (
     SizeOptions,
     StreamOptions,
     UpscaleOptions,
+    WindowOptions,
 )
-from starvsr.upscale import upscale_video
+from starvsr.request import provenance_text
+from starvsr.upscale import plan_video, upscale_video
 from tests.media.clips import Clip, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,7 +50,7 @@ def tags(path: Path) -> tuple[str, dict[str, str], dict[str, str]]:
     with av.open(str(path)) as container:
         found = (container.metadata, container.streams.video[0].metadata)
         whole, video = ({key.upper(): text for key, text in each.items()} for each in found)
-        return provenance_of(container), whole, video
+        return provenance_of(path), whole, video
 
 
 SHORT = f"starvsr {__version__} seeded-toy"
@@ -87,13 +90,13 @@ def test_files_of_other_programs(clip: Path) -> None:
     assert tags(clip)[0] == ""
 
 
-def test_words_and_paths_stay_out(tmp_path: Path, toy_path: Path) -> None:
-    from starvsr.request import provenance_text
-    from starvsr.types import DeviceInfo
-    from starvsr.zoo.choose import choose_model
-
-    choice = choose_model(str(toy_path), DeviceInfo("cpu", "processor", 0, 1))
-    wordy = UpscaleOptions(
-        model=str(toy_path), sampling=SamplingOptions(prompt="secret", negative_prompt="secret")
+def test_words_and_paths_stay_out(clip: Path, toy_path: Path) -> None:
+    options = UpscaleOptions(
+        model=str(toy_path),
+        size=SizeOptions(scale=2),
+        windows=WindowOptions(scene_detect=False, tile_px=0),
     )
-    assert provenance_text(choice, (2, 4), (8, 16), wordy) == f"{SHORT}: 2x4 to 8x16"
+    job = plan_video(clip, None, options)
+    wordy = dataclasses.replace(options, sampling=SamplingOptions(prompt="secret"))
+    text = provenance_text(job.choice, job.info, job.plan, wordy)
+    assert text == f"{SHORT}: 16x12 to 32x24, --tile 0, --no-scene-detect"

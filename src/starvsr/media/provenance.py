@@ -7,8 +7,12 @@ neither, but every container keeps the video stream's encoder, of which there is
 
 from __future__ import annotations
 
-from av.container import InputContainer, OutputContainer
+from pathlib import Path
+
+from av.container import OutputContainer
 from av.stream import Stream
+
+from starvsr.media.source import open_source
 
 PROGRAM = "starvsr"
 _TAG = "STARVSR"
@@ -27,13 +31,15 @@ def add_provenance(output: OutputContainer, video: Stream, text: str) -> None:
         video.metadata["encoder"] = short
 
 
-def provenance_of(source: InputContainer) -> str:
-    """What made a file, by its tags; empty where starvsr did not."""
-    tags = {key.upper(): value for key, value in source.metadata.items()}
-    videos = [stream.metadata for stream in source.streams.video]
-    said = [
-        tags.get(_TAG, ""),
-        tags.get("ENCODER", ""),
-        *(value for video in videos for key, value in video.items() if key.upper() == "ENCODER"),
-    ]
+def provenance_of(path: Path) -> str:
+    """What made a file, by its tags; empty where starvsr did not. Raises InputError."""
+    with open_source(path) as source:
+        tags = {key.upper(): text for key, text in source.metadata.items()}
+        encoders = [
+            text
+            for stream in source.streams.video
+            for key, text in stream.metadata.items()
+            if key.upper() == "ENCODER"
+        ]
+    said = (tags.get(_TAG, ""), tags.get("ENCODER", ""), *encoders)
     return next((text for text in said if text.startswith(f"{PROGRAM} ")), "")
