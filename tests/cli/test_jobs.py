@@ -142,7 +142,7 @@ def test_paths_are_relative_to_the_file(
         work-dir = "work"
 
         [[job]]
-        input = "c.mp4"
+        input = "~no-such-user-here/c.mp4"
         output = "c.mkv"
         model = "nano"
     """)
@@ -150,7 +150,8 @@ def test_paths_are_relative_to_the_file(
     assert (first.source, first.target) == (Path("/home/somebody/a.mp4"), Path("/b.mkv"))
     assert first.options.model == str(tmp_path / "mine.safetensors")
     assert first.options.resume.work_dir == tmp_path / "work"
-    assert (second.source, second.options.model) == (tmp_path / "c.mp4", "nano")
+    assert second.source == tmp_path / "~no-such-user-here" / "c.mp4"
+    assert second.options.model == "nano"
 
 
 JOB = '[[job]]\ninput = "a.mp4"\noutput = "b.mkv"\n'
@@ -165,12 +166,13 @@ JOB = '[[job]]\ninput = "a.mp4"\noutput = "b.mkv"\n'
         (f"defaults = 3\n{JOB}", "jobs.toml: defaults is no table"),
         (f"crf = 20\n{JOB}", "jobs.toml: crf is not known: give [[job]] tables and [defaults]"),
         ('[[job]]\ninput = "a"', "jobs.toml, job 1: output is missing: give a file"),
+        ('[[job]]\ninput = "a\\u0000"', "job 1: input = 'a\\x00' is not allowed"),
         ("[[job]]\ninput = 3", "jobs.toml, job 1: input = 3 is not allowed: give a file"),
         (f"{JOB}\n{JOB}cfr = 20", "job 2 (a.mp4): the key cfr is not known: did you mean crf?"),
         (f"{JOB}\nqqq = 20", "the key qqq is not known: see starvsr upscale --help"),
         (f"{JOB}\nhelp = true", "the key help is not known"),
         (f"{JOB}\nverbose = true", "the key verbose is not known"),
-        (f"[defaults]\ninput = 'a'\n{JOB}", "[defaults]: the key input is not known"),
+        (f"[defaults]\ninput = 'a'\n{JOB}", "[defaults]: the key input belongs to a [[job]] table"),
         (f"{JOB}\ncrf = 'low'", "job 1 (a.mp4), crf: 'low' is not a number: give one such as 2"),
         (f"{JOB}\nframes = 1.5", "job 1 (a.mp4), frames: '1.5' is not a whole number"),
         (f"{JOB}\nstart = '1:x'", "job 1 (a.mp4), start: '1:x' is not a time"),

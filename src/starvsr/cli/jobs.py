@@ -19,6 +19,7 @@ import datetime
 import difflib
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,17 @@ def _item(where: str, table: Table, inherited: Mapping[str, Any], folder: Path) 
 
 def _place(where: str, table: Table, key: str, folder: Path) -> Path:
     value = table.get(key)
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str) or not value or "\0" in value:
         said = f"{key} = {value!r} is not allowed" if key in table else f"{key} is missing"
         raise UsageError(f'{where}: {said}: give a file, such as {key} = "video.mp4"')
-    return folder / Path(value).expanduser()
+    return _at(folder, Path(value))
+
+
+def _at(folder: Path, path: Path) -> Path:
+    # A name may begin with ~ and yet be nobody's home.
+    with suppress(RuntimeError):
+        path = path.expanduser()
+    return folder / path
 
 
 def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,6 +133,8 @@ def _value(where: str, key: str, value: object) -> dict[str, Any]:
         for flag in (*option.opts, *option.secondary_opts)
     }
     options.pop("help", None)
+    if key in _PLACES:
+        raise UsageError(f"{where}: the key {key} belongs to a [[job]] table")
     if key not in options:
         near = difflib.get_close_matches(key, [*options, *_PLACES], 1)
         advice = f"did you mean {near[0]}?" if near else "see starvsr upscale --help for the names"
@@ -159,7 +169,7 @@ def _text(value: object) -> str:
 def _placed(name: str, value: Any, folder: Path) -> Any:
     """Paths of the file are relative to its folder; `--model` may be one."""
     if isinstance(value, Path):
-        return folder / value.expanduser()
+        return _at(folder, value)
     if name == "model" and value not in ("auto", *SPECS):
-        return str(folder / Path(value).expanduser())
+        return str(_at(folder, Path(value)))
     return value
