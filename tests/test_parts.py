@@ -22,7 +22,7 @@ from starvsr.options import (
 )
 from starvsr.parts import PartMaker
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import Progress
+from starvsr.types import Progress, SegmentProgress
 from starvsr.upscale import Job, plan_video
 from starvsr.zoo.load import load_model
 from tests.media.clips import Clip, make
@@ -157,6 +157,7 @@ def test_progress_counts_the_frames_of_the_output(tmp_path: Path, job: Job) -> N
     maker.restore(job.plan.segments[0])
     # 6 of 13 restored frames, as a share of the 11 of the output.
     assert reports[-1].done == pytest.approx(6 / 13 * 11)
+    assert reports[-1].segment == SegmentProgress(1, 2, 6, 6)
     maker.restore(job.plan.segments[1])
     assert reports[-1].done == pytest.approx(11)
     assert {report.total for report in reports} == {11}

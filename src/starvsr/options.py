@@ -107,6 +107,21 @@ class RangeOptions:
 
 
 @dataclass(frozen=True)
+class PreviewOptions:
+    """Which part of the input a before/after preview shows."""
+
+    seconds: float
+    """How much of it."""
+    at_s: float | None = None
+    """Seconds from the first frame to where it begins; None is the first frame."""
+
+    def __post_init__(self) -> None:
+        _check(self.seconds > 0, "--preview", self.seconds, "a time above 0")
+        ok = self.at_s is None or self.at_s >= 0
+        _check(ok, "--at", self.at_s, "a time of 0 or more")
+
+
+@dataclass(frozen=True)
 class SamplingOptions:
     """How the diffusion is run; what is None comes from the model."""
 
@@ -228,6 +243,8 @@ class StreamOptions:
     chapters: bool = True
     metadata: bool = True
     attachments: bool = True
+    provenance: bool = True
+    """Say in the output's tags what made it: version, model, sizes and options, no words and no paths."""
 
     def __post_init__(self) -> None:
         _check_one_of("--audio", self.audio, ("copy", "none"))

@@ -8,6 +8,8 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,8 +28,10 @@ from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
 from starvsr.velocity import Carried
+
+logger = logging.getLogger(__name__)
 
 WINDOWS_NOTE = "windows"
 """Under which the journal has the windows that memory was found to suffice for."""
@@ -76,7 +80,16 @@ class PartMaker:
         files = self.kept(segment)
         if files is not None:
             return files
+        began = time.monotonic()
         files = self._make(segment)
+        logger.debug(
+            "segment %d of %d, frames %d to %d: restored in %.1f s",
+            segment.index + 1,
+            len(self.plan.segments),
+            segment.first,
+            segment.last - 1,
+            time.monotonic() - began,
+        )
         self._note_windows()
         names = _step_names(segment.index)
         self.journal.record(
@@ -174,7 +187,7 @@ class PartMaker:
             for first, last in self.plan.runs(segment):
                 with self.restorer.timed("decode video"):
                     decoded = frames_to_tensor(list(islice(source, last - first)))
-                for pictures in self._restore_run(decoded, first, carried):
+                for pictures in self._restore_run(segment, decoded, first, carried):
                     with self.restorer.timed("finish"):
                         frames = list(
                             tensor_to_frames(pictures, truncated=self.plan.layout.published)
@@ -184,12 +197,19 @@ class PartMaker:
                         number += 1
                 self.done += last - first
 
-    def _restore_run(self, decoded: Tensor, first: int, carried: Carried) -> Iterator[Tensor]:
+    def _restore_run(
+        self, segment: Segment, decoded: Tensor, first: int, carried: Carried
+    ) -> Iterator[Tensor]:
+        def report(share: float) -> None:
+            frames = len(decoded) * share
+            done, count = first - segment.first + frames, len(self.plan.segments)
+            self._report(frames, SegmentProgress(segment.index + 1, count, done, segment.frames))
+
         return self.restorer.restore(
             decoded,
             (self.plan.height, self.plan.width),
             first_frame=first,
-            on_window=lambda share: self._report(len(decoded) * share),
+            on_window=report,
             carried=carried,
         )
 
@@ -212,11 +232,13 @@ class PartMaker:
     def _path(self, index: int, what: str, suffix: str) -> Path:
         return self.journal.folder / f"{index:06d}-{what}{suffix}"
 
-    def _report(self, frames: float) -> None:
+    def _report(self, frames: float, segment: SegmentProgress | None = None) -> None:
         # Shared frames are restored twice; people count the output's.
         share = (self.done + frames) / self.to_do
         total = self.plan.frames
-        self.progress(Progress("restore", share * total, total, seconds=self.seconds))
+        self.progress(
+            Progress("restore", share * total, total, segment=segment, seconds=self.seconds)
+        )
 
 
 def _step_names(index: int) -> tuple[str, str, str]:

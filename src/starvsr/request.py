@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.journal import fingerprint
+from starvsr.media.provenance import PROGRAM
 from starvsr.options import UpscaleOptions
+from starvsr.plan import Plan
 from starvsr.specs import components_of
-from starvsr.types import DeviceInfo
+from starvsr.types import DeviceInfo, VideoInfo
 from starvsr.zoo.choose import ModelChoice
 from starvsr.zoo.folder import embedded_file, find_component
 
@@ -23,6 +25,7 @@ _FLAGS = {
     "chapters": "--no-chapters",
     "metadata": "--no-metadata",
     "attachments": "--no-attachments",
+    "provenance": "--no-provenance",
 }
 
 
@@ -51,6 +54,28 @@ def request_of(
             "--precision": precision,
         },
     }
+
+
+def provenance_text(
+    choice: ModelChoice, info: VideoInfo, plan: Plan, options: UpscaleOptions
+) -> str:
+    """What the tags of an output say of it (see `media.provenance`), if they may; words are the user's own affair."""
+    if not options.streams.provenance:
+        return ""
+    given = [
+        _typed(field.name, getattr(group, field.name))
+        for group in (options.sampling, options.windows, options.look)
+        for field in dataclasses.fields(group)
+        if getattr(group, field.name) != field.default and "prompt" not in field.name
+    ]
+    sizes = f"{info.width}x{info.height} to {plan.width}x{plan.height}"
+    return f"{PROGRAM} {version('starvsr')} {choice.spec.name}: {', '.join([sizes, *given])}"
+
+
+def _typed(field: str, value: object) -> str:
+    if isinstance(value, bool):
+        return flag_of(field) if value else f"--no-{flag_of(field).removeprefix('--')}"
+    return f"{flag_of(field)} {value}"
 
 
 def flag_of(field: str) -> str:

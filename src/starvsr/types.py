@@ -340,17 +340,32 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
+class SegmentProgress:
+    """How far one segment of a job is."""
+
+    number: int
+    """From 1."""
+    count: int
+    """Segments of the job."""
+    done: float
+    """Frames of the segment, those included that it shares with its neighbours."""
+    total: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """One report of a running job, cheap to make and to ignore."""
 
     stage: str
-    """`index`, `load`, `restore`, `join`; of weights `download`, `convert`, `text`; `degrade`, `measure`;
-    of training `check`, `train`."""
+    """`index`, `load`, `restore`, `join`, of a preview `compose`; of weights `download`, `convert`, `text`; `degrade`,
+    `measure`; of training `check`, `train`."""
     done: float
     total: int
     """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a
     stage cannot be divided."""
     detail: str = ""
+    segment: SegmentProgress | None = None
+    """The segment that is under way, of `restore`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""
 

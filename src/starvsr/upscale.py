@@ -25,12 +25,14 @@ from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
+from starvsr.media.provenance import provenance_of
 from starvsr.options import UpscaleOptions
 from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
-from starvsr.request import request_of
+from starvsr.request import provenance_text, request_of
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.zoo.device import peak_device_bytes, peak_process_bytes
 from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import (
     LoadedModel,
@@ -91,6 +93,10 @@ class UpscaleResult:
     elapsed_s: float
     seconds: dict[str, float]
     """Wall time of each part of the work."""
+    peak_memory_bytes: int | None
+    """The most main memory that the process has held at once so far; None where the platform does not tell."""
+    peak_device_bytes: int | None
+    """The same of a CUDA device's memory; None on other devices."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -137,6 +143,8 @@ def plan_video(
         else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
     info = probe(source_path)
+    if made_by := provenance_of(source_path):
+        logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
         check_target(source_path, target_path, overwrite=options.overwrite)
         _check_work_dir(source_path, target_path, options)
@@ -189,6 +197,7 @@ def run_job(
         job = _as_begun(job, journal)
         report(Progress("load", 0, 1))
         restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE), models or LastModel())
+        restorer.seconds["load"] = time.perf_counter() - began
         report(Progress("load", 1, 1))
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, report)
         there = maker.count_kept()
@@ -207,6 +216,8 @@ def run_job(
         model=job.choice.spec.name,
         elapsed_s=time.perf_counter() - began,
         seconds={name: round(spent, 3) for name, spent in maker.seconds.items()},
+        peak_memory_bytes=peak_process_bytes(),
+        peak_device_bytes=peak_device_bytes(job.device),
     )
 
 
@@ -320,6 +331,7 @@ def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
         job.plan.first,
         job.plan.last,
         work_dir=folder,
+        provenance=provenance_text(job.choice, job.info, job.plan, job.options),
     )
 
 

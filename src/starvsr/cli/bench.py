@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
-from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.errors import UsageError
 
 _LATENT = "4x108x192"

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
-    set_verbosity,
 )
 
 METRICS_OPTION = typer.Option(

@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -230,6 +230,7 @@ def collect_options(
     no_chapters: Annotated[bool, _streams("--no-chapters", help="Leave chapters out.")] = False,
     no_metadata: Annotated[bool, _streams("--no-metadata", help="Leave titles and other tags out.")] = False,
     no_attachments: Annotated[bool, _streams("--no-attachments", help="Leave fonts and cover pictures out.")] = False,
+    no_provenance: Annotated[bool, _streams("--no-provenance", help="Do not say in the tags which version, model and options made the file.")] = False,  # noqa: E501
     overwrite: Annotated[bool, _job("--overwrite", "-y", help="Replace an existing output.")] = False,
     resume: Annotated[bool, _job("--resume/--no-resume", help="Go on from what an interrupted run of the same job has finished.")] = True,  # noqa: E501
     work_dir: Annotated[Path | None, _job("--work-dir", help="Where finished parts are kept until the end (default: OUTPUT.starvsr).", metavar="DIR")] = None,  # noqa: E501
@@ -252,7 +253,14 @@ def collect_options(
         windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect, parity),
         look=LookOptions(color_fix.value if color_fix else None, blend),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
-        streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
+        streams=StreamOptions(
+            audio.value,
+            subtitles.value,
+            not no_chapters,
+            not no_metadata,
+            not no_attachments,
+            not no_provenance,
+        ),
         device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit),
         weights=WeightsOptions(weights_dir, offline),
         resume=ResumeOptions(resume, work_dir),
@@ -262,22 +270,52 @@ def collect_options(
 
 
 def takes_upscale_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command every flag of `collect_options`; it receives them as its parameter `options`."""
+    """Give a command every flag of `collect_options`; it receives them as its parameter `options`.
+
+    Where it has a parameter `given`, and `context`, that gets the values that were written, by their names in
+    `collect_options`.
+    """
     shared = _parameters(collect_options)
-    own = {name: p for name, p in _parameters(command).items() if name != "options"}
+    every = _parameters(command)
+    own = [p for name, p in every.items() if name not in ("options", "given")]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> int:
-        options = collect_options(**{name: values.pop(name) for name in shared})
-        return command(options=options, **values)
+        chosen = {name: values.pop(name) for name in shared}
+        if "given" in every:
+            values["given"] = _written(values["context"], chosen)
+        return command(options=collect_options(**chosen), **values)
 
-    parameters = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own.values(), *shared.values())
-    ]
-    signature = inspect.Signature(parameters, return_annotation=int)
-    wrapper.__signature__ = signature  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    _sign(wrapper, [*own, *shared.values()])
     return wrapper
+
+
+@functools.cache
+def option_command() -> Any:
+    """The flags of `collect_options` as a command that returns the values that were written, by their names there."""
+
+    def written(context: typer.Context, **values: Any) -> dict[str, Any]:
+        return _written(context, values)
+
+    _sign(written, [_parameters(written)["context"], *_parameters(collect_options).values()])
+    app = typer.Typer(add_completion=False)
+    app.command()(written)
+    return typer.main.get_command(app)
+
+
+def _written(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    def source(name: str) -> str:
+        found = context.get_parameter_source(name)
+        return found.name if found else ""
+
+    return {name: value for name, value in values.items() if source(name) == "COMMANDLINE"}
+
+
+def _sign(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> None:
+    """Let a function of keyword arguments say which ones, as typer reads them."""
+    named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in named}
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

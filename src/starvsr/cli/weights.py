@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
-from starvsr.cli.upscale import JSON_OPTION, JSON_VERSION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.weights_report import (
     list_json,
     list_text,

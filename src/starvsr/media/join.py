@@ -29,6 +29,7 @@ from starvsr.media.copies import (
 from starvsr.media.decode import is_cut_short, readable_packets
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.provenance import add_provenance
 from starvsr.media.source import open_source
 from starvsr.media.timing import decode_times
 from starvsr.options import StreamOptions
@@ -59,6 +60,7 @@ def join(
     last: int,
     *,
     work_dir: Path | None = None,
+    provenance: str = "",
 ) -> None:
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
@@ -66,8 +68,9 @@ def join(
     against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
     part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
-    in `work_dir` if that is on the same file system. Raises OutputError where it cannot be written (nothing is left
-    behind then), ValueError where the parts do not hold last - first frames.
+    in `work_dir` if that is on the same file system. provenance: what its tags say of how it was made. Raises
+    OutputError where it cannot be written (nothing is left behind then), ValueError where the parts do not hold
+    last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
@@ -89,6 +92,7 @@ def join(
         copies = add_copies(source, output, streams)
         covers = add_attachments(info, source, output) if streams.attachments else []
         _add_tags(source, output, streams, span)
+        add_provenance(output, video, provenance)
         output.start_encoding()
         for stream, data in covers:
             output.mux(_cover_packet(stream, data))
