@@ -225,7 +225,7 @@ def test_failures_leave_the_target_alone(tmp_path: Path, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     for replacement, error in ((full, OutputError), (interrupted, KeyboardInterrupt)):
-        monkeypatch.setattr(join_module, "_copied_packets", replacement)
+        monkeypatch.setattr(join_module, "other_packets", replacement)
         with pytest.raises(error):
             upscale(source, target)
         assert target.read_text() == "older"

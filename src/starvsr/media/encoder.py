@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 # libav's muxer for each file name extension that keeps frame times, chapters and copied streams.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 DEFAULT_CRF = 17
+# Where H.264 is not to be had.
+_USUAL = {"webm": "libvpx-vp9"}
 # The same everywhere, since the bits that come out depend on it; the machine's core count must not.
 _THREADS = 4
 # Encoders whose `preset` is a word of x264's kind.
@@ -81,6 +83,13 @@ def container_of(target: Path) -> str:
     return CONTAINERS[suffix]
 
 
+def with_codec(options: EncodeOptions, target: Path) -> EncodeOptions:
+    """The options with an encoder's name for `auto`. Raises OutputError for an extension without a container."""
+    if options.codec != "auto":
+        return options
+    return replace(options, codec=_USUAL.get(container_of(target), "libx264"))
+
+
 def check_encoder(
     options: EncodeOptions, target: Path, info: VideoInfo, width: int, height: int
 ) -> EncoderSettings:
@@ -90,6 +99,7 @@ def check_encoder(
     do not go together, and InputError where the source's colours cannot be converted.
     """
     container = container_of(target)
+    options = with_codec(options, target)
     pix_fmt = choose_pix_fmt(options, info)
     rate = info.frame_rate or Fraction(25)
     base = info.time_base
@@ -195,9 +205,10 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
         (first,) = written.decode(video=0)
         aspect = written.streams.video[0].sample_aspect_ratio or frame_aspect(first)
     if aspect != info.sample_aspect:
+        other = "" if settings.container == "webm" else ", or --codec libx264"
         raise OutputError(
             f"{target.name}: a {target.suffix} file cannot keep the sample aspect {info.sample_aspect} of the source "
-            f"with the encoder {settings.codec}: give an output that ends in .mp4, or --codec libx264"
+            f"with the encoder {settings.codec}: give an output that ends in .mp4{other}"
         )
 
 
