@@ -206,7 +206,7 @@ class EncodeOptions:
 
     codec: str = "auto"
     """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, and
-    `libvpx-vp9` for WebM."""
+    for WebM `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits."""
     crf: float | None = None
     """Constant rate factor; 17 where the encoder has one and none is given."""
     preset: str | None = None

@@ -145,7 +145,7 @@ def plan_video(
     _check_effect(choice, options)
     attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
-    encode = with_codec(options.encode, target_path)
+    encode = with_codec(options.encode, target_path, info)
     options = dataclasses.replace(options, encode=encode)
     pix_fmt = choose_pix_fmt(encode, info)
     even = is_subsampled(pix_fmt)

@@ -76,6 +76,7 @@ class Clip:
     """Degrees counter-clockwise, flips, as PyAV's `set_display_rotation` takes them."""
     sample_aspect: Fraction | None = None
     color: dict[str, int] = field(default_factory=dict)
+    video_tags: dict[str, str] = field(default_factory=dict)
     audio: tuple[Audio, ...] = ()
     subtitles: tuple[tuple[str, float, float, str], ...] = ()
     """Codec, start and duration in seconds, text."""
@@ -124,6 +125,7 @@ def _video(container: OutputContainer, clip: Clip) -> VideoStream:
         context.sample_aspect_ratio = clip.sample_aspect
     for name, value in clip.color.items():
         setattr(context, name, value)
+    stream.metadata.update(clip.video_tags)
     if clip.rotation is not None:
         stream.set_display_rotation(*clip.rotation)
     return stream

@@ -196,8 +196,17 @@ def test_wrong_use(tmp_path: Path, info: VideoInfo) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "codec"), [("o.mp4", "libx264"), ("o.MKV", "libx264"), ("o.webm", "libvpx-vp9")]
+    ("target", "bits", "codec"),
+    [
+        ("o.mp4", 10, "libx264"),
+        ("o.MKV", 8, "libx264"),
+        ("o.webm", 8, "libvpx-vp9"),
+        ("o.webm", 10, "libsvtav1"),
+    ],
 )
-def test_the_usual_codec_of_a_container(tmp_path: Path, target: str, codec: str) -> None:
-    assert with_codec(EncodeOptions(), tmp_path / target).codec == codec
-    assert with_codec(EncodeOptions(codec="ffv1"), tmp_path / target).codec == "ffv1"
+def test_the_usual_codec_of_a_container(
+    tmp_path: Path, info: VideoInfo, target: str, bits: int, codec: str
+) -> None:
+    info = dataclasses.replace(info, bit_depth=bits)
+    assert with_codec(EncodeOptions(), tmp_path / target, info).codec == codec
+    assert with_codec(EncodeOptions(codec="ffv1"), tmp_path / target, info).codec == "ffv1"

@@ -22,17 +22,37 @@ logger = logging.getLogger(__name__)
 
 _WITH_ATTACHMENTS = ("matroska",)
 # What the old container or the old encoder said of itself, which no longer holds.
-_STALE_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
+_STALE_TAGS = (
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "duration",
+    "vendor_id",
+)
 _STALE_STARTS = ("bps", "number_of_frames", "number_of_bytes", "_statistics", "duration-")
 _IMAGE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "webp": "image/webp"}
+# Of the two codes that a language may have, the one in QuickTime's list, which libav does not translate to.
+_QUICKTIME_LANGUAGES = {
+    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "mkd": "mac", "hye": "arm",
+    "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may", "cym": "wel", "eus": "baq", "fre": "fra", "cze": "ces",
+    "rum": "ron", "slo": "slk",
+}  # fmt: skip
 
 
-def describe(copy: Stream, stream: Stream, streams: StreamOptions) -> None:
-    """Give an output stream the disposition, the language and, where wanted, the other tags of the source's."""
+def describe(copy: Stream, stream: Stream, container: str, streams: StreamOptions) -> None:
+    """Give a stream of the output the disposition, the language and, where wanted, the other tags of the source's.
+
+    container: libav's muxer of the output.
+    """
     copy.disposition = stream.disposition
     tags = kept_tags(stream.metadata) if streams.metadata else {}
+    if "name" in tags:
+        # What libav writes as a title into an mp4, it reads as a name.
+        tags.setdefault("title", tags.pop("name"))
     if stream.language:
-        tags["language"] = stream.language
+        known = _QUICKTIME_LANGUAGES if container == "mov" else {}
+        tags["language"] = known.get(stream.language, stream.language)
     copy.metadata.update(tags)
 
 
@@ -77,7 +97,7 @@ def _add_cover(
         name = stream.metadata.get("filename") or f"cover.{image_type.partition('/')[2]}"
         output.add_attachment(name, image_type, data)
         return []
-    if data and image_type and can_hold(output.format.name, stream):
+    if data and image_type and output.format.name == "mp4" and can_hold("mp4", stream):
         copy = output.add_stream_from_template(stream, opaque=True)
         copy.disposition = stream.disposition
         return [(copy, data)]

@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 # libav's muxer for each file name extension that keeps frame times, chapters and copied streams.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 DEFAULT_CRF = 17
-# Where H.264 is not to be had.
-_USUAL = {"webm": "libvpx-vp9"}
 # The same everywhere, since the bits that come out depend on it; the machine's core count must not.
 _THREADS = 4
 # Encoders whose `preset` is a word of x264's kind.
@@ -83,11 +81,17 @@ def container_of(target: Path) -> str:
     return CONTAINERS[suffix]
 
 
-def with_codec(options: EncodeOptions, target: Path) -> EncodeOptions:
-    """The options with an encoder's name for `auto`. Raises OutputError for an extension without a container."""
+def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
+    """The options with an encoder's name for `auto`: H.264, and for WebM VP9, or AV1 where the source is deeper.
+
+    Raises OutputError for an extension without a container.
+    """
     if options.codec != "auto":
         return options
-    return replace(options, codec=_USUAL.get(container_of(target), "libx264"))
+    if container_of(target) != "webm":
+        return replace(options, codec="libx264")
+    # Not every build of libvpx has more than 8 bits.
+    return replace(options, codec="libsvtav1" if info.bit_depth > 8 else "libvpx-vp9")
 
 
 def check_encoder(
@@ -99,7 +103,7 @@ def check_encoder(
     do not go together, and InputError where the source's colours cannot be converted.
     """
     container = container_of(target)
-    options = with_codec(options, target)
+    options = with_codec(options, target, info)
     pix_fmt = choose_pix_fmt(options, info)
     rate = info.frame_rate or Fraction(25)
     base = info.time_base
@@ -194,6 +198,9 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
     with av.open(file, "w", format=settings.container) as output:
         stream = add_video(output, settings, info)
         frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
+        # What happens to be in memory may be out of a sample's range, of which x264 dies.
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
         frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
         frame = AspectTag(info.sample_aspect)(frame)
         frame.pts, frame.time_base = 0, Fraction(*settings.time_base)

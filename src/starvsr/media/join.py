@@ -107,8 +107,9 @@ def _span(
 
 def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
     if settings.container not in ("mp4", "mov"):
-        # Audio begins before 0 where its encoder was primed; pictures keep their times all the same.
-        return {"avoid_negative_ts": "disabled"}
+        # Audio begins before 0 where its encoder was primed; pictures keep their times all the same. Streams that the
+        # source does not call the default ones are not made that.
+        return {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
     scale = info.time_base.denominator
     return {
         "video_track_timescale": str(scale),
@@ -135,7 +136,7 @@ def _add_video(
     if context.codec.canonical_name == "hevc" and settings.container in ("mp4", "mov"):
         # Apple's players take no other of HEVC's two tags.
         context.codec_tag = "hvc1"
-    describe(stream, source.streams[info.stream_index], streams)
+    describe(stream, source.streams[info.stream_index], settings.container, streams)
     return stream
 
 
@@ -149,7 +150,7 @@ def _add_others(
     routes: dict[int, Route] = {}
     for stream, passage in passages(source, target, streams):
         routes[stream.index] = passage.add(output, stream, span)
-        describe(routes[stream.index].stream, stream, streams)
+        describe(routes[stream.index].stream, stream, output.format.name, streams)
     return routes
 
 
