@@ -219,8 +219,9 @@ class LookOptions:
 class EncodeOptions:
     """How the output's video stream is encoded, in ffmpeg's terms."""
 
-    codec: str = "libx264"
-    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`."""
+    codec: str = "auto"
+    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, and
+    for WebM `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits."""
     crf: float | None = None
     """Constant rate factor; 17 where the encoder has one and none is given."""
     preset: str | None = None
@@ -239,6 +240,8 @@ class StreamOptions:
     """What else of the source goes into the output."""
 
     audio: str = "copy"
+    """`copy` (encoded anew only where the container cannot hold a copy), `none`, or an audio encoder of this libav
+    for all audio streams, such as `aac`, `libopus`, `flac`."""
     subtitles: str = "copy"
     chapters: bool = True
     metadata: bool = True
@@ -247,7 +250,12 @@ class StreamOptions:
     """Say in the output's tags what made it: version, model, sizes and options, no words and no paths."""
 
     def __post_init__(self) -> None:
-        _check_one_of("--audio", self.audio, ("copy", "none"))
+        _check(
+            bool(self.audio),
+            "--audio",
+            repr(self.audio),
+            "copy, none or an audio encoder such as aac",
+        )
         _check_one_of("--subtitles", self.subtitles, ("copy", "none"))
 
 

@@ -18,11 +18,11 @@ from starvsr.attempts import is_out_of_memory
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
 from starvsr.journal import Journal, journal_folder, open_journal
 from starvsr.layout import OFFLOAD_STEPS
-from starvsr.media.copies import check_streams
-from starvsr.media.encoder import EncoderSettings, check_encoder
+from starvsr.media.encoder import EncoderSettings, check_encoder, with_codec
 from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
 from starvsr.media.join import join
+from starvsr.media.passage import check_streams
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
@@ -153,10 +153,12 @@ def plan_video(
     _check_effect(choice, options)
     attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
-    pix_fmt = choose_pix_fmt(options.encode, info)
+    encode = with_codec(options.encode, target_path, info)
+    options = dataclasses.replace(options, encode=encode)
+    pix_fmt = choose_pix_fmt(encode, info)
     even = is_subsampled(pix_fmt)
     width, height = output_size(info.width, info.height, options.size, even=even)
-    settings = check_encoder(options.encode, target_path, info, width, height)
+    settings = check_encoder(encode, target_path, info, width, height)
     if fetch is not None and _lacking(choice, options):
         # It takes time that runs with the embedded model need not spend.
         from starvsr.zoo.install import ensure

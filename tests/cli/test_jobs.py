@@ -179,7 +179,7 @@ JOB = '[[job]]\ninput = "a.mp4"\noutput = "b.mkv"\n'
         (f"{JOB}\ncrf = true", "job 1 (a.mp4), crf: True is neither text nor a number"),
         (f"{JOB}\ncrf = [1, 2]", "job 1 (a.mp4), crf: [1, 2] is neither text nor a number"),
         (f"{JOB}\noverwrite = 1", "job 1 (a.mp4), overwrite: 1 is not allowed: give true or false"),
-        (f"{JOB}\naudio = 'loud'", "'loud' is not one of 'copy', 'none'"),
+        (f"{JOB}\nsubtitles = 'loud'", "'loud' is not one of 'copy', 'none'"),
         (f"{JOB}\ne = ['bf']", "job 1 (a.mp4), e: 'bf' is not an encoder option: give key=value"),
         (f"{JOB}\nt = 1\nduration = 2", "job 1 (a.mp4), duration: this option is given twice"),
         (f"{JOB}\nscale = 0", "job 1 (a.mp4): --scale 0.0 is not allowed: give a number above 0"),

@@ -301,10 +301,12 @@ def test_automatic_pixel_format(codec: str, source: str, chosen: str) -> None:
 
 def test_pixel_formats_asked_for() -> None:
     info = facts("yuv420p")
-    assert choose_pix_fmt(EncodeOptions(pix_fmt="yuv444p10le"), info) == "yuv444p10le"
+    assert (
+        choose_pix_fmt(EncodeOptions(codec="libx264", pix_fmt="yuv444p10le"), info) == "yuv444p10le"
+    )
     for bad in ("yuv999", "rgb24", "gray"):
         with pytest.raises(OutputError, match="--pix-fmt"):
-            choose_pix_fmt(EncodeOptions(pix_fmt=bad), info)
+            choose_pix_fmt(EncodeOptions(codec="libx264", pix_fmt=bad), info)
     for codec in ("nonsense", "aac"):
         with pytest.raises(OutputError, match="--codec"):
             choose_pix_fmt(EncodeOptions(codec=codec), info)

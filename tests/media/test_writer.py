@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from starvsr.errors import OutputError
+from starvsr.media.encoder import with_codec
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -142,7 +143,7 @@ def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
         (EncodeOptions(), "o.xyz", "extension .xyz"),
         (EncodeOptions(), "o", "without an extension"),
         (EncodeOptions(codec="prores_ks"), "o.mp4", "cannot hold"),
-        (EncodeOptions(), "o.webm", "cannot hold"),
+        (EncodeOptions(codec="libx264"), "o.webm", "cannot hold"),
         (EncodeOptions(pix_fmt="yuv999"), "o.mp4", "--pix-fmt yuv999"),
         (EncodeOptions(extra=(("nonsense", "1"),)), "o.mp4", "-e nonsense"),
         (EncodeOptions(codec="ffv1", crf=20), "o.mkv", "--crf 20"),
@@ -192,3 +193,20 @@ def test_wrong_use(tmp_path: Path, info: VideoInfo) -> None:
     ):
         pass
     assert not (tmp_path / "p.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "bits", "codec"),
+    [
+        ("o.mp4", 10, "libx264"),
+        ("o.MKV", 8, "libx264"),
+        ("o.webm", 8, "libvpx-vp9"),
+        ("o.webm", 10, "libsvtav1"),
+    ],
+)
+def test_the_usual_codec_of_a_container(
+    tmp_path: Path, info: VideoInfo, target: str, bits: int, codec: str
+) -> None:
+    info = dataclasses.replace(info, bit_depth=bits)
+    assert with_codec(EncodeOptions(), tmp_path / target, info).codec == codec
+    assert with_codec(EncodeOptions(codec="ffv1"), tmp_path / target, info).codec == "ffv1"

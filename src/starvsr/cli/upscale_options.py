@@ -72,7 +72,7 @@ class Offload(str, Enum):
 
 
 class Copying(str, Enum):
-    """`--audio`, `--subtitles`."""
+    """`--subtitles`."""
 
     copy = "copy"
     none = "none"
@@ -220,12 +220,12 @@ def collect_options(
     segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).", **_COUNT)] = None,  # noqa: E501
     scene_detect: Annotated[bool, _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one.")] = True,  # noqa: E501
     parity: Annotated[bool, _window("--parity", help="As the published code: its white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation.")] = False,  # noqa: E501
-    codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name.")] = "libx264",
+    codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, and for .webm libvpx-vp9 or, above 8 bits, libsvtav1.")] = "auto",  # noqa: E501
     crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).", **_NUMBER)] = None,  # noqa: E501
     preset: Annotated[str | None, _encode("--preset", help="Encoder preset (default medium).")] = None,
     pix_fmt: Annotated[str, _encode("--pix-fmt", help="Pixel format; auto keeps the source's depth and subsampling.")] = "auto",  # noqa: E501
     extra: Annotated[list[Any] | None, _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable (default: none).")] = None,  # noqa: E501
-    audio: Annotated[Copying, _streams("--audio", help="Audio streams.")] = Copying.copy,
+    audio: Annotated[str, _streams("--audio", help="Audio streams: copy, none, or an encoder by ffmpeg's name.", metavar="copy|none|CODEC")] = "copy",  # noqa: E501
     subtitles: Annotated[Copying, _streams("--subtitles", help="Subtitle streams.")] = Copying.copy,
     no_chapters: Annotated[bool, _streams("--no-chapters", help="Leave chapters out.")] = False,
     no_metadata: Annotated[bool, _streams("--no-metadata", help="Leave titles and other tags out.")] = False,
@@ -254,7 +254,7 @@ def collect_options(
         look=LookOptions(color_fix.value if color_fix else None, blend),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
         streams=StreamOptions(
-            audio.value,
+            audio,
             subtitles.value,
             not no_chapters,
             not no_metadata,

@@ -1,21 +1,16 @@
-"""What is copied from the source beside the restored video: which streams, into which containers, with which tags."""
+"""What else is copied from the source: tags, dispositions, chapters, fonts and cover pictures."""
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import av
 from av.container import InputContainer, OutputContainer
-from av.packet import Packet
 from av.stream import Stream
 
-from starvsr.errors import OutputError
-from starvsr.media.encoder import CONTAINERS, container_of
+from starvsr.media.passage import can_hold
 from starvsr.media.source import is_cover, open_source
 from starvsr.options import StreamOptions
 from starvsr.types import VideoInfo
@@ -26,84 +21,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WITH_ATTACHMENTS = ("matroska",)
-# Extensions to recommend, in this order.
-_RECOMMENDED = (".mkv", ".mp4", ".mov")
 # What the old container or the old encoder said of itself, which no longer holds.
-_STALE_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
+_STALE_TAGS = (
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "duration",
+    "vendor_id",
+)
 _STALE_STARTS = ("bps", "number_of_frames", "number_of_bytes", "_statistics", "duration-")
 _IMAGE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "webp": "image/webp"}
+# Of the two codes that a language may have, the one in QuickTime's list, which libav does not translate to.
+_QUICKTIME_LANGUAGES = {
+    "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "mkd": "mac", "hye": "arm",
+    "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may", "cym": "wel", "eus": "baq", "fre": "fra", "cze": "ces",
+    "rum": "ron", "slo": "slk",
+}  # fmt: skip
 
 
-def wants(stream: Stream, streams: StreamOptions) -> bool:
-    """Whether a stream of the source, as packets, is asked for in the output."""
-    if stream.type == "audio":
-        return streams.audio == "copy"
-    return stream.type == "subtitle" and streams.subtitles == "copy"
+def describe(copy: Stream, stream: Stream, container: str, streams: StreamOptions) -> None:
+    """Give a stream of the output the disposition, the language and, where wanted, the other tags of the source's.
 
-
-def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None:
-    """Raise OutputError if the output's container cannot hold an audio or subtitle stream that is to be copied.
-
-    Reads the source's header and writes nothing. Attachments, cover pictures and chapters that a container cannot
-    hold are no error: they are left out, with a warning, when the file is written.
+    container: libav's muxer of the output.
     """
-    container = container_of(target)
-    with open_source(info.path) as source:
-        for stream in source.streams:
-            if wants(stream, streams) and not can_hold(container, stream):
-                raise OutputError(_cannot_hold(target, stream))
-
-
-def can_hold(container: str, stream: Stream) -> bool:
-    """Whether libav's muxer of this name takes a copy of the stream: a header with nothing else is tried."""
-    output = av.open(io.BytesIO(), "w", format=container)
-    try:
-        output.add_stream_from_template(stream, opaque=True)
-        output.start_encoding()
-        output.close()
-    except (av.FFmpegError, ValueError, OSError):
-        return False
-    return True
-
-
-def _cannot_hold(target: Path, stream: Stream) -> str:
-    context = stream.codec_context
-    codec = context.codec.canonical_name if context else "unknown"
-    better = [end for end in _RECOMMENDED if can_hold(CONTAINERS[end], stream)]
-    flag = "--audio none" if stream.type == "audio" else "--subtitles none"
-    advice = (
-        f"give an output that ends in {' or '.join(better)}, or {flag}"
-        if better
-        else f"give {flag}"
-    )
-    return f"{target.name}: a {target.suffix} file cannot hold {stream.type} stream {stream.index} ({codec}): {advice}"
-
-
-def add_copies(
-    source: InputContainer, output: OutputContainer, streams: StreamOptions
-) -> dict[int, Stream]:
-    """Add to the output what is copied as packets; the output's streams by the source's index.
-
-    Data streams (camera telemetry, time code) and further video streams are left out.
-    """
-    copies: dict[int, Stream] = {}
-    for stream in source.streams:
-        if not wants(stream, streams):
-            if stream.type not in ("audio", "subtitle", "attachment") and not is_cover(stream):
-                logger.debug("stream %d (%s) is not copied", stream.index, stream.type)
-            continue
-        copy = output.add_stream_from_template(stream, opaque=True)
-        describe(copy, stream, streams)
-        copies[stream.index] = copy
-    return copies
-
-
-def describe(copy: Stream, stream: Stream, streams: StreamOptions) -> None:
-    """Give an output stream the disposition, the language and, where wanted, the other tags of the source's."""
     copy.disposition = stream.disposition
     tags = kept_tags(stream.metadata) if streams.metadata else {}
+    if "name" in tags:
+        # What libav writes as a title into an mp4, it reads as a name.
+        tags.setdefault("title", tags.pop("name"))
     if stream.language:
-        tags["language"] = stream.language
+        known = _QUICKTIME_LANGUAGES if container == "mov" else {}
+        tags["language"] = known.get(stream.language, stream.language)
     copy.metadata.update(tags)
 
 
@@ -148,7 +97,7 @@ def _add_cover(
         name = stream.metadata.get("filename") or f"cover.{image_type.partition('/')[2]}"
         output.add_attachment(name, image_type, data)
         return []
-    if data and image_type and can_hold(output.format.name, stream):
+    if data and image_type and output.format.name == "mp4" and can_hold("mp4", stream):
         copy = output.add_stream_from_template(stream, opaque=True)
         copy.disposition = stream.disposition
         return [(copy, data)]
@@ -163,13 +112,6 @@ def _cover_data(info: VideoInfo, stream_index: int) -> bytes:
         for packet in source.demux(source.streams[stream_index]):
             return bytes(packet)
     return b""
-
-
-def is_filler(packet: Packet[Stream]) -> bool:
-    """Whether a packet is an mp4 subtitle without text, which fills a gap; the muxer makes its own."""
-    context = packet.stream.codec_context
-    is_text = context is not None and context.codec.canonical_name == "mov_text"
-    return is_text and bytes(packet) == b"\0\0"
 
 
 def moved_chapters(

@@ -81,6 +81,19 @@ def container_of(target: Path) -> str:
     return CONTAINERS[suffix]
 
 
+def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
+    """The options with an encoder's name for `auto`: H.264, and for WebM VP9, or AV1 where the source is deeper.
+
+    Raises OutputError for an extension without a container.
+    """
+    if options.codec != "auto":
+        return options
+    if container_of(target) != "webm":
+        return replace(options, codec="libx264")
+    # Not every build of libvpx has more than 8 bits.
+    return replace(options, codec="libsvtav1" if info.bit_depth > 8 else "libvpx-vp9")
+
+
 def check_encoder(
     options: EncodeOptions, target: Path, info: VideoInfo, width: int, height: int
 ) -> EncoderSettings:
@@ -90,6 +103,7 @@ def check_encoder(
     do not go together, and InputError where the source's colours cannot be converted.
     """
     container = container_of(target)
+    options = with_codec(options, target, info)
     pix_fmt = choose_pix_fmt(options, info)
     rate = info.frame_rate or Fraction(25)
     base = info.time_base
@@ -184,6 +198,9 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
     with av.open(file, "w", format=settings.container) as output:
         stream = add_video(output, settings, info)
         frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
+        # What happens to be in memory may be out of a sample's range, of which x264 dies.
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
         frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
         frame = AspectTag(info.sample_aspect)(frame)
         frame.pts, frame.time_base = 0, Fraction(*settings.time_base)
@@ -195,9 +212,10 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
         (first,) = written.decode(video=0)
         aspect = written.streams.video[0].sample_aspect_ratio or frame_aspect(first)
     if aspect != info.sample_aspect:
+        other = "" if settings.container == "webm" else ", or --codec libx264"
         raise OutputError(
             f"{target.name}: a {target.suffix} file cannot keep the sample aspect {info.sample_aspect} of the source "
-            f"with the encoder {settings.codec}: give an output that ends in .mp4, or --codec libx264"
+            f"with the encoder {settings.codec}: give an output that ends in .mp4{other}"
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from starvsr.errors import InputError
@@ -107,6 +107,12 @@ def _refusal(path: Path, error: Exception) -> str:
 def is_cover(stream: object) -> bool:
     """Whether a stream is an attached picture (cover art) and not a video."""
     return bool(getattr(stream, "disposition", 0) & Disposition.attached_pic)
+
+
+def is_text(stream: Stream) -> bool:
+    """Whether a stream is subtitles of text, and not of pictures, that this libav can decode."""
+    context = stream.codec_context
+    return stream.type == "subtitle" and context is not None and context.codec.text_sub
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
