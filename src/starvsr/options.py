@@ -14,6 +14,7 @@ from starvsr.errors import UsageError
 
 SOLVER_MODES = ("fast", "normal")
 COLOR_FIXES = ("adain", "wavelet", "none")
+DEINTERLACING = ("auto", "on", "off")
 ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OFFLOADS = ("auto", "none", "model", "block")
@@ -187,17 +188,20 @@ class WindowOptions:
 
 @dataclass(frozen=True)
 class LookOptions:
-    """What is done to the restored picture."""
+    """What is done to the picture, before and behind the network."""
 
     color_fix: str | None = None
     """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
     blend: float = 0.0
     """Share (0..1) of the plainly upsampled input in the output."""
+    deinterlace: str = "auto"
+    """`auto`: frames that say they are interlaced; `on`: all of them; `off`: none."""
 
     def __post_init__(self) -> None:
         if self.color_fix is not None:
             _check_one_of("--color-fix", self.color_fix, COLOR_FIXES)
         _check(0 <= self.blend <= 1, "--blend", self.blend, "a share from 0 to 1")
+        _check_one_of("--deinterlace", self.deinterlace, DEINTERLACING)
 
 
 @dataclass(frozen=True)

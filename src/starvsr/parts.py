@@ -9,7 +9,7 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -169,7 +169,7 @@ class PartMaker:
     def _restored(self, segment: Segment) -> Iterator[tuple[int, Frame]]:
         """Absolute index and picture of every frame of a segment, restored run by run."""
         number = segment.first
-        with closing(read_frames(self.info, self.index, segment.first, segment.last)) as source:
+        with closing(self._source(segment)) as source:
             carried = Carried()
             for first, last in self.plan.runs(segment):
                 with self.restorer.timed("decode video"):
@@ -183,6 +183,10 @@ class PartMaker:
                         yield number, frame
                         number += 1
                 self.done += last - first
+
+    def _source(self, segment: Segment) -> Generator[Frame, None, None]:
+        mode = self.restorer.look.deinterlace
+        return read_frames(self.info, self.index, segment.first, segment.last, deinterlace=mode)
 
     def _restore_run(self, decoded: Tensor, first: int, carried: Carried) -> Iterator[Tensor]:
         return self.restorer.restore(

@@ -66,6 +66,7 @@ class VideoInfo:
     header_frames: int
     """Number of frames by the header; 0 where it does not say."""
     interlaced: bool
+    """Whether the header or the first frame says that frames are two fields of different times."""
     color: ColorInfo
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
@@ -85,6 +86,8 @@ class VideoIndex:
     """Indices of frames that begin a new shot, rising, never 0."""
     lost_frames: int = 0
     """Frames that the file promises or begins but that cannot be decoded."""
+    interlaced_frames: int = 0
+    """Frames that say they are two fields of different times."""
 
     @property
     def frames(self) -> int:

@@ -23,6 +23,7 @@ from starvsr.media.encoder import EncoderSettings, check_encoder
 from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
 from starvsr.media.join import join
+from starvsr.media.notes import picture_notes
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
 from starvsr.options import UpscaleOptions
@@ -62,6 +63,8 @@ class Job:
     device: DeviceInfo
     settings: EncoderSettings
     plan: Plan
+    notes: tuple[str, ...] = ()
+    """What is done to the picture beside enlarging it, and what of it cannot be carried; a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -73,6 +76,7 @@ class Job:
             "device": dataclasses.asdict(self.device),
             "encoder": dataclasses.asdict(self.settings),
             "lost_frames": self.index.lost_frames,
+            "notes": list(self.notes),
             "plan": self.plan.to_json(),
         }
 
@@ -164,9 +168,12 @@ def plan_video(
         )
         choice = choose_model(options.model, device, options.weights)
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
+    notes = picture_notes(info, index, options.look)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     _warn_of_memory(plan)
-    return Job(source_path, target_path, options, info, index, choice, device, settings, plan)
+    return Job(
+        source_path, target_path, options, info, index, choice, device, settings, plan, notes
+    )
 
 
 def run_job(

@@ -108,3 +108,16 @@ def test_streams_can_be_left_out(cli: Cli, tmp_path: Path, quick: list[str]) -> 
     assert b"Bees" in (tmp_path / "all.mkv").read_bytes()
     assert cli("upscale", source, tmp_path / "n.mkv", *quick, "--no-metadata").code == 0
     assert b"Bees" not in (tmp_path / "n.mkv").read_bytes()
+
+
+def test_interlaced_input_is_said_and_deinterlaced(
+    cli: Cli, tmp_path: Path, quick: list[str]
+) -> None:
+    source = make(tmp_path / "in.mkv", Clip(frames=4, options={"x264-params": "tff=1"}))
+    said = "note: 4 of 4 frames are interlaced and are deinterlaced"
+    result = cli("upscale", source, tmp_path / "out.mkv", *quick)
+    assert result.code == 0 and said in result.err
+    assert not probe(tmp_path / "out.mkv").interlaced
+    assert "interlaced and stay so" in cli("plan", source, *quick, "--deinterlace", "off").out
+    result = cli("plan", source, *quick, "--deinterlace", "maybe")
+    assert result.code == 2 and "--deinterlace" in result.error

@@ -51,6 +51,7 @@ PLAN_KEYS = {
     "device",
     "encoder",
     "lost_frames",
+    "notes",
     "plan",
 }
 

@@ -235,6 +235,8 @@ def _say_choices(job: Job) -> None:
         f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}",
         err=True,
     )
+    for note in job.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 @contextmanager

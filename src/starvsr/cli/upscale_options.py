@@ -45,6 +45,14 @@ class ColorFix(str, Enum):
     none = "none"
 
 
+class Deinterlace(str, Enum):
+    """`--deinterlace`."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
 class Attention(str, Enum):
     """`--attention`."""
 
@@ -208,6 +216,7 @@ def collect_options(
     seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).", **_COUNT)] = None,
     color_fix: Annotated[ColorFix | None, _model("--color-fix", help="Match colours to the input (default: the model's).")] = None,  # noqa: E501
     blend: Annotated[float, _model("--blend", help="Share 0..1 of the plainly upsampled input.", **_NUMBER)] = 0.0,
+    deinterlace: Annotated[Deinterlace, _model("--deinterlace", help="Make whole pictures of fields: of frames that say they are interlaced (auto), of all (on), of none (off).")] = Deinterlace.auto,  # noqa: E501
     device: Annotated[str, _memory("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     attention: Annotated[Attention, _memory("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
     precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, fp16 elsewhere.")] = Precision.auto,  # noqa: E501
@@ -250,7 +259,7 @@ def collect_options(
             negative_prompt,
         ),
         windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect, parity),
-        look=LookOptions(color_fix.value if color_fix else None, blend),
+        look=LookOptions(color_fix.value if color_fix else None, blend, deinterlace.value),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
         streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
         device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit),

@@ -55,6 +55,7 @@ class _Scan:
         self.raw_pts: list[int | None] = []
         self.keyframes: list[int] = []
         self.last_duration = 0
+        self.interlaced = 0
         self.shots = ShotDetector() if scene_detect else None
         with open_source(info.path) as container:
             stream = video_stream(container, info.path)
@@ -64,6 +65,7 @@ class _Scan:
                     self.keyframes.append(len(self.raw_pts))
                 self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
                 self.last_duration = frame.duration or 0
+                self.interlaced += frame.interlaced_frame
                 if self.shots is not None:
                     self.shots.add(frame)
                 if progress is not None and decoder.frames % _REPORT_EVERY == 0:
@@ -91,6 +93,7 @@ class _Scan:
             keyframe_pts=tuple(pts[i] for i in self.keyframes),
             cuts=self.shots.cuts() if self.shots is not None else (),
             lost_frames=self.lost,
+            interlaced_frames=self.interlaced,
         )
 
 

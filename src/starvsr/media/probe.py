@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 # A recording that begins in the middle of a group of pictures decodes from its first keyframe on, which is
 # seconds away at most; whoever needs more has nothing to show.
 _MOST_PACKETS = 1000
+# libav's code of field order; what is above it is interlaced.
+_PROGRESSIVE = 1
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
@@ -60,7 +62,8 @@ def probe(path: Path) -> VideoInfo:
             frame_rate=stream.average_rate or stream.guessed_rate,
             duration_s=_duration_s(container, stream),
             header_frames=stream.frames,
-            interlaced=bool(frame and frame.interlaced_frame),
+            interlaced=stream.codec_context.field_order > _PROGRESSIVE
+            or bool(frame and frame.interlaced_frame),
             color=_color(stream, frame),
             streams=tuple(_describe(each) for each in container.streams),
             chapters=len(container.chapters()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import av
 from av.video.frame import VideoFrame
@@ -12,6 +13,7 @@ from av.video.frame import VideoFrame
 from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.decode import FrameDecoder
+from starvsr.media.deinterlace import CONTEXT_FRAMES, deinterlaced, frames_to_deinterlace
 from starvsr.media.orientation import Orientation, orientation_of
 from starvsr.media.source import open_source, video_stream
 from starvsr.types import VideoIndex, VideoInfo
@@ -23,23 +25,25 @@ _MOST_SEEKS = 3
 
 
 def read_frames(
-    info: VideoInfo, index: VideoIndex, first: int, last: int
+    info: VideoInfo, index: VideoIndex, first: int, last: int, *, deinterlace: str = "off"
 ) -> Generator[Pixels, None, None]:
     """Yield frames first..last-1 of the video, upright, as uint16 RGB (height, width, 3), 0..65535, C order.
 
+    deinterlace: `auto` (frames that say they are interlaced), `on` (all) or `off`.
     The same frame has the same pixels whatever `first` is: decoding starts at a keyframe at or before it, frames
     that are shown before that keyframe (an open group of pictures) are not used, and every frame's time is
     compared with the index. Where that fails, reading starts further back, and at last at the start, where frames
     are counted as the index counted them. Holds one frame and the decoder's own. The file is closed when the
-    generator ends or is closed. Raises InputError where the file has changed since it was indexed,
-    ValueError where the range is not inside 0..index.frames.
+    generator ends or is closed. Raises InputError where the file has changed since it was indexed or is too small to be
+    deinterlaced, ValueError where the range is not inside 0..index.frames.
     """
     if not 0 <= first <= last <= index.frames:
         raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
+    which = frames_to_deinterlace(info, index, deinterlace)
     at = first
-    for start in _starts(index, first):
+    for start in _starts(index, _with_context(index, first, last, which)[0]):
         try:
-            for pixels in _read_from(info, index, start, at, last):
+            for pixels in _read_from(info, index, start, (at, last), which):
                 yield pixels
                 at += 1
         except _Astray as error:
@@ -63,9 +67,31 @@ def _starts(index: VideoIndex, first: int) -> Iterator[int | None]:
     yield None
 
 
+def _with_context(index: VideoIndex, first: int, last: int, which: str) -> tuple[int, int]:
+    """The frames that must be decoded for frames first..last-1."""
+    if which == "none":
+        return first, last
+    return max(0, first - CONTEXT_FRAMES), min(index.frames, last + CONTEXT_FRAMES)
+
+
 def _read_from(
-    info: VideoInfo, index: VideoIndex, start: int | None, at: int, last: int
+    info: VideoInfo, index: VideoIndex, start: int | None, span: tuple[int, int], which: str
 ) -> Iterator[Pixels]:
+    decoded = _with_context(index, *span, which)
+    frames = _decoded(info, index, start, *decoded)
+    with closing(frames):
+        whole = frames if which == "none" else deinterlaced(frames, which)
+        upright = _Upright(info)
+        for number, frame in enumerate(whole, start=decoded[0]):
+            if number >= span[0]:
+                yield upright(frame)
+            if number + 1 >= span[1]:
+                return
+
+
+def _decoded(
+    info: VideoInfo, index: VideoIndex, start: int | None, at: int, last: int
+) -> Generator[VideoFrame, None, None]:
     with open_source(info.path) as container:
         stream = video_stream(container, info.path)
         if start is not None:
@@ -76,10 +102,9 @@ def _read_from(
         decoder = FrameDecoder(container, stream, one_thread=index.lost_frames > 0)
         frames = iter(decoder) if start is None else _checked(decoder, index, start, at)
         first = 0 if start is None else at
-        upright = _Upright(info)
         for number, frame in enumerate(frames, start=first):
             if number >= at:
-                yield upright(frame)
+                yield frame
             if number + 1 >= last:
                 return
 
