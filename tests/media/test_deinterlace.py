@@ -90,12 +90,12 @@ def test_whole_frames_pass_as_they_are(tmp_path: Path) -> None:
     both = tmp_path / "both.ts"
     both.write_bytes(fields + whole + fields)
     index = build_index(probe(both), scene_detect=False)
-    assert index.interlaced_frames == 2 * FRAMES
+    # The decoder drops a frame at every join.
+    assert index.interlaced_frames >= 2 * FRAMES - 2
     asis, auto, forced = (read(both, 0, index.frames, mode) for mode in ("off", "auto", "on"))
     assert not any(map(np.array_equal, asis, forced))
     untouched = list(map(np.array_equal, auto, asis))
-    # The decoder drops a frame at every join.
-    assert sum(untouched) == index.frames - 2 * FRAMES >= FRAMES - 2
+    assert sum(untouched) == index.frames - index.interlaced_frames >= FRAMES - 2
     assert list(map(np.array_equal, auto, forced)) == [not same for same in untouched]
     behind = 1 + len(untouched) - untouched[::-1].index(True)
     for first in range(behind - 4, behind + 1):
