@@ -8,8 +8,7 @@ clipped. libswscale converts, with exact rounding and full chroma interpolation;
 - its conversion to full-range YUV puts neutral grey half a level too low, so full range is stretched here from
   limited range at 16 bits.
 
-YUV of 8 bits is dithered with an 8x8 ordered pattern (less than one level, the same in every frame), which keeps
-gradients from banding; deeper YUV, and RGB, are rounded to nearest.
+Fewer than 16 bits are dithered (see `quantize`; YUV of 8 bits and limited range by libswscale, in the same way).
 """
 
 from __future__ import annotations
@@ -22,11 +21,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
-from av.video.plane import VideoPlane
 
 from starvsr.errors import InputError
 from starvsr.media.graph import VideoGraph
 from starvsr.media.pixfmt import Layout, choose_pix_fmt, is_subsampled, layout_of
+from starvsr.media.quantize import (
+    fill,
+    limited_to,
+    repeated_bits,
+    samples_of,
+    to_depth,
+    to_levels,
+)
 from starvsr.types import ColorInfo, VideoInfo
 
 __all__ = [
@@ -197,12 +203,20 @@ class FromRgb:
         self._arranged: VideoGraph | None = None
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
-        """A frame of `pix_fmt` from pixels (height, width, 3), uint16, 0..65535; pts is not set."""
+        """A frame of `pix_fmt` from pixels (height, width, 3), uint16, 0..65535; pts is not set.
+
+        With a fourth channel for a format with alpha; without it such a frame is opaque.
+        """
         width, height = self._size
-        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint16:
+        channels = (3, 4) if self._layout.alpha else (3,)
+        allowed = [(height, width, count) for count in channels]
+        if pixels.shape not in allowed or pixels.dtype != np.uint16:
             raise ValueError(
-                f"pixels must be uint16 {(height, width, 3)}, not {pixels.dtype} {pixels.shape}"
+                f"pixels must be uint16 {' or '.join(map(str, allowed))}, not {pixels.dtype} {pixels.shape}"
             )
+        if self._layout.alpha and pixels.shape[2] == 3:
+            opaque = np.full((height, width, 1), 65535, np.uint16)
+            pixels = np.concatenate([pixels, opaque], axis=2)
         frame = self._rgb(pixels) if self._layout.rgb else self._yuv(pixels)
         frame.colorspace = self._color.matrix
         frame.color_range = self._color.range
@@ -211,11 +225,15 @@ class FromRgb:
         return frame
 
     def _rgb(self, pixels: Pixels) -> VideoFrame:
-        if self._layout.depth == 8:
-            frame = VideoFrame.from_ndarray(_round_to_8()[pixels], "rgb24")
+        depth = self._layout.depth
+        levels = to_levels(pixels, depth)
+        if depth == 8:
+            name = "rgba" if self._layout.alpha else "rgb24"
+            frame = VideoFrame.from_ndarray(levels.astype(np.uint8), name)
         else:
-            frame = VideoFrame.from_ndarray(_round_to(self._layout.depth)[pixels], "rgb48le")
-        if self._pix_fmt == frame.format.name:
+            name = "rgba64le" if self._layout.alpha else "rgb48le"
+            frame = VideoFrame.from_ndarray(repeated_bits(levels, depth), name)
+        if self._pix_fmt == name:
             return frame
         _tag(frame, 0, FULL)
         if self._graph is None:
@@ -225,34 +243,36 @@ class FromRgb:
         return self._graph.run(frame)
 
     def _yuv(self, pixels: Pixels) -> VideoFrame:
+        depth = self._layout.depth
         full = self._color.range == FULL
+        # libswscale dithers 8 bits itself; deeper ones, and full range, it would only round.
+        by_hand = (
+            full or self._layout.alpha or (depth > 8 and self._layout.chroma_shift in _SAMPLINGS)
+        )
+        colors = pixels[..., :3]
         # White at 65280, as libswscale has it.
-        frame = VideoFrame.from_ndarray(pixels - (pixels >> 8), "rgb48le")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(colors - (colors >> 8)), "rgb48le")
         _tag(frame, 0, FULL)
         if self._graph is None:
             scale = (
                 f"flags={_FLAGS}:in_range=pc:out_range=tv:out_color_matrix={_MATRICES[self._color.matrix]}"
                 f":out_chroma_loc={_SITINGS[self._color.chroma_location or _LEFT]}"
             )
-            wanted = _planar(self._layout.chroma_shift, 16) if full else self._pix_fmt
+            wanted = _planar(self._layout.chroma_shift, 16) if by_hand else self._pix_fmt
             self._graph = VideoGraph(frame, [("scale", scale)], wanted)
         made = self._graph.run(frame)
-        return self._to_full_range(made) if full else made
+        return self._quantized(made, pixels) if by_hand else made
 
-    def _to_full_range(self, limited: VideoFrame) -> VideoFrame:
-        depth, (width, height) = self._layout.depth, self._size
-        name = _planar(self._layout.chroma_shift, depth)
-        frame = VideoFrame(width, height, name)
-        tables = _full_range_tables(depth)
-        for plane, wide, table in zip(frame.planes, limited.planes, tables, strict=True):
-            samples = table[_rows(wide, np.uint16)]
-            samples += _dither(depth, *samples.shape)
-            samples >>= 16 - depth
-            rows = np.zeros(
-                (plane.height, plane.line_size // (1 if depth == 8 else 2)), samples.dtype
-            )
-            rows[:, : plane.width] = samples
-            plane.update(rows.astype(np.uint8 if depth == 8 else np.uint16).tobytes())
+    def _quantized(self, limited: VideoFrame, pixels: Pixels) -> VideoFrame:
+        """A frame of the wanted depth and range from one of 16 bits and limited range."""
+        depth, alpha = self._layout.depth, self._layout.alpha
+        name = _planar(self._layout.chroma_shift, depth, alpha=alpha)
+        frame = VideoFrame(*self._size, name)
+        tables = limited_to(depth, full=self._color.range == FULL)
+        for plane, wide, table in zip(frame.planes[:3], limited.planes, tables, strict=True):
+            fill(plane, to_depth(table[samples_of(wide, 16)], depth), depth)
+        if alpha:
+            fill(frame.planes[3], to_levels(pixels[..., 3], depth), depth)
         if name == self._pix_fmt:
             return frame
         # The same samples, interleaved differently: called limited, so that nothing is scaled.
@@ -264,52 +284,12 @@ class FromRgb:
         return self._arranged.run(frame)
 
 
-def _rows(plane: VideoPlane, kind: type[np.uint16]) -> Pixels:
-    """Samples of a plane (rows, columns) without the padding of its lines."""
-    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
-
-
-def _planar(chroma_shift: tuple[int, int], depth: int) -> str:
+def _planar(chroma_shift: tuple[int, int], depth: int, *, alpha: bool = False) -> str:
     """The planar YUV format of a depth, by how far chroma is halved (columns, rows)."""
-    return f"yuv{_SAMPLINGS[chroma_shift]}p" + (f"{depth}le" if depth > 8 else "")
+    return f"yuv{'a' * alpha}{_SAMPLINGS[chroma_shift]}p" + (f"{depth}le" if depth > 8 else "")
 
 
 def _tag(frame: VideoFrame, matrix: int, color_range: int) -> None:
     frame.colorspace, frame.color_range = matrix, color_range
     frame.color_trc = frame.color_primaries = UNSPECIFIED
     frame.pts, frame.time_base = 0, Fraction(1, 25)
-
-
-@lru_cache(maxsize=4)
-def _full_range_tables(depth: int) -> tuple[Pixels, Pixels, Pixels]:
-    """Tables from 16-bit limited-range samples to full-range samples of `depth` bits, shifted up to 16."""
-    samples = np.arange(65536, dtype=np.float64)
-    top = ((1 << depth) - 1) << 16 - depth
-    luma = (samples - (16 << 8)) * top / (219 << 8)
-    chroma = (samples - (128 << 8)) * top / (224 << 8) + (1 << 15)
-    y, c = (np.rint(np.clip(each, 0, top)).astype(np.uint16) for each in (luma, chroma))
-    return y, c, c
-
-
-@lru_cache(maxsize=8)
-def _dither(depth: int, rows: int, columns: int) -> Pixels:
-    """What is added to 16-bit samples before they are cut to `depth` bits: a half, or an 8x8 order for 8 bits."""
-    if depth > 8:
-        return np.full((rows, columns), 1 << 16 - depth >> 1, np.uint16)
-    order = np.zeros((1, 1), np.int64)
-    for _ in range(3):
-        order = np.block([[4 * order, 4 * order + 2], [4 * order + 3, 4 * order + 1]])
-    steps = (order * 4 + 2).astype(np.uint16)
-    return np.tile(steps, (-(-rows // 8), -(-columns // 8)))[:rows, :columns]
-
-
-@lru_cache(maxsize=1)
-def _round_to_8() -> npt.NDArray[np.uint8]:
-    return np.rint(np.arange(65536) / 257).astype(np.uint8)
-
-
-@lru_cache(maxsize=8)
-def _round_to(depth: int) -> Pixels:
-    """Table that rounds 16-bit values to `depth` bits, spread over 16 again by repeating their bits."""
-    levels = np.rint(np.arange(65536) * ((1 << depth) - 1) / 65535).astype(np.uint32)
-    return (levels << 16 - depth | levels >> 2 * depth - 16).astype(np.uint16)
