@@ -19,7 +19,7 @@ from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
 from starvsr.journal import Journal, journal_folder, open_journal
 from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.copies import check_streams
-from starvsr.media.encoder import EncoderSettings, check_encoder
+from starvsr.media.encoder import EncoderSettings, check_encoder, container_of
 from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
 from starvsr.media.join import join
@@ -149,7 +149,7 @@ def plan_video(
     _check_effect(choice, options)
     attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
-    pix_fmt = choose_pix_fmt(options.encode, info)
+    pix_fmt = choose_pix_fmt(options.encode, info, container_of(target_path))
     even = is_subsampled(pix_fmt)
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(options.encode, target_path, info, width, height)
@@ -168,7 +168,7 @@ def plan_video(
         )
         choice = choose_model(options.model, device, options.weights)
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
-    notes = picture_notes(info, index, options.look)
+    notes = picture_notes(info, index, settings, options.look)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     _warn_of_memory(plan)
     return Job(

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import pytest
 
 from starvsr.errors import InputError
+from starvsr.media.encoder import check_encoder
 from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.options import LookOptions
+from starvsr.options import EncodeOptions, LookOptions
 from tests.media.clips import Clip, make
 
 Pixels = npt.NDArray[np.uint16]
@@ -126,8 +127,8 @@ def test_what_is_said(tmp_path: Path) -> None:
 
     def said(path: Path, mode: str) -> list[str]:
         info = probe(path)
-        notes = picture_notes(info, build_index(info), LookOptions(deinterlace=mode))
-        return [note for note in notes if "interlace" in note]
+        settings = check_encoder(EncodeOptions(), path, info, 64, 48)
+        return list(picture_notes(info, build_index(info), settings, LookOptions(deinterlace=mode)))
 
     assert said(marked, "auto") == [
         "14 of 14 frames are interlaced and are deinterlaced (--deinterlace off leaves them)"

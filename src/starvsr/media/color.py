@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 
 from starvsr.errors import InputError
@@ -133,14 +134,17 @@ def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
 class ToRgb:
     """Turns decoded frames of one video into pixels of one size."""
 
-    def __init__(self, info: VideoInfo, width: int, height: int) -> None:
-        """width, height: of the pixels, before any rotation; frames of another size are scaled to it."""
+    def __init__(self, info: VideoInfo, width: int, height: int, *, alpha: bool = False) -> None:
+        """width, height: of the pixels, before any rotation; frames of another size are scaled to it.
+
+        alpha: give a fourth channel, 0 transparent to 65535 opaque.
+        """
         self._color = resolve_color(info)
-        self._size = (width, height)
-        self._graphs: dict[tuple[str, int, int], VideoGraph] = {}
+        self._size, self._alpha = (width, height), alpha
+        self._graphs: dict[tuple[str, int, int], tuple[VideoGraph, VideoGraph | None]] = {}
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """Pixels (height, width, 3), uint16, 0..65535, C order. The frame's colour tags are overwritten."""
+        """Pixels (height, width, 3 or 4), uint16, 0..65535, C order. The frame's colour tags are overwritten."""
         layout = layout_of(frame.format.name)
         full = self._color.range == FULL or layout.rgb
         frame.colorspace = 0 if layout.rgb else self._color.matrix or 1
@@ -150,14 +154,17 @@ class ToRgb:
         key = (frame.format.name, frame.width, frame.height)
         if key not in self._graphs:
             # A stream that changes its format again and again must not fill memory.
-            self._graphs = {key: self._graph(frame, full)}
-        array = self._graphs[key].run(frame).to_ndarray()
-        return _spread(array, layout, full)
+            graphs = self._graph(frame, full), self._alpha_graph(frame) if self._alpha else None
+            self._graphs = {key: graphs}
+        colors, alpha = self._graphs[key]
+        pixels = _spread(colors.run(frame).to_ndarray(), layout, full)
+        if not self._alpha:
+            return pixels
+        return np.dstack([pixels, _opacity(alpha.run(frame) if alpha else None, pixels)])
 
     def _graph(self, frame: VideoFrame, full: bool) -> VideoGraph:
         layout = layout_of(frame.format.name)
-        width, height = self._size
-        scale = f"{width}:{height}:flags={_FLAGS}:out_range=pc:in_range={'pc' if full or layout.gray else 'tv'}"
+        scale = f"{self._scale()}:out_range=pc:in_range={'pc' if full or layout.gray else 'tv'}"
         if not layout.rgb:
             scale += f":in_color_matrix={_MATRICES[self._color.matrix or 1]}"
             if is_subsampled(frame.format.name):
@@ -165,6 +172,28 @@ class ToRgb:
         # 8-bit RGB is copied as it is; a detour through 16 bits would not be exact.
         wanted = "rgb24" if layout.rgb and layout.depth <= 8 else "rgb48le"
         return VideoGraph(frame, [("scale", scale)], wanted)
+
+    def _alpha_graph(self, frame: VideoFrame) -> VideoGraph | None:
+        layout = layout_of(frame.format.name)
+        if not layout.alpha:
+            return None
+        planes = [("format", "rgba")] if VideoFormat(frame.format.name).has_palette else []
+        scale = f"{self._scale()}:in_range=pc:out_range=pc"
+        wanted = "gray" if layout.depth == 8 else f"gray{layout.depth}le"
+        return VideoGraph(frame, [*planes, ("extractplanes", "a"), ("scale", scale)], wanted)
+
+    def _scale(self) -> str:
+        width, height = self._size
+        return f"{width}:{height}:flags={_FLAGS}"
+
+
+def _opacity(frame: VideoFrame | None, pixels: Pixels) -> Pixels:
+    """Alpha of a grey frame as 0..65535; opaque where there is none."""
+    if frame is None:
+        return np.full(pixels.shape[:2], 65535, np.uint16)
+    depth = layout_of(frame.format.name).depth
+    levels = samples_of(frame.planes[0], depth).astype(np.float64)
+    return np.rint(levels * (65535 / ((1 << depth) - 1))).astype(np.uint16)
 
 
 def _spread(array: npt.NDArray[Any], layout: Layout, full: bool) -> Pixels:

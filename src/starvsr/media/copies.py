@@ -29,7 +29,14 @@ _WITH_ATTACHMENTS = ("matroska",)
 # Extensions to recommend, in this order.
 _RECOMMENDED = (".mkv", ".mp4", ".mov")
 # What the old container or the old encoder said of itself, which no longer holds.
-_STALE_TAGS = ("encoder", "major_brand", "minor_version", "compatible_brands", "duration")
+_STALE_TAGS = (
+    "encoder",
+    "major_brand",
+    "minor_version",
+    "compatible_brands",
+    "duration",
+    "alpha_mode",
+)
 _STALE_STARTS = ("bps", "number_of_frames", "number_of_bytes", "_statistics", "duration-")
 _IMAGE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "webp": "image/webp"}
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import av
 from av.container import OutputContainer
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError
 from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
-from starvsr.media.pixfmt import choose_pix_fmt
+from starvsr.media.pixfmt import choose_pix_fmt, layout_of
 from starvsr.options import EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
 
@@ -65,6 +66,11 @@ class EncoderSettings:
     threads: int = _THREADS
 
     @property
+    def alpha(self) -> bool:
+        """Whether frames have a fourth channel."""
+        return layout_of(self.pix_fmt).alpha
+
+    @property
     def part_suffix(self) -> str:
         """File name extension of part files, with the dot."""
         return next(suffix for suffix, name in CONTAINERS.items() if name == self.container)
@@ -90,7 +96,7 @@ def check_encoder(
     do not go together, and InputError where the source's colours cannot be converted.
     """
     container = container_of(target)
-    pix_fmt = choose_pix_fmt(options, info)
+    pix_fmt = choose_pix_fmt(options, info, container)
     rate = info.frame_rate or Fraction(25)
     base = info.time_base
     settings = EncoderSettings(
@@ -221,7 +227,14 @@ def add_video(
     context.time_base = Fraction(*settings.time_base)
     context.thread_count = settings.threads
     context.sample_aspect_ratio = info.sample_aspect
+    tag_alpha(stream, settings)
     color = settings.color
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
     return stream
+
+
+def tag_alpha(stream: Stream, settings: EncoderSettings) -> None:
+    """Say that a stream has alpha, where Matroska's muxer does not see it by itself."""
+    if settings.alpha and settings.container in ("matroska", "webm"):
+        stream.metadata["alpha_mode"] = "1"

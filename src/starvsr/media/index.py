@@ -61,7 +61,7 @@ class _Scan:
             stream = video_stream(container, info.path)
             decoder = FrameDecoder(container, stream, one_thread=one_thread)
             for frame in decoder:
-                if frame.key_frame:
+                if decoder.at_keyframe:
                     self.keyframes.append(len(self.raw_pts))
                 self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
                 self.last_duration = frame.duration or 0

@@ -27,7 +27,7 @@ from starvsr.media.copies import (
     moved_chapters,
 )
 from starvsr.media.decode import is_cut_short, readable_packets
-from starvsr.media.encoder import EncoderSettings
+from starvsr.media.encoder import EncoderSettings, tag_alpha
 from starvsr.media.files import complete_or_absent, written_errors
 from starvsr.media.source import open_source
 from starvsr.media.timing import decode_times
@@ -155,10 +155,12 @@ def _add_video(
     color = settings.color
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
-    if context.codec.canonical_name == "hevc" and settings.container in ("mp4", "mov"):
-        # Apple's players take no other of HEVC's two tags.
-        context.codec_tag = "hvc1"
+    if settings.container in ("mp4", "mov"):
+        # ProRes has a tag for each profile. Of HEVC's two, Apple's players take this one alone.
+        hevc = context.codec.canonical_name == "hevc"
+        context.codec_tag = "hvc1" if hevc else model.codec_context.codec_tag
     describe(stream, source.streams[info.stream_index], streams)
+    tag_alpha(stream, settings)
     return stream
 
 

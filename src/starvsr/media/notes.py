@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from starvsr.media.deinterlace import frames_to_deinterlace
+from starvsr.media.encoder import EncoderSettings
+from starvsr.media.pixfmt import layout_of
 from starvsr.options import LookOptions
 from starvsr.types import VideoIndex, VideoInfo
 
 
-def picture_notes(info: VideoInfo, index: VideoIndex, look: LookOptions) -> tuple[str, ...]:
+def picture_notes(
+    info: VideoInfo, index: VideoIndex, settings: EncoderSettings, look: LookOptions
+) -> tuple[str, ...]:
     """One sentence for each. Raises InputError where the picture is too small to be deinterlaced."""
-    return tuple(_fields(info, index, look.deinterlace))
+    return (*_fields(info, index, look.deinterlace), *_alpha(info, settings))
+
+
+def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
+    if not layout_of(info.pix_fmt).alpha or settings.alpha:
+        return []
+    return [
+        f"its alpha is left out: {settings.codec} {settings.pix_fmt} in {settings.container} has none; "
+        "--codec ffv1 in .mkv, prores_ks in .mov or libvpx-vp9 in .webm keep it"
+    ]
 
 
 def _fields(info: VideoInfo, index: VideoIndex, asked: str) -> list[str]:

@@ -25,11 +25,18 @@ _MOST_SEEKS = 3
 
 
 def read_frames(
-    info: VideoInfo, index: VideoIndex, first: int, last: int, *, deinterlace: str = "off"
+    info: VideoInfo,
+    index: VideoIndex,
+    first: int,
+    last: int,
+    *,
+    deinterlace: str = "off",
+    alpha: bool = False,
 ) -> Generator[Pixels, None, None]:
     """Yield frames first..last-1 of the video, upright, as uint16 RGB (height, width, 3), 0..65535, C order.
 
-    deinterlace: `auto` (frames that say they are interlaced), `on` (all) or `off`.
+    deinterlace: `auto` (frames that say they are interlaced), `on` (all) or `off`. alpha: give a fourth channel, 0
+    transparent to 65535 opaque.
     The same frame has the same pixels whatever `first` is: decoding starts at a keyframe at or before it, frames
     that are shown before that keyframe (an open group of pictures) are not used, and every frame's time is
     compared with the index. Where that fails, reading starts further back, and at last at the start, where frames
@@ -40,11 +47,12 @@ def read_frames(
     if not 0 <= first <= last <= index.frames:
         raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
     which = frames_to_deinterlace(info, index, deinterlace)
+    upright = _Upright(info, alpha=alpha)
     at = first
     for start in _starts(index, _with_context(index, first, last, which)[0]):
         try:
-            for pixels in _read_from(info, index, start, (at, last), which):
-                yield pixels
+            for frame in _read_from(info, index, start, (at, last), which):
+                yield upright(frame)
                 at += 1
         except _Astray as error:
             logger.debug("%s: %s; reading from further back", info.path, error)
@@ -76,15 +84,14 @@ def _with_context(index: VideoIndex, first: int, last: int, which: str) -> tuple
 
 def _read_from(
     info: VideoInfo, index: VideoIndex, start: int | None, span: tuple[int, int], which: str
-) -> Iterator[Pixels]:
+) -> Iterator[VideoFrame]:
     decoded = _with_context(index, *span, which)
     frames = _decoded(info, index, start, *decoded)
     with closing(frames):
         whole = frames if which == "none" else deinterlaced(frames, which)
-        upright = _Upright(info)
         for number, frame in enumerate(whole, start=decoded[0]):
             if number >= span[0]:
-                yield upright(frame)
+                yield frame
             if number + 1 >= span[1]:
                 return
 
@@ -132,8 +139,8 @@ def _checked(decoder: FrameDecoder, index: VideoIndex, start: int, at: int) -> I
 class _Upright:
     """Turns decoded frames into upright pixels of the probed size."""
 
-    def __init__(self, info: VideoInfo) -> None:
-        self._info = info
+    def __init__(self, info: VideoInfo, *, alpha: bool) -> None:
+        self._info, self._alpha = info, alpha
         self._converters: dict[bool, ToRgb] = {}
 
     def __call__(self, frame: VideoFrame) -> Pixels:
@@ -142,5 +149,5 @@ class _Upright:
         if sideways not in self._converters:
             width, height = self._info.width, self._info.height
             size = (height, width) if sideways else (width, height)
-            self._converters[sideways] = ToRgb(self._info, *size)
+            self._converters[sideways] = ToRgb(self._info, *size, alpha=self._alpha)
         return turned.apply(self._converters[sideways](frame))
