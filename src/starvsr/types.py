@@ -25,6 +25,19 @@ class ColorInfo:
 
 
 @dataclass(frozen=True)
+class HdrInfo:
+    """What a source says of high dynamic range beside its colour tags."""
+
+    display: tuple[int, ...] = ()
+    """The mastering display: x and y of red, green, blue and white in units of 0.00002, least and most luminance in
+    0.0001 candela per square metre. Empty where nothing is said."""
+    light: tuple[int, ...] = ()
+    """Most light of any pixel and of any frame's mean, candela per square metre. Empty where nothing is said."""
+    dynamic: tuple[str, ...] = ()
+    """Kinds of metadata that belong to single frames, such as `Dolby Vision`."""
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """One stream of the source as the container lists it."""
 
@@ -70,6 +83,7 @@ class VideoInfo:
     color: ColorInfo
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
+    hdr: HdrInfo = HdrInfo()
 
 
 @dataclass(frozen=True)

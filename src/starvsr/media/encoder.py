@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from starvsr.errors import OutputError
 from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
+from starvsr.media.hdr import check_hdr, hdr_options
 from starvsr.media.pixfmt import choose_pix_fmt, layout_of
 from starvsr.options import EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
@@ -111,8 +112,10 @@ def check_encoder(
         source_times=True,
         frame_rate=(rate.numerator, rate.denominator),
     )
+    check_hdr(info, options.codec, pix_fmt)
     _check_holds(settings, target)
-    defaults, asked = _default_options(options), _asked_options(options)
+    own = _own_options(options.codec, info)
+    defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
     settings, unused = _try_open(settings, info)
     for key in unused:
@@ -128,24 +131,32 @@ def check_encoder(
     return settings
 
 
-def _default_options(options: EncodeOptions) -> dict[str, str]:
+def _own_options(codec: str, info: VideoInfo) -> dict[str, str]:
+    """What is always set: for the sake of parts, and what the source says of its dynamic range."""
+    own = dict(_ALWAYS.get(codec, {}))
+    for key, text in hdr_options(codec, info.hdr).items():
+        own[key] = f"{own[key]}:{text}" if key in own else text
+    return own
+
+
+def _default_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str]:
     """What is set where nothing is asked for; an encoder without such an option does not get it."""
-    chosen = {"crf": str(DEFAULT_CRF), **_ALWAYS.get(options.codec, {})}
+    chosen = {"crf": str(DEFAULT_CRF), **own}
     if options.codec in _WORD_PRESETS:
         chosen["preset"] = "medium"
     return chosen
 
 
-def _asked_options(options: EncodeOptions) -> dict[str, str]:
+def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str]:
     asked: dict[str, str] = {}
     if options.crf is not None:
         asked["crf"] = f"{options.crf:g}"
     if options.preset is not None:
         asked["preset"] = options.preset
     asked.update(options.extra)
-    own = _ALWAYS.get(options.codec, {}).get("x265-params")
-    if own and "x265-params" in asked:
-        asked["x265-params"] = f"{own}:{asked['x265-params']}"
+    for key in own.keys() & asked.keys():
+        if key.endswith("-params"):
+            asked[key] = f"{own[key]}:{asked[key]}"
     return asked
 
 

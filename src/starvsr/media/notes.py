@@ -4,16 +4,36 @@ from __future__ import annotations
 
 from starvsr.media.deinterlace import frames_to_deinterlace
 from starvsr.media.encoder import EncoderSettings
+from starvsr.media.hdr import hdr_options
 from starvsr.media.pixfmt import layout_of
 from starvsr.options import LookOptions
-from starvsr.types import VideoIndex, VideoInfo
+from starvsr.types import HdrInfo, VideoIndex, VideoInfo
 
 
 def picture_notes(
     info: VideoInfo, index: VideoIndex, settings: EncoderSettings, look: LookOptions
 ) -> tuple[str, ...]:
     """One sentence for each. Raises InputError where the picture is too small to be deinterlaced."""
-    return (*_fields(info, index, look.deinterlace), *_alpha(info, settings))
+    return (
+        *_fields(info, index, look.deinterlace),
+        *_alpha(info, settings),
+        *_dynamic_range(info.hdr, settings.codec),
+    )
+
+
+def _dynamic_range(hdr: HdrInfo, codec: str) -> list[str]:
+    notes = []
+    if (hdr.display or hdr.light) and not hdr_options(codec, hdr):
+        notes.append(
+            f"what the source says of its mastering display and light is left out: {codec} cannot be told; "
+            "--codec libx265, libx264 and libsvtav1 can"
+        )
+    if hdr.dynamic:
+        kinds = " and ".join(hdr.dynamic)
+        notes.append(
+            f"{kinds} is left out: it belongs to the source's own frames; the picture below it is restored"
+        )
+    return notes
 
 
 def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:

@@ -16,6 +16,10 @@ from starvsr.errors import OutputError
 from starvsr.options import EncodeOptions
 from starvsr.types import VideoInfo
 
+HDR_BITS = 10
+"""Fewer show steps on the curves of high dynamic range."""
+_PQ, _HLG = 16, 18
+
 
 class Layout(NamedTuple):
     """What matters of a pixel format."""
@@ -57,6 +61,11 @@ def is_subsampled(pix_fmt: str) -> bool:
     return layout_of(pix_fmt).chroma_shift != (0, 0)
 
 
+def is_hdr(info: VideoInfo) -> bool:
+    """Whether samples are on one of the curves of high dynamic range."""
+    return info.color.transfer in (_PQ, _HLG)
+
+
 def find_encoder(name: str) -> Codec:
     """A video encoder of this libav build. Raises OutputError."""
     try:
@@ -85,6 +94,8 @@ def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "ma
         _check_asked(options, names)
         return options.pix_fmt
     source = layout_of(info.pix_fmt)
+    if is_hdr(info):
+        source = source._replace(depth=max(source.depth, HDR_BITS))
     usable = [name for name in names if _usable(name) and not layout_of(name).alpha]
     if source.alpha and _holds_alpha(codec, container):
         usable += [name for name in names if _usable(name) and layout_of(name).alpha]

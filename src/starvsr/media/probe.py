@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 from starvsr.errors import InputError
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.graph import frame_aspect
+from starvsr.media.hdr import hdr_of
 from starvsr.media.orientation import orientation_of
 from starvsr.media.source import is_cover, open_source, video_stream
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
@@ -67,6 +68,7 @@ def probe(path: Path) -> VideoInfo:
             color=_color(stream, frame),
             streams=tuple(_describe(each) for each in container.streams),
             chapters=len(container.chapters()),
+            hdr=hdr_of(frame),
         )
 
 
