@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from starvsr.errors import UsageError
@@ -19,10 +20,13 @@ ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OFFLOADS = ("auto", "none", "model", "block")
 
+DEFAULT_CODEC = "libx264"
+
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 # What the encoders of libav can hold at most.
 MOST_SIDE_PX = 65535
+MOST_FPS = 1000
 # There are no more noise levels to step through.
 MOST_STEPS = 1000
 
@@ -34,6 +38,18 @@ def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
 
 def _check_one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     _check(value in allowed, flag, repr(value), "one of " + ", ".join(allowed))
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How the input is read."""
+
+    fps: Fraction | None = None
+    """Frames per second of an image sequence; None is 25."""
+
+    def __post_init__(self) -> None:
+        ok = self.fps is None or 0 < self.fps <= MOST_FPS
+        _check(ok, "--fps", self.fps, f"a rate above 0 and at most {MOST_FPS}")
 
 
 @dataclass(frozen=True)
@@ -208,8 +224,9 @@ class LookOptions:
 class EncodeOptions:
     """How the output's video stream is encoded, in ffmpeg's terms."""
 
-    codec: str = "libx264"
-    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`."""
+    codec: str | None = None
+    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; None is `libx264`, and for an
+    image sequence the one of its ending."""
     crf: float | None = None
     """Constant rate factor; 17 where the encoder has one and none is given."""
     preset: str | None = None
@@ -221,6 +238,11 @@ class EncodeOptions:
 
     def __post_init__(self) -> None:
         _check(self.crf is None or math.isfinite(self.crf), "--crf", self.crf, "a number")
+
+    @property
+    def encoder(self) -> str:
+        """The encoder of a video file."""
+        return self.codec or DEFAULT_CODEC
 
 
 @dataclass(frozen=True)
@@ -297,6 +319,7 @@ class UpscaleOptions:
 
     model: str = "auto"
     """A model's name, or the path of a starvsr safetensors file; `auto` takes the best that is at hand."""
+    input: InputOptions = field(default_factory=InputOptions)
     size: SizeOptions = field(default_factory=SizeOptions)
     range: RangeOptions = field(default_factory=RangeOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)

@@ -16,16 +16,17 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
-from starvsr.journal import Journal, journal_folder, open_journal
+from starvsr.journal import Journal, is_begun, journal_folder, open_journal
 from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.copies import check_streams
-from starvsr.media.encoder import EncoderSettings, check_encoder, container_of
+from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, for_target
 from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.notes import picture_notes
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
+from starvsr.media.sequence import is_sequence
 from starvsr.options import UpscaleOptions
 from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
@@ -140,19 +141,24 @@ def plan_video(
         if target is not None
         else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
-    info = probe(source_path)
+    info = probe(source_path, options.input.fps)
     if target is not None:
-        check_target(source_path, target_path, overwrite=options.overwrite)
+        # Images of a job that was broken off while it put them there are its own.
+        begun = is_sequence(target_path) and is_begun(
+            journal_folder(target_path, options.resume.work_dir)
+        )
+        check_target(source_path, target_path, overwrite=options.overwrite or begun)
         _check_work_dir(source_path, target_path, options)
     device = device_info(options.device.device)
     choice = choose_model(options.model, device, options.weights)
     _check_effect(choice, options)
     attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
-    pix_fmt = choose_pix_fmt(options.encode, info, container_of(target_path))
+    encode = for_target(options.encode, target_path)
+    pix_fmt = choose_pix_fmt(encode, info, container_of(target_path))
     even = is_subsampled(pix_fmt)
     width, height = output_size(info.width, info.height, options.size, even=even)
-    settings = check_encoder(options.encode, target_path, info, width, height)
+    settings = check_encoder(encode, target_path, info, width, height)
     if fetch is not None and _lacking(choice, options):
         # It takes time that runs with the embedded model need not spend.
         from starvsr.zoo.install import ensure
@@ -168,7 +174,7 @@ def plan_video(
         )
         choice = choose_model(options.model, device, options.weights)
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
-    notes = picture_notes(info, index, settings, options.look)
+    notes = picture_notes(info, index, settings, options)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     _warn_of_memory(plan)
     return Job(

@@ -121,3 +121,30 @@ def test_interlaced_input_is_said_and_deinterlaced(
     assert "interlaced and stay so" in cli("plan", source, *quick, "--deinterlace", "off").out
     result = cli("plan", source, *quick, "--deinterlace", "maybe")
     assert result.code == 2 and "--deinterlace" in result.error
+
+
+def test_images(cli: Cli, clip: Path, quick: list[str]) -> None:
+    folder = clip.with_name("out")
+    folder.mkdir()
+    pattern = folder / "%04d.png"
+    result = cli("upscale", clip, pattern, *quick, "--frames", "5")
+    assert result.code == 0 and "note: images hold no audio: left out" in result.err
+    assert sorted(listing(folder)) == [f"000{number}.png" for number in range(1, 6)]
+    again = cli("upscale", clip, pattern, *quick, "--frames", "5")
+    assert again.code == 7 and "exists already: give --overwrite" in again.error
+    assert cli("upscale", clip, pattern, *quick, "--frames", "5", "-y").code == 0
+
+    video = clip.with_name("back.mkv")
+    result = cli("upscale", pattern, video, *quick)
+    assert result.code == 0 and "taken for 25 a second: --fps" in result.err
+    video.unlink()
+    assert cli("upscale", pattern, video, *quick, "--fps", "30000/1001").code == 0
+    assert round(float(probe(video).frame_rate or 0), 2) == 29.97
+    for wrong in (["x"], ["0"], ["1/0"]):
+        result = cli("plan", pattern, *quick, "--fps", *wrong)
+        assert result.code == 2 and "--fps" in result.error
+    result = cli("upscale", clip, clip.with_name("no.mkv"), *quick, "--fps", "25")
+    assert result.code == 2 and "--fps is for image sequences" in result.error
+    result = cli("upscale", pattern, pattern, *quick, "-y")
+    assert result.code == 2 and "is the input itself" in result.error
+    assert not clip.with_name("no.mkv").exists()

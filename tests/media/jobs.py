@@ -25,7 +25,7 @@ def upscale(
     source: Path,
     target: Path,
     *,
-    codec: str = "libx264",
+    codec: str | None = "libx264",
     span: tuple[int, int] | None = None,
     streams: StreamOptions | None = None,
     lengths: Sequence[int] = (5, 1, 4),
@@ -35,7 +35,9 @@ def upscale(
     info = probe(source)
     index = build_index(info, scene_detect=False)
     first, last = span or (0, index.frames)
-    options = EncodeOptions(codec=codec, preset="veryfast" if codec.startswith("libx26") else None)
+    options = EncodeOptions(
+        codec=codec, preset="veryfast" if codec and codec.startswith("libx26") else None
+    )
     settings = check_encoder(options, target, info, info.width * 2, info.height * 2)
     parts: list[Path] = []
     at = first

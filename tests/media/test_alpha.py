@@ -16,7 +16,7 @@ from starvsr.media.notes import picture_notes
 from starvsr.media.pixfmt import choose_pix_fmt, layout_of
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.options import EncodeOptions, LookOptions
+from starvsr.options import EncodeOptions, UpscaleOptions
 from starvsr.types import ColorInfo
 from tests.media.clips import Clip, make
 from tests.media.jobs import upscale
@@ -147,7 +147,7 @@ def test_alpha_that_is_left_out_is_said(tmp_path: Path) -> None:
 
     def said(codec: str) -> tuple[str, ...]:
         settings = check_encoder(EncodeOptions(codec=codec), path, info, WIDTH, HEIGHT)
-        return picture_notes(info, index, settings, LookOptions())
+        return picture_notes(info, index, settings, UpscaleOptions())
 
     assert said("ffv1") == ()
     (note,) = said("libx264")

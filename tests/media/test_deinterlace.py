@@ -16,7 +16,7 @@ from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.options import EncodeOptions, LookOptions
+from starvsr.options import EncodeOptions, LookOptions, UpscaleOptions
 from tests.media.clips import Clip, make
 
 Pixels = npt.NDArray[np.uint16]
@@ -128,7 +128,14 @@ def test_what_is_said(tmp_path: Path) -> None:
     def said(path: Path, mode: str) -> list[str]:
         info = probe(path)
         settings = check_encoder(EncodeOptions(), path, info, 64, 48)
-        return list(picture_notes(info, build_index(info), settings, LookOptions(deinterlace=mode)))
+        return list(
+            picture_notes(
+                info,
+                build_index(info),
+                settings,
+                UpscaleOptions(look=LookOptions(deinterlace=mode)),
+            )
+        )
 
     assert said(marked, "auto") == [
         "14 of 14 frames are interlaced and are deinterlaced (--deinterlace off leaves them)"

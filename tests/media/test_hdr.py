@@ -13,7 +13,7 @@ from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.pixfmt import choose_pix_fmt
 from starvsr.media.probe import probe
-from starvsr.options import EncodeOptions, LookOptions
+from starvsr.options import EncodeOptions, UpscaleOptions
 from starvsr.types import ColorInfo, HdrInfo, VideoInfo
 from tests.media.clips import Clip, make
 from tests.media.jobs import upscale
@@ -120,7 +120,9 @@ def test_what_cannot_be_carried_is_said(tmp_path: Path) -> None:
 
     def said(codec: str) -> list[str]:
         settings = check_encoder(EncodeOptions(codec=codec), tmp_path / "b.mkv", info, 64, 48)
-        return [note.split(":")[0] for note in picture_notes(info, index, settings, LookOptions())]
+        return [
+            note.split(":")[0] for note in picture_notes(info, index, settings, UpscaleOptions())
+        ]
 
     assert said("libx265") == ["HDR10+ is left out"]
     display = "what the source says of its mastering display and light is left out"

@@ -141,7 +141,7 @@ def degrade(
     config = dataclasses.replace(PRESETS[preset.value], scale=scale, drift=drift)
     encode = LOSSLESS
     if codec is not None or crf is not None:
-        encode = EncodeOptions(codec=codec or LOSSLESS.codec, crf=crf)
+        encode = EncodeOptions(codec=codec or LOSSLESS.encoder, crf=crf)
 
     def one(files: ClipFiles) -> DegradeResult:
         degradation = draw(config, clip_rng(seed, files.source.name))

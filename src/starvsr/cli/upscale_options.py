@@ -9,6 +9,7 @@ import re
 import typing
 from collections.abc import Callable
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from starvsr.errors import UsageError
 from starvsr.options import (
     DeviceOptions,
     EncodeOptions,
+    InputOptions,
     LookOptions,
     RangeOptions,
     ResumeOptions,
@@ -92,6 +94,16 @@ def parse_number(text: str) -> float:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number: give one such as 2 or 1.5") from None
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames per second from `25`, `23.976` or `24000/1001`."""
+    try:
+        return Fraction(text).limit_denominator(100_000)
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(
+            f"{text!r} is not a frame rate: give one such as 25 or 24000/1001"
+        ) from None
 
 
 def parse_count(text: str) -> int:
@@ -198,6 +210,7 @@ def collect_options(
     width: Annotated[int | None, _size("--width", help="Columns of the output, pixels (default: by --scale or --height).", **_COUNT)] = None,  # noqa: E501
     height: Annotated[int | None, _size("--height", help="Rows of the output, pixels (default: by --scale or --width).", **_COUNT)] = None,  # noqa: E501
     max_resolution: Annotated[int | None, _size("--max-resolution", help="Largest long side of the output, pixels (default: none).", **_COUNT)] = None,  # noqa: E501
+    fps: Annotated[Fraction | None, _range("--fps", help="Frames per second of an image sequence, such as 24000/1001 (default 25).", parser=parse_rate, metavar="RATE")] = None,  # noqa: E501
     start: Annotated[float | None, _range("--start", "-ss", help="Begin here: seconds or hh:mm:ss.s (default 0).", **_TIME)] = None,  # noqa: E501
     end: Annotated[float | None, _range("--end", "-to", help="Stop here (default: the end).", **_TIME)] = None,
     duration: Annotated[float | None, _range("--duration", "-t", help="Restore this much (default: all).", **_TIME)] = None,  # noqa: E501
@@ -229,7 +242,7 @@ def collect_options(
     segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).", **_COUNT)] = None,  # noqa: E501
     scene_detect: Annotated[bool, _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one.")] = True,  # noqa: E501
     parity: Annotated[bool, _window("--parity", help="As the published code: its white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation.")] = False,  # noqa: E501
-    codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name.")] = "libx264",
+    codec: Annotated[str | None, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name (default libx264; of images by their ending).")] = None,  # noqa: E501
     crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).", **_NUMBER)] = None,  # noqa: E501
     preset: Annotated[str | None, _encode("--preset", help="Encoder preset (default medium).")] = None,
     pix_fmt: Annotated[str, _encode("--pix-fmt", help="Pixel format; auto keeps the source's depth and subsampling.")] = "auto",  # noqa: E501
@@ -246,6 +259,7 @@ def collect_options(
     """All options of one job, checked. Raises UsageError for a value that is not allowed."""
     return UpscaleOptions(
         model=model,
+        input=InputOptions(fps),
         size=SizeOptions(scale, resolution, width, height, max_resolution),
         range=RangeOptions(start, end, duration, frames),
         sampling=SamplingOptions(

@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from starvsr.errors import OutputError
-from starvsr.media.encoder import CONTAINERS, container_of
+from starvsr.media.encoder import CONTAINERS, IMAGES, container_of
 from starvsr.media.source import is_cover, open_source
 from starvsr.options import StreamOptions
 from starvsr.types import VideoInfo
@@ -52,9 +52,11 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
     """Raise OutputError if the output's container cannot hold an audio or subtitle stream that is to be copied.
 
     Reads the source's header and writes nothing. Attachments, cover pictures and chapters that a container cannot
-    hold are no error: they are left out, with a warning, when the file is written.
+    hold are no error: they are left out, with a warning, when the file is written. Images hold nothing else at all.
     """
     container = container_of(target)
+    if container == IMAGES:
+        return
     with open_source(info.path) as source:
         for stream in source.streams:
             if wants(stream, streams) and not can_hold(container, stream):

@@ -20,6 +20,7 @@ from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
 from starvsr.media.pixfmt import choose_pix_fmt, layout_of
+from starvsr.media.sequence import ENCODERS, is_sequence
 from starvsr.options import EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
 
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # libav's muxer for each file name extension that keeps frame times, chapters and copied streams.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+# Of a sequence of images, which is no container.
+IMAGES = "image2"
 DEFAULT_CRF = 17
 # The same everywhere, since the bits that come out depend on it; the machine's core count must not.
 _THREADS = 4
@@ -50,7 +53,7 @@ class EncoderSettings:
     codec: str
     """The encoder's name in libav."""
     container: str
-    """libav's muxer of the output, and of the parts."""
+    """libav's muxer of the output."""
     pix_fmt: str
     width: int
     height: int
@@ -72,20 +75,43 @@ class EncoderSettings:
         return layout_of(self.pix_fmt).alpha
 
     @property
+    def part_container(self) -> str:
+        """libav's muxer of part files: the output's, or one that holds what images are encoded with."""
+        return "mov" if self.container == IMAGES else self.container
+
+    @property
     def part_suffix(self) -> str:
         """File name extension of part files, with the dot."""
-        return next(suffix for suffix, name in CONTAINERS.items() if name == self.container)
+        return next(suffix for suffix, name in CONTAINERS.items() if name == self.part_container)
 
 
 def container_of(target: Path) -> str:
-    """libav's muxer for a file name. Raises OutputError."""
+    """libav's muxer for a file name, or `image2` for an image sequence. Raises OutputError."""
     suffix = target.suffix.lower()
+    if suffix in ENCODERS:
+        if not is_sequence(target):
+            raise OutputError(
+                f"{target.name} would be one image: give a name with a number, such as {target.stem}-%06d{suffix}"
+            )
+        return IMAGES
     if suffix not in CONTAINERS:
         given = f"the extension {suffix}" if suffix else "a name without an extension"
         raise OutputError(
-            f"{target.name}: {given} is not supported: give one of {', '.join(CONTAINERS)}"
+            f"{target.name}: {given} is not supported: give one of {', '.join(CONTAINERS)}, or %06d.png for images"
         )
     return CONTAINERS[suffix]
+
+
+def for_target(options: EncodeOptions, target: Path) -> EncodeOptions:
+    """The options with the encoder of an image sequence, whose ending says it. Raises OutputError for another one."""
+    if container_of(target) != IMAGES:
+        return options
+    wanted = ENCODERS[target.suffix.lower()]
+    if options.codec not in (None, wanted):
+        raise OutputError(
+            f"--codec {options.codec} is not for {target.suffix} images: leave it out, or give {wanted}"
+        )
+    return replace(options, codec=wanted)
 
 
 def check_encoder(
@@ -97,24 +123,25 @@ def check_encoder(
     do not go together, and InputError where the source's colours cannot be converted.
     """
     container = container_of(target)
+    options = for_target(options, target)
     pix_fmt = choose_pix_fmt(options, info, container)
     rate = info.frame_rate or Fraction(25)
     base = info.time_base
     settings = EncoderSettings(
-        codec=options.codec,
+        codec=options.encoder,
         container=container,
         pix_fmt=pix_fmt,
         width=width,
         height=height,
         options=(),
-        color=output_color(info, pix_fmt, options.codec),
+        color=output_color(info, pix_fmt, options.encoder),
         time_base=(base.numerator, base.denominator),
         source_times=True,
         frame_rate=(rate.numerator, rate.denominator),
     )
-    check_hdr(info, options.codec, pix_fmt)
+    check_hdr(info, options.encoder, pix_fmt)
     _check_holds(settings, target)
-    own = _own_options(options.codec, info)
+    own = _own_options(options.encoder, info)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
     settings, unused = _try_open(settings, info)
@@ -122,7 +149,7 @@ def check_encoder(
         if key in asked:
             flag = f"--{key} " if key in ("crf", "preset") else f"-e {key}="
             raise OutputError(
-                f"{flag}{asked[key]} is not an option of the encoder {options.codec}: leave it out"
+                f"{flag}{asked[key]} is not an option of the encoder {options.encoder}: leave it out"
             )
     kept = tuple((key, value) for key, value in settings.options if key not in unused)
     settings = replace(settings, options=kept)
@@ -142,7 +169,7 @@ def _own_options(codec: str, info: VideoInfo) -> dict[str, str]:
 def _default_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str]:
     """What is set where nothing is asked for; an encoder without such an option does not get it."""
     chosen = {"crf": str(DEFAULT_CRF), **own}
-    if options.codec in _WORD_PRESETS:
+    if options.encoder in _WORD_PRESETS:
         chosen["preset"] = "medium"
     return chosen
 
@@ -161,7 +188,7 @@ def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str
 
 
 def _check_holds(settings: EncoderSettings, target: Path) -> None:
-    with av.open(io.BytesIO(), "w", format=settings.container) as output:
+    with av.open(io.BytesIO(), "w", format=settings.part_container) as output:
         try:
             output.add_stream(settings.codec, rate=25)
         except ValueError as error:
@@ -177,7 +204,7 @@ def _try_open(settings: EncoderSettings, info: VideoInfo) -> tuple[EncoderSettin
     by_number = replace(settings, time_base=(den, num), source_times=False)
     failure: Exception | None = None
     for attempt in (settings, by_number):
-        with av.open(io.BytesIO(), "w", format=settings.container) as scratch:
+        with av.open(io.BytesIO(), "w", format=settings.part_container) as scratch:
             try:
                 stream = add_video(scratch, attempt, info)
                 stream.codec_context.open()
@@ -198,7 +225,7 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
     stream keep it there (VP9 and AV1 have none).
     """
     file = io.BytesIO()
-    with av.open(file, "w", format=settings.container) as output:
+    with av.open(file, "w", format=settings.part_container) as output:
         stream = add_video(output, settings, info)
         frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
         frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range

@@ -6,14 +6,13 @@ The curve itself (PQ, HLG) is a colour tag, and samples stay on it from the deco
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from typing import cast
 
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 
 from starvsr.errors import OutputError
 from starvsr.media.pixfmt import HDR_BITS, find_encoder, is_hdr, layout_of
+from starvsr.media.sidedata import side_data_of
 from starvsr.types import HdrInfo, VideoInfo
 
 # What changes from frame to frame holds for the source's own frames and size alone.
@@ -32,8 +31,7 @@ def hdr_of(frame: VideoFrame | None) -> HdrInfo:
     found = HdrInfo()
     if frame is None:
         return found
-    # PyAV's stub calls this container a dict of names.
-    sides = list(cast("Iterable[SideData]", frame.side_data))
+    sides = side_data_of(frame)
     display: tuple[int, ...] = ()
     light: tuple[int, ...] = ()
     for side in sides:

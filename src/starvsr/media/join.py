@@ -27,8 +27,9 @@ from starvsr.media.copies import (
     moved_chapters,
 )
 from starvsr.media.decode import is_cut_short, readable_packets
-from starvsr.media.encoder import EncoderSettings, tag_alpha
+from starvsr.media.encoder import IMAGES, EncoderSettings, tag_alpha
 from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.media.source import open_source
 from starvsr.media.timing import decode_times
 from starvsr.options import StreamOptions
@@ -66,12 +67,16 @@ def join(
     against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
     part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
-    in `work_dir` if that is on the same file system. Raises OutputError where it cannot be written (nothing is left
-    behind then), ValueError where the parts do not hold last - first frames.
+    in `work_dir` if that is on the same file system. Of an image sequence every image does so on its own. Raises
+    OutputError where it cannot be written (no half of a file is left behind then), ValueError where the parts do not
+    hold last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
         raise ValueError(f"the parts hold {sum(map(len, numbers))} frames, not {last - first}")
+    if settings.container == IMAGES:
+        _write_images(parts, target, _first_image(info, first), work_dir)
+        return
     with (
         complete_or_absent(target, work_dir) as temporary,
         open_source(info.path) as source,
@@ -97,6 +102,24 @@ def join(
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
             output.mux(packet)
         output.close()
+
+
+def _first_image(info: VideoInfo, first: int) -> int:
+    """The number of the first image: that of the source's, where it is a sequence too."""
+    if is_sequence(info.path) and not info.path.exists():
+        return numbers_of(info.path)[0] + first
+    return 1
+
+
+def _write_images(parts: Sequence[Path], target: Path, number: int, work_dir: Path | None) -> None:
+    """Every packet is an image file as it is."""
+    for part in parts:
+        with av.open(str(part)) as container:
+            for packet in readable_packets(container, container.streams.video[0]):
+                image = image_path(target, number)
+                with complete_or_absent(image, work_dir) as temporary, written_errors(target):
+                    temporary.write_bytes(bytes(packet))
+                number += 1
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from starvsr.media.deinterlace import frames_to_deinterlace
-from starvsr.media.encoder import EncoderSettings
+from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.hdr import hdr_options
 from starvsr.media.pixfmt import layout_of
-from starvsr.options import LookOptions
+from starvsr.media.sequence import DEFAULT_FPS, is_sequence
+from starvsr.options import UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
+
+# Kinds of streams by the field of `StreamOptions` that asks for them.
+_WANTED = {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments"}
 
 
 def picture_notes(
-    info: VideoInfo, index: VideoIndex, settings: EncoderSettings, look: LookOptions
+    info: VideoInfo, index: VideoIndex, settings: EncoderSettings, options: UpscaleOptions
 ) -> tuple[str, ...]:
     """One sentence for each. Raises InputError where the picture is too small to be deinterlaced."""
     return (
-        *_fields(info, index, look.deinterlace),
+        *_images(info, settings, options),
+        *_fields(info, index, options.look.deinterlace),
         *_alpha(info, settings),
         *_dynamic_range(info.hdr, settings.codec),
     )
@@ -43,6 +48,18 @@ def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
         f"its alpha is left out: {settings.codec} {settings.pix_fmt} in {settings.container} has none; "
         "--codec ffv1 in .mkv, prores_ks in .mov or libvpx-vp9 in .webm keep it"
     ]
+
+
+def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions) -> list[str]:
+    if settings.container == IMAGES:
+        kinds = dict.fromkeys(each.kind for each in info.streams if each.kind in _WANTED)
+        wanted = [
+            kind for kind in kinds if getattr(options.streams, _WANTED[kind]) not in ("none", False)
+        ]
+        return [f"images hold no {' and no '.join(wanted)}: left out"] if wanted else []
+    if is_sequence(info.path) and options.input.fps is None:
+        return [f"the images are taken for {DEFAULT_FPS} a second: --fps gives another rate"]
+    return []
 
 
 def _fields(info: VideoInfo, index: VideoIndex, asked: str) -> list[str]:

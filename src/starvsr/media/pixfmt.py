@@ -88,7 +88,7 @@ def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "ma
     where possible. Grey becomes 4:2:0, since few players show monochrome video. Raises OutputError where the encoder
     does not exist or cannot take the format.
     """
-    codec = find_encoder(options.codec)
+    codec = find_encoder(options.encoder)
     names = [each.name for each in codec.video_formats or ()]
     if options.pix_fmt != "auto":
         _check_asked(options, names)
@@ -104,7 +104,7 @@ def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "ma
         # Encoders list formats with alpha that not every build of them takes.
         if not layout_of(name).alpha or _opens(codec.name, name):
             return name
-    raise OutputError(f"--codec {options.codec} takes no pixel format that starvsr can write")
+    raise OutputError(f"--codec {options.encoder} takes no pixel format that starvsr can write")
 
 
 def _holds_alpha(codec: Codec, container: str) -> bool:
@@ -129,7 +129,7 @@ def _check_asked(options: EncodeOptions, names: list[str]) -> None:
     if options.pix_fmt not in names:
         allowed = ", ".join(name for name in names if _usable(name))
         raise OutputError(
-            f"--pix-fmt {options.pix_fmt} is not a format of {options.codec}: give auto or one of {allowed}"
+            f"--pix-fmt {options.pix_fmt} is not a format of {options.encoder}: give auto or one of {allowed}"
         )
     if not _usable(options.pix_fmt):
         raise OutputError(

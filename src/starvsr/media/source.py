@@ -14,11 +14,14 @@ from av.video.stream import VideoStream
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
+from starvsr.media.sequence import is_sequence, open_sequence
 
 
 def open_source(path: Path) -> InputContainer:
-    """Open a media file for reading; the caller closes it. Raises InputError."""
+    """Open a media file or an image sequence for reading; the caller closes it. Raises InputError."""
     try:
+        if is_sequence(path) and not path.exists():
+            return open_sequence(path)
         if not path.exists():
             raise InputError(f"{path} does not exist: check the name")
         if path.is_dir():
