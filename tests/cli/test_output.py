@@ -148,3 +148,13 @@ def test_images(cli: Cli, clip: Path, quick: list[str]) -> None:
     result = cli("upscale", pattern, pattern, *quick, "-y")
     assert result.code == 2 and "is the input itself" in result.error
     assert not clip.with_name("no.mkv").exists()
+
+
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "libsvtav1"])
+def test_what_a_container_cannot_hold_is_refused_at_once(
+    cli: Cli, clip: Path, quick: list[str], codec: str
+) -> None:
+    result = cli("upscale", clip, clip.with_name("o.mov"), *quick, "--codec", codec)
+    assert result.code == 7
+    assert f"o.mov: a .mov file cannot hold video of the encoder {codec}" in result.error
+    assert list(listing(clip.parent)) == ["clip.mp4"]

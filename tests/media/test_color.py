@@ -241,7 +241,9 @@ def test_resolved_and_written_colors() -> None:
     assert output_color(hdr, "yuv420p10le", "libx265") == ColorInfo(9, 1, 9, 16, 1)
     assert output_color(facts("yuv420p"), "yuv420p", "libx264").matrix == 6
     assert output_color(facts("rgb24"), "yuv444p", "libx264") == ColorInfo(1, LIMITED)
-    assert output_color(facts("yuv420p"), "yuv420p", "mjpeg").range == FULL
+    jpeg = output_color(facts("yuv420p", 1, 1), "yuv420p", "mjpeg")
+    assert (jpeg.matrix, jpeg.range) == (5, FULL)
+    assert output_color(facts("yuv420p", 1, FULL), "yuv422p10le", "prores_ks").range == LIMITED
     assert output_color(facts("yuv411p", 6, FULL), "yuv411p", "ffv1").range == LIMITED
     assert output_color(facts("yuv420p", 1, 1), "bgr0", "ffv1") == ColorInfo(0, FULL)
 

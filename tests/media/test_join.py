@@ -204,6 +204,28 @@ def test_color_tags_are_written(tmp_path: Path) -> None:
     assert (color.matrix, color.range) == (6, 1)
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        *(("libx264", ".mkv"), ("mjpeg", ".mov"), ("prores_ks", ".mov"), ("png", ".mov")),
+        *(("mpeg2video", ".mp4"), ("mpeg4", ".mkv"), ("libvpx-vp9", ".webm"), ("ffv1", ".mkv")),
+    ],
+)
+@pytest.mark.parametrize("color_range", [1, 2])
+def test_colours_are_read_as_they_were_written(
+    tmp_path: Path, codec: str, suffix: str, color_range: int
+) -> None:
+    """Whatever a codec defines or a container cannot say of matrix and range."""
+    tags = {"colorspace": 9, "color_range": color_range}
+    source = make(
+        tmp_path / "a.mkv", Clip(frames=3, codec="ffv1", pix_fmt="yuv444p10le", color=tags)
+    )
+    made = upscale(source, tmp_path / f"o{suffix}", codec=codec)
+    before, behind = (next(read_frames(*opened(path), 0, 1)) for path in (source, made))
+    difference = behind.mean(axis=(0, 1)) - before.mean(axis=(0, 1))
+    assert np.abs(difference).max() < 2 * 257
+
+
 def test_damaged_source(tmp_path: Path) -> None:
     clip = Clip(frames=40, audio=(Audio(seconds=1.6),), muxer={"movflags": "faststart"})
     whole = make(tmp_path / "a.mp4", clip)

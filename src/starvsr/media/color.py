@@ -66,6 +66,9 @@ _SAMPLINGS = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
 # libav's codes of where chroma samples lie between luma samples.
 _LEFT, _CENTRE = 1, 2
 _SITINGS = {_LEFT: "left", _CENTRE: "center"}
+_JPEG_MATRIX = 5
+# Encoders whose decoders take everything for limited range.
+_LIMITED_CODECS = ("prores", "prores_aw", "prores_ks", "mpeg1video", "mpeg2video", "mpeg4")
 # Codecs that define them as centred; MPEG-2 and its heirs have them left unless they say otherwise.
 _CENTRED_CODECS = ("mjpeg", "mpeg1video")
 
@@ -115,9 +118,9 @@ def _usual_matrix(width: int, height: int) -> int:
 def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
     """The colour of the output, as it is converted and tagged.
 
-    The source's, with the matrix and range always spelled out (players guess them by size, and the size changes);
-    RGB becomes BT.709 limited where the encoder takes YUV only. Motion JPEG is full range by definition; the rare
-    4:1:1, 4:1:0 and 4:4:0 are written as limited range.
+    The source's, with the matrix and range always spelled out (players guess them by size, and the size changes).
+    RGB becomes BT.709 limited where the encoder takes YUV only. JPEG is full range and BT.601 by definition, ProRes and
+    MPEG are limited range; the rare 4:1:1, 4:1:0 and 4:4:0 are written so too.
     """
     color = replace(resolve_color(info), chroma_location=_siting(codec, pix_fmt))
     if layout_of(pix_fmt).rgb:
@@ -125,8 +128,8 @@ def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
     if color.matrix == 0:
         color = replace(color, matrix=1, range=LIMITED)
     if codec == "mjpeg":
-        return replace(color, range=FULL)
-    if layout_of(pix_fmt).chroma_shift not in _SAMPLINGS:
+        return replace(color, matrix=_JPEG_MATRIX, range=FULL)
+    if codec in _LIMITED_CODECS or layout_of(pix_fmt).chroma_shift not in _SAMPLINGS:
         return replace(color, range=LIMITED)
     return color
 

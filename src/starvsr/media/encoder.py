@@ -144,7 +144,7 @@ def check_encoder(
     own = _own_options(options.encoder, info)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
-    settings, unused = _try_open(settings, info)
+    settings, unused = _try_open(settings, info, target)
     for key in unused:
         if key in asked:
             flag = f"--{key} " if key in ("crf", "preset") else f"-e {key}="
@@ -192,13 +192,19 @@ def _check_holds(settings: EncoderSettings, target: Path) -> None:
         try:
             output.add_stream(settings.codec, rate=25)
         except ValueError as error:
-            raise OutputError(
-                f"{target.name}: a {target.suffix} file cannot hold video of the encoder {settings.codec}: "
-                "give another --codec, or an output that ends in .mkv"
-            ) from error
+            raise _cannot_hold(settings, target) from error
 
 
-def _try_open(settings: EncoderSettings, info: VideoInfo) -> tuple[EncoderSettings, list[str]]:
+def _cannot_hold(settings: EncoderSettings, target: Path) -> OutputError:
+    return OutputError(
+        f"{target.name}: a {target.suffix} file cannot hold video of the encoder {settings.codec}: "
+        "give another --codec, or an output that ends in .mkv"
+    )
+
+
+def _try_open(
+    settings: EncoderSettings, info: VideoInfo, target: Path
+) -> tuple[EncoderSettings, list[str]]:
     """The settings with a time base that the encoder takes, and the options that it does not know."""
     num, den = settings.frame_rate
     by_number = replace(settings, time_base=(den, num), source_times=False)
@@ -208,9 +214,16 @@ def _try_open(settings: EncoderSettings, info: VideoInfo) -> tuple[EncoderSettin
             try:
                 stream = add_video(scratch, attempt, info)
                 stream.codec_context.open()
-                return attempt, list(stream.codec_context.options)
             except (av.FFmpegError, ValueError, OSError) as error:
                 failure = failure or error
+                continue
+            unused = list(stream.codec_context.options)
+            try:
+                # Some muxers find out only now.
+                scratch.start_encoding()
+            except (av.FFmpegError, ValueError, OSError) as error:
+                raise _cannot_hold(attempt, target) from error
+            return attempt, unused
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
     raise OutputError(
         f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
