@@ -262,7 +262,7 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """Where and how the network runs."""
+    """Where and how the network runs, and where the input is decoded."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
@@ -275,6 +275,8 @@ class DeviceOptions:
     other way round; `block`, every block of the network too. `auto` takes the first that fits."""
     memory_limit_bytes: int | None = None
     """Most device memory to use; None is what the device has free."""
+    hwaccel: str = "none"
+    """The kind of device that decodes the input, as libav calls it; `auto` takes the first that can."""
 
     def __post_init__(self) -> None:
         ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None

@@ -84,6 +84,8 @@ class VideoInfo:
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
     hdr: HdrInfo = HdrInfo()
+    hwaccel: str = "none"
+    """The kind of device that decodes it, as libav calls it; `none` is the processor."""
 
 
 @dataclass(frozen=True)

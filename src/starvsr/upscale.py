@@ -19,12 +19,13 @@ from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
 from starvsr.journal import Journal, is_begun, journal_folder, open_journal
 from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.copies import check_streams
-from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, for_target
+from starvsr.media.encoder import EncoderSettings, check_encoder, pix_fmt_of
 from starvsr.media.files import check_target, errors_of
+from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.notes import picture_notes
-from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
+from starvsr.media.pixfmt import is_subsampled
 from starvsr.media.probe import probe
 from starvsr.media.sequence import is_sequence
 from starvsr.options import UpscaleOptions
@@ -143,22 +144,15 @@ def plan_video(
     )
     info = probe(source_path, options.input.fps)
     if target is not None:
-        # Images of a job that was broken off while it put them there are its own.
-        begun = is_sequence(target_path) and is_begun(
-            journal_folder(target_path, options.resume.work_dir)
-        )
-        check_target(source_path, target_path, overwrite=options.overwrite or begun)
-        _check_work_dir(source_path, target_path, options)
+        _check_place(source_path, target_path, options)
     device = device_info(options.device.device)
     choice = choose_model(options.model, device, options.weights)
     _check_effect(choice, options)
     attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
-    encode = for_target(options.encode, target_path)
-    pix_fmt = choose_pix_fmt(encode, info, container_of(target_path))
-    even = is_subsampled(pix_fmt)
+    even = is_subsampled(pix_fmt_of(options.encode, target_path, info))
     width, height = output_size(info.width, info.height, options.size, even=even)
-    settings = check_encoder(encode, target_path, info, width, height)
+    settings = check_encoder(options.encode, target_path, info, width, height)
     if fetch is not None and _lacking(choice, options):
         # It takes time that runs with the embedded model need not spend.
         from starvsr.zoo.install import ensure
@@ -173,6 +167,7 @@ def plan_video(
             announce=fetch,
         )
         choice = choose_model(options.model, device, options.weights)
+    info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
     notes = picture_notes(info, index, settings, options)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
@@ -350,9 +345,12 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def _check_work_dir(source: Path, target: Path, options: UpscaleOptions) -> None:
-    """Refuse a work directory that input or output lie in: its files come and go. Raises UsageError, OutputError."""
+def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
+    """Refuse an output that cannot be written, or a work directory that it or the input lies in: files there go."""
     folder = journal_folder(target, options.resume.work_dir)
+    # Images of a job that was broken off while it put them there are its own.
+    begun = is_sequence(target) and is_begun(folder)
+    check_target(source, target, overwrite=options.overwrite or begun)
     for name, path in (("input", source), ("output", target)):
         if path.absolute().is_relative_to(folder):
             raise UsageError(

@@ -158,3 +158,16 @@ def test_what_a_container_cannot_hold_is_refused_at_once(
     assert result.code == 7
     assert f"o.mov: a .mov file cannot hold video of the encoder {codec}" in result.error
     assert list(listing(clip.parent)) == ["clip.mp4"]
+
+
+def test_devices_for_decoding_and_encoding(cli: Cli, clip: Path, quick: list[str]) -> None:
+    """None of these is here, or else it works."""
+    output = clip.with_name("o.mp4")
+    result = cli("upscale", clip, output, *quick, "--frames", "1", "--hwaccel", "cuda")
+    assert result.code == 0
+    assert "cannot decode h264 yuv420p here" in result.err or "decoded by cuda" in result.err
+    result = cli("plan", clip, *quick, "--hwaccel", "abacus")
+    assert result.code == 2 and "--hwaccel abacus is not in this libav build" in result.error
+    for codec in ("h264_nvenc", "hevc_videotoolbox"):
+        result = cli("upscale", clip, clip.with_name("no.mp4"), *quick, "--codec", codec)
+        assert result.code == 0 or (result.code == 7 and codec in result.error)

@@ -235,6 +235,7 @@ def collect_options(
     precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, fp16 elsewhere.")] = Precision.auto,  # noqa: E501
     memory_limit: Annotated[int | None, _memory("--memory-limit", help="Most device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE")] = None,  # noqa: E501
     offload: Annotated[Offload, _memory("--offload", help="What waits in main memory until it is used: none; model, the network or the autoencoder; block, every block of the network.")] = Offload.auto,  # noqa: E501
+    hwaccel: Annotated[str, _memory("--hwaccel", help="Decode the input by such a device: none, auto, or a kind such as cuda, qsv, vaapi or videotoolbox.", metavar="KIND")] = "none",  # noqa: E501
     chunk_frames: Annotated[int | None, _window("--chunk-frames", help="Frames the network sees at once (default: the model's).", **_COUNT)] = None,  # noqa: E501
     chunk_overlap: Annotated[int | None, _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).", **_COUNT)] = None,  # noqa: E501
     tile: Annotated[int | None, _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).", **_COUNT)] = None,  # noqa: E501
@@ -276,7 +277,7 @@ def collect_options(
         look=LookOptions(color_fix.value if color_fix else None, blend, deinterlace.value),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
         streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
-        device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit),
+        device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit, hwaccel),
         weights=WeightsOptions(weights_dir, offline),
         resume=ResumeOptions(resume, work_dir),
         overwrite=overwrite,

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.codec import Capabilities
 from av.container import OutputContainer
 from av.stream import Stream
 from av.video.frame import VideoFrame
@@ -19,9 +20,9 @@ from starvsr.errors import OutputError
 from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
-from starvsr.media.pixfmt import choose_pix_fmt, layout_of
+from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, layout_of
 from starvsr.media.sequence import ENCODERS, is_sequence
-from starvsr.options import EncodeOptions
+from starvsr.options import DEFAULT_CODEC, EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -37,11 +38,13 @@ _THREADS = 4
 _WORD_PRESETS = ("libx264", "libx264rgb", "libx265")
 # Encoders that would otherwise aim at a bit rate, whatever the picture needs: constant quantiser 2 (118 is one step).
 _QUANTISED = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
+_HARDWARE = Capabilities.hardware.value | Capabilities.hybrid.value
 _ALWAYS = {
     # Closed groups of pictures, and one frame thread: its output depends on their number.
     "libx265": {"x265-params": "log-level=error:open-gop=0:frame-threads=2"},
     # Version 3 has checksums and slices that decode in parallel.
     "ffv1": {"level": "3", "slicecrc": "1", "slices": "16"},
+    **{name: {"rc": "constqp", "qp": "17"} for name in ("h264_nvenc", "hevc_nvenc")},
     **{name: {"flags": "+qscale", "global_quality": "236"} for name in _QUANTISED},
 }
 
@@ -114,6 +117,11 @@ def for_target(options: EncodeOptions, target: Path) -> EncodeOptions:
     return replace(options, codec=wanted)
 
 
+def pix_fmt_of(options: EncodeOptions, target: Path, info: VideoInfo) -> str:
+    """The pixel format of an output. Raises OutputError as `choose_pix_fmt` and `for_target`."""
+    return choose_pix_fmt(for_target(options, target), info, container_of(target))
+
+
 def check_encoder(
     options: EncodeOptions, target: Path, info: VideoInfo, width: int, height: int
 ) -> EncoderSettings:
@@ -124,7 +132,7 @@ def check_encoder(
     """
     container = container_of(target)
     options = for_target(options, target)
-    pix_fmt = choose_pix_fmt(options, info, container)
+    pix_fmt = pix_fmt_of(options, target, info)
     rate = info.frame_rate or Fraction(25)
     base = info.time_base
     settings = EncoderSettings(
@@ -225,9 +233,12 @@ def _try_open(
                 raise _cannot_hold(attempt, target) from error
             return attempt, unused
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
+    advice = "check --codec, --pix-fmt, --preset, --crf and -e"
+    if find_encoder(settings.codec).capabilities & _HARDWARE:
+        advice = f"is there such a device, and its driver? Else give --codec {DEFAULT_CODEC}, or {advice}"
     raise OutputError(
         f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
-        "check --codec, --pix-fmt, --preset, --crf and -e"
+        f"{advice}"
     ) from failure
 
 

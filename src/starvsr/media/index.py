@@ -7,8 +7,9 @@ import logging
 from starvsr.errors import InputError
 from starvsr.media import boxes
 from starvsr.media.decode import FrameDecoder
+from starvsr.media.hwaccel import open_for
 from starvsr.media.shots import ShotDetector
-from starvsr.media.source import open_source, video_stream
+from starvsr.media.source import video_stream
 from starvsr.media.timing import durations, nominal_ticks, repair_pts
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
@@ -57,7 +58,7 @@ class _Scan:
         self.last_duration = 0
         self.interlaced = 0
         self.shots = ShotDetector() if scene_detect else None
-        with open_source(info.path) as container:
+        with open_for(info) as container:
             stream = video_stream(container, info.path)
             decoder = FrameDecoder(container, stream, one_thread=one_thread)
             for frame in decoder:

@@ -23,6 +23,7 @@ def picture_notes(
         *_fields(info, index, options.look.deinterlace),
         *_alpha(info, settings),
         *_dynamic_range(info.hdr, settings.codec),
+        *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
     )
 
 

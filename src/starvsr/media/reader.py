@@ -14,8 +14,9 @@ from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.deinterlace import CONTEXT_FRAMES, deinterlaced, frames_to_deinterlace
+from starvsr.media.hwaccel import open_for
 from starvsr.media.orientation import Orientation, orientation_of
-from starvsr.media.source import open_source, video_stream
+from starvsr.media.source import video_stream
 from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -99,7 +100,7 @@ def _read_from(
 def _decoded(
     info: VideoInfo, index: VideoIndex, start: int | None, at: int, last: int
 ) -> Generator[VideoFrame, None, None]:
-    with open_source(info.path) as container:
+    with open_for(info) as container:
         stream = video_stream(container, info.path)
         if start is not None:
             try:
