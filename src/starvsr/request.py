@@ -37,6 +37,9 @@ def request_of(
     options: UpscaleOptions,
 ) -> dict[str, dict[str, Any]]:
     """The request of a planned job. Raises OSError where the input or a model's file cannot be read."""
+    # What is not given is what it means.
+    encode = dataclasses.replace(options.encode, codec=options.encode.encoder)
+    options = dataclasses.replace(options, encode=encode)
     return {
         "input": {"the input": _source_print(source), "the container": target.suffix.lower()},
         "model": {"--model": choice.spec.name, **_weights(choice)},

@@ -151,4 +151,6 @@ def test_alpha_that_is_left_out_is_said(tmp_path: Path) -> None:
 
     assert said("ffv1") == ()
     (note,) = said("libx264")
-    assert note.startswith("its alpha is left out: libx264 yuv420p in matroska has none")
+    assert note.startswith(
+        "alpha, if it has any, is left out: libx264 yuv420p in matroska has none"
+    )

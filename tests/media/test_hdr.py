@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import av
@@ -9,6 +10,7 @@ import pytest
 
 from starvsr.errors import OutputError
 from starvsr.media.encoder import check_encoder
+from starvsr.media.hdr import _display
 from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.pixfmt import choose_pix_fmt
@@ -39,6 +41,17 @@ def hdr(transfer: int = PQ, pix_fmt: str = "yuv420p10le") -> VideoInfo:
 def test_the_probe_reads_static_metadata(tmp_path: Path) -> None:
     assert probe(make(tmp_path / "a.mp4", HDR10)).hdr == HdrInfo(DISPLAY, LIGHT, ())
     assert probe(make(tmp_path / "b.mp4")).hdr == HdrInfo()
+
+
+def test_metadata_without_sense_is_none() -> None:
+    """A damaged file must not give the encoder numbers that it refuses."""
+    ten = [f for number in DISPLAY[:8] for f in (number, 50_000)] + [50, 10_000, 10_000_000, 10_000]
+    whole = struct.pack("=22i", *ten, 1, 1)
+    assert _display(whole) == DISPLAY
+    for place, value in ((0, -5), (0, 60_000), (1, 0), (16, 2_000_000_000), (20, 0), (21, 0)):
+        numbers = list(struct.unpack("=22i", whole))
+        numbers[place] = value
+        assert _display(struct.pack("=22i", *numbers)) == ()
 
 
 @pytest.mark.parametrize(

@@ -39,20 +39,25 @@ def hdr_of(frame: VideoFrame | None) -> HdrInfo:
             display = _display(bytes(side))
         elif side.type == Type.CONTENT_LIGHT_LEVEL:
             light = struct.unpack("=2I", bytes(side)[:8])
+            # Encoders take 16 bits.
+            light = light if max(light) < 2**16 else ()
     dynamic = dict.fromkeys(_DYNAMIC[side.type] for side in sides if side.type in _DYNAMIC)
     return HdrInfo(display, light, tuple(dynamic))
 
 
 def _display(data: bytes) -> tuple[int, ...]:
-    """The ten numbers of `HdrInfo.display` from libav's AVMasteringDisplayMetadata; none where it is not complete."""
+    """The ten numbers of `HdrInfo.display` from libav's AVMasteringDisplayMetadata; none where they make no sense."""
     *numbers, has_primaries, has_luminance = struct.unpack("=22i", data[:88])
     pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
     if not (has_primaries and has_luminance and all(bottom for _, bottom in pairs)):
         return ()
     units = [_CHROMATICITY] * 8 + [_LUMINANCE] * 2
-    return tuple(
+    values = tuple(
         round(top * unit / bottom) for (top, bottom), unit in zip(pairs, units, strict=True)
     )
+    *chromaticities, least, most = values
+    sound = all(0 <= value <= _CHROMATICITY for value in chromaticities)
+    return values if sound and 0 <= least < most < 2**31 else ()
 
 
 def hdr_options(codec: str, hdr: HdrInfo) -> dict[str, str]:

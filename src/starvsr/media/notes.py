@@ -46,7 +46,7 @@ def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
     if not layout_of(info.pix_fmt).alpha or settings.alpha:
         return []
     return [
-        f"its alpha is left out: {settings.codec} {settings.pix_fmt} in {settings.container} has none; "
+        f"alpha, if it has any, is left out: {settings.codec} {settings.pix_fmt} in {settings.container} has none; "
         "--codec ffv1 in .mkv, prores_ks in .mov or libvpx-vp9 in .webm keep it"
     ]
 
