@@ -130,5 +130,5 @@ def test_plan_takes_every_option_of_the_job() -> None:
         return {parameter.name for parameter in parameters(command)}
 
     of_many = {"inputs", "name_template", "keep_going"}
-    assert names("upscale") - names("plan") == {"progress", "quiet", *of_many}
+    assert names("upscale") - names("plan") == {"progress", "quiet", "container", *of_many}
     assert names("plan") - names("upscale") == {"input"}

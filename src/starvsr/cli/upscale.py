@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +25,7 @@ from starvsr.cli.batch import (
     say_summary,
 )
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.pipes import PIPE, Container, check_pipes, piped
 from starvsr.cli.upscale_options import takes_upscale_options
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.options import UpscaleOptions
@@ -50,7 +51,8 @@ def upscale(
         list[Path],
         typer.Argument(
             metavar="INPUT",
-            help="The video to restore: any file that ffmpeg reads. Or several, or folders of them.",
+            help="The video to restore: any file that ffmpeg reads, or - for standard input. Or several, or folders "
+            "of them.",
             show_default=False,
         ),
     ],
@@ -58,7 +60,8 @@ def upscale(
         Path,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file to write; its ending chooses the container. With several inputs or a folder, a folder.",
+            help="The file to write; its ending says the container. Or - for standard output. With several inputs or "
+            "a folder, a folder.",
             show_default=False,
         ),
     ],
@@ -74,6 +77,10 @@ def upscale(
         bool,
         typer.Option("--keep-going", help="With several inputs: go on behind one that fails."),
     ] = False,
+    container: Annotated[
+        Container | None,
+        typer.Option("--container", help="What is written to the output - (default mkv)."),
+    ] = None,
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="How progress is shown.")
     ] = ProgressMode.auto,
@@ -89,6 +96,8 @@ def upscale(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     if is_batch(inputs):
+        if PIPE in (*inputs, output) or container is not None:
+            raise UsageError("- and --container are for one input: leave them out")
         return _upscale_all(
             find_items(inputs, output, NAME_TEMPLATE if name_template is None else name_template),
             output,
@@ -101,8 +110,12 @@ def upscale(
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
     from starvsr.upscale import LastModel
 
+    check_pipes(inputs[0], output, container, as_json=as_json)
     say = _Say(progress, as_json=as_json, quiet=quiet)
-    result = _upscale_one(inputs[0], output, options, LastModel(), say)
+    with piped(inputs[0], output, container) as (source, target):
+        # The work directory of an output that goes to a pipe goes away with it, but for one that was named.
+        lasting = output != PIPE or options.resume.work_dir is not None
+        result = _upscale_one(source, target, options, LastModel(), say, lasting=lasting)
     return EXIT_DAMAGED if result.lost_frames else 0
 
 
@@ -121,8 +134,15 @@ class _Say:
 
 
 def _upscale_one(
-    source: Path, target: Path, options: UpscaleOptions, models: LastModel, say: _Say
+    source: Path,
+    target: Path,
+    options: UpscaleOptions,
+    models: LastModel,
+    say: _Say,
+    *,
+    lasting: bool = True,
 ) -> UpscaleResult:
+    """lasting: whether what is finished of a job that is broken off is still there afterwards."""
     from starvsr.cli.weights_report import plan_text
     from starvsr.upscale import plan_video, run_job
 
@@ -134,7 +154,7 @@ def _upscale_one(
         job = plan_video(source, target, options, fetch=announce, progress=view)
         if not say.quiet:
             _say_choices(job)
-        with _kept_is_said():
+        with _kept_is_said() if lasting else nullcontext():
             result = run_job(
                 job, progress=view, on_resume=None if say.quiet else _say_kept, models=models
             )
