@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from starvsr.options import (
         DeviceOptions,
         EncodeOptions,
+        InputOptions,
         LookOptions,
         PreviewOptions,
         RangeOptions,
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DeviceOptions",
     "EncodeOptions",
+    "InputOptions",
     "Job",
     "LookOptions",
     "Preview",

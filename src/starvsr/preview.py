@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from starvsr.errors import UsageError
-from starvsr.media.encoder import CONTAINERS, EncoderSettings, check_encoder
+from starvsr.media.encoder import IMAGES, EncoderSettings, check_encoder, container_of
 from starvsr.media.files import check_target, complete_or_absent, errors_of, work_dir
 from starvsr.media.index import build_index
 from starvsr.media.join import join
@@ -87,6 +87,8 @@ def plan_preview(
     """
     options = options or UpscaleOptions()
     check_contradictions(options)
+    if container_of(Path(target)) == IMAGES:
+        raise UsageError(f"--preview makes a video, and {target} are images: name a video file")
     span = RangeOptions(start_s=preview.at_s, duration_s=preview.seconds)
     options = dataclasses.replace(options, range=span)
     picture = Path(target).with_suffix(".png")
@@ -94,7 +96,7 @@ def plan_preview(
     job = plan_video(source, target, options, fetch=fetch, progress=progress)
     plan = job.plan
     encoder = check_encoder(
-        _ENCODE_WEBM if CONTAINERS[job.target.suffix.lower()] == "webm" else _ENCODE,
+        _ENCODE_WEBM if container_of(job.target) == "webm" else _ENCODE,
         job.target,
         job.info,
         2 * plan.width + DIVIDER_PX,
@@ -169,7 +171,15 @@ def _compose(
     middle = (plan.first + plan.last) // 2
     with (
         PartWriter(part, settings, job.info, settings.width, settings.height) as writer,
-        closing(read_frames(job.info, index, plan.first, plan.last)) as before,
+        closing(
+            read_frames(
+                job.info,
+                index,
+                plan.first,
+                plan.last,
+                deinterlace=job.options.look.deinterlace,
+            )
+        ) as before,
         closing(read_frames(info, found, 0, plan.frames)) as after,
     ):
         for number, (small, large) in enumerate(zip(before, after, strict=True), plan.first):

@@ -6,12 +6,14 @@ A job that was broken off goes on only under the same request. What changes spee
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from starvsr.journal import fingerprint
 from starvsr.media.provenance import PROGRAM
+from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.options import UpscaleOptions
 from starvsr.plan import Plan
 from starvsr.specs import components_of
@@ -19,7 +21,7 @@ from starvsr.types import DeviceInfo, VideoInfo
 from starvsr.zoo.choose import ModelChoice
 from starvsr.zoo.folder import embedded_file, find_component
 
-_GROUPS = ("size", "range", "sampling", "windows", "look", "encode", "streams")
+_GROUPS = ("input", "size", "range", "sampling", "windows", "look", "encode", "streams")
 _FLAGS = {
     "extra": "-e",
     "chapters": "--no-chapters",
@@ -39,10 +41,10 @@ def request_of(
 ) -> dict[str, dict[str, Any]]:
     """The request of a planned job. Raises OSError where the input or a model's file cannot be read."""
     return {
-        "input": {"the input": fingerprint(source), "the container": target.suffix.lower()},
+        "input": {"the input": _source_print(source), "the container": target.suffix.lower()},
         "model": {"--model": choice.spec.name, **_weights(choice)},
         "options": {
-            flag_of(field.name): getattr(group, field.name)
+            flag_of(field.name): _plain(getattr(group, field.name))
             for name in _GROUPS
             for group in (getattr(options, name),)
             for field in dataclasses.fields(group)
@@ -54,6 +56,16 @@ def request_of(
             "--precision": precision,
         },
     }
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Fraction) else value
+
+
+def _source_print(source: Path) -> str | list[str]:
+    if is_sequence(source) and not source.exists():
+        return [fingerprint(image_path(source, number)) for number in numbers_of(source)]
+    return fingerprint(source)
 
 
 def provenance_text(

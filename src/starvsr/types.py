@@ -25,6 +25,19 @@ class ColorInfo:
 
 
 @dataclass(frozen=True)
+class HdrInfo:
+    """What a source says of high dynamic range beside its colour tags."""
+
+    display: tuple[int, ...] = ()
+    """The mastering display: x and y of red, green, blue and white in units of 0.00002, least and most luminance in
+    0.0001 candela per square metre. Empty where nothing is said."""
+    light: tuple[int, ...] = ()
+    """Most light of any pixel and of any frame's mean, candela per square metre. Empty where nothing is said."""
+    dynamic: tuple[str, ...] = ()
+    """Kinds of metadata that belong to single frames, such as `Dolby Vision`."""
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """One stream of the source as the container lists it."""
 
@@ -66,9 +79,13 @@ class VideoInfo:
     header_frames: int
     """Number of frames by the header; 0 where it does not say."""
     interlaced: bool
+    """Whether the header or the first frame says that frames are two fields of different times."""
     color: ColorInfo
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
+    hdr: HdrInfo = HdrInfo()
+    hwaccel: str = "none"
+    """The kind of device that decodes it, as libav calls it; `none` is the processor."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,8 @@ class VideoIndex:
     """Indices of frames that begin a new shot, rising, never 0."""
     lost_frames: int = 0
     """Frames that the file promises or begins but that cannot be decoded."""
+    interlaced_frames: int = 0
+    """Frames that say they are two fields of different times."""
 
     @property
     def frames(self) -> int:

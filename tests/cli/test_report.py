@@ -56,6 +56,7 @@ PLAN_KEYS = {
     "device",
     "encoder",
     "lost_frames",
+    "notes",
     "plan",
 }
 

@@ -61,6 +61,8 @@ class Report:
         say(
             f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}"
         )
+        for note in job.notes:
+            say(f"note: {note}")
 
     def kept(self, segments: int, folder: Path) -> None:
         """What an earlier run finished."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ from starvsr.cli.batch import (
 from starvsr.cli.console import ProgressMode, format_seconds
 from starvsr.cli.jobs import read_jobs
 from starvsr.cli.messages import log_to, set_verbosity
+from starvsr.cli.pipes import PIPE, Container, check_pipes, piped
 from starvsr.cli.report import JSON_VERSION, Report
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
 from starvsr.errors import UsageError
@@ -51,7 +53,8 @@ def upscale(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="The video to restore: any file that ffmpeg reads. Or several, patterns, or folders of them.",
+            help="The video to restore: any file that ffmpeg reads, or - for standard input. Or several, patterns, or "
+            "folders of them.",
             show_default=False,
         ),
     ] = None,
@@ -59,7 +62,8 @@ def upscale(
         Path | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file to write; its ending chooses the container. With several inputs or a folder, a folder.",
+            help="The file to write; its ending says the container. Or - for standard output. With several inputs or "
+            "a folder, a folder.",
             show_default=False,
         ),
     ] = None,
@@ -98,6 +102,10 @@ def upscale(
             "--at", parser=parse_time, metavar="TIME", help="Where --preview begins (default 0)."
         ),
     ] = None,
+    container: Annotated[
+        Container | None,
+        typer.Option("--container", help="What is written to the output - (default mkv)."),
+    ] = None,
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="How progress is shown.")
     ] = ProgressMode.auto,
@@ -126,6 +134,9 @@ def upscale(
     if at is not None and preview is None:
         raise UsageError("--at would have no effect without --preview: give how much to show")
     shown = None if preview is None else PreviewOptions(preview, at)
+    several = jobs is not None or (inputs is not None and is_batch(inputs))
+    if several and (container is not None or PIPE in (*(inputs or ()), output)):
+        raise UsageError("- and --container are for one input: leave them out")
     if jobs is not None:
         _refuse_beside_jobs(inputs, output, name_template, options)
         return _upscale_all(
@@ -146,9 +157,15 @@ def upscale(
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
     from starvsr.upscale import LastModel
 
-    items = [Item(inputs[0], output, options)]
-    (item,) = items if shown is None else as_previews(items)
-    result = _upscale_one(item, LastModel(), report, shown)
+    check_pipes(inputs[0], output, container, as_json=as_json)
+    if shown is not None and output == PIPE:
+        raise UsageError("--preview makes two files, and the output is -: name a file")
+    with piped(inputs[0], output, container) as (source, target):
+        items = [Item(source, target, options)]
+        (item,) = items if shown is None else as_previews(items)
+        # The work directory of an output that goes to a pipe goes away with it, but for one that was named.
+        lasting = output != PIPE or options.resume.work_dir is not None
+        result = _upscale_one(item, LastModel(), report, shown, lasting=lasting)
     return EXIT_DAMAGED if result.lost_frames else 0
 
 
@@ -175,8 +192,12 @@ def _upscale_one(
     *,
     number: int = 1,
     count: int = 1,
+    lasting: bool = True,
 ) -> UpscaleResult | PreviewResult:
-    """Do one video, which is the `number`-th of `count`."""
+    """Do one video, which is the `number`-th of `count`.
+
+    lasting: whether what is finished of a job that is broken off is still there afterwards.
+    """
     report.begun(item, number, count)
     if preview is not None:
         shown = _preview_one(item, models, report, preview)
@@ -189,7 +210,7 @@ def _upscale_one(
             item.source, item.target, item.options, fetch=report.downloads, progress=view
         )
         report.choices(job)
-        with report.kept_is_said():
+        with report.kept_is_said() if lasting else nullcontext():
             result = run_job(job, progress=view, on_resume=report.kept, models=models)
     report.done(item, result)
     return result

@@ -20,7 +20,7 @@ from starvsr.media.audio import (
     audio_settings,
     find_audio_encoder,
 )
-from starvsr.media.encoder import CONTAINERS, container_of
+from starvsr.media.encoder import CONTAINERS, IMAGES, container_of
 from starvsr.media.others import Copying, Route
 from starvsr.media.source import is_text, open_source
 from starvsr.media.span import Span
@@ -67,6 +67,9 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
     Reads the source's header and writes nothing. Attachments, cover pictures and chapters that a container cannot
     hold are no error: they are left out, with a warning, when the file is written.
     """
+    if container_of(target) == IMAGES:
+        # They hold nothing else, which `media.notes` says.
+        return
     if streams.audio not in ("copy", "none"):
         find_audio_encoder(streams.audio)
     with open_source(info.path) as source:
