@@ -18,6 +18,7 @@ import typer
 
 from starvsr import __version__
 from starvsr.cli import compare, degrade, evaluate, info, train, upscale, weights
+from starvsr.cli.printing import echo
 from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
@@ -42,7 +43,7 @@ class Terminated(BaseException):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"starvsr {__version__}")
+        echo(f"starvsr {__version__}")
         raise typer.Exit
 
 
@@ -130,7 +131,8 @@ def _usage_or_bug(error: Exception) -> int:
         # The parser's own errors: unknown options, values of the wrong type.
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "starvsr"
-        _say(f"error: {format_message().rstrip('.')}; see {command} --help")
+        message = " ".join(str(format_message()).split()).rstrip(".")
+        _say(f"error: {message}; see {command} --help")
         return code
     _say_error(
         f"{type(error).__name__}: {error}. This is a bug in starvsr; --verbose shows where", error
@@ -142,11 +144,11 @@ def _say_error(message: str, error: BaseException) -> None:
     # One line whatever a library has to say.
     _say(f"error: {' '.join(message.split())}")
     if _library.isEnabledFor(logging.DEBUG):
-        traceback.print_exception(error, file=sys.stderr)
+        echo("".join(traceback.format_exception(error)), err=True, nl=False)
 
 
 def _say(message: str) -> None:
-    typer.echo(message, err=True)
+    echo(message, err=True)
 
 
 def raises(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]:

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
+from starvsr.cli.printing import echo
 from starvsr.errors import OutputError, StarvsrError, UsageError
 
 EXIT_SOME_FAILED = 6
@@ -131,7 +130,7 @@ def say_summary(outcomes: Sequence[Outcome]) -> None:
     for outcome in outcomes:
         state = words.get(outcome.state, outcome.state)
         line = f"{outcome.item.source.name:<{width}}  {state:<13}  {outcome.note}"
-        typer.echo(line.rstrip(), err=True)
+        echo(line.rstrip(), err=True)
 
 
 def _name(template: str, source: Path, number: int) -> str:

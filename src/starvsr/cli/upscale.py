@@ -25,6 +25,7 @@ from starvsr.cli.batch import (
     say_summary,
 )
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.printing import echo
 from starvsr.cli.upscale_options import takes_upscale_options
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.options import UpscaleOptions
@@ -117,7 +118,7 @@ class _Say:
     def event(self, name: str, **facts: object) -> None:
         """A JSON object, if they are wanted."""
         if self.as_json:
-            typer.echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
 
 
 def _upscale_one(
@@ -128,7 +129,7 @@ def _upscale_one(
 
     def announce(plan: InstallPlan) -> None:
         if not say.quiet:
-            typer.echo(plan_text(plan), err=True)
+            echo(plan_text(plan), err=True)
 
     with progress_view(say.progress, quiet=say.quiet) as view:
         job = plan_video(source, target, options, fetch=announce, progress=view)
@@ -142,7 +143,7 @@ def _upscale_one(
     if not say.quiet:
         _say_result(result)
     if result.lost_frames:
-        typer.echo(
+        echo(
             f"warning: {source} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
             err=True,
         )
@@ -162,13 +163,13 @@ def _upscale_all(
 
     def one(item: Item) -> Outcome:
         if not say.quiet:
-            typer.echo(f"[{items.index(item) + 1}/{len(items)}] {item.source}", err=True)
+            echo(f"[{items.index(item) + 1}/{len(items)}] {item.source}", err=True)
         result = _upscale_one(item.source, item.target, options, models, say)
         state = "damaged" if result.lost_frames else "done"
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
     def failed(item: Item, error: StarvsrError) -> None:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        echo(f"error: {' '.join(str(error).split())}", err=True)
         say.event("failed", source=str(item.source), error=str(error), exit_code=error.exit_code)
 
     # A run that did nothing leaves no empty folder.
@@ -208,9 +209,9 @@ def plan(
     refuse_folder(input)
     job = plan_video(input, output, options)
     if as_json:
-        typer.echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
+        echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
     else:
-        typer.echo(plan_text(job))
+        echo(plan_text(job))
     return 0
 
 
@@ -231,7 +232,7 @@ def refuse_folder(source: Path) -> None:
 def _say_choices(job: Job) -> None:
     plan = job.plan
     size = f"{job.info.width}x{job.info.height} -> {plan.width}x{plan.height}"
-    typer.echo(
+    echo(
         f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}",
         err=True,
     )
@@ -246,18 +247,18 @@ def _kept_is_said() -> Iterator[None]:
         yield
     except BaseException as error:
         if kept := kept_work(error):
-            typer.echo(kept, err=True)
+            echo(kept, err=True)
         raise
 
 
 def _say_kept(segments: int, folder: Path) -> None:
     count = "1 segment is" if segments == 1 else f"{segments} segments are"
-    typer.echo(f"going on: {count} there already in {folder}", err=True)
+    echo(f"going on: {count} there already in {folder}", err=True)
 
 
 def _say_result(result: UpscaleResult) -> None:
     rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
-    typer.echo(
+    echo(
         f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)",
         err=True,
     )

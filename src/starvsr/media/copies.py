@@ -172,6 +172,17 @@ def is_filler(packet: Packet[Stream]) -> bool:
     return is_text and bytes(packet) == b"\0\0"
 
 
+def lacks_header(packet: Packet[Stream]) -> bool:
+    """Whether a packet of AAC with a header in every packet has none: it is damaged.
+
+    As a stream's first packet it would make a muxer take the others for bare ones, and refuse them.
+    """
+    context = packet.stream.codec_context
+    if context is None or context.codec.canonical_name != "aac" or context.extradata:
+        return False
+    return int.from_bytes(bytes(packet)[:2], "big") & 0xFFF0 != 0xFFF0
+
+
 def moved_chapters(
     chapters: list[Chapter], start: Fraction, end: Fraction | None, origin: Fraction
 ) -> list[Chapter]:

@@ -24,6 +24,7 @@ from starvsr.media.copies import (
     describe,
     is_filler,
     kept_tags,
+    lacks_header,
     moved_chapters,
 )
 from starvsr.media.decode import is_cut_short, readable_packets
@@ -228,9 +229,10 @@ def _copied_packets(
         stamp = packet.pts if packet.pts is not None else packet.dts
         if is_filler(packet):
             continue
-        if stamp is None or is_cut_short(source, packet):
+        if stamp is None or is_cut_short(source, packet) or lacks_header(packet):
             logger.debug(
-                "a packet of stream %d without a time, or cut short, is left out", copy.index
+                "a packet of stream %d without time or header, or cut short, is left out",
+                copy.index,
             )
             continue
         start = stamp * packet.time_base
