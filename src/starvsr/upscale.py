@@ -29,6 +29,7 @@ from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
+from starvsr.media.timing import check_times
 from starvsr.options import UpscaleOptions
 from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
@@ -181,6 +182,7 @@ def plan_video(
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
     notes = picture_notes(info, index, settings, options)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
+    check_times(info, index, plan.first, plan.last, target_path)
     _warn_of_memory(plan)
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -272,3 +273,19 @@ def test_parts_that_do_not_add_up(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="hold 12 frames, not 11"):
         join([source], info, index, tmp_path / "o.mp4", settings, StreamOptions(), 0, 11)
     assert not (tmp_path / "o.mp4").exists()
+
+
+@pytest.mark.parametrize("damaged", [0, 3])
+def test_sound_with_a_damaged_packet(tmp_path: Path, damaged: int) -> None:
+    """The first packet is what a muxer judges the stream by."""
+    source = make(tmp_path / "a.ts", Clip(audio=(Audio(seconds=0.5),)))
+    whole = payloads(upscale(source, tmp_path / "whole.mkv"), "audio")[0]
+    data = bytearray(source.read_bytes())
+    headers = [found.start() for found in re.finditer(b"\xff\xf1\x4c[\x40-\x43]", data)]
+    assert len(headers) == len(whole)
+    data[headers[damaged] : headers[damaged] + 2] = b"\0\0"
+    source.write_bytes(data)
+    made = payloads(upscale(source, tmp_path / "o.mkv"), "audio")[0]
+    assert [packet.data for packet in made] == [
+        packet.data for number, packet in enumerate(whole) if number != damaged
+    ]

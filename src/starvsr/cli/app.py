@@ -16,6 +16,7 @@ import typer
 from starvsr import __version__
 from starvsr.cli import bench, compare, degrade, evaluate, info, train, upscale, weights
 from starvsr.cli.messages import heard, say, say_error
+from starvsr.cli.printing import echo
 from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
@@ -38,7 +39,7 @@ class Terminated(BaseException):
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"starvsr {__version__}")
+        echo(f"starvsr {__version__}")
         raise typer.Exit
 
 
@@ -127,7 +128,8 @@ def _usage_or_bug(error: Exception) -> int:
         # The parser's own errors: unknown options, values of the wrong type.
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "starvsr"
-        say_error(f"{format_message().rstrip('.')}; see {command} --help")
+        message = " ".join(str(format_message()).split()).rstrip(".")
+        say_error(f"{message}; see {command} --help")
         return code
     say_error(
         f"{type(error).__name__}: {error}. This is a bug in starvsr; --verbose shows where", error

@@ -11,6 +11,7 @@ import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
 from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
 from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.errors import UsageError
 
@@ -81,7 +82,7 @@ def bench(
         ).to_json()
     if history is not None:
         append_history(history, result)
-    typer.echo(json.dumps(result) if as_json else as_text(result, before))
+    echo(json.dumps(result) if as_json else as_text(result, before))
     return 0
 
 

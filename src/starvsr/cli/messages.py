@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import typer
-
+from starvsr.cli.printing import echo
 from starvsr.errors import OutputError, UsageError
 
 _library = logging.getLogger("starvsr")
@@ -86,14 +85,14 @@ class _Terminal(logging.Handler):
         if record.levelno < least and not getattr(record, "always", False):
             return
         text = record.getMessage()
-        typer.echo(text if told else f"{record.levelname.lower()}: {text}", err=True)
+        echo(text if told else f"{record.levelname.lower()}: {text}", err=True)
         if self.verbose and record.exc_info:
-            typer.echo("".join(traceback.format_exception(*record.exc_info)), err=True, nl=False)
+            echo("".join(traceback.format_exception(*record.exc_info)), err=True, nl=False)
 
 
 class _LogFile(logging.FileHandler):
     """A log that a full disk ends, but not the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        typer.echo(f"warning: {self.baseFilename} cannot be written any more", err=True)
+        echo(f"warning: {self.baseFilename} cannot be written any more", err=True)
         _library.removeHandler(self)

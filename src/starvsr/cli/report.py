@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from starvsr.cli.batch import Item
 from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
 from starvsr.cli.messages import say, say_error
+from starvsr.cli.printing import echo
 from starvsr.errors import StarvsrError
 from starvsr.zoo.amounts import format_bytes
 
@@ -40,7 +39,7 @@ class Report:
     def event(self, name: str, **facts: object) -> None:
         """A JSON object, if they are wanted."""
         if self._as_json:
-            typer.echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
 
     def begun(self, item: Item, number: int, count: int) -> None:
         """The next video of several."""

@@ -27,6 +27,7 @@ from starvsr.cli.console import ProgressMode, format_seconds
 from starvsr.cli.jobs import read_jobs
 from starvsr.cli.messages import log_to, set_verbosity
 from starvsr.cli.pipes import PIPE, Container, check_pipes, piped
+from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION, Report
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
 from starvsr.errors import UsageError
@@ -286,9 +287,9 @@ def plan(
     refuse_folder(input)
     job = plan_video(input, output, options)
     if as_json:
-        typer.echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
+        echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
     else:
-        typer.echo(plan_text(job))
+        echo(plan_text(job))
     return 0
 
 

@@ -132,7 +132,8 @@ def _first_set(*codes: int, unset: int) -> int:
 
 def _describe(stream: Stream) -> StreamInfo:
     context = stream.codec_context
-    codec = context.codec.canonical_name if context else (stream.name or "")
+    # Without a decoder PyAV knows no name either, and some of its streams say so by AttributeError.
+    codec = context.codec.canonical_name if context else getattr(stream, "name", None) or ""
     return StreamInfo(
         index=stream.index,
         kind=stream.type,
