@@ -255,8 +255,10 @@ def payloads(path: Path, kind: str) -> list[list[Payload]]:
 def heard(path: Path, which: int = 0) -> tuple[Fraction, int, Samples]:
     """What a player makes of an audio stream: start in seconds, rate, and samples (channels, count), gaps as zeros.
 
-    Pieces follow each other without a gap where their times differ by no more than rounding.
+    Pieces follow each other without a gap where their times differ by no more than rounding, which the mean over
+    all of them takes out of the start.
     """
+    starts: list[Fraction] = []
     pieces: list[tuple[int, Samples]] = []
     rate, end, origin = 0, 0, Fraction(0)
     with av.open(str(path)) as container:
@@ -269,10 +271,11 @@ def heard(path: Path, which: int = 0) -> tuple[Fraction, int, Samples]:
                 rate, origin = frame.sample_rate, start
             place = round((start - origin) * rate)
             end = end if abs(place - end) <= rate * 3 // 1000 else place
+            starts.append(start - Fraction(end, rate))
             for piece in to_float.resample(frame):
                 pieces.append((end, piece.to_ndarray().astype(np.float32)))
                 end += piece.samples
     samples = np.zeros((len(pieces[0][1]), end), np.float32)
     for place, array in pieces:
         samples[:, place : place + array.shape[1]] = array
-    return origin, rate, samples
+    return sum(starts, Fraction(0)) / len(starts), rate, samples

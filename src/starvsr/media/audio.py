@@ -117,6 +117,11 @@ def _opens(settings: AudioSettings, container: str) -> bool:
     return True
 
 
+def _rounding(ticks: Fraction) -> Fraction:
+    """How much smaller the nearest whole number is, of two the larger one: -1/2 to 1/2."""
+    return ticks - math.floor(ticks + Fraction(1, 2))
+
+
 def add_audio(output: OutputContainer, settings: AudioSettings) -> AudioStream:
     """Add a stream with a configured encoder, not opened yet. Raises ValueError where the container cannot hold it."""
     stream = output.add_stream(settings.codec, rate=settings.rate)
@@ -152,6 +157,14 @@ class AudioEncoding:
         """Time of the next sample of the source, seconds, `_clock` added."""
         self._at = 0
         """Place of the next sample that the resampler gives, in samples of the output from time 0."""
+        self._begin = 0
+        """Place of the first sample given to the encoder."""
+        self._shift: Fraction | None = None
+        """What is added to times, in ticks of the output.
+
+        Players skip the samples that prime a decoder either exactly or, as libav does, in whole ticks of 1 ms: half way
+        between, none is off by much.
+        """
         self._written: int | None = None
         """Place behind the last sample given to the encoder."""
 
@@ -238,6 +251,8 @@ class AudioEncoding:
         yield from self._encode(piece, kept[0])
 
     def _encode(self, piece: AudioFrame, place: int) -> Iterator[Packet[Any]]:
+        if self._written is None:
+            self._begin = place
         piece.pts, piece.time_base = place, Fraction(1, self._settings.rate)
         self._written = place + piece.samples
         yield from self._encoded(piece)
@@ -245,13 +260,14 @@ class AudioEncoding:
     def _encoded(self, piece: AudioFrame | None) -> Iterator[Packet[Any]]:
         for packet in self._encoder.encode(piece):
             base = self.stream.time_base or Fraction(1, self._settings.rate)
+            ticks = 1 / (base * self._settings.rate)
             place = packet.pts or 0
-            time = Fraction(place, self._settings.rate)
-            # Half a tick goes down: Matroska rounds what the decoder is to skip up, and would be a whole tick off.
-            packet.pts = packet.dts = math.ceil(time / base - Fraction(1, 2))
+            if self._shift is None:
+                self._shift = _rounding((self._begin - place) * ticks) / 2
             # What fills an encoder's last frame is not to be heard.
             samples = min(packet.duration or 0, max(1, (self._written or 0) - place))
-            packet.duration = round(Fraction(samples, self._settings.rate) / base)
+            packet.pts = packet.dts = round(place * ticks + self._shift)
+            packet.duration = round(samples * ticks)
             packet.time_base = base
             yield packet
 
