@@ -174,8 +174,8 @@ def tone(seconds: float, rate: int) -> Samples:
 
 def _audio_packets(stream: AudioStream, audio: Audio) -> list[Packet[Any]]:
     context = stream.codec_context
-    wave = np.repeat(tone(audio.seconds, audio.rate)[None], context.layout.nb_channels, axis=0)
-    frame = av.AudioFrame.from_ndarray(wave, "fltp", audio.layout)
+    wave = np.repeat(tone(audio.seconds, audio.rate), context.layout.nb_channels)
+    frame = av.AudioFrame.from_ndarray(wave[None], "flt", audio.layout)
     frame.sample_rate = audio.rate
     frame.pts, frame.time_base = round(audio.start_s * audio.rate), Fraction(1, audio.rate)
     return [*stream.encode(frame), *stream.encode(None)]
@@ -267,13 +267,15 @@ def heard(path: Path, which: int = 0) -> tuple[Fraction, int, Samples]:
             assert frame.pts is not None and frame.time_base
             start = frame.pts * frame.time_base
             if to_float is None:
-                to_float = av.AudioResampler("fltp", frame.layout, frame.sample_rate)
+                to_float = av.AudioResampler("flt", frame.layout, frame.sample_rate)
                 rate, origin = frame.sample_rate, start
             place = round((start - origin) * rate)
             end = end if abs(place - end) <= rate * 3 // 1000 else place
             starts.append(start - Fraction(end, rate))
             for piece in to_float.resample(frame):
-                pieces.append((end, piece.to_ndarray().astype(np.float32)))
+                channels = piece.layout.nb_channels
+                array = piece.to_ndarray().astype(np.float32)
+                pieces.append((end, array.reshape(-1, channels).T))
                 end += piece.samples
     samples = np.zeros((len(pieces[0][1]), end), np.float32)
     for place, array in pieces:

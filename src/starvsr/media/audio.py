@@ -147,6 +147,8 @@ class AudioEncoding:
         self.stream: Stream = stream
         self._encoder = stream.codec_context
         self._settings = settings
+        # Interleaved, whatever the encoder takes: PyAV fills the planes of no more than seven channels.
+        self._format = AudioFormat(settings.sample_format).packed.name
         self._origin = span.origin
         self._first, self._end = self._bounds(span)
         self._resampler: AudioResampler | None = None
@@ -205,7 +207,7 @@ class AudioEncoding:
             yield from self._end_run()
             self._kind, self._at = kind, self._place(start)
             self._resampler = AudioResampler(
-                self._settings.sample_format, self._settings.layout, self._settings.rate
+                self._format, self._settings.layout, self._settings.rate
             )
         self._expected = start + Fraction(frame.samples, frame.sample_rate)
         for piece in self._resampler.resample(frame):
@@ -272,18 +274,16 @@ class AudioEncoding:
             yield packet
 
     def _silence(self, samples: int) -> AudioFrame:
-        frame = AudioFrame(self._settings.sample_format, self._settings.layout, samples)
-        frame.sample_rate = self._settings.rate
-        array = frame.to_ndarray()
+        array = AudioFrame(self._format, self._settings.layout, samples).to_ndarray()
         return self._frame(np.full_like(array, 128 if array.dtype == np.uint8 else 0))
 
     def _cut(self, piece: AudioFrame, begin: int, end: int) -> AudioFrame:
-        wide = 1 if piece.format.is_planar else piece.layout.nb_channels
+        wide = piece.layout.nb_channels
         return self._frame(piece.to_ndarray()[:, begin * wide : end * wide])
 
     def _frame(self, array: Any) -> AudioFrame:
         frame = AudioFrame.from_ndarray(
-            np.ascontiguousarray(array), self._settings.sample_format, self._settings.layout
+            np.ascontiguousarray(array), self._format, self._settings.layout
         )
         frame.sample_rate = self._settings.rate
         return frame
