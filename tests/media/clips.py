@@ -178,8 +178,8 @@ def tone(seconds: float, rate: int) -> Samples:
 
 def _audio_packets(stream: AudioStream, audio: Audio) -> list[Packet[Any]]:
     context = stream.codec_context
-    wave = np.repeat(tone(audio.seconds, audio.rate)[None], context.layout.nb_channels, axis=0)
-    frame = av.AudioFrame.from_ndarray(wave, "fltp", audio.layout)
+    wave = np.repeat(tone(audio.seconds, audio.rate), context.layout.nb_channels)
+    frame = av.AudioFrame.from_ndarray(wave[None], "flt", audio.layout)
     frame.sample_rate = audio.rate
     frame.pts, frame.time_base = round(audio.start_s * audio.rate), Fraction(1, audio.rate)
     return [*stream.encode(frame), *stream.encode(None)]
@@ -259,8 +259,10 @@ def payloads(path: Path, kind: str) -> list[list[Payload]]:
 def heard(path: Path, which: int = 0) -> tuple[Fraction, int, Samples]:
     """What a player makes of an audio stream: start in seconds, rate, and samples (channels, count), gaps as zeros.
 
-    Pieces follow each other without a gap where their times differ by no more than rounding.
+    Pieces follow each other without a gap where their times differ by no more than rounding, which the mean over
+    all of them takes out of the start.
     """
+    starts: list[Fraction] = []
     pieces: list[tuple[int, Samples]] = []
     rate, end, origin = 0, 0, Fraction(0)
     with av.open(str(path)) as container:
@@ -269,14 +271,17 @@ def heard(path: Path, which: int = 0) -> tuple[Fraction, int, Samples]:
             assert frame.pts is not None and frame.time_base
             start = frame.pts * frame.time_base
             if to_float is None:
-                to_float = av.AudioResampler("fltp", frame.layout, frame.sample_rate)
+                to_float = av.AudioResampler("flt", frame.layout, frame.sample_rate)
                 rate, origin = frame.sample_rate, start
             place = round((start - origin) * rate)
             end = end if abs(place - end) <= rate * 3 // 1000 else place
+            starts.append(start - Fraction(end, rate))
             for piece in to_float.resample(frame):
-                pieces.append((end, piece.to_ndarray().astype(np.float32)))
+                channels = piece.layout.nb_channels
+                array = piece.to_ndarray().astype(np.float32)
+                pieces.append((end, array.reshape(-1, channels).T))
                 end += piece.samples
     samples = np.zeros((len(pieces[0][1]), end), np.float32)
     for place, array in pieces:
         samples[:, place : place + array.shape[1]] = array
-    return origin, rate, samples
+    return sum(starts, Fraction(0)) / len(starts), rate, samples

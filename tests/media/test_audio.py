@@ -96,10 +96,15 @@ def test_no_sample_more_or_less(tmp_path: Path, codec: str, target: str) -> None
     assert np.abs(error).max() < 0.1
 
 
-@pytest.mark.parametrize(("codec", "target"), [("aac", "o.mp4"), ("libopus", "o.mkv")])
-def test_a_range_is_cut_to_the_sample(tmp_path: Path, codec: str, target: str) -> None:
-    source = make(tmp_path / "a.mkv", Clip(frames=50, audio=(Audio("flac", seconds=2),)))
+@pytest.mark.parametrize(
+    ("codec", "target", "layout"),
+    [("aac", "o.mp4", "mono"), ("aac", "o.mp4", "7.1"), ("libopus", "o.mkv", "7.1")],
+)
+def test_a_range_is_cut_to_the_sample(tmp_path: Path, codec: str, target: str, layout: str) -> None:
+    sound = Audio("flac", seconds=2, layout=layout)
+    source = make(tmp_path / "a.mkv", Clip(frames=50, audio=(sound,)))
     made = encoded(source, tmp_path / target, codec, span=(10, 20))
+    assert probe(made).streams[1].detail == f"{layout} 48000 Hz"
     _, rate, samples = heard(made)
     wave = tone(2, rate)[round(0.4 * rate) : round(0.8 * rate)]
     assert abs(begins(made, wave)) <= MS

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
+from starvsr.media.passage import check_streams
 from starvsr.media.probe import probe
 from starvsr.options import StreamOptions
 from tests.media.clips import Audio, Clip, make, payloads
@@ -57,8 +58,12 @@ def test_fonts_that_mp4_cannot_hold_are_named(
 ) -> None:
     source = make(tmp_path / "a.mkv", RICH)
     with caplog.at_level(logging.WARNING):
+        check_streams(probe(source), tmp_path / "o.mp4", StreamOptions(subtitles="none"))
         upscale(source, tmp_path / "o.mp4", streams=StreamOptions(subtitles="none"))
-    assert "font.ttf is left out" in caplog.text
+    assert caplog.messages == ["attachment font.ttf is left out: only .mkv holds attachments"]
+    without = StreamOptions(subtitles="none", attachments=False)
+    check_streams(probe(source), tmp_path / "o.mp4", without)
+    assert len(caplog.messages) == 1
 
 
 def test_cover_picture(tmp_path: Path) -> None:

@@ -117,6 +117,11 @@ def _opens(settings: AudioSettings, container: str) -> bool:
     return True
 
 
+def _rounding(ticks: Fraction) -> Fraction:
+    """How much smaller the nearest whole number is, of two the larger one: -1/2 to 1/2."""
+    return ticks - math.floor(ticks + Fraction(1, 2))
+
+
 def add_audio(output: OutputContainer, settings: AudioSettings) -> AudioStream:
     """Add a stream with a configured encoder, not opened yet. Raises ValueError where the container cannot hold it."""
     stream = output.add_stream(settings.codec, rate=settings.rate)
@@ -142,6 +147,8 @@ class AudioEncoding:
         self.stream: Stream = stream
         self._encoder = stream.codec_context
         self._settings = settings
+        # Interleaved, whatever the encoder takes: PyAV fills the planes of no more than seven channels.
+        self._format = AudioFormat(settings.sample_format).packed.name
         self._origin = span.origin
         self._first, self._end = self._bounds(span)
         self._resampler: AudioResampler | None = None
@@ -152,6 +159,14 @@ class AudioEncoding:
         """Time of the next sample of the source, seconds, `_clock` added."""
         self._at = 0
         """Place of the next sample that the resampler gives, in samples of the output from time 0."""
+        self._begin = 0
+        """Place of the first sample given to the encoder."""
+        self._shift: Fraction | None = None
+        """What is added to times, in ticks of the output.
+
+        Players skip the samples that prime a decoder either exactly or, as libav does, in whole ticks of 1 ms: half way
+        between, none is off by much.
+        """
         self._written: int | None = None
         """Place behind the last sample given to the encoder."""
 
@@ -192,7 +207,7 @@ class AudioEncoding:
             yield from self._end_run()
             self._kind, self._at = kind, self._place(start)
             self._resampler = AudioResampler(
-                self._settings.sample_format, self._settings.layout, self._settings.rate
+                self._format, self._settings.layout, self._settings.rate
             )
         self._expected = start + Fraction(frame.samples, frame.sample_rate)
         for piece in self._resampler.resample(frame):
@@ -238,6 +253,8 @@ class AudioEncoding:
         yield from self._encode(piece, kept[0])
 
     def _encode(self, piece: AudioFrame, place: int) -> Iterator[Packet[Any]]:
+        if self._written is None:
+            self._begin = place
         piece.pts, piece.time_base = place, Fraction(1, self._settings.rate)
         self._written = place + piece.samples
         yield from self._encoded(piece)
@@ -245,29 +262,28 @@ class AudioEncoding:
     def _encoded(self, piece: AudioFrame | None) -> Iterator[Packet[Any]]:
         for packet in self._encoder.encode(piece):
             base = self.stream.time_base or Fraction(1, self._settings.rate)
+            ticks = 1 / (base * self._settings.rate)
             place = packet.pts or 0
-            time = Fraction(place, self._settings.rate)
-            # Half a tick goes down: Matroska rounds what the decoder is to skip up, and would be a whole tick off.
-            packet.pts = packet.dts = math.ceil(time / base - Fraction(1, 2))
+            if self._shift is None:
+                self._shift = _rounding((self._begin - place) * ticks) / 2
             # What fills an encoder's last frame is not to be heard.
             samples = min(packet.duration or 0, max(1, (self._written or 0) - place))
-            packet.duration = round(Fraction(samples, self._settings.rate) / base)
+            packet.pts = packet.dts = round(place * ticks + self._shift)
+            packet.duration = round(samples * ticks)
             packet.time_base = base
             yield packet
 
     def _silence(self, samples: int) -> AudioFrame:
-        frame = AudioFrame(self._settings.sample_format, self._settings.layout, samples)
-        frame.sample_rate = self._settings.rate
-        array = frame.to_ndarray()
+        array = AudioFrame(self._format, self._settings.layout, samples).to_ndarray()
         return self._frame(np.full_like(array, 128 if array.dtype == np.uint8 else 0))
 
     def _cut(self, piece: AudioFrame, begin: int, end: int) -> AudioFrame:
-        wide = 1 if piece.format.is_planar else piece.layout.nb_channels
+        wide = piece.layout.nb_channels
         return self._frame(piece.to_ndarray()[:, begin * wide : end * wide])
 
     def _frame(self, array: Any) -> AudioFrame:
         frame = AudioFrame.from_ndarray(
-            np.ascontiguousarray(array), self._settings.sample_format, self._settings.layout
+            np.ascontiguousarray(array), self._format, self._settings.layout
         )
         frame.sample_rate = self._settings.rate
         return frame

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from starvsr.media.passage import can_hold
 from starvsr.media.source import is_cover, open_source
 from starvsr.options import StreamOptions
 from starvsr.types import VideoInfo
@@ -66,23 +67,57 @@ def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def can_hold(container: str, stream: Stream) -> bool:
+    """Whether libav's muxer of this name takes a copy of the stream: a header with nothing else is tried."""
+    output = av.open(io.BytesIO(), "w", format=container)
+    try:
+        output.add_stream_from_template(stream, opaque=True)
+        output.start_encoding()
+        output.close()
+    except (av.FFmpegError, ValueError, OSError):
+        return False
+    return True
+
+
+def left_out(stream: Stream, container: str) -> str:
+    """Why a font or cover picture does not get into a container, by libav's name of it; empty where it does.
+
+    Empty for other streams too.
+    """
+    if stream.type == "attachment" and container not in _WITH_ATTACHMENTS:
+        name = stream.metadata.get("filename", stream.index)
+        return f"attachment {name} is left out: only .mkv holds attachments"
+    if is_cover(stream) and not _holds_cover(stream, container):
+        return (
+            f"the cover picture (stream {stream.index}) is left out: the container cannot hold it"
+        )
+    return ""
+
+
+def _holds_cover(stream: Stream, container: str) -> bool:
+    if _image_type(stream) is None:
+        return False
+    return container in _WITH_ATTACHMENTS or (container == "mp4" and can_hold(container, stream))
+
+
+def _image_type(stream: Stream) -> str | None:
+    context = stream.codec_context
+    return _IMAGE_TYPES.get(context.codec.canonical_name) if context else None
+
+
 def add_attachments(
     info: VideoInfo, source: InputContainer, output: OutputContainer
 ) -> list[tuple[Stream, bytes]]:
-    """Add fonts and cover pictures where the container can hold them, and warn where it cannot.
+    """Add fonts and cover pictures that are not `left_out`.
 
     Returns the cover pictures that are still to be written as a packet: stream and data.
     """
     pending: list[tuple[Stream, bytes]] = []
     for stream in source.streams:
+        if left_out(stream, output.format.name):
+            continue
         if stream.type == "attachment":
-            if output.format.name in _WITH_ATTACHMENTS:
-                output.add_stream_from_template(stream)
-            else:
-                logger.warning(
-                    "attachment %s is left out: only .mkv holds attachments",
-                    stream.metadata.get("filename", stream.index),
-                )
+            output.add_stream_from_template(stream)
         elif is_cover(stream):
             pending += _add_cover(info, stream, output)
     return pending
@@ -91,21 +126,17 @@ def add_attachments(
 def _add_cover(
     info: VideoInfo, stream: Stream, output: OutputContainer
 ) -> list[tuple[Stream, bytes]]:
-    data = _cover_data(info, stream.index)
-    codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
-    image_type = _IMAGE_TYPES.get(codec)
-    if data and image_type and output.format.name in _WITH_ATTACHMENTS:
+    data, image_type = _cover_data(info, stream.index), _image_type(stream)
+    if not data or image_type is None:
+        logger.warning("the cover picture (stream %d) is left out: it is empty", stream.index)
+        return []
+    if output.format.name in _WITH_ATTACHMENTS:
         name = stream.metadata.get("filename") or f"cover.{image_type.partition('/')[2]}"
         output.add_attachment(name, image_type, data)
         return []
-    if data and image_type and output.format.name == "mp4" and can_hold("mp4", stream):
-        copy = output.add_stream_from_template(stream, opaque=True)
-        copy.disposition = stream.disposition
-        return [(copy, data)]
-    logger.warning(
-        "the cover picture (stream %d) is left out: the container cannot hold it", stream.index
-    )
-    return []
+    copy = output.add_stream_from_template(stream, opaque=True)
+    copy.disposition = stream.disposition
+    return [(copy, data)]
 
 
 def _cover_data(info: VideoInfo, stream_index: int) -> bytes:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
@@ -20,6 +18,7 @@ from starvsr.media.audio import (
     audio_settings,
     find_audio_encoder,
 )
+from starvsr.media.copies import can_hold, left_out
 from starvsr.media.encoder import CONTAINERS, IMAGES, container_of
 from starvsr.media.others import Copying, Route
 from starvsr.media.source import is_text, open_source
@@ -62,10 +61,10 @@ class Passage:
 
 
 def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None:
-    """Warn of what the output's container can hold only in another codec; raise OutputError for what it cannot hold.
+    """Warn of what the output's container can hold only in another codec, and of fonts and covers that it cannot hold.
 
-    Reads the source's header and writes nothing. Attachments, cover pictures and chapters that a container cannot
-    hold are no error: they are left out, with a warning, when the file is written.
+    Reads the source's header and writes nothing. Raises OutputError for audio and subtitles that get into the output in
+    no way.
     """
     if container_of(target) == IMAGES:
         # They hold nothing else, which `media.notes` says.
@@ -75,6 +74,10 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
     with open_source(info.path) as source:
         for stream, passage in passages(source, target, streams):
             note = _note(stream, passage, target, streams)
+            if note:
+                logger.warning(note)
+        for stream in source.streams if streams.attachments else ():
+            note = left_out(stream, container_of(target))
             if note:
                 logger.warning(note)
 
@@ -120,18 +123,6 @@ def _subtitles(stream: Stream, container: str, target: Path) -> Passage:
     if is_text(stream):
         return Passage(text=_USUAL_TEXT[container])
     raise OutputError(_cannot_hold(target, stream))
-
-
-def can_hold(container: str, stream: Stream) -> bool:
-    """Whether libav's muxer of this name takes a copy of the stream: a header with nothing else is tried."""
-    output = av.open(io.BytesIO(), "w", format=container)
-    try:
-        output.add_stream_from_template(stream, opaque=True)
-        output.start_encoding()
-        output.close()
-    except (av.FFmpegError, ValueError, OSError):
-        return False
-    return True
 
 
 def _note(stream: Stream, passage: Passage, target: Path, streams: StreamOptions) -> str:
