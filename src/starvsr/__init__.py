@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         UpscaleOptions,
         WeightsOptions,
         WindowOptions,
+        WorkerOptions,
     )
     from starvsr.restore import Restorer
     from starvsr.types import Progress
@@ -52,6 +53,7 @@ __all__ = [
     "UpscaleResult",
     "WeightsOptions",
     "WindowOptions",
+    "WorkerOptions",
     "__version__",
     "load_model",
     "plan_video",

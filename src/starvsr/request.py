@@ -37,7 +37,7 @@ def request_of(
     """The request of a planned job. Raises OSError where the input or a model's file cannot be read."""
     return {
         "input": {"the input": fingerprint(source), "the container": target.suffix.lower()},
-        "model": {"--model": choice.spec.name, **_weights(choice)},
+        "model": {"--model": choice.spec.name, **weights_of(choice)},
         "options": {
             flag_of(field.name): getattr(group, field.name)
             for name in _GROUPS
@@ -58,8 +58,8 @@ def flag_of(field: str) -> str:
     return _FLAGS.get(field, "--" + field.removesuffix("_px").removesuffix("_s").replace("_", "-"))
 
 
-def _weights(choice: ModelChoice) -> dict[str, str]:
-    """A fingerprint of every file of weights that is there."""
+def weights_of(choice: ModelChoice) -> dict[str, str]:
+    """A fingerprint of every file of weights that is there, by what it is. Raises OSError."""
     network = choice.path or embedded_file(choice.spec.name)
     files = {"the model's weights": network}
     for name in components_of(choice.spec):
