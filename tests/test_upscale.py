@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,11 +29,12 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.parts import SegmentFiles
+from starvsr.parts import OnFrames
 from starvsr.plan import Segment
 from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress
 from starvsr.upscale import Job, plan_video, run_job, upscale_video
+from starvsr.work import InTurn, Made, OnLoad, Work
 from starvsr.zoo.load import load_model
 from tests.media.clips import Audio, Clip, make, payloads
 
@@ -178,9 +179,9 @@ def test_fewer_bits_are_the_restorers_output_dithered(
 
 
 def backwards(
-    work: Callable[[Segment], SegmentFiles], segments: Sequence[Segment]
-) -> Iterable[SegmentFiles]:
-    return [work(segment) for segment in reversed(segments)][::-1]
+    work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
+) -> Generator[Made, None, None]:
+    return InTurn()(work, segments[::-1], on_load, on_frames)
 
 
 def test_the_order_of_work_changes_nothing(tmp_path: Path, options: UpscaleOptions) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         UpscaleOptions,
         WeightsOptions,
         WindowOptions,
+        WorkerOptions,
     )
     from starvsr.preview import Preview, PreviewResult, plan_preview, run_preview
     from starvsr.restore import Restorer
@@ -59,6 +60,7 @@ __all__ = [
     "UpscaleResult",
     "WeightsOptions",
     "WindowOptions",
+    "WorkerOptions",
     "__version__",
     "load_model",
     "plan_preview",

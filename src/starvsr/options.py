@@ -27,6 +27,8 @@ BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 # What the encoders of libav can hold at most.
 MOST_SIDE_PX = 65535
 MOST_FPS = 1000
+# More is a slip of the finger.
+MOST_WORKERS = 256
 # There are no more noise levels to step through.
 MOST_STEPS = 1000
 
@@ -335,6 +337,28 @@ class ResumeOptions:
 
 
 @dataclass(frozen=True)
+class WorkerOptions:
+    """Which processes restore segments."""
+
+    count: int = 1
+    """Processes of this machine, one per GPU where it has several; one is the caller's own."""
+    cluster: str | None = None
+    """Address of a Ray cluster whose machines do it, or `auto` for the one that this machine belongs to."""
+
+    def __post_init__(self) -> None:
+        ok = 1 <= self.count <= MOST_WORKERS
+        _check(ok, "--workers", self.count, f"1 to {MOST_WORKERS}")
+        _check(
+            self.cluster != "",
+            "--cluster",
+            repr(self.cluster),
+            "auto or an address such as 10.0.0.1:6379",
+        )
+        if self.cluster is not None and self.count > 1:
+            raise UsageError("--workers and --cluster contradict each other: give one of them")
+
+
+@dataclass(frozen=True)
 class UpscaleOptions:
     """All options of one job."""
 
@@ -351,4 +375,5 @@ class UpscaleOptions:
     device: DeviceOptions = field(default_factory=DeviceOptions)
     weights: WeightsOptions = field(default_factory=WeightsOptions)
     resume: ResumeOptions = field(default_factory=ResumeOptions)
+    workers: WorkerOptions = field(default_factory=WorkerOptions)
     overwrite: bool = False

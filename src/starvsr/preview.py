@@ -31,7 +31,8 @@ from starvsr.request import flag_of
 from starvsr.restore import Frame, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, ProgressCallback
 from starvsr.upsample import upsample
-from starvsr.upscale import Job, LastModel, UpscaleResult, plan_video, run_job
+from starvsr.upscale import Job, UpscaleResult, plan_video, run_job
+from starvsr.work import LastModel
 
 if TYPE_CHECKING:
     from starvsr.zoo.install import InstallPlan
@@ -153,7 +154,7 @@ def run_preview(
         "target": job.target,
         "elapsed_s": time.perf_counter() - began,
         "picture": preview.picture,
-        "whole_s": (result.elapsed_s - result.seconds["load"]) * share,
+        "whole_s": (result.elapsed_s - result.seconds.get("load", 0.0)) * share,
         "whole_bytes": size * share,
     }
     return PreviewResult(**facts)

@@ -41,8 +41,8 @@ def request_of(
 ) -> dict[str, dict[str, Any]]:
     """The request of a planned job. Raises OSError where the input or a model's file cannot be read."""
     return {
-        "input": {"the input": _source_print(source), "the container": target.suffix.lower()},
-        "model": {"--model": choice.spec.name, **_weights(choice)},
+        "input": {"the input": source_print(source), "the container": target.suffix.lower()},
+        "model": {"--model": choice.spec.name, **weights_of(choice)},
         "options": {
             flag_of(field.name): _plain(getattr(group, field.name))
             for name in _GROUPS
@@ -62,7 +62,8 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Fraction) else value
 
 
-def _source_print(source: Path) -> str | list[str]:
+def source_print(source: Path) -> str | list[str]:
+    """What tells an input from others; of an image sequence, for each image. Raises OSError."""
     if is_sequence(source) and not source.exists():
         return [fingerprint(image_path(source, number)) for number in numbers_of(source)]
     return fingerprint(source)
@@ -95,8 +96,8 @@ def flag_of(field: str) -> str:
     return _FLAGS.get(field, "--" + field.removesuffix("_px").removesuffix("_s").replace("_", "-"))
 
 
-def _weights(choice: ModelChoice) -> dict[str, str]:
-    """A fingerprint of every file of weights that is there."""
+def weights_of(choice: ModelChoice) -> dict[str, str]:
+    """A fingerprint of every file of weights that is there, by what it is. Raises OSError."""
     network = choice.path or embedded_file(choice.spec.name)
     files = {"the model's weights": network}
     for name in components_of(choice.spec):

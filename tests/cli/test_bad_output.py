@@ -19,7 +19,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("went on")
 
-    monkeypatch.setattr("starvsr.upscale.load_choice", refuse)
+    monkeypatch.setattr("starvsr.work.load_choice", refuse)
     monkeypatch.setattr("starvsr.upscale.build_index", refuse)
 
 

@@ -24,6 +24,7 @@ COMMANDS = (
     "compare",
     "train",
     "bench",
+    "finish",
 )
 
 # Each costs from a tenth of a second to seconds to import.

@@ -15,7 +15,8 @@ from av.stream import Disposition, Stream
 from starvsr.errors import OutputError
 from starvsr.options import DeviceOptions, EncodeOptions, SizeOptions, UpscaleOptions
 from starvsr.types import VideoIndex, VideoInfo
-from starvsr.upscale import LastModel, plan_video, run_job
+from starvsr.upscale import plan_video, run_job
+from starvsr.work import LastModel
 from tests.media.clips import Payload, heard, payloads, tone
 from tests.media.jobs import opened
 from tests.media.matrix import Case, cover_data, home, write_source

@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from starvsr import __version__
-from starvsr.cli import bench, compare, degrade, evaluate, info, train, upscale, weights
+from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
 from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
 from starvsr.errors import StarvsrError
@@ -57,6 +57,9 @@ def _root(
 
 app.command("upscale", short_help="Restore one video at a larger size.")(upscale.upscale)
 app.command("plan", short_help="Show what upscale would do, without loading weights.")(upscale.plan)
+app.command("finish", short_help="A playable file of what an interrupted upscale has done.")(
+    finish.finish
+)
 app.command("download-weights", short_help="Fetch, check and convert the weights of models.")(
     weights.download_weights
 )

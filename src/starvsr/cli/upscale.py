@@ -35,7 +35,8 @@ from starvsr.options import PreviewOptions, UpscaleOptions
 
 if TYPE_CHECKING:
     from starvsr.preview import PreviewResult
-    from starvsr.upscale import LastModel, UpscaleResult
+    from starvsr.upscale import UpscaleResult
+    from starvsr.work import LastModel
 
 EXIT_DAMAGED = 8
 
@@ -156,7 +157,7 @@ def upscale(
     if name_template is not None or keep_going:
         flag = "--keep-going" if name_template is None else "--name-template"
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
-    from starvsr.upscale import LastModel
+    from starvsr.work import LastModel
 
     check_pipes(inputs[0], output, container, as_json=as_json)
     if shown is not None and output == PIPE:
@@ -243,7 +244,7 @@ def _upscale_all(
         items = as_previews(items)
     check_items(items)
     from starvsr.media.folders import new_folders
-    from starvsr.upscale import LastModel
+    from starvsr.work import LastModel
 
     models = LastModel()
 

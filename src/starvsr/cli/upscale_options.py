@@ -29,6 +29,7 @@ from starvsr.options import (
     UpscaleOptions,
     WeightsOptions,
     WindowOptions,
+    WorkerOptions,
 )
 
 
@@ -257,6 +258,8 @@ def collect_options(
     overwrite: Annotated[bool, _job("--overwrite", "-y", help="Replace an existing output.")] = False,
     resume: Annotated[bool, _job("--resume/--no-resume", help="Go on from what an interrupted run of the same job has finished.")] = True,  # noqa: E501
     work_dir: Annotated[Path | None, _job("--work-dir", help="Where finished parts are kept until the end (default: OUTPUT.starvsr).", metavar="DIR")] = None,  # noqa: E501
+    workers: Annotated[int, _job("--workers", help="Processes that restore segments side by side, one per GPU where there are several.", **_COUNT)] = 1,  # noqa: E501
+    cluster: Annotated[str | None, _job("--cluster", help="Restore segments on a Ray cluster: its address, or auto for the one that this machine belongs to (default: none).", metavar="ADDRESS")] = None,  # noqa: E501
 ) -> UpscaleOptions:
     """All options of one job, checked. Raises UsageError for a value that is not allowed."""
     return UpscaleOptions(
@@ -288,6 +291,7 @@ def collect_options(
         device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit, hwaccel),
         weights=WeightsOptions(weights_dir, offline),
         resume=ResumeOptions(resume, work_dir),
+        workers=WorkerOptions(workers, cluster),
         overwrite=overwrite,
     )
 # fmt: on
