@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check matrix format clean
+.PHONY: demo test check matrix fuzz format clean
 
 demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
 	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
 
 test: $(VENV)/.dev-installed  ## all tests
 	$(BIN)/python -m pytest -q
+
+fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale
+	$(BIN)/python -m tests.fuzz
 
 check: $(VENV)/.dev-installed  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -22,8 +23,8 @@ from starvsr.options import (
 )
 from starvsr.parts import PartMaker
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import Progress
-from starvsr.upscale import Job, plan_video
+from starvsr.types import Progress, SegmentProgress
+from starvsr.upscale import Job, plan_video, upscale_video
 from starvsr.zoo.load import load_model
 from tests.media.clips import Clip, make
 
@@ -157,6 +158,7 @@ def test_progress_counts_the_frames_of_the_output(tmp_path: Path, job: Job) -> N
     maker.restore(job.plan.segments[0])
     # 6 of 13 restored frames, as a share of the 11 of the output.
     assert reports[-1].done == pytest.approx(6 / 13 * 11)
+    assert reports[-1].segment == SegmentProgress(1, 2, 6, 6)
     maker.restore(job.plan.segments[1])
     assert reports[-1].done == pytest.approx(11)
     assert {report.total for report in reports} == {11}
@@ -167,3 +169,26 @@ def test_progress_counts_the_frames_of_the_output(tmp_path: Path, job: Job) -> N
     assert again.count_kept() == 2
     assert reports[-1].done == pytest.approx(11)
     assert set(maker.seconds) >= {"decode video", "network", "encode video"}
+
+
+def test_alpha_goes_beside_the_network_and_through_seams(tmp_path: Path, toy_path: Path) -> None:
+    def fill(frame: av.VideoFrame, number: int) -> None:
+        frame.planes[0].update(np.full((12, frame.planes[0].line_size), 9, np.uint8).tobytes())
+        ramp = np.tile(np.arange(frame.planes[3].line_size) * 3 + number, (12, 1))
+        frame.planes[3].update(ramp.astype(np.uint8).tobytes())
+
+    clip = Clip(frames=11, width=16, height=12, codec="ffv1", pix_fmt="yuva444p", fill=fill)
+    options = UpscaleOptions(
+        model=str(toy_path),
+        size=SizeOptions(scale=1),
+        sampling=SamplingOptions(steps=2, cfg=1.0),
+        windows=WindowOptions(segment_frames=8),
+        encode=EncodeOptions(codec="ffv1"),
+    )
+    target = tmp_path / "out.mkv"
+    upscale_video(make(tmp_path / "in.mkv", clip), target, options)
+    info = probe(target)
+    assert info.pix_fmt == "yuva444p"
+    index = build_index(info, scene_detect=False)
+    for number, frame in enumerate(read_frames(info, index, 0, 11, alpha=True)):
+        assert np.array_equal(frame[..., 3] // 257, np.tile(np.arange(16) * 3 + number, (12, 1)))

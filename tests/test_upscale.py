@@ -18,6 +18,7 @@ from torch.nn import functional
 from starvsr.errors import OutputError, UsageError
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
+from starvsr.media.quantize import to_levels
 from starvsr.media.reader import read_frames
 from starvsr.options import (
     EncodeOptions,
@@ -163,7 +164,7 @@ def test_one_segment_is_the_restorers_output(
     assert np.array_equal(pixels(job.target), np.stack(list(segment.values())))
 
 
-def test_fewer_bits_are_the_restorers_output_rounded(
+def test_fewer_bits_are_the_restorers_output_dithered(
     tmp_path: Path, clip: Path, options: UpscaleOptions
 ) -> None:
     encode = EncodeOptions(codec="ffv1", pix_fmt="gbrp10le")
@@ -171,8 +172,9 @@ def test_fewer_bits_are_the_restorers_output_rounded(
     run_job(job)
     (segment,) = by_hand(clip, job)
     restored = np.stack(list(segment.values()))
-    levels = np.round(restored * 1023 / 65535)
-    assert np.abs(pixels(job.target) - levels * 65535 / 1023).max() <= 1
+    levels = np.stack([to_levels(frame.astype(np.uint16), 10) for frame in restored])
+    assert np.abs(levels - restored * (1023 / 65535)).max() < 1
+    assert np.abs(pixels(job.target) - levels * (65535 / 1023)).max() <= 1
 
 
 def backwards(

@@ -190,6 +190,11 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a job has its work directory here."""
+    return (folder / _NAME).exists()
+
+
 def _begin(
     journal: Journal, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
 ) -> None:

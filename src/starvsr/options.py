@@ -8,20 +8,25 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from starvsr.errors import UsageError
 
 SOLVER_MODES = ("fast", "normal")
 COLOR_FIXES = ("adain", "wavelet", "none")
+DEINTERLACING = ("auto", "on", "off")
 ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OFFLOADS = ("auto", "none", "model", "block")
+
+DEFAULT_CODEC = "libx264"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 # What the encoders of libav can hold at most.
 MOST_SIDE_PX = 65535
+MOST_FPS = 1000
 # There are no more noise levels to step through.
 MOST_STEPS = 1000
 
@@ -33,6 +38,18 @@ def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
 
 def _check_one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     _check(value in allowed, flag, repr(value), "one of " + ", ".join(allowed))
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How the input is read."""
+
+    fps: Fraction | None = None
+    """Frames per second of an image sequence; None is 25."""
+
+    def __post_init__(self) -> None:
+        ok = self.fps is None or 0 < self.fps <= MOST_FPS
+        _check(ok, "--fps", self.fps, f"a rate above 0 and at most {MOST_FPS}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +121,21 @@ class RangeOptions:
     def whole(self) -> bool:
         """Whether the whole input is asked for."""
         return self == RangeOptions()
+
+
+@dataclass(frozen=True)
+class PreviewOptions:
+    """Which part of the input a before/after preview shows."""
+
+    seconds: float
+    """How much of it."""
+    at_s: float | None = None
+    """Seconds from the first frame to where it begins; None is the first frame."""
+
+    def __post_init__(self) -> None:
+        _check(self.seconds > 0, "--preview", self.seconds, "a time above 0")
+        ok = self.at_s is None or self.at_s >= 0
+        _check(ok, "--at", self.at_s, "a time of 0 or more")
 
 
 @dataclass(frozen=True)
@@ -187,17 +219,20 @@ class WindowOptions:
 
 @dataclass(frozen=True)
 class LookOptions:
-    """What is done to the restored picture."""
+    """What is done to the picture, before and behind the network."""
 
     color_fix: str | None = None
     """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
     blend: float = 0.0
     """Share (0..1) of the plainly upsampled input in the output."""
+    deinterlace: str = "auto"
+    """`auto`: frames that say they are interlaced; `on`: all of them; `off`: none."""
 
     def __post_init__(self) -> None:
         if self.color_fix is not None:
             _check_one_of("--color-fix", self.color_fix, COLOR_FIXES)
         _check(0 <= self.blend <= 1, "--blend", self.blend, "a share from 0 to 1")
+        _check_one_of("--deinterlace", self.deinterlace, DEINTERLACING)
 
 
 @dataclass(frozen=True)
@@ -205,8 +240,8 @@ class EncodeOptions:
     """How the output's video stream is encoded, in ffmpeg's terms."""
 
     codec: str = "auto"
-    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, and
-    for WebM `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits."""
+    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, for WebM
+    `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits, and for images that of their ending."""
     crf: float | None = None
     """Constant rate factor; 17 where the encoder has one and none is given."""
     preset: str | None = None
@@ -231,6 +266,8 @@ class StreamOptions:
     chapters: bool = True
     metadata: bool = True
     attachments: bool = True
+    provenance: bool = True
+    """Say in the output's tags what made it: version, model, sizes and options, no words and no paths."""
 
     def __post_init__(self) -> None:
         _check(
@@ -244,7 +281,7 @@ class StreamOptions:
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """Where and how the network runs."""
+    """Where and how the network runs, and where the input is decoded."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
@@ -257,6 +294,8 @@ class DeviceOptions:
     other way round; `block`, every block of the network too. `auto` takes the first that fits."""
     memory_limit_bytes: int | None = None
     """Most device memory to use; None is what the device has free."""
+    hwaccel: str = "none"
+    """The kind of device that decodes the input, as libav calls it; `auto` takes the first that can."""
 
     def __post_init__(self) -> None:
         ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None
@@ -301,6 +340,7 @@ class UpscaleOptions:
 
     model: str = "auto"
     """A model's name, or the path of a starvsr safetensors file; `auto` takes the best that is at hand."""
+    input: InputOptions = field(default_factory=InputOptions)
     size: SizeOptions = field(default_factory=SizeOptions)
     range: RangeOptions = field(default_factory=RangeOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)

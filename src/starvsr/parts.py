@@ -8,8 +8,10 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 
 from __future__ import annotations
 
+import logging
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,12 +24,16 @@ from torch import Tensor
 from starvsr.journal import Journal
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import complete_or_absent
+from starvsr.media.pixfmt import layout_of
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.transparency import join_alpha, split_alpha
+from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
 from starvsr.velocity import Carried
+
+logger = logging.getLogger(__name__)
 
 WINDOWS_NOTE = "windows"
 """Under which the journal has the windows that memory was found to suffice for."""
@@ -65,6 +71,8 @@ class PartMaker:
         self.info, self.index, self.plan, self.settings = info, index, plan, settings
         self.restorer, self.journal, self.progress = restorer, journal, progress
         self.seconds = restorer.seconds
+        self.alpha = settings.alpha and layout_of(info.pix_fmt).alpha
+        """Whether frames have a fourth channel on their way."""
         self.done = 0.0
         self.to_do = sum(segment.frames for segment in plan.segments)
 
@@ -76,7 +84,16 @@ class PartMaker:
         files = self.kept(segment)
         if files is not None:
             return files
+        began = time.monotonic()
         files = self._make(segment)
+        logger.debug(
+            "segment %d of %d, frames %d to %d: restored in %.1f s",
+            segment.index + 1,
+            len(self.plan.segments),
+            segment.first,
+            segment.last - 1,
+            time.monotonic() - began,
+        )
         self._note_windows()
         names = _step_names(segment.index)
         self.journal.record(
@@ -169,27 +186,49 @@ class PartMaker:
     def _restored(self, segment: Segment) -> Iterator[tuple[int, Frame]]:
         """Absolute index and picture of every frame of a segment, restored run by run."""
         number = segment.first
-        with closing(read_frames(self.info, self.index, segment.first, segment.last)) as source:
+        with closing(self._source(segment)) as source:
             carried = Carried()
             for first, last in self.plan.runs(segment):
                 with self.restorer.timed("decode video"):
-                    decoded = frames_to_tensor(list(islice(source, last - first)))
-                for pictures in self._restore_run(decoded, first, carried):
+                    frames = list(islice(source, last - first))
+                    frames, alphas = split_alpha(frames) if self.alpha else (frames, [])
+                    decoded = frames_to_tensor(frames)
+                    del frames
+                for pictures in self._restore_run(segment, decoded, first, carried):
                     with self.restorer.timed("finish"):
-                        frames = list(
+                        made = list(
                             tensor_to_frames(pictures, truncated=self.plan.layout.published)
                         )
-                    for frame in frames:
+                    for frame in made:
+                        if self.alpha:
+                            frame = join_alpha(frame, alphas.pop(0))
                         yield number, frame
                         number += 1
                 self.done += last - first
 
-    def _restore_run(self, decoded: Tensor, first: int, carried: Carried) -> Iterator[Tensor]:
+    def _source(self, segment: Segment) -> Generator[Frame, None, None]:
+        return read_frames(
+            self.info,
+            self.index,
+            segment.first,
+            segment.last,
+            deinterlace=self.restorer.look.deinterlace,
+            alpha=self.alpha,
+        )
+
+    def _restore_run(
+        self, segment: Segment, decoded: Tensor, first: int, carried: Carried
+    ) -> Iterator[Tensor]:
+        def report(share: float) -> None:
+            frames = len(decoded) * share
+            done, count = first - segment.first + frames, len(self.plan.segments)
+            self._report(frames, SegmentProgress(segment.index + 1, count, done, segment.frames))
+
         return self.restorer.restore(
             decoded,
             (self.plan.height, self.plan.width),
             first_frame=first,
-            on_window=lambda share: self._report(len(decoded) * share),
+            on_window=report,
             carried=carried,
         )
 
@@ -207,16 +246,20 @@ class PartMaker:
             writer.write(frame, self.index.pts[number], self.index.durations[number])
 
     def _raw(self, path: Path) -> Frame:
-        return np.fromfile(path, np.uint16).reshape(self.plan.height, self.plan.width, 3)
+        return np.fromfile(path, np.uint16).reshape(
+            self.plan.height, self.plan.width, 4 if self.alpha else 3
+        )
 
     def _path(self, index: int, what: str, suffix: str) -> Path:
         return self.journal.folder / f"{index:06d}-{what}{suffix}"
 
-    def _report(self, frames: float) -> None:
+    def _report(self, frames: float, segment: SegmentProgress | None = None) -> None:
         # Shared frames are restored twice; people count the output's.
         share = (self.done + frames) / self.to_do
         total = self.plan.frames
-        self.progress(Progress("restore", share * total, total, seconds=self.seconds))
+        self.progress(
+            Progress("restore", share * total, total, segment=segment, seconds=self.seconds)
+        )
 
 
 def _step_names(index: int) -> tuple[str, str, str]:

@@ -246,7 +246,8 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     if first >= last:
         length = float((index.pts[-1] + index.durations[-1] - base) * info.time_base)
         raise UsageError(
-            f"no frame lies in the range that --start, --end and --duration give: the video is {length:.3f} s long"
+            "no frame lies in the range that --start, --end and --duration, or --at, give: "
+            f"the video is {length:.3f} s long"
         )
     return first, last
 

@@ -25,6 +25,19 @@ class ColorInfo:
 
 
 @dataclass(frozen=True)
+class HdrInfo:
+    """What a source says of high dynamic range beside its colour tags."""
+
+    display: tuple[int, ...] = ()
+    """The mastering display: x and y of red, green, blue and white in units of 0.00002, least and most luminance in
+    0.0001 candela per square metre. Empty where nothing is said."""
+    light: tuple[int, ...] = ()
+    """Most light of any pixel and of any frame's mean, candela per square metre. Empty where nothing is said."""
+    dynamic: tuple[str, ...] = ()
+    """Kinds of metadata that belong to single frames, such as `Dolby Vision`."""
+
+
+@dataclass(frozen=True)
 class StreamInfo:
     """One stream of the source as the container lists it."""
 
@@ -66,9 +79,13 @@ class VideoInfo:
     header_frames: int
     """Number of frames by the header; 0 where it does not say."""
     interlaced: bool
+    """Whether the header or the first frame says that frames are two fields of different times."""
     color: ColorInfo
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
+    hdr: HdrInfo = HdrInfo()
+    hwaccel: str = "none"
+    """The kind of device that decodes it, as libav calls it; `none` is the processor."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,8 @@ class VideoIndex:
     """Indices of frames that begin a new shot, rising, never 0."""
     lost_frames: int = 0
     """Frames that the file promises or begins but that cannot be decoded."""
+    interlaced_frames: int = 0
+    """Frames that say they are two fields of different times."""
 
     @property
     def frames(self) -> int:
@@ -340,17 +359,32 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
+class SegmentProgress:
+    """How far one segment of a job is."""
+
+    number: int
+    """From 1."""
+    count: int
+    """Segments of the job."""
+    done: float
+    """Frames of the segment, those included that it shares with its neighbours."""
+    total: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """One report of a running job, cheap to make and to ignore."""
 
     stage: str
-    """`index`, `load`, `restore`, `join`; of weights `download`, `convert`, `text`; `degrade`, `measure`;
-    of training `check`, `train`."""
+    """`index`, `load`, `restore`, `join`, of a preview `compose`; of weights `download`, `convert`, `text`; `degrade`,
+    `measure`; of training `check`, `train`."""
     done: float
     total: int
     """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a
     stage cannot be divided."""
     detail: str = ""
+    segment: SegmentProgress | None = None
+    """The segment that is under way, of `restore`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""
 

@@ -16,21 +16,27 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
-from starvsr.journal import Journal, journal_folder, open_journal
+from starvsr.journal import Journal, is_begun, journal_folder, open_journal
 from starvsr.layout import OFFLOAD_STEPS
-from starvsr.media.encoder import EncoderSettings, check_encoder, with_codec
+from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, errors_of
+from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index
 from starvsr.media.join import join
+from starvsr.media.notes import picture_notes
 from starvsr.media.passage import check_streams
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
+from starvsr.media.provenance import provenance_of
+from starvsr.media.sequence import is_sequence
+from starvsr.media.timing import check_times
 from starvsr.options import UpscaleOptions
 from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
 from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
-from starvsr.request import request_of
+from starvsr.request import provenance_text, request_of
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.zoo.device import peak_device_bytes, peak_process_bytes
 from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import (
     LoadedModel,
@@ -62,6 +68,8 @@ class Job:
     device: DeviceInfo
     settings: EncoderSettings
     plan: Plan
+    notes: tuple[str, ...] = ()
+    """What is done to the picture beside enlarging it, and what of it cannot be carried; a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -73,6 +81,7 @@ class Job:
             "device": dataclasses.asdict(self.device),
             "encoder": dataclasses.asdict(self.settings),
             "lost_frames": self.index.lost_frames,
+            "notes": list(self.notes),
             "plan": self.plan.to_json(),
         }
 
@@ -91,6 +100,10 @@ class UpscaleResult:
     elapsed_s: float
     seconds: dict[str, float]
     """Wall time of each part of the work."""
+    peak_memory_bytes: int | None
+    """The most main memory that the process has held at once so far; None where the platform does not tell."""
+    peak_device_bytes: int | None
+    """The same of a CUDA device's memory; None on other devices."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -136,10 +149,11 @@ def plan_video(
         if target is not None
         else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
-    info = probe(source_path)
+    info = probe(source_path, options.input.fps)
+    if made_by := provenance_of(source_path):
+        logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
-        check_target(source_path, target_path, overwrite=options.overwrite)
-        _check_work_dir(source_path, target_path, options)
+        _check_place(source_path, target_path, options)
     device = device_info(options.device.device)
     choice = choose_model(options.model, device, options.weights)
     _check_effect(choice, options)
@@ -147,8 +161,7 @@ def plan_video(
     check_streams(info, target_path, options.streams)
     encode = with_codec(options.encode, target_path, info)
     options = dataclasses.replace(options, encode=encode)
-    pix_fmt = choose_pix_fmt(encode, info)
-    even = is_subsampled(pix_fmt)
+    even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(encode, target_path, info, width, height)
     if fetch is not None and _lacking(choice, options):
@@ -165,10 +178,15 @@ def plan_video(
             announce=fetch,
         )
         choice = choose_model(options.model, device, options.weights)
+    info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
+    notes = picture_notes(info, index, settings, options)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
+    check_times(info, index, plan.first, plan.last, target_path)
     _warn_of_memory(plan)
-    return Job(source_path, target_path, options, info, index, choice, device, settings, plan)
+    return Job(
+        source_path, target_path, options, info, index, choice, device, settings, plan, notes
+    )
 
 
 def run_job(
@@ -191,6 +209,7 @@ def run_job(
         job = _as_begun(job, journal)
         report(Progress("load", 0, 1))
         restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE), models or LastModel())
+        restorer.seconds["load"] = time.perf_counter() - began
         report(Progress("load", 1, 1))
         maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, report)
         there = maker.count_kept()
@@ -209,6 +228,8 @@ def run_job(
         model=job.choice.spec.name,
         elapsed_s=time.perf_counter() - began,
         seconds={name: round(spent, 3) for name, spent in maker.seconds.items()},
+        peak_memory_bytes=peak_process_bytes(),
+        peak_device_bytes=peak_device_bytes(job.device),
     )
 
 
@@ -322,6 +343,7 @@ def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
         job.plan.first,
         job.plan.last,
         work_dir=folder,
+        provenance=provenance_text(job.choice, job.info, job.plan, job.options),
     )
 
 
@@ -339,9 +361,12 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def _check_work_dir(source: Path, target: Path, options: UpscaleOptions) -> None:
-    """Refuse a work directory that input or output lie in: its files come and go. Raises UsageError, OutputError."""
+def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
+    """Refuse an output that cannot be written, or a work directory that it or the input lies in: files there go."""
     folder = journal_folder(target, options.resume.work_dir)
+    # Images of a job that was broken off while it put them there are its own.
+    begun = is_sequence(target) and is_begun(folder)
+    check_target(source, target, overwrite=options.overwrite or begun)
     for name, path in (("input", source), ("output", target)):
         if path.absolute().is_relative_to(folder):
             raise UsageError(

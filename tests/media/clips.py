@@ -75,6 +75,8 @@ class Clip:
     rotation: tuple[float, bool, bool] | None = None
     """Degrees counter-clockwise, flips, as PyAV's `set_display_rotation` takes them."""
     sample_aspect: Fraction | None = None
+    field_order: int = 0
+    """libav's code; 3 is bottom field first."""
     color: dict[str, int] = field(default_factory=dict)
     video_tags: dict[str, str] = field(default_factory=dict)
     audio: tuple[Audio, ...] = ()
@@ -123,6 +125,8 @@ def _video(container: OutputContainer, clip: Clip) -> VideoStream:
     context.thread_count = 1
     if clip.sample_aspect is not None:
         context.sample_aspect_ratio = clip.sample_aspect
+    if clip.field_order:
+        context.field_order = clip.field_order
     for name, value in clip.color.items():
         setattr(context, name, value)
     stream.metadata.update(clip.video_tags)

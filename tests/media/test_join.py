@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -190,14 +191,40 @@ def test_rotation_is_done_and_not_written_again(
 
 def test_color_tags_are_written(tmp_path: Path) -> None:
     for target in ("o.mp4", "o.mkv"):
-        for codec in ("libx264", "libx265", "libvpx-vp9"):
-            tags = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
+        # PQ is not for VP9's 8 bits.
+        for codec, transfer in (("libx264", 16), ("libx265", 16), ("libvpx-vp9", 14)):
+            tags = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": transfer}
             source = make(tmp_path / "a.mkv", Clip(frames=3, pix_fmt="yuv420p10le", color=tags))
             color = probe(upscale(source, tmp_path / target, codec=codec)).color
-            assert (color.matrix, color.range, color.primaries, color.transfer) == (9, 1, 9, 16)
+            assert (color.matrix, color.range, color.primaries, color.transfer) == (
+                *(9, 1, 9),
+                transfer,
+            )
     untagged = make(tmp_path / "u.mp4", Clip(frames=3))
     color = probe(upscale(untagged, tmp_path / "o.mp4")).color
     assert (color.matrix, color.range) == (6, 1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        *(("libx264", ".mkv"), ("mjpeg", ".mov"), ("prores_ks", ".mov"), ("png", ".mov")),
+        *(("mpeg2video", ".mp4"), ("mpeg4", ".mkv"), ("libvpx-vp9", ".webm"), ("ffv1", ".mkv")),
+    ],
+)
+@pytest.mark.parametrize("color_range", [1, 2])
+def test_colours_are_read_as_they_were_written(
+    tmp_path: Path, codec: str, suffix: str, color_range: int
+) -> None:
+    """Whatever a codec defines or a container cannot say of matrix and range."""
+    tags = {"colorspace": 9, "color_range": color_range}
+    source = make(
+        tmp_path / "a.mkv", Clip(frames=3, codec="ffv1", pix_fmt="yuv444p10le", color=tags)
+    )
+    made = upscale(source, tmp_path / f"o{suffix}", codec=codec)
+    before, behind = (next(read_frames(*opened(path), 0, 1)) for path in (source, made))
+    difference = behind.mean(axis=(0, 1)) - before.mean(axis=(0, 1))
+    assert np.abs(difference).max() < 2 * 257
 
 
 def test_damaged_source(tmp_path: Path) -> None:
@@ -246,3 +273,19 @@ def test_parts_that_do_not_add_up(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="hold 12 frames, not 11"):
         join([source], info, index, tmp_path / "o.mp4", settings, StreamOptions(), 0, 11)
     assert not (tmp_path / "o.mp4").exists()
+
+
+@pytest.mark.parametrize("damaged", [0, 3])
+def test_sound_with_a_damaged_packet(tmp_path: Path, damaged: int) -> None:
+    """The first packet is what a muxer judges the stream by."""
+    source = make(tmp_path / "a.ts", Clip(audio=(Audio(seconds=0.5),)))
+    whole = payloads(upscale(source, tmp_path / "whole.mkv"), "audio")[0]
+    data = bytearray(source.read_bytes())
+    headers = [found.start() for found in re.finditer(b"\xff\xf1\x4c[\x40-\x43]", data)]
+    assert len(headers) == len(whole)
+    data[headers[damaged] : headers[damaged] + 2] = b"\0\0"
+    source.write_bytes(data)
+    made = payloads(upscale(source, tmp_path / "o.mkv"), "audio")[0]
+    assert [packet.data for packet in made] == [
+        packet.data for number, packet in enumerate(whole) if number != damaged
+    ]

@@ -134,3 +134,13 @@ def test_bit_depth() -> None:
         16,
         8,
     ]
+
+
+def test_sound_of_an_unknown_codec(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", Clip(audio=(Audio(seconds=0.2),)))
+    data = path.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"zzzz")
+    path.write_bytes(data)
+    assert [(stream.kind, stream.codec) for stream in probe(path).streams] == [
+        ("video", "h264"),
+        ("audio", ""),
+    ]

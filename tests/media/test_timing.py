@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from starvsr.media.timing import decode_times, durations, nominal_ticks, repair_pts
+from starvsr.errors import OutputError
+from starvsr.media.timing import (
+    check_times,
+    decode_times,
+    durations,
+    nominal_ticks,
+    repair_pts,
+)
+from starvsr.types import VideoIndex
+from tests.conftest import video_info
 
 
 @pytest.mark.parametrize(
@@ -76,3 +87,21 @@ def test_decode_times_rise_and_lead(pts: list[int]) -> None:
     times = decode_times(pts)
     assert all(a < b for a, b in pairwise(times))
     assert all(dts <= shown for dts, shown in zip(times, pts, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("base", "ticks", "target", "said"),
+    [
+        (Fraction(1, 1000), 1 << 31, "o.mp4", "frame 1 is shown for longer than a .mp4 file"),
+        (Fraction(3, 1000), 1 << 30, "o.mov", "frame 1 is shown for longer than a .mov file"),
+        (Fraction(1, 1000), (1 << 31) - 1, "o.mp4", None),
+        (Fraction(1, 1000), 1 << 40, "o.mkv", None),
+    ],
+)
+def test_frames_too_far_apart(base: Fraction, ticks: int, target: str, said: str | None) -> None:
+    info = video_info(time_base=base)
+    index = VideoIndex((0, 40, 40 + ticks), (40, ticks, 40), (0,), ())
+    with pytest.raises(OutputError, match=said) if said else nullcontext():
+        check_times(info, index, 0, 3, Path(target))
+    # What is not written does not matter.
+    check_times(info, index, 2, 3, Path(target))

@@ -20,13 +20,14 @@ from starvsr.cli.evaluate import (
     resolve_device,
     say_warnings,
 )
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
     refuse_folder,
-    set_verbosity,
 )
 from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
@@ -103,12 +104,12 @@ def compare(
         )
     if as_json:
         event = {"version": JSON_VERSION, "event": "compared", "left_out": left_out}
-        typer.echo(json.dumps({**event, **comparison.to_json()}))
+        echo(json.dumps({**event, **comparison.to_json()}))
     else:
-        typer.echo(_text(comparison, left_out))
+        echo(_text(comparison, left_out))
     if not quiet:
         say_warnings(b.name, comparison.b.warnings)
-        typer.echo(f"{output}: {comparison.page_frames} frames", err=True)
+        echo(f"{output}: {comparison.page_frames} frames", err=True)
     return EXIT_DAMAGED if comparison.b.lost_frames else 0
 
 

@@ -13,12 +13,13 @@ import typer
 
 from starvsr.cli.batch import EXIT_SOME_FAILED
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
-    set_verbosity,
 )
 from starvsr.cli.upscale_options import parse_count, parse_number
 from starvsr.errors import InputError, UsageError
@@ -190,29 +191,29 @@ def _each(
             if not keep_going:
                 raise
             failed += 1
-            typer.echo(f"warning: left out: {error}", err=True)
+            echo(f"warning: left out: {error}", err=True)
             continue
         if as_json:
             done = {"version": JSON_VERSION, "event": "degraded", **result.to_json()}
-            typer.echo(json.dumps(done))
+            echo(json.dumps(done))
         if not quiet:
             _say(result)
         if result.lost_frames:
             damaged += 1
-            typer.echo(
+            echo(
                 f"warning: {files.source} is damaged: {result.lost_frames} frames lost, "
                 f"{result.frames} degraded",
                 err=True,
             )
     if failed:
-        typer.echo(f"{failed} of {len(clips)} inputs failed, the others are done", err=True)
+        echo(f"{failed} of {len(clips)} inputs failed, the others are done", err=True)
         return EXIT_SOME_FAILED
     return EXIT_DAMAGED if damaged else 0
 
 
 def _say(result: DegradeResult) -> None:
     without = f", without its {' and '.join(result.left_out)}" if result.left_out else ""
-    typer.echo(
+    echo(
         f"{result.files.degraded}: {result.frames} frames of {result.width}x{result.height} in "
         f"{format_seconds(result.elapsed_s)}{without}",
         err=True,

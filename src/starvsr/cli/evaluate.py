@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
-    set_verbosity,
 )
 
 METRICS_OPTION = typer.Option(
@@ -88,9 +89,9 @@ def evaluate(
         report.write_report(output, clips, left_out)
     if as_json:
         data = report.to_json(clips, left_out)
-        typer.echo(json.dumps({"version": JSON_VERSION, "event": "evaluated", **data}))
+        echo(json.dumps({"version": JSON_VERSION, "event": "evaluated", **data}))
     else:
-        typer.echo(report.to_markdown(clips, left_out), nl=False)
+        echo(report.to_markdown(clips, left_out), nl=False)
     if as_json and not quiet:
         for clip in clips:
             say_warnings(clip.pair.name, clip.warnings)
@@ -112,4 +113,4 @@ def resolve_device(name: str) -> str:
 def say_warnings(name: str, warnings: tuple[str, ...]) -> None:
     """Warnings of a clip on standard error."""
     for warning in warnings:
-        typer.echo(f"warning: {name}: {warning}", err=True)
+        echo(f"warning: {name}: {warning}", err=True)

@@ -10,15 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from starvsr import __version__
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
     refuse_folder,
-    set_verbosity,
 )
 from starvsr.types import VideoInfo
 
+# Of characters; the longest path of a file has 4096 bytes.
+_LONGEST_LINE = 5000
 ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc")
 
 
@@ -36,12 +39,14 @@ def info(
     set_verbosity(verbose=verbose, quiet=False)
     facts = _file_facts(input) if input is not None else _installation_facts()
     if as_json:
-        typer.echo(json.dumps({"version": JSON_VERSION, "event": "info", **facts}))
+        echo(json.dumps({"version": JSON_VERSION, "event": "info", **facts}))
         return 0
     for name, value in facts.items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines):
-            typer.echo(f"{name.replace('_', ' ') if number == 0 else '':<14} {line}".rstrip())
+            # A title may hold line ends, and megabytes.
+            text = str(line).replace("\n", "\\n")[:_LONGEST_LINE]
+            echo(f"{name.replace('_', ' ') if number == 0 else '':<14} {text}".rstrip())
     return 0
 
 

@@ -43,6 +43,7 @@ def plan_text(job: Job) -> str:
         ("memory", _memory_text(plan)),
         ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of main memory"),
     ]
+    lines += [("note", note) for note in job.notes]
     if job.choice.missing:
         fetch = f"starvsr download-weights {job.choice.spec.name}"
         lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` brings them"))

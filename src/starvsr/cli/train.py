@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
-from starvsr.cli.upscale import JSON_OPTION, JSON_VERSION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions
@@ -130,7 +133,7 @@ def train(
     if not first_process:
         return 0
     if as_json:
-        typer.echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
+        echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
     if not quiet:
         _say_result(result)
     return 0
@@ -139,12 +142,10 @@ def train(
 def _say_result(result: TrainResult) -> None:
     done = result.steps - result.resumed_from
     before = f", {result.resumed_from} before" if result.resumed_from else ""
-    typer.echo(
-        f"{result.model}: {done} steps in {format_seconds(result.elapsed_s)}{before}", err=True
-    )
+    echo(f"{result.model}: {done} steps in {format_seconds(result.elapsed_s)}{before}", err=True)
     if result.validation:
         figures = result.validation
-        typer.echo(
+        echo(
             f"validation: {figures['psnr_y']:.2f} dB PSNR-Y, plain upsampling {figures['upsampled_psnr_y']:.2f} dB",
             err=True,
         )

@@ -12,7 +12,10 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
-from starvsr.cli.upscale import JSON_OPTION, JSON_VERSION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.weights_report import (
     list_json,
     list_text,
@@ -124,14 +127,14 @@ def download_weights(
             dtype=stored,
             keep_original=keep_original,
             progress=view,
-            announce=lambda plan: None if quiet else typer.echo(plan_text(plan), err=True),
+            announce=lambda plan: None if quiet else echo(plan_text(plan), err=True),
         )
     if as_json:
         _say_json("done", plan_json(plan))
     if not quiet:
         count = len(plan.wanted)
         done = "nothing to do" if not count else f"{count} of {len(wanted)} installed now"
-        typer.echo(f"{folder}: {done}", err=True)
+        echo(f"{folder}: {done}", err=True)
     return 0
 
 
@@ -165,7 +168,7 @@ def _list(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
     if as_json:
         _say_json("weights", list_json(components, folder))
     else:
-        typer.echo(list_text(components, folder))
+        echo(list_text(components, folder))
     return 0
 
 
@@ -184,7 +187,7 @@ def _show_plan(
     if as_json:
         _say_json("download-plan", plan_json(plan))
     else:
-        typer.echo(plan_text(plan))
+        echo(plan_text(plan))
     check_space(plan)
     return 0
 
@@ -208,7 +211,7 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
         states = [{"name": v.component, "state": v.state, "detail": v.detail} for v in found]
         _say_json("verified", {"folder": str(folder), "components": states})
     else:
-        typer.echo(verified_text(found))
+        echo(verified_text(found))
     wrong = [v.component for v in found if v.state in ("corrupt", "missing")]
     if wrong:
         raise WeightsError(
@@ -219,4 +222,4 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
 
 
 def _say_json(event: str, fields: dict[str, object]) -> None:
-    typer.echo(json.dumps({"version": JSON_VERSION, "event": event, **fields}))
+    echo(json.dumps({"version": JSON_VERSION, "event": event, **fields}))

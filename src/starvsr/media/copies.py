@@ -30,6 +30,7 @@ _STALE_TAGS = (
     "compatible_brands",
     "duration",
     "vendor_id",
+    "alpha_mode",
 )
 _STALE_STARTS = ("bps", "number_of_frames", "number_of_bytes", "_statistics", "duration-")
 _IMAGE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "webp": "image/webp"}

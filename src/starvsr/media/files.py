@@ -14,6 +14,7 @@ from pathlib import Path
 import av
 
 from starvsr.errors import OutputError, UsageError
+from starvsr.media.sequence import is_sequence, numbers_of
 
 
 @contextmanager
@@ -77,11 +78,17 @@ def errors_of(target: Path) -> Iterator[None]:
 
 
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Everything about the output's place that can be refused at once. Raises OutputError, UsageError."""
+    """Everything about the output's place that can be refused at once; of an image sequence no image may be there.
+
+    Raises OutputError, UsageError.
+    """
     # A name that is too long or lies in a closed folder cannot even be looked at.
     with written_errors(target):
         is_folder, exists = target.is_dir(), target.exists()
         is_source = exists and target.samefile(source)
+        if is_sequence(target) and not exists:
+            exists = bool(numbers_of(target))
+            is_source = target.absolute() == source.absolute()
     if is_folder:
         raise OutputError(f"{target} is a folder: give the name of a file to write")
     if is_source:

@@ -18,10 +18,12 @@ from av.video.stream import VideoStream
 
 from starvsr.media.copies import add_attachments, describe, kept_tags, moved_chapters
 from starvsr.media.decode import readable_packets
-from starvsr.media.encoder import EncoderSettings
+from starvsr.media.encoder import IMAGES, EncoderSettings, tag_alpha
 from starvsr.media.files import complete_or_absent, written_errors
 from starvsr.media.others import Route, TimedPacket, other_packets
 from starvsr.media.passage import passages
+from starvsr.media.provenance import add_provenance
+from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.media.source import open_source
 from starvsr.media.span import Span
 from starvsr.media.timing import decode_times
@@ -47,6 +49,7 @@ def join(
     last: int,
     *,
     work_dir: Path | None = None,
+    provenance: str = "",
 ) -> None:
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
@@ -54,12 +57,16 @@ def join(
     against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
     part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
-    in `work_dir` if that is on the same file system. Raises OutputError where it cannot be written (nothing is left
+    in `work_dir` if that is on the same file system. Of an image sequence every image does so on its own. provenance:
+    what its tags say of how it was made. Raises OutputError where it cannot be written (no half of a file is left
     behind then), ValueError where the parts do not hold last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
         raise ValueError(f"the parts hold {sum(map(len, numbers))} frames, not {last - first}")
+    if settings.container == IMAGES:
+        _write_images(parts, target, _first_image(info, first), work_dir)
+        return
     with (
         complete_or_absent(target, work_dir) as temporary,
         open_source(info.path) as source,
@@ -77,6 +84,7 @@ def join(
         routes = _add_others(output, source, target, streams, span)
         covers = add_attachments(info, source, output) if streams.attachments else []
         _add_tags(source, output, streams, span)
+        add_provenance(output, video, provenance)
         output.start_encoding()
         for stream, data in covers:
             output.mux(_cover_packet(stream, data))
@@ -85,6 +93,24 @@ def join(
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
             output.mux(packet)
         output.close()
+
+
+def _first_image(info: VideoInfo, first: int) -> int:
+    """The number of the first image: that of the source's, where it is a sequence too."""
+    if is_sequence(info.path) and not info.path.exists():
+        return numbers_of(info.path)[0] + first
+    return 1
+
+
+def _write_images(parts: Sequence[Path], target: Path, number: int, work_dir: Path | None) -> None:
+    """Every packet is an image file as it is."""
+    for part in parts:
+        with av.open(str(part)) as container:
+            for packet in readable_packets(container, container.streams.video[0]):
+                image = image_path(target, number)
+                with complete_or_absent(image, work_dir) as temporary, written_errors(target):
+                    temporary.write_bytes(bytes(packet))
+                number += 1
 
 
 def _span(
@@ -133,10 +159,12 @@ def _add_video(
     color = settings.color
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
-    if context.codec.canonical_name == "hevc" and settings.container in ("mp4", "mov"):
-        # Apple's players take no other of HEVC's two tags.
-        context.codec_tag = "hvc1"
+    if settings.container in ("mp4", "mov"):
+        # ProRes has a tag for each profile. Of HEVC's two, Apple's players take this one alone.
+        hevc = context.codec.canonical_name == "hevc"
+        context.codec_tag = "hvc1" if hevc else model.codec_context.codec_tag
     describe(stream, source.streams[info.stream_index], settings.container, streams)
+    tag_alpha(stream, settings)
     return stream
 
 

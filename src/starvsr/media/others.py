@@ -49,6 +49,11 @@ class Copying:
         """The packet itself, clipped to the span if it is a subtitle; nothing where it is not in it."""
         if is_filler(packet):
             return
+        if lacks_header(packet):
+            logger.debug(
+                "a packet of stream %d without its header is left out", packet.stream_index
+            )
+            return
         stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             logger.debug("a packet of stream %d without a time is left out", packet.stream_index)
@@ -93,6 +98,17 @@ def is_filler(packet: Packet[Stream]) -> bool:
     context = packet.stream.codec_context
     is_mov_text = context is not None and context.codec.canonical_name == "mov_text"
     return is_mov_text and bytes(packet) == b"\0\0"
+
+
+def lacks_header(packet: Packet[Stream]) -> bool:
+    """Whether a packet of AAC with a header in every packet has none: it is damaged.
+
+    As a stream's first packet it would make a muxer take the others for bare ones, and refuse them.
+    """
+    context = packet.stream.codec_context
+    if context is None or context.codec.canonical_name != "aac" or context.extradata:
+        return False
+    return int.from_bytes(bytes(packet)[:2], "big") & 0xFFF0 != 0xFFF0
 
 
 def other_packets(

@@ -19,7 +19,7 @@ from starvsr.media.audio import (
     find_audio_encoder,
 )
 from starvsr.media.copies import can_hold, left_out
-from starvsr.media.encoder import CONTAINERS, container_of
+from starvsr.media.encoder import CONTAINERS, IMAGES, container_of
 from starvsr.media.others import Copying, Route
 from starvsr.media.source import is_text, open_source
 from starvsr.media.span import Span
@@ -66,6 +66,9 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
     Reads the source's header and writes nothing. Raises OutputError for audio and subtitles that get into the output in
     no way.
     """
+    if container_of(target) == IMAGES:
+        # They hold nothing else, which `media.notes` says.
+        return
     if streams.audio not in ("copy", "none"):
         find_audio_encoder(streams.audio)
     with open_source(info.path) as source:

@@ -6,10 +6,17 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from statistics import median_low
+
+from starvsr.errors import OutputError
+from starvsr.media.encoder import container_of
+from starvsr.types import VideoIndex, VideoInfo
 
 # A step back of more nominal frame times than this is a clock that was set anew, not a wrong stamp.
 _RESET_FRAMES = 8
+# The muxers that have 31 bits for how long a frame is shown.
+_NARROW_TIMES, _NARROW_TICKS = ("mp4", "mov"), (1 << 31) - 1
 
 
 def nominal_ticks(
@@ -95,3 +102,14 @@ def decode_times(pts: Sequence[int]) -> list[int]:
     step = max(1, ordered[1] - ordered[0]) if len(ordered) > 1 else 1
     lead = [ordered[0] - (depth - i) * step for i in range(min(depth, len(ordered)))]
     return [*lead, *ordered[: len(ordered) - len(lead)]]
+
+
+def check_times(info: VideoInfo, index: VideoIndex, first: int, last: int, target: Path) -> None:
+    """Raise OutputError if frames first..last-1 are further apart than the output's container can say."""
+    longest = max(range(first, last), key=index.durations.__getitem__)
+    ticks = index.durations[longest] * info.time_base.numerator
+    if container_of(target) in _NARROW_TIMES and ticks > _NARROW_TICKS:
+        raise OutputError(
+            f"{target.name}: frame {longest} is shown for longer than a {target.suffix} file can say, perhaps because "
+            "a time in the input is wrong: give an output that ends in .mkv, or leave the frame out by --start or --end"
+        )
