@@ -13,6 +13,8 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from starvsr.errors import OutputError
+from starvsr.media.pixfmt import layout_of
+from starvsr.media.probe import probe
 from starvsr.options import DeviceOptions, EncodeOptions, SizeOptions, UpscaleOptions
 from starvsr.types import VideoIndex, VideoInfo
 from starvsr.upscale import plan_video, run_job
@@ -79,16 +81,20 @@ class Runner:
         logger = logging.getLogger("starvsr")
         logger.addHandler(said)
         try:
-            self._restore(source, target)
+            notes = self._restore(source, target)
         except OutputError as error:
             return [] if _is_refused(case, str(error)) else [f"refused: {error}"]
         finally:
             logger.removeHandler(said)
         if _is_refused(case, ""):
             return ["is not refused"]
-        return [*_Comparison(case, source, target).problems(), *_said(case, source, said.lines)]
+        return [
+            *_Comparison(case, source, target).problems(),
+            *_said(case, source, target, [*said.lines, *notes]),
+        ]
 
-    def _restore(self, source: Path, target: Path) -> None:
+    def _restore(self, source: Path, target: Path) -> tuple[str, ...]:
+        """Do the job; what its plan says of the picture."""
         codec = "auto" if target.suffix == ".webm" else "libx264"
         options = UpscaleOptions(
             model="nano",
@@ -96,7 +102,9 @@ class Runner:
             encode=EncodeOptions(codec, preset=None if codec == "auto" else "ultrafast"),
             device=DeviceOptions("cpu"),
         )
-        run_job(plan_video(source, target, options), models=self._models)
+        job = plan_video(source, target, options)
+        run_job(job, models=self._models)
+        return job.notes
 
 
 def _is_refused(case: Case, message: str) -> bool:
@@ -125,7 +133,7 @@ def _wanted(codec: str, target: str) -> str:
     return text if codec in TEXTS else lossless if codec in LOSSLESS else lossy
 
 
-def _said(case: Case, source: Path, lines: list[str]) -> Iterator[str]:
+def _said(case: Case, source: Path, target: Path, lines: list[str]) -> Iterator[str]:
     """Every change must be said, once, and nothing else."""
     expected = [
         f"({codec}) is {'converted to' if codec in TEXTS else 'encoded by'}"
@@ -136,13 +144,12 @@ def _said(case: Case, source: Path, lines: list[str]) -> Iterator[str]:
         expected.append("font.ttf is left out")
     if case.extra == "cover" and case.target not in COVERED:
         expected.append("cover picture")
-    expected += PICTURES_SAID.get(case.picture, [])
+    if case.picture == "interlaced":
+        expected.append("are interlaced and are deinterlaced")
+    if case.picture == "alpha" and not layout_of(probe(target).pix_fmt).alpha:
+        expected.append("alpha, if it has any, is left out")
     if len(lines) != len(expected) or not all(any(e in line for line in lines) for e in expected):
         yield f"said {lines}, and should say {expected}"
-
-
-# What is said of pictures that are not restored as they are: nothing so far.
-PICTURES_SAID: dict[str, list[str]] = {"interlaced": [], "alpha": []}
 
 
 class _Comparison:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
+from av.packet import Packet
 
 from starvsr.errors import OutputError
 from starvsr.media.passage import check_streams
@@ -115,22 +118,35 @@ def test_lossless_sound_stays_lossless(
     assert f"is encoded by {encoder}: a {target[1:]} file" in caplog.text
 
 
-def bitmap_subtitles(path: Path) -> Path:
-    """A Matroska file with subtitles that are pictures."""
+def subtitled(path: Path, codec: str) -> Path:
+    """A file with one packet of subtitles that are no text."""
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width, video.height = 64, 48
-        pictures = container.add_mux_stream("dvb_subtitle")
+        subtitles = container.add_mux_stream(codec)
         container.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
         container.mux(video.encode(None))
-        assert pictures.type == "subtitle"
+        packet: Packet[Any] = Packet(b"\x0f\x14\x20\x94\x2c\x41")
+        packet.stream, packet.time_base = subtitles, Fraction(1, 1000)
+        packet.pts, packet.dts, packet.duration = 0, 0, 40
+        container.mux(packet)
     return path
 
 
-def test_pictures_cannot_become_text(tmp_path: Path) -> None:
-    info = probe(bitmap_subtitles(tmp_path / "a.mkv"))
-    says = r"o\.mp4: .*subtitle stream 1 \(dvb_subtitle\).*ends in \.mkv, or --subtitles none"
+@pytest.mark.parametrize(
+    ("source", "codec", "target", "better"),
+    [
+        ("a.mkv", "dvb_subtitle", "o.webm", ".mkv"),
+        ("a.mkv", "dvb_subtitle", "o.mov", ".mkv"),
+        ("a.mov", "eia_608", "o.mkv", ".mov"),
+    ],
+)
+def test_pictures_and_captions_cannot_become_text(
+    tmp_path: Path, source: str, codec: str, target: str, better: str
+) -> None:
+    info = probe(subtitled(tmp_path / source, codec))
+    says = rf"{target}: .*subtitle stream 1 \({codec}\).*ends in .*\{better}, or --subtitles none"
     with pytest.raises(OutputError, match=says):
-        check_streams(info, tmp_path / "o.mp4", StreamOptions())
-    check_streams(info, tmp_path / "o.mp4", StreamOptions(subtitles="none"))
-    check_streams(info, tmp_path / "o.mkv", StreamOptions())
+        check_streams(info, tmp_path / target, StreamOptions())
+    check_streams(info, tmp_path / target, StreamOptions(subtitles="none"))
+    check_streams(info, tmp_path / f"o{better}", StreamOptions())

@@ -117,9 +117,12 @@ def is_cover(stream: object) -> bool:
 
 
 def is_text(stream: Stream) -> bool:
-    """Whether a stream is subtitles of text, and not of pictures, that this libav can decode."""
+    """Whether a stream is subtitles of text, and not of pictures, that this libav can decode line by line."""
     context = stream.codec_context
-    return stream.type == "subtitle" and context is not None and context.codec.text_sub
+    if stream.type != "subtitle" or context is None:
+        return False
+    # Closed captions are commands to a screen: a packet is no line, and has no duration.
+    return context.codec.text_sub and context.codec.canonical_name != "eia_608"
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
