@@ -176,11 +176,43 @@ class RecurrentConfig:
         return 1
 
 
+@dataclass(frozen=True)
+class CogVideoXConfig:
+    """Sizes of STAR's video transformer (`models.cogvideox`); the defaults are the CogVideoX-5B-based network."""
+
+    latent_channels: int = 16
+    layers: int = 42
+    heads: int = 48
+    head_width: int = 64
+    """Channels of an attention head, a multiple of 16; the width is `heads * head_width`."""
+    time_width: int = 512
+    """Channels of the time embedding."""
+    context_width: int = 4096
+    """Channels of a text token."""
+    liem: bool = True
+    """Whether LIEM's gates stand between norm and attention."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return self.heads * self.head_width
+
+    @property
+    def control(self) -> bool:
+        """Whether the network is given the degraded latent, as a hint: always."""
+        return True
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether frames depend on what a `Memory` of the frames before them holds: never."""
+        return False
+
+
 if TYPE_CHECKING:
-    # Whoever holds a spec knows which of the two it describes.
+    # Whoever holds a spec knows which of them it describes.
     NetworkConfig: TypeAlias = Any
 else:
-    NetworkConfig = UNetConfig | RecurrentConfig
+    NetworkConfig = UNetConfig | RecurrentConfig | CogVideoXConfig
 """What a network is; its type says which one."""
 
 

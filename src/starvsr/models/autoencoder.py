@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.models.attention import hide_xformers
+
 logger = logging.getLogger(__name__)
 
 # The published encoder works in this whatever the rest does: its activations overflow half precision.
@@ -150,11 +152,8 @@ class TemporalVAE:
 
 
 def temporal_decoder_class() -> Any:
-    """diffusers' class, imported so that diffusers does not import xformers: where that was built for another torch it
-    complains at length, and nothing here would use it."""
-    from diffusers.utils import import_utils
-
-    import_utils._xformers_available = False
+    """diffusers' class of Stable Video Diffusion's autoencoder."""
+    hide_xformers()
     from diffusers import AutoencoderKLTemporalDecoder
 
     return AutoencoderKLTemporalDecoder
