@@ -265,7 +265,13 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--seed": sampling.seed,
             "--parity": options.windows.parity or None,
         }
-    elif (spec.cfg if sampling.cfg is None else sampling.cfg) == 1:
+    if spec.start == "noise":
+        given |= {
+            "--solver-mode": sampling.solver_mode,
+            "--noise-level": sampling.noise_level,
+            "--parity": options.windows.parity or None,
+        }
+    if spec.solver != "one_step" and (spec.cfg if sampling.cfg is None else sampling.cfg) == 1:
         given |= {
             "--cfg-rescale": sampling.cfg_rescale,
             "--negative-prompt": sampling.negative_prompt,
@@ -284,10 +290,12 @@ def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
     steps = options.steps or spec.steps
     level = options.noise_level or spec.noise_level
     fast = (options.solver_mode or "fast") == "fast" and level > FAST_SPLIT_LEVEL
+    fast = fast and spec.schedule == "logsnr_cosine_interp"
     guided = (spec.cfg if options.cfg is None else options.cfg) != 1
     # As published: the multistep solver leaves one of the fast steps out, Heun's method evaluates twice.
     evaluations = {
         "dpmpp_2m_sde": max(1, steps - 1) if fast else steps,
+        "vpsde_dpmpp_2m": steps,
         "heun": 2 * steps - 1,
     }[spec.solver]
     return evaluations * (2 if guided else 1)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from starvsr.errors import WeightsError
 from starvsr.types import (
     AutoencoderSpec,
+    CogVideoXConfig,
     Component,
     ModelSpec,
     RecurrentConfig,
@@ -212,13 +213,15 @@ def spec_from_json(text: str) -> ModelSpec:
     try:
         fields: dict[str, Any] = json.loads(text)
         for name, kind in _NESTED.items():
-            if name == "network" and _is_recurrent(fields[name]):
-                kind = RecurrentConfig
+            if name == "network":
+                kind = _network_kind(fields[name])
             if name != "text" or fields.get(name) is not None:
                 fields[name] = _build(kind, fields[name])
         spec = _build(ModelSpec, fields)
         if spec.network.recurrent and (spec.solver, spec.steps) != ("one_step", 1):
             raise ValueError("a recurrent network goes over a video once, in one step")
+        if (spec.start == "noise") != (spec.schedule == "scaled_linear_zero_snr"):
+            raise ValueError(f"a start of {spec.start} does not go with {spec.schedule}")
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"the model file's description is not one this version understands ({error})"
@@ -226,9 +229,11 @@ def spec_from_json(text: str) -> ModelSpec:
     return dataclasses.replace(spec, min_size=(spec.min_size[0], spec.min_size[1]))
 
 
-def _is_recurrent(fields: object) -> bool:
+def _network_kind(fields: object) -> type[Any]:
     """Networks are told apart by their fields: files of the UNet have never said what they are."""
-    return isinstance(fields, dict) and "stem_width" in fields
+    names = fields if isinstance(fields, dict) else {}
+    marks = {"stem_width": RecurrentConfig, "time_width": CogVideoXConfig}
+    return next((kind for mark, kind in marks.items() if mark in names), UNetConfig)
 
 
 _NESTED: dict[str, type[Any]] = {
@@ -239,8 +244,9 @@ _NESTED: dict[str, type[Any]] = {
     "text": TextSpec,
 }
 _CHOICES = {
-    "start": ("noised", "clean"),
-    "solver": ("one_step", "dpmpp_2m_sde", "heun"),
+    "start": ("noised", "clean", "noise"),
+    "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m", "heun"),
+    "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr"),
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
     "tiles_bound": ("network", "attention"),

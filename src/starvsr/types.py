@@ -334,9 +334,9 @@ class ModelSpec:
     """Smallest legal latent (rows, columns); smaller pictures are padded to it."""
     start: str
     """`noised`: sampling starts from the degraded latent with noise at `noise_level`; `clean`: one step from
-    the clean degraded latent."""
+    the clean degraded latent; `noise`: sampling starts from noise alone, and only the hint tells the latent."""
     solver: str
-    """`one_step`, `dpmpp_2m_sde` or `heun`."""
+    """`one_step`, `dpmpp_2m_sde`, `vpsde_dpmpp_2m` or `heun`."""
     noise_level: int
     """Diffusion time plus one at which sampling starts: `noise_level - 1` is the integer time (0..999)."""
     steps: int
@@ -357,6 +357,11 @@ class ModelSpec:
     """Length of the text context; without a text encoder the context is zeros."""
     text: TextSpec | None = None
     """None for a model that takes no words."""
+    schedule: str = "logsnr_cosine_interp"
+    """Noise levels, a function of `schedule`: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of
+    `noise`."""
+    cfg_dynamic: bool = False
+    """Whether `cfg` is the strength of `guidance.dynamic_scale`; a scale that is asked for is constant."""
 
 
 @dataclass(frozen=True)
