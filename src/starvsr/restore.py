@@ -198,7 +198,8 @@ class Restorer:
             first_frame=first_frame,
             carried=carried,
         )
-        noise = FrameNoise(self.seed, first_frame, z_lr.shape, z_lr.device)
+        by_run = self.model.spec.autoencoder.time_factor > 1
+        noise = FrameNoise(self.seed, first_frame, z_lr.shape, z_lr.device, by_run=by_run)
         first_sigma = float(self.sigmas[0])
         if self.model.spec.start == "clean":
             x = scale_clean(z_lr, first_sigma)
@@ -223,8 +224,9 @@ class Restorer:
             if run is None:
                 return
             with self.timed("finish"):
-                pictures = run[:, :, top : top + size[0], left : left + size[1]]
-                source = frames[done : done + len(pictures)]
+                source = frames[done : done + len(run)]
+                # Runs that were completed have more pictures than frames.
+                pictures = run[: len(source), :, top : top + size[0], left : left + size[1]]
                 done += len(pictures)
                 finished = self._match(pictures, source, size)
             yield finished

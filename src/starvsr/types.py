@@ -232,7 +232,7 @@ class SizeRule:
 class WindowSpec:
     """The block of the latent that the network sees at once, and how far neighbouring blocks overlap.
 
-    Frames in time, latent elements in space. A tile of None is the whole picture.
+    Latent frames in time, latent elements in space. A tile of None is the whole picture.
     """
 
     chunk_frames: int
@@ -255,7 +255,8 @@ class AutoencoderSpec:
     """Which autoencoder turns pixels into latents, and how its work is cut up."""
 
     kind: str
-    """`pixel_unshuffle` (lossless, no weights) or `temporal_vae` (Stable Video Diffusion's)."""
+    """`pixel_unshuffle` (lossless, no weights), `temporal_vae` (Stable Video Diffusion's) or `causal_vae`
+    (CogVideoX's)."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""
@@ -272,6 +273,10 @@ class AutoencoderSpec:
     """Side of a square tile, latent elements; None is the whole picture."""
     tile_overlap: int = 0
     """Latent elements that neighbouring tiles share."""
+    time_factor: int = 1
+    """Frames per latent frame, but for a run's first, which has one of its own: `time_factor * k + 1` frames make
+    `k + 1` latent ones, and shorter runs are completed by repeating the last. Above 1 a run is encoded and decoded
+    whole in time; the network's windows, not this autoencoder's chunks, cut it up."""
 
 
 @dataclass(frozen=True)
