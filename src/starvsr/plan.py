@@ -144,7 +144,7 @@ def make_plan(
     width, height = output_size(info.width, info.height, options.size, even=even)
     whole = options.windows.parity
     longest = last - first if whole else options.windows.segment_frames
-    precision = resolve_precision(options.device.precision, device.name)
+    precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,

@@ -221,11 +221,11 @@ class Restorer:
         while True:
             with self.timed("decode latents"):
                 run = next(runs, None)
-            if run is None:
+            # Runs that were completed have more pictures than frames.
+            if run is None or done == len(frames):
                 return
             with self.timed("finish"):
                 source = frames[done : done + len(run)]
-                # Runs that were completed have more pictures than frames.
                 pictures = run[: len(source), :, top : top + size[0], left : left + size[1]]
                 done += len(pictures)
                 finished = self._match(pictures, source, size)

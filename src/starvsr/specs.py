@@ -250,6 +250,7 @@ _CHOICES = {
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
     "tiles_bound": ("network", "attention"),
+    "half": ("fp16", "bf16"),
     "posterior": ("sample", "mean"),
     "liem": ("published", "acting", "none", True, False),
 }

@@ -289,8 +289,8 @@ class TextSpec:
     """Default `--prompt`."""
     prompt_suffix: str
     """Joined to every prompt, without a separator."""
-    negative_prompt: str
-    """Default `--negative-prompt`."""
+    negative_prompt: str | None
+    """Default `--negative-prompt`; None is no text at all, zeros in its tokens' place."""
 
 
 @dataclass(frozen=True)
@@ -319,9 +319,14 @@ class Component:
     """One line for people."""
     licence: str
     sources: tuple[SourceFile, ...]
-    """The first holds the tensors; others are small files that belong to it, such as a vocabulary."""
+    """The first hold the tensors, mostly one; others are small files that belong to it, such as a vocabulary."""
     gated: bool = False
     """Whether the hub asks for an account that has accepted the licence."""
+
+    @property
+    def tensor_sources(self) -> tuple[SourceFile, ...]:
+        """Those that hold tensors."""
+        return tuple(s for s in self.sources if s.path.endswith((".pt", ".safetensors")))
 
 
 @dataclass(frozen=True)
@@ -365,6 +370,8 @@ class ModelSpec:
     schedule: str = "logsnr_cosine_interp"
     """Noise levels, a function of `schedule`: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of
     `noise`."""
+    half: str = "fp16"
+    """What `--precision auto` means where the device is no processor: `fp16` or `bf16`."""
     cfg_dynamic: bool = False
     """Whether `cfg` is the strength of `guidance.dynamic_scale`; a scale that is asked for is constant."""
 

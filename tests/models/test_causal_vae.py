@@ -15,10 +15,10 @@ from tests.golden.seeded_init import seeded_parameter
 CONFIG: dict[str, Any] = {
     "_class_name": "AutoencoderKLCogVideoX",
     "_diffusers_version": "0.31.0.dev0",
-    "block_out_channels": [8, 8, 8, 16],
+    "block_out_channels": [4, 4, 4, 8],
     "latent_channels": 4,
     "layers_per_block": 1,
-    "norm_num_groups": 4,
+    "norm_num_groups": 2,
     "scaling_factor": 0.7,
     "temporal_compression_ratio": 4,
 }

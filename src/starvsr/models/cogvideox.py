@@ -80,10 +80,12 @@ class GatedAttention(nn.Module):
 def _with_places(x: Tensor, text_tokens: int, turns: tuple[Tensor, Tensor]) -> Tensor:
     """Heads `b n h d` with the image tokens turned by their places: rotary positions (Su et al., 2021)."""
     cos, sin = turns
-    pairs = rearrange(x[:, text_tokens:].float(), "b n h (d two) -> b n h d two", two=2)
-    even, odd = pairs.unbind(-1)
-    turned = torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
-    return torch.cat([x[:, :text_tokens], turned.to(x.dtype)], dim=1)
+    even, odd = (x[:, text_tokens:, :, first::2].float() for first in (0, 1))
+    turned = x.clone()
+    image = turned[:, text_tokens:]
+    image[..., 0::2] = (even * cos).addcmul_(odd, sin, value=-1)
+    image[..., 1::2] = (odd * cos).addcmul_(even, sin)
+    return turned
 
 
 @lru_cache(maxsize=4)
@@ -179,8 +181,11 @@ class StarCogVideoX(VideoNetwork):
         time = self.time_embedding(self.time_proj(t).to(x.dtype))
         # The hint's half could be kept from step to step: one thirty-thousandth of a call for tokens that are 48
         # times as large as the latent.
-        both = rearrange(torch.cat([x, hint], dim=1), "b c f h w -> (b f) c h w")
-        image = rearrange(self.patch_embed["proj"](both), "(b f) c h w -> b (f h w) c", f=frames)
+        patches = self.patch_embed["proj"](
+            rearrange(torch.cat([x, hint], dim=1), "b c f h w -> (b f) c h w")
+        )
+        image = rearrange(patches, "(b f) c h w -> b (f h w) c", f=frames)
+        del patches
         turns = rotary_turns(grid, self.config.head_width, x.device)
         text = context
         for block in self.transformer_blocks:
