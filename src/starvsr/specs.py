@@ -113,13 +113,58 @@ STAR_HEAVY = dataclasses.replace(
     summary="STAR for heavily degraded video (I2VGen-XL, 2.04 G parameters)",
 )
 
-SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY)}
+STAR_COGVIDEOX = ModelSpec(
+    name="star-cogvideox",
+    summary="STAR on CogVideoX-5B, 5.57 G parameters; slower, a prior of its own",
+    licence="CogVideoX License",
+    network=CogVideoXConfig(),
+    autoencoder=AutoencoderSpec(
+        kind="causal_vae",
+        factor=8,
+        weights="cogvideox-vae",
+        scaling_factor=0.7,
+        posterior="sample",
+        tile=45,
+        tile_overlap=8,
+        time_factor=4,
+    ),
+    size_rule=SizeRule(multiple=2, height_remainder=0),
+    # It was trained on 480x720 and 25 frames alone.
+    min_size=(60, 90),
+    start="noise",
+    solver="vpsde_dpmpp_2m",
+    schedule="scaled_linear_zero_snr",
+    noise_level=1000,
+    steps=50,
+    cfg=6.0,
+    cfg_dynamic=True,
+    cfg_rescale=0.0,
+    half="bf16",
+    upsampling="bicubic",
+    color_fix="adain",
+    windows=WindowSpec(
+        chunk_frames=7, chunk_overlap=3, tile_height=60, tile_width=90, tile_overlap=12
+    ),
+    # 11 latent frames: two windows.
+    segment_frames=41,
+    context_frames=4,
+    context_tokens=226,
+    # Clips were trained with captions of their own, without suffix or negative words.
+    text=TextSpec(
+        weights="t5-v1-1-xxl", prompt="a good video", prompt_suffix="", negative_prompt=None
+    ),
+)
+
+SPECS: dict[str, ModelSpec] = {
+    spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY, STAR_COGVIDEOX)
+}
 
 EMBEDDED = ("nano",)
 """Models all of whose files are part of the package."""
 
 _STAR_REPOSITORY = "SherryX/STAR"
 _VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"
+_COGVIDEOX_REPOSITORY = "THUDM/CogVideoX-5b"
 _CLIP_REPOSITORY = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 # Hashes, and sizes to three digits, as the hub's pages of these files state them; the text encoder's as two public
@@ -186,6 +231,47 @@ COMPONENTS: dict[str, Component] = {
                 SourceFile(_CLIP_REPOSITORY, "config.json"),
                 SourceFile(_CLIP_REPOSITORY, "vocab.json"),
                 SourceFile(_CLIP_REPOSITORY, "merges.txt"),
+            ),
+        ),
+        Component(
+            name="star-cogvideox",
+            kind="network",
+            summary=STAR_COGVIDEOX.summary,
+            licence="CogVideoX License",
+            sources=(
+                SourceFile(_STAR_REPOSITORY, "CogVideoX-5B-based/1/mp_rank_00_model_states.pt"),
+            ),
+        ),
+        Component(
+            name="cogvideox-vae",
+            kind="autoencoder",
+            summary="CogVideoX's causal autoencoder",
+            licence="CogVideoX License",
+            sources=(
+                SourceFile(
+                    _COGVIDEOX_REPOSITORY,
+                    "vae/diffusion_pytorch_model.safetensors",
+                    size_bytes=862_000_000,
+                ),
+                SourceFile(_COGVIDEOX_REPOSITORY, "vae/config.json"),
+            ),
+        ),
+        Component(
+            name="t5-v1-1-xxl",
+            kind="text_encoder",
+            summary="the encoder of T5 v1.1 XXL",
+            licence="Apache 2.0",
+            sources=(
+                *(
+                    SourceFile(
+                        _COGVIDEOX_REPOSITORY,
+                        f"text_encoder/model-0000{number}-of-00002.safetensors",
+                        size_bytes=size_bytes,
+                    )
+                    for number, size_bytes in ((1, 4_990_000_000), (2, 4_530_000_000))
+                ),
+                SourceFile(_COGVIDEOX_REPOSITORY, "text_encoder/config.json"),
+                SourceFile(_COGVIDEOX_REPOSITORY, "tokenizer/spiece.model"),
             ),
         ),
     )
