@@ -255,3 +255,9 @@ def test_an_autoencoder_of_whole_runs_is_only_cut_up_in_space() -> None:
         sizes.append(largest_picture(layout))
     assert (sizes[0], sizes[-1]) == ((11, 100, 100), (11, 25, 25))
     assert {frames for frames, _, _ in sizes} == {11}
+
+
+def test_the_published_way_is_not_for_a_start_of_noise() -> None:
+    spec = dataclasses.replace(COMPRESSED, start="noise", schedule="scaled_linear_zero_snr")
+    with pytest.raises(UsageError, match="--parity is not for the model small-star"):
+        plain_layout(spec, WindowOptions(parity=True), (96, 96), 41)

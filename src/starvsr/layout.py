@@ -83,6 +83,8 @@ def plain_layout(
     Raises UsageError as `resolve_windows`.
     """
     factor = spec.autoencoder.factor
+    if options.parity and spec.start == "noise":
+        raise UsageError(f"--parity is not for the model {spec.name}: leave it out")
     if options.parity:
         return _published_layout(spec, options, size, frames)
     latent = legal_latent(
@@ -271,9 +273,9 @@ def network_grid(spec: ModelSpec, layout: Layout, frames: int) -> Grid:
 def autoencoder_grid(layout: Layout, frames: int) -> Grid:
     """The autoencoder's windows over a run of `frames` latent frames, in latent elements."""
     ours = layout.autoencoder
-    times: tuple[Span, ...] = ((0, frames),)
+    times: tuple[Span, ...]
     if ours.time_factor > 1:
-        pass
+        times = ((0, frames),)
     elif layout.published:
         times = tuple((a, min(a + 3, frames)) for a in range(0, frames, 3))
     elif ours.chunk_frames is None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -191,21 +191,15 @@ class CogVideoXConfig:
     """Channels of a text token."""
     liem: bool = True
     """Whether LIEM's gates stand between norm and attention."""
+    control: ClassVar[bool] = True
+    """The network is given the degraded latent, as a hint."""
+    recurrent: ClassVar[bool] = False
+    """Frames do not depend on a `Memory` of the frames before them."""
 
     @property
     def width(self) -> int:
         """Channels of a token."""
         return self.heads * self.head_width
-
-    @property
-    def control(self) -> bool:
-        """Whether the network is given the degraded latent, as a hint: always."""
-        return True
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether frames depend on what a `Memory` of the frames before them holds: never."""
-        return False
 
 
 if TYPE_CHECKING:
@@ -255,8 +249,7 @@ class AutoencoderSpec:
     """Which autoencoder turns pixels into latents, and how its work is cut up."""
 
     kind: str
-    """`pixel_unshuffle` (lossless, no weights), `temporal_vae` (Stable Video Diffusion's) or `causal_vae`
-    (CogVideoX's)."""
+    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion's) or `causal_vae` (CogVideoX's)."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""
@@ -274,9 +267,8 @@ class AutoencoderSpec:
     tile_overlap: int = 0
     """Latent elements that neighbouring tiles share."""
     time_factor: int = 1
-    """Frames per latent frame, but for a run's first, which has one of its own: `time_factor * k + 1` frames make
-    `k + 1` latent ones, and shorter runs are completed by repeating the last. Above 1 a run is encoded and decoded
-    whole in time; the network's windows, not this autoencoder's chunks, cut it up."""
+    """Frames per latent frame: `time_factor * k + 1` frames make `k + 1` latent ones, and runs of other lengths are
+    completed by repeating the last. Above 1 a run is coded whole in time, and only the network has windows there."""
 
 
 @dataclass(frozen=True)
@@ -368,8 +360,7 @@ class ModelSpec:
     text: TextSpec | None = None
     """None for a model that takes no words."""
     schedule: str = "logsnr_cosine_interp"
-    """Noise levels, a function of `schedule`: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of
-    `noise`."""
+    """Noise levels: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of `noise`."""
     half: str = "fp16"
     """What `--precision auto` means where the device is no processor: `fp16` or `bf16`."""
     cfg_dynamic: bool = False

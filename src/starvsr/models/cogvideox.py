@@ -89,6 +89,7 @@ def _with_places(x: Tensor, text_tokens: int, turns: tuple[Tensor, Tensor]) -> T
 
 
 @lru_cache(maxsize=4)
+@torch.inference_mode(False)
 def rotary_turns(grid: TokenGrid, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the angles by which the image tokens' pairs of channels are turned, `n 1 d/2` float32.
 

@@ -65,7 +65,6 @@ _CLIP_TEXT_DEFAULTS: dict[str, Any] = {
     "eos_token_id": 49407,
 }
 
-
 _T5_FIELDS = (
     "model_type",
     "vocab_size",
@@ -223,7 +222,8 @@ def _read_text_encoder(component: Component, sources: Mapping[str, Path]) -> _Co
 def _read_t5(component: Component, sources: Mapping[str, Path], config_path: Path) -> _Content:
     shards = [sources[source.path] for source in component.tensor_sources]
     pieces = sources[component.sources[-1].path]
-    config, tensors = _read_json(config_path), dict[str, Tensor]()
+    config = _read_json(config_path)
+    tensors: dict[str, Tensor] = {}
     for shard in shards:
         tensors |= read_safetensors(shard)[0]
     try:
