@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from starvsr.types import CogVideoXConfig
 from starvsr.zoo.sat import from_sat, to_sat
 from tests.golden.seeded_init import seeded_state_dict
 from tests.models.helpers import relative_error
-from tests.models.test_cogvideox import SMALL, Plain, call, inputs
+from tests.models.test_cogvideox import SMALL, Plain, call, diffusers_output, inputs
 
 MANIFEST = json.loads(
     (Path(__file__).parent.parent / "golden" / "cogvideox_sat_keys.json").read_text()
@@ -94,6 +95,16 @@ def test_parts_land_where_they_belong() -> None:
             assert all(map(torch.equal, half, wanted)), (kind, name)
     fused = given[f"{PREFIX}transformer.layers.2.attention.query_key_value.bias"]
     assert torch.equal(ours["transformer_blocks.2.attn1.to_k.bias"], fused[64:128])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rank", [0, RANK])
+def test_a_converted_checkpoint_without_liem_is_diffusers_transformer(rank: int) -> None:
+    converted = from_sat({"module": published(rank=rank)}, state_of(SMALL))
+    network = StarCogVideoX(dataclasses.replace(SMALL, liem=False)).eval()
+    network.load_state_dict({n: t for n, t in converted.items() if ".processor." not in n})
+    given = inputs((3, 6, 10), batch=2)
+    assert relative_error(call(network, *given), diffusers_output(network, *given)) < 1e-5
 
 
 @torch.no_grad()
