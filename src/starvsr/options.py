@@ -290,7 +290,7 @@ class DeviceOptions:
     attention: str = "auto"
     """`auto`, `sdpa` or `xformers` (CUDA only)."""
     precision: str = "auto"
-    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on a processor and fp16 elsewhere."""
+    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on a processor, and elsewhere what the model takes."""
     offload: str = "auto"
     """What waits in main memory until it is used: `none`; `model`, the network while the autoencoder works and the
     other way round; `block`, every block of the network too. `auto` takes the first that fits."""
@@ -309,11 +309,14 @@ class DeviceOptions:
         _check(ok, "--memory-limit", self.memory_limit_bytes, "a size such as 8GB or 900MB")
 
 
-def resolve_precision(precision: str, device: str) -> str:
-    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`."""
+def resolve_precision(precision: str, device: str, half: str = "fp16") -> str:
+    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`.
+
+    half: what the model takes for `auto` where the device is no processor.
+    """
     if precision != "auto":
         return precision
-    return "fp32" if device == "cpu" else "fp16"
+    return "fp32" if device == "cpu" else half
 
 
 @dataclass(frozen=True)

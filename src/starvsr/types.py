@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -195,11 +195,37 @@ class RecurrentConfig:
         return 1
 
 
+@dataclass(frozen=True)
+class CogVideoXConfig:
+    """Sizes of STAR's video transformer (`models.cogvideox`); the defaults are the CogVideoX-5B-based network."""
+
+    latent_channels: int = 16
+    layers: int = 42
+    heads: int = 48
+    head_width: int = 64
+    """Channels of an attention head, a multiple of 16; the width is `heads * head_width`."""
+    time_width: int = 512
+    """Channels of the time embedding."""
+    context_width: int = 4096
+    """Channels of a text token."""
+    liem: bool = True
+    """Whether LIEM's gates stand between norm and attention."""
+    control: ClassVar[bool] = True
+    """The network is given the degraded latent, as a hint."""
+    recurrent: ClassVar[bool] = False
+    """Frames do not depend on a `Memory` of the frames before them."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return self.heads * self.head_width
+
+
 if TYPE_CHECKING:
-    # Whoever holds a spec knows which of the two it describes.
+    # Whoever holds a spec knows which of them it describes.
     NetworkConfig: TypeAlias = Any
 else:
-    NetworkConfig = UNetConfig | RecurrentConfig
+    NetworkConfig = UNetConfig | RecurrentConfig | CogVideoXConfig
 """What a network is; its type says which one."""
 
 
@@ -219,7 +245,7 @@ class SizeRule:
 class WindowSpec:
     """The block of the latent that the network sees at once, and how far neighbouring blocks overlap.
 
-    Frames in time, latent elements in space. A tile of None is the whole picture.
+    Latent frames in time, latent elements in space. A tile of None is the whole picture.
     """
 
     chunk_frames: int
@@ -242,7 +268,7 @@ class AutoencoderSpec:
     """Which autoencoder turns pixels into latents, and how its work is cut up."""
 
     kind: str
-    """`pixel_unshuffle` (lossless, no weights) or `temporal_vae` (Stable Video Diffusion's)."""
+    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion's) or `causal_vae` (CogVideoX's)."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""
@@ -259,6 +285,9 @@ class AutoencoderSpec:
     """Side of a square tile, latent elements; None is the whole picture."""
     tile_overlap: int = 0
     """Latent elements that neighbouring tiles share."""
+    time_factor: int = 1
+    """Frames per latent frame: `time_factor * k + 1` frames make `k + 1` latent ones, and runs of other lengths are
+    completed by repeating the last. Above 1 a run is coded whole in time, and only the network has windows there."""
 
 
 @dataclass(frozen=True)
@@ -271,8 +300,8 @@ class TextSpec:
     """Default `--prompt`."""
     prompt_suffix: str
     """Joined to every prompt, without a separator."""
-    negative_prompt: str
-    """Default `--negative-prompt`."""
+    negative_prompt: str | None
+    """Default `--negative-prompt`; None is no text at all, zeros in its tokens' place."""
 
 
 @dataclass(frozen=True)
@@ -301,9 +330,14 @@ class Component:
     """One line for people."""
     licence: str
     sources: tuple[SourceFile, ...]
-    """The first holds the tensors; others are small files that belong to it, such as a vocabulary."""
+    """The first hold the tensors, mostly one; others are small files that belong to it, such as a vocabulary."""
     gated: bool = False
     """Whether the hub asks for an account that has accepted the licence."""
+
+    @property
+    def tensor_sources(self) -> tuple[SourceFile, ...]:
+        """Those that hold tensors."""
+        return tuple(s for s in self.sources if s.path.endswith((".pt", ".safetensors")))
 
 
 @dataclass(frozen=True)
@@ -321,9 +355,9 @@ class ModelSpec:
     """Smallest legal latent (rows, columns); smaller pictures are padded to it."""
     start: str
     """`noised`: sampling starts from the degraded latent with noise at `noise_level`; `clean`: one step from
-    the clean degraded latent."""
+    the clean degraded latent; `noise`: sampling starts from noise alone, and only the hint tells the latent."""
     solver: str
-    """`one_step`, `dpmpp_2m_sde` or `heun`."""
+    """`one_step`, `dpmpp_2m_sde`, `vpsde_dpmpp_2m` or `heun`."""
     noise_level: int
     """Diffusion time plus one at which sampling starts: `noise_level - 1` is the integer time (0..999)."""
     steps: int
@@ -344,6 +378,12 @@ class ModelSpec:
     """Length of the text context; without a text encoder the context is zeros."""
     text: TextSpec | None = None
     """None for a model that takes no words."""
+    schedule: str = "logsnr_cosine_interp"
+    """Noise levels: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of `noise`."""
+    half: str = "fp16"
+    """What `--precision auto` means where the device is no processor: `fp16` or `bf16`."""
+    cfg_dynamic: bool = False
+    """Whether `cfg` is the strength of `guidance.dynamic_scale`; a scale that is asked for is constant."""
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def collect_options(
     end: Annotated[float | None, _range("--end", "-to", help="Stop here (default: the end).", **_TIME)] = None,
     duration: Annotated[float | None, _range("--duration", "-t", help="Restore this much (default: all).", **_TIME)] = None,  # noqa: E501
     frames: Annotated[int | None, _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT)] = None,  # noqa: E501
-    model: Annotated[str, _model("--model", "-m", help="auto, nano, star-light, star-heavy, or the path of a model file.")] = "auto",  # noqa: E501
+    model: Annotated[str, _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, or the path of a model file.")] = "auto",  # noqa: E501
     weights_dir: Annotated[Path | None, _model("--weights-dir", help="Where download-weights put its files (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR")] = None,  # noqa: E501
     offline: Annotated[bool, _model("--offline", help="Never fetch anything; without it, missing weights of a model that was asked for are downloaded first.")] = False,  # noqa: E501
     prompt: Annotated[str | None, _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT")] = None,  # noqa: E501
@@ -233,7 +233,7 @@ def collect_options(
     deinterlace: Annotated[Deinterlace, _model("--deinterlace", help="Make whole pictures of fields: of frames that say they are interlaced (auto), of all (on), of none (off).")] = Deinterlace.auto,  # noqa: E501
     device: Annotated[str, _memory("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     attention: Annotated[Attention, _memory("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
-    precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, fp16 elsewhere.")] = Precision.auto,  # noqa: E501
+    precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, elsewhere fp16 or bf16, as the model takes it.")] = Precision.auto,  # noqa: E501
     memory_limit: Annotated[int | None, _memory("--memory-limit", help="Most device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE")] = None,  # noqa: E501
     offload: Annotated[Offload, _memory("--offload", help="What waits in main memory until it is used: none; model, the network or the autoencoder; block, every block of the network.")] = Offload.auto,  # noqa: E501
     hwaccel: Annotated[str, _memory("--hwaccel", help="Decode the input by such a device: none, auto, or a kind such as cuda, qsv, vaapi or videotoolbox.", metavar="KIND")] = "none",  # noqa: E501

@@ -45,7 +45,7 @@ def download_weights(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help=f"star-light, star-heavy, all, or a component (default: {DEFAULT_MODEL}).",
+            help=f"star-light, star-heavy, star-cogvideox, all, or a component (default: {DEFAULT_MODEL}).",
         ),
     ] = None,
     list_only: Annotated[

@@ -58,6 +58,11 @@ def start_model(
         name = str(folder / name)
     choice = choose_model(name, info, weights)
     spec = changed_spec(choice.spec, config)
+    if spec.start == "noise":
+        raise UsageError(
+            f"[model] base = {config.base!r} cannot be trained here: it starts from noise alone, and training knows "
+            "models that start from the degraded latent: give a base such as nano or star-light"
+        )
     if config.pretrained:
         if spec.network != choice.spec.network:
             raise UsageError(

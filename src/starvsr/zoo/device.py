@@ -39,9 +39,12 @@ def device_info(name: str = "auto") -> DeviceInfo:
     return DeviceInfo(name, description, _free_memory_bytes(), torch.get_num_threads())
 
 
-def network_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What `--precision` means on a device: the type of the network's weights and of its calculations."""
-    return _DTYPES[resolve_precision(precision, device.type)]
+def network_dtype(precision: str, device: torch.device, half: str = "fp16") -> torch.dtype:
+    """What `--precision` means on a device: the type of the network's weights and of its calculations.
+
+    half: as in `resolve_precision`.
+    """
+    return _DTYPES[resolve_precision(precision, device.type, half)]
 
 
 def attention_backend(name: str, device: torch.device) -> Backend:
