@@ -223,7 +223,7 @@ class AutoencoderSpec:
     """Which autoencoder turns pixels into latents, and how its work is cut up."""
 
     kind: str
-    """`pixel_unshuffle` (lossless, no weights) or `temporal_vae` (Stable Video Diffusion's)."""
+    """`pixel_unshuffle` (lossless, no weights), `temporal_vae` (Stable Video Diffusion's) or `tiny_vae` (TAESD's)."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""

@@ -203,7 +203,7 @@ def test_plan_says_what_is_converted(cli: Cli, hub: HubServer, folder: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["star-huge"], "the model star-huge is not known: give one of all, nano, star-light"),
+        (["star-huge"], "the model star-huge is not known: give one of all, nano, toy, star-light"),
         (["--list", "--verify"], "contradict each other"),
         (["--source", "./nowhere"], "neither a folder that exists nor a repository"),
         (["--quiet", "--verbose"], "contradict each other"),

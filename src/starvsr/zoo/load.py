@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import build_network
 from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
@@ -201,8 +201,8 @@ def _autoencoder(
     autoencoder: Autoencoder
     if spec.kind == "pixel_unshuffle":
         autoencoder = PixelUnshuffle(spec.factor)
-    elif spec.kind == "temporal_vae":
-        autoencoder = _temporal_vae(choice, device, dtype)
+    elif spec.kind in _LEARNED:
+        autoencoder = _learned(choice, device, dtype)
     else:
         raise WeightsError(f"{path}: its autoencoder {spec.kind!r} is unknown to this version")
     channels = choice.spec.network.latent_channels
@@ -219,7 +219,13 @@ def _autoencoder(
     return autoencoder
 
 
-def _temporal_vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> TemporalVAE:
+_LEARNED: dict[str, type[TemporalVAE] | type[TinyVAE]] = {
+    "temporal_vae": TemporalVAE,
+    "tiny_vae": TinyVAE,
+}
+
+
+def _learned(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> Autoencoder:
     spec = choice.spec.autoencoder
     path = find_component(spec.weights, choice.folders)
     if path is None:
@@ -227,7 +233,7 @@ def _temporal_vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype)
     weights, _ = read_safetensors(path)
     config = read_component_info(path).config
     try:
-        return TemporalVAE.from_state(config, weights, spec.scaling_factor, device, dtype)
+        return _LEARNED[spec.kind].from_state(config, weights, spec.scaling_factor, device, dtype)
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{path}: {error}") from error
 
