@@ -9,7 +9,7 @@ import torch
 
 from starvsr import memory
 from starvsr.models import transformers
-from starvsr.models.autoencoder import PixelUnshuffle, temporal_decoder_class
+from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE, build_causal_vae
 from starvsr.models.offload import units
@@ -67,6 +67,21 @@ def test_parameters_of_the_autoencoder() -> None:
     assert encoder + decoder == sum(p.numel() for p in module.parameters())
     assert memory.autoencoder_weights_bytes(STAR_LIGHT, 2) == 4 * encoder + 2 * decoder
     assert memory.autoencoder_weights_bytes(NANO, 2) == 0
+
+
+def test_a_tiny_autoencoder_takes_no_more_than_the_one_known_by_that_name() -> None:
+    module = build_tiny_vae({})
+    spec = dataclasses.replace(
+        STAR_LIGHT, autoencoder=AutoencoderSpec(kind="tiny_vae", factor=8, weights="taesd")
+    )
+    parameters = sum(p.numel() for p in module.parameters())
+    assert memory.autoencoder_weights_bytes(spec, 2) == 2 * parameters
+    predicted = memory.autoencoder_peak_bytes(spec, (2, 12, 16), 4)
+    pixels, latent = torch.zeros(2, 3, 96, 128), torch.zeros(2, 4, 12, 16)
+    measured = max(
+        live_bytes(lambda: module.encode(pixels)), live_bytes(lambda: module.decode(latent))
+    )
+    assert measured <= predicted < 1.5 * measured
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,8 @@ pictures live there too, and what does not fit is not refused but ends the proce
 HIDDEN_ELEMENTS = 2**22
 _GATE_KERNEL, _FRAME_KERNEL, _SPATIAL_KERNEL = 49, 3, 9
 
+# Upper bounds: what is known as TAESD.
+_TINY_VAE_PARAMETERS, _TINY_VAE_WIDTH = 2_445_063, 64
 _VAE_WIDTHS = (128, 256, 512, 512)
 _VAE_ENCODER_PARAMETERS, _VAE_DECODER_PARAMETERS = 34_163_664, 63_579_183
 _FLOAT32_BYTES = 4
@@ -105,6 +107,8 @@ def autoencoder_weights_bytes(spec: ModelSpec, bytes_per_element: int) -> int:
         return 0
     if spec.autoencoder.kind == "causal_vae":
         return CAUSAL_VAE_PARAMETERS * bytes_per_element
+    if spec.autoencoder.kind == "tiny_vae":
+        return _TINY_VAE_PARAMETERS * bytes_per_element
     return _VAE_ENCODER_PARAMETERS * _FLOAT32_BYTES + _VAE_DECODER_PARAMETERS * bytes_per_element
 
 
@@ -278,6 +282,9 @@ def autoencoder_peak_bytes(
         return 2 * 3 * frames * pixels * _FLOAT32_BYTES
     if spec.autoencoder.kind == "causal_vae":
         return causal_vae_peak_bytes(spec.autoencoder, picture, bytes_per_element)
+    if spec.autoencoder.kind == "tiny_vae":
+        # A block's input, and the inputs and results of its convolutions.
+        return 4 * frames * pixels * _TINY_VAE_WIDTH * bytes_per_element
     return max(
         vae_encode_peak_bytes(pixels), vae_decode_peak_bytes(frames, pixels, bytes_per_element)
     )

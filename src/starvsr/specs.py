@@ -56,6 +56,53 @@ NANO = ModelSpec(
     context_frames=3,
 )
 
+TOY = ModelSpec(
+    name="toy",
+    summary="embedded STAR at toy size, trained: for trying options of many steps, not for its picture",
+    licence="MIT",
+    network=UNetConfig(
+        latent_channels=8,
+        width=32,
+        multipliers=(1, 1),
+        residual_blocks=1,
+        head_width=32,
+        first_heads=1,
+        context_width=32,
+        attention_scales=(0.5,),
+    ),
+    autoencoder=AutoencoderSpec(
+        kind="tiny_vae",
+        factor=4,
+        weights="toy-vae",
+        scaling_factor=1.9,
+        chunk_frames=8,
+        tile=96,
+        tile_overlap=8,
+    ),
+    size_rule=SizeRule(multiple=2, height_remainder=0),
+    min_size=(8, 8),
+    start="noised",
+    solver="dpmpp_2m_sde",
+    noise_level=900,
+    steps=15,
+    cfg=3.0,
+    cfg_rescale=0.2,
+    upsampling="bilinear",
+    color_fix="adain",
+    windows=WindowSpec(
+        chunk_frames=8, chunk_overlap=4, tile_height=48, tile_width=48, tile_overlap=12
+    ),
+    segment_frames=32,
+    context_frames=2,
+    context_tokens=32,
+    text=TextSpec(
+        weights="toy-text",
+        prompt="a good video",
+        prompt_suffix="",
+        negative_prompt="blurry, low quality",
+    ),
+)
+
 # The published words: the weights were tuned with them, down to the three spaces.
 _STAR_TEXT = TextSpec(
     weights="clip-vit-h-14",
@@ -156,11 +203,11 @@ STAR_COGVIDEOX = ModelSpec(
 )
 
 SPECS: dict[str, ModelSpec] = {
-    spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY, STAR_COGVIDEOX)
+    spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY, STAR_COGVIDEOX, TOY)
 }
 
-EMBEDDED = ("nano",)
-"""Models all of whose files are part of the package."""
+EMBEDDED = ("nano", "toy")
+"""Models all of whose files, components too, are part of the package."""
 
 _STAR_REPOSITORY = "SherryX/STAR"
 _VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"

@@ -268,7 +268,8 @@ class AutoencoderSpec:
     """Which autoencoder turns pixels into latents, and how its work is cut up."""
 
     kind: str
-    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion's) or `causal_vae` (CogVideoX's)."""
+    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion's), `causal_vae` (CogVideoX's) or
+    `tiny_vae` (TAESD's)."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""

@@ -216,7 +216,7 @@ def collect_options(
     end: Annotated[float | None, _range("--end", "-to", help="Stop here (default: the end).", **_TIME)] = None,
     duration: Annotated[float | None, _range("--duration", "-t", help="Restore this much (default: all).", **_TIME)] = None,  # noqa: E501
     frames: Annotated[int | None, _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT)] = None,  # noqa: E501
-    model: Annotated[str, _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, or the path of a model file.")] = "auto",  # noqa: E501
+    model: Annotated[str, _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file.")] = "auto",  # noqa: E501
     weights_dir: Annotated[Path | None, _model("--weights-dir", help="Where download-weights put its files (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR")] = None,  # noqa: E501
     offline: Annotated[bool, _model("--offline", help="Never fetch anything; without it, missing weights of a model that was asked for are downloaded first.")] = False,  # noqa: E501
     prompt: Annotated[str | None, _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT")] = None,  # noqa: E501

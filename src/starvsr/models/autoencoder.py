@@ -105,7 +105,7 @@ class TemporalVAE:
         device: torch.device,
         dtype: torch.dtype,
     ) -> TemporalVAE:
-        """From the configuration and parameters of `build_temporal_vae`; decodes in `dtype`, encodes in float32.
+        """From diffusers' configuration and parameters. The decoder works in `dtype`, the encoder in float32.
 
         Raises ValueError where the parameters are not those of the configuration.
         """
@@ -156,6 +156,57 @@ class TemporalVAE:
         return dtype
 
 
+class TinyVAE:
+    """The small autoencoder without norms that is known as TAESD (Bohan, 2023), as diffusers builds it.
+
+    Every frame is encoded and decoded alone, and a picture's parts do not depend on the rest of it.
+    """
+
+    time_factor = 1
+
+    def __init__(self, module: Any, scaling_factor: float) -> None:
+        """module: diffusers' `AutoencoderTiny`."""
+        self.module = module
+        self.scaling_factor = scaling_factor
+        self.factor: int = 2 ** (len(module.config.encoder_block_out_channels) - 1)
+        self.latent_channels: int = module.config.latent_channels
+
+    @classmethod
+    def from_state(
+        cls,
+        config: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        scaling_factor: float,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> TinyVAE:
+        """From diffusers' configuration and parameters; works in `dtype`.
+
+        Raises ValueError where the parameters are not those of the configuration.
+        """
+        module = loaded_module(build_tiny_vae, config, state)
+        return cls(module.to(device, dtype), scaling_factor)
+
+    def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
+        """`b 3 t h w -> b c t h/factor w/factor`; it encodes to no distribution. Raises ValueError as `Autoencoder`."""
+        check_frames(frames, self.factor)
+        pictures = rearrange(frames, "b c t h w -> (b t) c h w").to(self._parameter)
+        z: Tensor = self.module.encode(pictures).latents.float() * self.scaling_factor
+        return rearrange(z, "(b t) c h w -> b c t h w", b=len(frames))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """`b c t h w -> b 3 t h*factor w*factor`. Raises ValueError for other shapes."""
+        check_latent(latent, self.latent_channels)
+        z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
+        pictures: Tensor = self.module.decode(z.to(self._parameter)).sample.float()
+        return rearrange(pictures, "(b t) c h w -> b c t h w", b=latent.shape[0])
+
+    @property
+    def _parameter(self) -> Tensor:
+        parameter: Tensor = next(self.module.parameters())
+        return parameter
+
+
 def temporal_decoder_class() -> Any:
     """diffusers' class of Stable Video Diffusion's autoencoder."""
     hide_xformers()
@@ -165,19 +216,21 @@ def temporal_decoder_class() -> Any:
 
 
 def build_temporal_vae(config: Mapping[str, Any]) -> Any:
-    """diffusers' `AutoencoderKLTemporalDecoder` of a configuration, which may also say `norm_num_groups`.
+    """Stable Video Diffusion's autoencoder of diffusers' configuration. Raises TypeError for an unknown setting."""
+    return temporal_decoder_class()(**_settings(config))
 
-    Its groups are always 32; in a narrow one that leaves a channel for each, which loses every picture's contrast.
-    Raises TypeError for a setting that it does not have.
-    """
-    own = {name: value for name, value in config.items() if not name.startswith("_")}
-    groups = own.pop("norm_num_groups", None)
-    module = temporal_decoder_class()(**own)
-    if groups is not None:
-        for norm in module.modules():
-            if isinstance(norm, nn.GroupNorm):
-                norm.num_groups = groups
-    return module
+
+def build_tiny_vae(config: Mapping[str, Any]) -> Any:
+    """diffusers' `AutoencoderTiny` of its configuration. Raises TypeError for an unknown setting."""
+    hide_xformers()
+    from diffusers import AutoencoderTiny
+
+    build: Any = AutoencoderTiny
+    return build(**_settings(config))
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def loaded_module(

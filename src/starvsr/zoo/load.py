@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.network import VideoNetwork
@@ -48,9 +48,10 @@ __all__ = [
 ]
 
 
-_VAES: dict[str, type[TemporalVAE] | type[CausalVAE]] = {
+_VAES: dict[str, type[TemporalVAE] | type[CausalVAE] | type[TinyVAE]] = {
     "temporal_vae": TemporalVAE,
     "causal_vae": CausalVAE,
+    "tiny_vae": TinyVAE,
 }
 
 Mover = Callable[[], AbstractContextManager[None]]
@@ -230,7 +231,7 @@ def _autoencoder(
     return autoencoder
 
 
-def _vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> TemporalVAE | CausalVAE:
+def _vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> Autoencoder:
     spec = choice.spec.autoencoder
     path = find_component(spec.weights, choice.folders)
     if path is None:
