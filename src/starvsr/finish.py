@@ -74,9 +74,10 @@ def finish_job(
         kept.make_seams()
         parts, end = kept.parts()
         if not parts:
+            verb = "is" if len(kept.files) == 1 else "are"
             raise OutputError(
-                f"nothing is finished at the beginning yet ({len(kept.files)} of {len(segments)} segments are, behind "
-                "it): go on with the job first"
+                f"nothing is finished at the beginning yet ({len(kept.files)} of {len(segments)} segments {verb}, "
+                "behind it): go on with the job first"
             )
         report(Progress("join", 0, 1))
         streams, first = StreamOptions(**facts["streams"]), segments[0].first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import av
@@ -16,8 +17,10 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.parts import PartMaker
+from starvsr.parts import OnFrames
+from starvsr.plan import Segment
 from starvsr.upscale import upscale_video
+from starvsr.work import InTurn, Made, OnLoad, Work
 from tests.cli.conftest import Cli, listing
 from tests.media.clips import Audio, Clip, make
 
@@ -40,7 +43,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(toy_path: Path) -> UpscaleOptions:
-    """Segments of frames 0 to 4, 3 to 8 and 6 to 11, or so: three, which share two frames each."""
+    """Three segments of 6, 6 and 4 frames, or so, which share two with the next."""
     return UpscaleOptions(
         model=str(toy_path),
         size=SizeOptions(scale=2),
@@ -55,30 +58,22 @@ class Broken(Exception):
 
 
 @pytest.fixture
-def work(
-    tmp_path: Path, source: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def work(tmp_path: Path, source: Path, options: UpscaleOptions) -> Path:
     """The work directory of a job that was broken off in its third segment."""
-    return broken_off(tmp_path, source, options, monkeypatch, {2})
+    return broken_off(tmp_path, source, options, 0, 1)
 
 
-def broken_off(
-    tmp_path: Path,
-    source: Path,
-    options: UpscaleOptions,
-    monkeypatch: pytest.MonkeyPatch,
-    failing: set[int],
-) -> Path:
-    make_one = PartMaker.make
+def broken_off(tmp_path: Path, source: Path, options: UpscaleOptions, *done: int) -> Path:
+    """The work directory of a job that was broken off behind these of its segments."""
 
-    def make_some(maker: PartMaker, segment: object) -> object:
-        if segment.index in failing:  # type: ignore[attr-defined]
-            raise Broken
-        return make_one(maker, segment)  # type: ignore[arg-type]
+    def some(
+        work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
+    ) -> Generator[Made, None, None]:
+        yield from InTurn()(work, [segments[index] for index in done], on_load, on_frames)
+        raise Broken
 
-    with monkeypatch.context() as patched, pytest.raises(Broken):
-        patched.setattr(PartMaker, "make", make_some)
-        upscale_video(source, tmp_path / "out.mkv", options)
+    with pytest.raises(Broken):
+        upscale_video(source, tmp_path / "out.mkv", options, executor=some)
     return tmp_path / "out.mkv.starvsr"
 
 
@@ -152,22 +147,24 @@ def broken(*_: object) -> None:
 
 
 def test_what_lies_behind_a_gap_is_left_out_and_said(
-    cli: Cli, tmp_path: Path, source: Path, options: UpscaleOptions, work: Path
+    cli: Cli, tmp_path: Path, source: Path, options: UpscaleOptions
 ) -> None:
-    journal = work / "journal.jsonl"
-    text = journal.read_text()
-    # As workers may leave it: the second is there, the first is not.
-    journal.write_text("".join(line for line in text.splitlines(True) if "core-0" not in line))
-    outcome = cli("finish", work)
-    assert outcome.code == 7
-    assert (
-        "nothing is finished at the beginning yet (1 of 3 segments are, behind it)" in outcome.err
-    )
-    journal.write_text(text.replace('"core-1"', '"core-2"').replace('"tail-1"', '"tail-2"'))
+    work = broken_off(tmp_path, source, options, 2, 0)
     outcome = cli("finish", work, "--json")
     assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["left_out"] > 0
-    assert "more are finished, but behind ones that are missing" in outcome.err
+    said = json.loads(outcome.out)
+    assert (said["frames"], said["left_out"]) == (3, 4)
+    assert "3 of 12 frames; 4 more are finished, but behind ones that are missing" in outcome.err
+
+
+def test_nothing_at_the_beginning_is_refused(
+    cli: Cli, tmp_path: Path, source: Path, options: UpscaleOptions
+) -> None:
+    work = broken_off(tmp_path, source, options, 2)
+    outcome = cli("finish", work)
+    said = "nothing is finished at the beginning yet (1 of 3 segments is, behind it)"
+    assert (outcome.code, said in outcome.error) == (7, True)
+    assert not (tmp_path / "out-partial.mkv").exists()
 
 
 def test_what_is_no_work_directory_is_refused(cli: Cli, tmp_path: Path, source: Path) -> None:
