@@ -154,3 +154,11 @@ def test_alpha_that_is_left_out_is_said(tmp_path: Path) -> None:
     assert note.startswith(
         "alpha, if it has any, is left out: libx264 yuv420p in matroska has none"
     )
+
+
+def test_webm_gets_the_encoder_that_keeps_alpha(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mov", clip("prores_ks", "yuva444p10le"))
+    info = probe(path)
+    assert info.bit_depth > 8
+    settings = check_encoder(EncodeOptions(), tmp_path / "b.webm", info, WIDTH, HEIGHT)
+    assert (settings.codec, settings.pix_fmt) == ("libvpx-vp9", "yuva420p")

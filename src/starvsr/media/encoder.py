@@ -106,8 +106,8 @@ def container_of(target: Path) -> str:
 
 
 def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
-    """The options with an encoder's name for `auto`: H.264, for WebM VP9, or AV1 where the source is deeper, and of
-    images the one of their ending.
+    """The options with an encoder's name for `auto`: H.264, for WebM VP9, or AV1 where the source is deeper and opaque,
+    and of images the one of their ending.
 
     Raises OutputError for an extension without a container, and for another encoder than that of the images.
     """
@@ -123,8 +123,8 @@ def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeO
         return options
     if container != "webm":
         return replace(options, codec=DEFAULT_CODEC)
-    # Not every build of libvpx has more than 8 bits.
-    deep = info.bit_depth > 8 or is_hdr(info)
+    # Not every build of libvpx has more than 8 bits, and AV1 has no alpha.
+    deep = is_hdr(info) or (info.bit_depth > 8 and not layout_of(info.pix_fmt).alpha)
     return replace(options, codec="libsvtav1" if deep else "libvpx-vp9")
 
 
