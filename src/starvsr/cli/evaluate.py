@@ -21,8 +21,8 @@ from starvsr.cli.upscale import (
 METRICS_OPTION = typer.Option(
     "--metrics",
     metavar="NAMES",
-    help="Separated by commas: psnr_y, ssim_y, vmaf, vmaf_neg, niqe, e_warp, tof; with the extra iqa lpips, dists, "
-    "musiq, clip_iqa, brisque (default: all that are installed, without those of iqa).",
+    help="Separated by commas: psnr_y, ssim_y, vmaf, vmaf_neg, niqe, brisque, e_warp, tof; with the extra iqa lpips, "
+    "dists, musiq, clip_iqa (default: all that are installed, without those of iqa).",
 )
 DEVICE_OPTION = typer.Option(
     "--device",
