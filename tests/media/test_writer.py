@@ -109,6 +109,21 @@ def test_settings_are_json_and_the_same_every_time(tmp_path: Path, info: VideoIn
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_what_was_in_memory_before_changes_nothing(
+    tmp_path: Path, info: VideoInfo, codec: str
+) -> None:
+    settings = check_encoder(EncodeOptions(codec=codec), tmp_path / "o.mp4", info, *SIZE)
+    made = set()
+    for seed in range(6):
+        # What is freed here is what the encoder is given next.
+        random = np.random.default_rng(seed)
+        rubbish = [random.bytes(int(size)) for size in random.integers(1_000, 300_000, 20)]
+        del rubbish
+        made.add(write(tmp_path / f"{seed}.mp4", settings, info, frames=40).read_bytes())
+    assert len(made) == 1
+
+
 def test_tags_and_aspect(tmp_path: Path) -> None:
     tags = {"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1}
     clip = Clip(sample_aspect=Fraction(4, 3), color=tags)
@@ -132,6 +147,7 @@ def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
         "preset": "ultrafast",
         "tune": "film",
         "bf": "0",
+        "mbtree": "0",
     }
 
 

@@ -47,6 +47,10 @@ _ALWAYS = {
     **{name: {"rc": "constqp", "qp": "17"} for name in ("h264_nvenc", "hevc_nvenc")},
     **{name: {"flags": "+qscale", "global_quality": "236"} for name in _QUANTISED},
 }
+# On pictures of up to some 25,000 pixels x264's macroblock tree, and x265 where they are one block wide, read memory
+# that nobody wrote: the same frames then differ from one time to the next.
+_SMALL_PX = 32_768
+_SMALL = {"libx264": {"mbtree": "0"}, "libx265": {"x265-params": "ctu=32"}}
 
 
 @dataclass(frozen=True)
@@ -155,7 +159,7 @@ def check_encoder(
     )
     check_hdr(info, options.codec, pix_fmt)
     _check_holds(settings, target)
-    own = _own_options(options.codec, info)
+    own = _own_options(options.codec, info, width, height)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
     settings, unused = _try_open(settings, info, target)
@@ -172,10 +176,11 @@ def check_encoder(
     return settings
 
 
-def _own_options(codec: str, info: VideoInfo) -> dict[str, str]:
+def _own_options(codec: str, info: VideoInfo, width: int, height: int) -> dict[str, str]:
     """What is always set: for the sake of parts, and what the source says of its dynamic range."""
     own = dict(_ALWAYS.get(codec, {}))
-    for key, text in hdr_options(codec, info.hdr).items():
+    small = _SMALL.get(codec, {}) if width * height <= _SMALL_PX else {}
+    for key, text in (*small.items(), *hdr_options(codec, info.hdr).items()):
         own[key] = f"{own[key]}:{text}" if key in own else text
     return own
 
