@@ -38,6 +38,7 @@ MOST_SENT_BYTES = 1 << 29
 
 _RETRIES = 2
 _INTERVAL_S = 0.5
+_ANSWER_S = 10.0
 
 # Of a worker process, which Ray has do one task after the other.
 _models = LastModel()
@@ -187,6 +188,7 @@ def _connected(address: str) -> Iterator[None]:
         yield
         return
     try:
+        _check_answer(address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(
@@ -197,6 +199,16 @@ def _connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_answer(address: str) -> None:
+    """Raise OSError where nobody listens, which Ray itself would find after minutes, and ValueError for no address."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host:
+        raise ValueError(address)
+    socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
 
 
 def _able(resource: str, least: int) -> list[dict[str, Any]]:

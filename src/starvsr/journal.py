@@ -21,7 +21,7 @@ from typing import Any
 
 import filelock
 
-from starvsr.errors import UsageError, WorkDirError
+from starvsr.errors import OutputError, UsageError, WorkDirError
 from starvsr.media.files import written_errors
 
 logger = logging.getLogger(__name__)
@@ -72,8 +72,14 @@ class Journal:
             ]
             for step, files in steps.items()
         }
-        self._append({"steps": found})
-        self.steps |= found
+        before = self.steps
+        # First, so that an interrupt never finds a line on disk whose step is not known here.
+        self.steps = before | found
+        try:
+            self._append({"steps": found})
+        except OutputError:
+            self.steps = before
+            raise
         self._whole |= dict.fromkeys(found, True)
 
     def note(self, name: str, value: Any) -> None:

@@ -167,7 +167,13 @@ def test_encoder_options_reach_the_encoder(cli: Cli, clip: Path) -> None:
     result = cli("plan", clip, "x.mkv", "--json", "--crf", "30", "--preset", "fast", *extra)
     assert result.code == 0
     options = dict(json.loads(result.out)["encoder"]["options"])
-    assert options == {"crf": "30", "preset": "fast", "tune": "film", "x264-params": "ref=1"}
+    assert options == {
+        "crf": "30",
+        "preset": "fast",
+        "tune": "film",
+        "mbtree": "0",
+        "x264-params": "ref=1",
+    }
 
 
 @pytest.mark.parametrize(
