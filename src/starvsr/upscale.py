@@ -342,8 +342,11 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
 def _check_work_dir(source: Path, target: Path, options: UpscaleOptions) -> None:
     """Refuse a work directory that input or output lie in: its files come and go. Raises UsageError, OutputError."""
     folder = journal_folder(target, options.resume.work_dir)
+    real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):
-        if path.absolute().is_relative_to(folder):
+        # A link may lie there, or what it names.
+        places = [Path(os.path.realpath(place)) for place in (path.parent, path)]
+        if any(place.is_relative_to(real) for place in places):
             raise UsageError(
                 f"the {name} {path} lies in the work directory {folder}: give another --work-dir"
             )
