@@ -356,8 +356,11 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
     # Images of a job that was broken off while it put them there are its own.
     begun = is_sequence(target) and is_begun(folder)
     check_target(source, target, overwrite=options.overwrite or begun)
+    real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):
-        if path.absolute().is_relative_to(folder):
+        # A link may lie there, or what it names.
+        places = [Path(os.path.realpath(place)) for place in (path.parent, path)]
+        if any(place.is_relative_to(real) for place in places):
             raise UsageError(
                 f"the {name} {path} lies in the work directory {folder}: give another --work-dir"
             )

@@ -28,5 +28,5 @@ def validator() -> Draft202012Validator:
 def check_events(text: str) -> None:
     """Every line that is JSON is one of the events; lines for people are passed over."""
     for line in text.splitlines():
-        if line.startswith("{"):
+        if line.startswith('{"'):
             validator().validate(json.loads(line))

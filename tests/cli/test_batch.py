@@ -142,6 +142,8 @@ def test_names(videos: Path, template: str, names: list[str]) -> None:
     [
         ("{stem", "is not allowed"),
         ("{name}", "is not allowed: give text with"),
+        ("{stem.x}", "is not allowed"),
+        ("{number[0]}", "is not allowed"),
         ("{}", "is not allowed"),
         ("same.mkv", "would both become same.mkv"),
         ("../{stem}.mkv", "is no name of a file"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,10 +71,14 @@ def find_items(
     Raises InputError for a folder without videos or a pattern without files, UsageError for a template that means
     nothing, OutputError where `folder` is a file or the folder above it is missing.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
-    if not folder.exists() and not folder.absolute().parent.is_dir():
-        raise OutputError(f"the folder {folder.parent} does not exist: make it first")
+    # It imports PyAV, which `--help` need not wait for.
+    from starvsr.media.files import written_errors
+
+    with written_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
+        if not folder.exists() and not folder.absolute().parent.is_dir():
+            raise OutputError(f"the folder {folder.parent} does not exist: make it first")
     return [
         Item(source, folder / _name(template, source, number), options)
         for number, source in enumerate(_videos(inputs), start=1)
@@ -126,20 +132,25 @@ def as_previews(items: Sequence[Item]) -> list[Item]:
 
 def check_items(items: Sequence[Item]) -> None:
     """Raise UsageError where an output is an input or another one's output."""
-    by_target: dict[Path, Item] = {}
-    own = {item.source.resolve() for item in items}
+    by_target: dict[str, Item] = {}
+    own = {os.path.realpath(item.source) for item in items}
     for item in items:
-        if item.target.resolve() in own:
+        if os.path.realpath(item.target) in own:
             raise UsageError(
                 f"{item.target} is one of the inputs: give another output, or --name-template such as "
                 "'{stem}-large{ext}'"
             )
-        other = by_target.setdefault(item.target.absolute(), item)
+        other = by_target.setdefault(_anywhere(item.target), item)
         if other is not item:
             raise UsageError(
-                f"{other.source} and {item.source} would both become {item.target.name}: give --name-template with "
-                "{number}, or other names"
+                f"{other.source} and {item.source} would both become {item.target.name} (many systems take names that "
+                "differ in case alone for one): give --name-template with {number}, or other names"
             )
+
+
+def _anywhere(target: Path) -> str:
+    """The same for names that are one file on some systems: those of macOS and Windows ignore case and composition."""
+    return unicodedata.normalize("NFC", os.path.realpath(target).casefold())
 
 
 def run_batch(
@@ -154,13 +165,14 @@ def run_batch(
     one: does an item; failed: is told of an error that the batch goes on behind. Raises an item's StarvsrError unless
     `keep_going`.
     """
+    from starvsr.media.files import written_errors
+
     outcomes = []
     for item in items:
-        if not item.options.overwrite and item.target.exists():
-            outcomes.append(Outcome(item, "there"))
-            continue
         try:
-            outcomes.append(one(item))
+            with written_errors(item.target):
+                there = not item.options.overwrite and item.target.exists()
+            outcomes.append(Outcome(item, "there") if there else one(item))
         except StarvsrError as error:
             if not keep_going:
                 raise
@@ -191,7 +203,7 @@ def _name(template: str, source: Path, number: int) -> str:
     ending = source.suffix if source.suffix.lower() in _KEPT_ENDINGS else _OTHER_ENDING
     try:
         name = template.format(stem=source.stem, ext=ending, number=number)
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise UsageError(
             f"--name-template {template!r} is not allowed: give text with {_FIELDS}"
         ) from error

@@ -22,10 +22,13 @@ def complete_or_absent(target: Path, folder: Path | None = None) -> Iterator[Pat
     """A temporary file that on leaving is synced and takes `target`'s name.
 
     It lies in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
-    `target`'s may be as long as names can be. On any exception it is removed and `target` is as it was. Raises
-    OutputError where the file cannot be synced or renamed.
+    `target`'s may be as long as names can be. Where `target` is a symbolic link, the file that it names is replaced and
+    the link stays. On any exception it is removed and `target` is as it was. Raises OutputError where it cannot be
+    synced or renamed.
     """
-    place = target.absolute().parent
+    with written_errors(target):
+        real = _followed(target)
+    place = real.parent
     if folder is not None and folder.stat().st_dev == place.stat().st_dev:
         place = folder.absolute()
     temporary = place / f".starvsr-{secrets.token_hex(8)}.partial"
@@ -33,10 +36,10 @@ def complete_or_absent(target: Path, folder: Path | None = None) -> Iterator[Pat
         yield temporary
         with written_errors(target):
             _sync(temporary)
-            temporary.replace(target)
+            temporary.replace(real)
         # Not every system can sync a folder, and the file is complete without it.
         with suppress(OSError):
-            _sync(target.parent)
+            _sync(real.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
@@ -84,22 +87,34 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """
     # A name that is too long or lies in a closed folder cannot even be looked at.
     with written_errors(target):
-        is_folder, exists = target.is_dir(), target.exists()
+        is_folder, exists, is_file = target.is_dir(), target.exists(), target.is_file()
         is_source = exists and target.samefile(source)
         if is_sequence(target) and not exists:
-            exists = bool(numbers_of(target))
+            exists = is_file = bool(numbers_of(target))
             is_source = target.absolute() == source.absolute()
+        folder = _followed(target).parent if target.is_symlink() else target.parent
     if is_folder:
         raise OutputError(f"{target} is a folder: give the name of a file to write")
     if is_source:
         raise UsageError(f"{target} is the input itself: give another output")
+    if exists and not is_file:
+        raise OutputError(f"{target} is a pipe or a device: give the name of a file to write")
     if exists and not overwrite:
         raise OutputError(f"{target} exists already: give --overwrite to replace it")
-    folder = target.parent
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist: make it first")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the folder {folder} cannot be written to: choose another one")
+
+
+def _followed(target: Path) -> Path:
+    """The place that a name stands for, absolute. Raises OSError where links go round in circles."""
+    if not target.is_symlink():
+        return target.absolute()
+    # A link may name a file that is not there yet.
+    with suppress(FileNotFoundError):
+        target.stat()
+    return Path(os.path.realpath(target))
 
 
 def _why(target: Path, error: Exception) -> str:

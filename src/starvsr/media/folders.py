@@ -19,11 +19,17 @@ VIDEO_SUFFIXES = (
 def videos_in(folder: Path) -> list[Path]:
     """The videos of a folder in name order: not hidden ones, nor those of folders inside it.
 
-    Raises InputError where there is none.
+    Raises InputError where there is none, or the folder cannot be read.
     """
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be read: {(error.strerror or str(error)).lower()}"
+        ) from error
     videos = [
         path
-        for path in sorted(folder.iterdir())
+        for path in found
         if path.suffix.lower() in VIDEO_SUFFIXES
         and not path.name.startswith(".")
         and path.is_file()

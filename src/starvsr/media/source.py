@@ -30,7 +30,11 @@ def open_source(path: Path, device: HWAccel | None = None) -> InputContainer:
             raise InputError(f"{path} does not exist: check the name")
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a video file")
-        if path.is_file() and path.stat().st_size == 0:
+        if not path.is_file():
+            raise InputError(
+                f"{path} is a pipe or a device, which cannot be read twice: write it to a file first"
+            )
+        if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
         # Absolute, or libav would take what stands before a colon for a protocol.
         return _refuse_text(path, _open(os.fspath(path.absolute()), device))
