@@ -8,7 +8,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -87,8 +87,7 @@ def _serve(connection: Connection) -> None:
             connection.send(_outcome(run, connection.recv()))
 
 
-def _outcome(run: object, arguments: list[str]) -> Outcome:
-    assert callable(run)
+def _outcome(run: Callable[[list[str]], int], arguments: list[str]) -> Outcome:
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         # What C libraries write is seen too.
         kept = os.dup(1), os.dup(2)
