@@ -9,8 +9,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
 	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
 
-test: $(VENV)/.dev-installed  ## all tests
-	$(BIN)/python -m pytest -q
+test: $(VENV)/.dev-installed  ## all tests, in two processes
+	$(BIN)/python -m pytest -q --numprocesses 2
 
 fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale
 	$(BIN)/python -m tests.fuzz
