@@ -97,7 +97,7 @@ def node(*arguments: str) -> Iterator[None]:
                 pytest.fail("".join(said))
             yield
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
 
 

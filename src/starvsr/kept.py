@@ -70,6 +70,8 @@ class KeptParts:
         self.seams: dict[int, Path] = {}
         """By the index of the segment behind."""
         self._restored = {index: float(segments[index].frames) for index in self.files}
+        self._done = sum(self._restored.values())
+        self._to_do = sum(segment.frames for segment in segments)
 
     def missing(self) -> list[Segment]:
         """The segments that are to be restored."""
@@ -78,15 +80,12 @@ class KeptParts:
     def report(self, segment: SegmentProgress | None = None) -> None:
         """Tell how far the job is, and the segment in hand."""
         # Shared frames are restored twice; people count the output's.
-        share = sum(self._restored.values()) / sum(segment.frames for segment in self.segments)
-        self.progress(
-            Progress(
-                "restore", share * self.frames, self.frames, segment=segment, seconds=self.seconds
-            )
-        )
+        done = self._done / self._to_do * self.frames
+        self.progress(Progress("restore", done, self.frames, segment=segment, seconds=self.seconds))
 
     def on_frames(self, index: int, frames: float) -> None:
         """So many frames of a segment are restored by now."""
+        self._done += frames - self._restored.get(index, 0.0)
         self._restored[index] = frames
         self.report(
             SegmentProgress(index + 1, len(self.segments), frames, self.segments[index].frames)
@@ -109,14 +108,17 @@ class KeptParts:
         for name, spent in seconds.items():
             self.spent(name, spent)
         self.on_frames(index, float(files.segment.frames))
-        self.make_seams()
+        self.make_seams(index, index + 1)
 
-    def make_seams(self) -> None:
-        """Crossfade what neighbours share that are both there; their raw files are removed. Raises OutputError."""
-        for segment in self.segments:
-            before, behind = self.files.get(segment.index - 1), self.files.get(segment.index)
-            if before and behind and segment.head and segment.index not in self.seams:
-                self.seams[segment.index] = self._seam(before, behind)
+    def make_seams(self, *behind: int) -> None:
+        """Crossfade what neighbours share that are both there; their raw files are removed. Raises OutputError.
+
+        behind: indices of segments, in front of which seams may be lacking; without any, of all.
+        """
+        for index in behind or range(len(self.segments)):
+            before, files = self.files.get(index - 1), self.files.get(index)
+            if before and files and files.segment.head and index not in self.seams:
+                self.seams[index] = self._seam(before, files)
 
     def parts(self) -> tuple[list[Path], int]:
         """The parts from the beginning up to what is missing, in order, and the frame behind their last one."""

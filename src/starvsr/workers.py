@@ -99,8 +99,8 @@ class Workers:
 
     def _ready(self) -> Iterable[_Worker]:
         """Wait for workers that have something to say, or have died."""
-        by_pipe = {worker.pipe: worker for worker in self._team}
-        return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
+        by_pipe: dict[Any, _Worker] = {worker.pipe: worker for worker in self._team}
+        return [by_pipe[pipe] for pipe in wait(list(by_pipe))]
 
     def _replace(self, worker: _Worker, left: deque[Segment], deaths: Counter[int]) -> None:
         """Put back the segment of a worker that died; a new one takes its place when there is work for it."""

@@ -17,6 +17,7 @@ from tests.cli.conftest import Cli
 COMMANDS = (
     "upscale",
     "plan",
+    "finish",
     "download-weights",
     "info",
     "degrade",
