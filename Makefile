@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test fuzz check format clean
+.PHONY: demo test check matrix fuzz format clean
 
 demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
 	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
@@ -20,6 +20,9 @@ check: $(VENV)/.dev-installed  ## lint, format, types, layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+matrix: $(VENV)/.dev-installed  ## every codec and kind of source into every container; some ten minutes
+	$(BIN)/python -m tests.media.matrix
 
 format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .

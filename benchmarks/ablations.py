@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,6 +22,7 @@ from einops import rearrange
 
 from starvsr.options import SamplingOptions
 from starvsr.restore import Restorer
+from starvsr.specs import TOY
 from starvsr.train.clips import validation_clip
 from starvsr.train.config import (
     BankConfig,
@@ -40,9 +40,6 @@ from starvsr.train.trainer import train
 from starvsr.train.validation import psnr_y
 from starvsr.types import AutoencoderSpec
 from starvsr.zoo.load import load_model, save_model
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from toy_spec import TOY
 
 VARIANTS: dict[str, tuple[str, LossConfig]] = {
     "as the paper: DF loss, LIEM before the norm": ("published", PAPER),

@@ -16,10 +16,16 @@ from starvsr.memory import RESERVE_BYTES
 from starvsr.options import BYTES_PER_ELEMENT, WindowOptions
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
+from starvsr.windows import frames_of
 
 SIZES = {"720p": (720, 1280), "1080p": (1080, 1920), "1440p": (1440, 2560), "2160p": (2160, 3840)}
 LIMITS_GIB = (2, 4, 6, 8, 12, 16, 24, 48, 80)
-ROWS = (("star-light", "fp16"), ("star-light", "fp32"), ("nano", "fp32"))
+ROWS = (
+    ("star-light", "fp16"),
+    ("star-light", "fp32"),
+    ("star-cogvideox", "bf16"),
+    ("nano", "fp32"),
+)
 FRAMES = 160
 BEGIN, END = "<!-- table -->\n", "<!-- end of table -->\n"
 DOCUMENT = Path(__file__).parent.parent / "docs" / "memory.md"
@@ -32,19 +38,19 @@ def cell(spec: ModelSpec, precision: str, size: tuple[int, int], limit_gib: int)
             spec,
             WindowOptions(),
             size,
-            FRAMES,
+            min(FRAMES, spec.segment_frames),
             bytes_per_element=BYTES_PER_ELEMENT[precision],
             # What a run on a GPU of this size plans with.
             limit_bytes=(limit_gib << 30) - RESERVE_BYTES,
         )
     except MemoryLimitError:
         return "does not fit"
-    factor = spec.autoencoder.factor
+    factor, time_factor = spec.autoencoder.factor, spec.autoencoder.time_factor
     frames, rows, columns = largest_window(spec, layout)
-    text = f"{frames} x {columns * factor}x{rows * factor}"
+    text = f"{frames_of(frames, time_factor)} x {columns * factor}x{rows * factor}"
     if layout.autoencoder.weights:
         frames, rows, columns = largest_picture(layout)
-        text += f"; {frames} x {columns * factor}x{rows * factor}"
+        text += f"; {frames_of(frames, time_factor)} x {columns * factor}x{rows * factor}"
     return text if layout.offload == "none" else f"{text}; {layout.offload}"
 
 

@@ -1,6 +1,6 @@
 """Make the components of a toy STAR: train its small latent autoencoder, and draw its byte-level text encoder.
 
-    python benchmarks/toy_components.py --config configs/nano.toml --data DIR --output DIR [--steps 800]
+    python benchmarks/toy_components.py --config configs/nano.toml --data DIR --output DIR [--steps 3000]
 
 Writes `toy-vae.safetensors` and `toy-text.safetensors`, and prints how well held-in crops come back and the standard
 deviation of the latents. The encoder's weights stay as they are drawn: what the network needs is that texts differ.
@@ -9,8 +9,9 @@ deviation of the latents. The encoder's weights stay as they are drawn: what the
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
-import sys
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from starvsr.models.autoencoder import build_temporal_vae
+from starvsr.models.autoencoder import build_tiny_vae
 from starvsr.models.text import END, START, byte_letters
+from starvsr.specs import TOY
 from starvsr.train.config import PixelLossConfig, TrainConfig, read_config
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
 from starvsr.train.pixel_losses import pixel_losses
@@ -28,21 +30,19 @@ from starvsr.train.sources import find_sources
 from starvsr.zoo.components import COMPONENT_KEY, MERGES_KEY, VOCAB_KEY
 from starvsr.zoo.tensorfile import write_tensors
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from toy_spec import TOY
-
 VAE: dict[str, Any] = {
-    "block_out_channels": [32, 32, 32],
-    "down_block_types": ["DownEncoderBlock2D"] * 3,
+    "encoder_block_out_channels": [32, 32, 32],
+    "num_encoder_blocks": [1, 1, 2],
+    "decoder_block_out_channels": [32, 32, 32],
+    "num_decoder_blocks": [2, 1, 1],
     "latent_channels": TOY.network.latent_channels,
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "scaling_factor": TOY.autoencoder.scaling_factor,
 }
-LOSS = PixelLossConfig(kind="charbonnier", fft=0.05)
-BATCH, CROP_PX, LR = 4, 64, 1e-3
-DIVERGENCE = 1e-5
-"""Weight of the divergence from unit normals, a latent element: enough to keep latents in range."""
+LOSS = PixelLossConfig(kind="charbonnier", fft=0.02)
+BATCH, CROP_PX, LR = 4, 64, 3e-3
+NOISE = 0.05
+"""Deviation of what is added to latents, beside their own: neighbours then decode to what is alike."""
+LARGE = 1e-3
+"""Weight of the latents' mean square, which keeps them in range."""
 
 
 def truths(config: TrainConfig, data: Path, output: Path, steps: int) -> Iterator[Tensor]:
@@ -53,30 +53,27 @@ def truths(config: TrainConfig, data: Path, output: Path, steps: int) -> Iterato
 
 
 def train_vae(config: TrainConfig, data: Path, output: Path, steps: int) -> None:
-    """Train the autoencoder on single frames and short runs, and write it."""
+    """Train the autoencoder on frames, and write it."""
     torch.manual_seed(config.seed)
-    vae = build_temporal_vae(VAE)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=LR, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
-    latents: list[Tensor] = []
+    vae = build_tiny_vae(VAE)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, LR, total_steps=steps, pct_start=0.05, cycle_momentum=False
+    )
+    errors: list[float] = []
     for step, truth in enumerate(truths(config, data, output, steps)):
-        pictures = rearrange(truth, "b c t h w -> (b t) c h w")
-        posterior = vae.encode(pictures).latent_dist
-        decoded = vae.decode(posterior.sample(), truth.shape[2]).sample
+        z = vae.encode(rearrange(truth, "b c t h w -> (b t) c h w")).latents
+        decoded = vae.decode(z + NOISE * z.detach().std() * torch.randn_like(z)).sample
         restored = rearrange(decoded, "(b t) c h w -> b c t h w", b=len(truth))
-        terms = pixel_losses(restored, truth, LOSS)
-        divergence = posterior.kl().sum() / posterior.mean.numel()
         optimizer.zero_grad()
-        (terms["loss"] + DIVERGENCE * divergence).backward()
+        (pixel_losses(restored, truth, LOSS)["loss"] + LARGE * z.square().mean()).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        latents = [*latents[-20:], posterior.mean.detach()]
+        errors.append((restored.clamp(-1, 1) - truth).square().mean().item() / 4)
         if step % 50 == 49:
-            error = (restored.clamp(-1, 1) - truth).square().mean().item() / 4
-            psnr = -10 * torch.log10(torch.tensor(error)).item()
-            spread = torch.cat(latents).std().item()
-            print(f"step {step + 1}: {psnr:.2f} dB, latents' deviation {spread:.3f}", flush=True)
+            psnr = -10 * math.log10(sum(errors[-50:]) / 50)
+            print(f"step {step + 1}: {psnr:.2f} dB, latents' deviation {z.std():.3f}", flush=True)
     write(output / "toy-vae.safetensors", "autoencoder", vae.state_dict(), VAE, {})
 
 
@@ -119,8 +116,10 @@ def write(
     metadata: dict[str, str],
 ) -> None:
     """A component's file, in half precision."""
-    about = {"name": path.stem, "kind": kind, "source_sha256": "", "config": config}
     tensors = {name: value.detach().half().contiguous() for name, value in state.items()}
+    digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in tensors.values()))
+    # Embeddings that are kept on disk are known by it.
+    about = {"name": path.stem, "kind": kind, "source_sha256": digest.hexdigest(), "config": config}
     write_tensors(path, tensors, {COMPONENT_KEY: json.dumps(about, sort_keys=True), **metadata})
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")
 
@@ -133,7 +132,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=3000)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     config = read_config(options.config)

@@ -25,6 +25,7 @@ from starvsr.models.build import build_network
 from starvsr.types import NetworkConfig, RecurrentConfig, UNetConfig
 
 ROOT = Path(__file__).resolve().parent.parent
+TEXT_TOKENS = 77
 RESET = Path("/proc/self/clear_refs")
 
 
@@ -81,8 +82,9 @@ def network_call(
     config: NetworkConfig, dtype: torch.dtype = torch.float32
 ) -> Callable[[tuple[int, int, int]], Callable[[], object]]:
     """From a window to one call of the seeded network on it."""
-    network = seeded(build_network(config), dtype)
-    context = torch.zeros(1, 77, config.context_width, dtype=dtype)
+    network = build_network(config)
+    seeded(network, dtype)
+    context = network.embed(torch.zeros(1, TEXT_TOKENS, config.context_width, dtype=dtype))
 
     def on(window: tuple[int, int, int]) -> Callable[[], object]:
         x = torch.randn(1, config.latent_channels, *window).to(dtype)

@@ -10,15 +10,17 @@ import torch
 from torch import Tensor
 
 from starvsr.attempts import Attempts
-from starvsr.coding import LatentCoder
+from starvsr.coding import POSTERIOR_DRAW, LatentCoder
 from starvsr.errors import MemoryLimitError
-from starvsr.layout import Layout, plain_layout
+from starvsr.layout import Layout, autoencoder_grid, plain_layout
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
+from starvsr.noise import FrameNoise
 from starvsr.options import WindowOptions
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.upsample import upsample
 from tests.conftest import TOY
 from tests.models.test_autoencoder import small_vae
+from tests.models.test_causal_vae import small_causal_vae
 from tests.zoo.published import SMALL_STAR
 
 SIZE = (160, 200)
@@ -47,7 +49,7 @@ def vae() -> TemporalVAE:
 class Scarce:
     """An autoencoder for which there is memory for `most` latent elements at once."""
 
-    module = None
+    module, time_factor = None, 1
 
     def __init__(self, inner: Autoencoder, most: int) -> None:
         self.inner, self.most = inner, most
@@ -141,6 +143,78 @@ def test_where_even_the_smallest_tile_is_too_large_it_ends(vae: TemporalVAE) -> 
     coder = coder_of(Scarce(vae, 8), SMALL_STAR)
     with pytest.raises(MemoryLimitError, match="smallest tiles of the autoencoder"):
         list(coder.decode(torch.zeros(1, 4, 4, 20, 26)))
+
+
+def causal(**changes: object) -> ModelSpec:
+    """SMALL_STAR with CogVideoX's autoencoder."""
+    plain = {"kind": "causal_vae", "time_factor": 4, "chunk_frames": None, "posterior": "mean"}
+    return spec_with(**{**plain, **changes})
+
+
+@pytest.mark.parametrize(("frames", "length"), [(1, 1), (2, 2), (5, 2), (7, 3), (9, 3)])
+@torch.inference_mode()
+def test_runs_of_any_length_are_completed_by_the_last_frame(frames: int, length: int) -> None:
+    vae, size = small_causal_vae(), (32, 48)
+    coder = coder_of(vae, causal(tile=None), size, frames)
+    given = torch.rand(frames, 3, 32, 48) * 2 - 1
+    z = coder.encode(given, size, 0)
+    assert z.shape == (1, 4, length, 4, 6)
+    full = torch.cat([given, given[-1:].expand(4 * length - 3 - frames, -1, -1, -1)])
+    assert torch.allclose(z, vae.encode(full.transpose(0, 1)[None]), atol=1e-6)
+    runs = list(coder.decode(z))
+    assert [len(run) for run in runs] == [4] * (length - 1) + [1]
+    assert torch.allclose(torch.cat(runs), vae.decode(z)[0].transpose(0, 1), atol=1e-6)
+
+
+@torch.inference_mode()
+def test_a_whole_run_in_time_is_coded_in_tiles() -> None:
+    vae, size = small_causal_vae(), (96, 160)
+    frames = torch.rand(5, 3, 24, 40) * 2 - 1
+    whole = coder_of(vae, causal(tile=None), size)
+    tiled = coder_of(vae, causal(tile=10, tile_overlap=4), size)
+    z, cut = (coder.encode(frames, size, 0) for coder in (whole, tiled))
+    grid = autoencoder_grid(tiled.attempts.layout, 2)
+    (rows, below), (columns, beside) = grid.rows[:2], grid.columns[:2]
+    # What only the first tile covers.
+    alone = slice(below[0]), slice(beside[0])
+    video = upsample(frames, size, "bilinear").transpose(0, 1)[None]
+    first = vae.encode(video[..., : 8 * rows[1], : 8 * columns[1]])
+    assert torch.allclose(cut[(..., *alone)], first[(..., *alone)], atol=1e-6)
+    assert not torch.allclose(cut[(..., *alone)], z[(..., *alone)], atol=1e-2), "norms see a tile"
+    in_tiles = torch.cat(list(tiled.decode(z)))
+    assert in_tiles.shape == (5, 3, 96, 160)
+    first = vae.decode(z[..., : rows[1], : columns[1]])[0].transpose(0, 1)
+    pixels = slice(8 * below[0]), slice(8 * beside[0])
+    assert torch.allclose(in_tiles[(..., *pixels)], first[(..., *pixels)], atol=1e-6)
+
+
+@torch.inference_mode()
+def test_the_posterior_of_a_run_is_sampled_by_its_first_frame() -> None:
+    vae, size = small_causal_vae(), (32, 48)
+    frames = torch.rand(5, 3, 32, 48) * 2 - 1
+    coder = coder_of(vae, causal(tile=None, posterior="sample"), size)
+    first = coder.encode(frames, size, 8)
+    noise = FrameNoise(5, 8, first.shape, "cpu", by_run=True)(POSTERIOR_DRAW)
+    assert torch.allclose(first, vae.encode(frames.transpose(0, 1)[None], noise), atol=1e-6)
+    assert not torch.allclose(first, coder.encode(frames, size, 12), atol=1e-3)
+
+
+@torch.inference_mode()
+def test_tiles_of_whole_runs_are_halved_where_memory_runs_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Short(Scarce):
+        time_factor = 4
+
+    spec, size = causal(tile=40, tile_overlap=4), (320, 320)
+    z = torch.randn(1, 4, 2, 40, 40)
+    plenty = coder_of(small_causal_vae(), spec, size)
+    scarce = coder_of(Short(small_causal_vae(), 2 * 20 * 20), spec, size)
+    expected, halved = (torch.cat(list(coder.decode(z))) for coder in (plenty, scarce))
+    assert halved.shape == expected.shape
+    assert "tiles of 9 frames of 160x160 pixels" in caplog.text
+    with pytest.raises(MemoryLimitError, match="smallest tiles of the autoencoder"):
+        list(coder_of(Short(small_causal_vae(), 8), spec, size).decode(z))
 
 
 @pytest.mark.parametrize(

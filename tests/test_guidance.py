@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from starvsr.guidance import guide, guided
+from starvsr.guidance import dynamic_scale, guide, guided
 
 SHAPE = (2, 4, 3, 5, 6)
 
@@ -118,3 +118,23 @@ def test_half_precision_statistics_do_not_overflow() -> None:
 def test_impossible_settings_are_refused(scale: float, rescale: float, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         guided(torch.sin, torch.cos, scale=scale, rescale=rescale)
+
+
+# As printed in the description of the published sampler, in order of its 50 steps.
+DYNAMIC = """
+2.291 2.544 6.974 6.42 2.788 4.272 1.038 4.17 1.618 6.983 1.005 2.872 6.977 1.633 4.33 2.437 6.377 6.007 3.448 3.198
+1.655 6.61 1.195 4.295 6.985 1.521 1.762 1.058 4.128 1.482 2.003 5.948 4.143 6.531 6.14 7.0 6.168 1.12 2.098 6.685
+6.999 2.343 6.213 1.251 7.0 6.864 1.064 1.0 1.0 1.123
+"""
+
+
+def test_the_dynamic_scale_is_the_published_one() -> None:
+    found = [dynamic_scale(t, steps=50, scale=6) for t in range(999, 0, -20)]
+    assert [round(scale, 3) for scale in found] == [float(printed) for printed in DYNAMIC.split()]
+
+
+def test_the_dynamic_scale_stays_in_its_range() -> None:
+    scales = [dynamic_scale(t, steps=20, scale=3) for t in range(1000)]
+    assert min(scales) >= 1 and max(scales) <= 4
+    assert dynamic_scale(20, steps=20, scale=3) == 1
+    assert dynamic_scale(0, steps=20, scale=3) == 4

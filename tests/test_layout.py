@@ -11,6 +11,7 @@ from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.layout import (
     Layout,
     autoencoder_grid,
+    chunks,
     fitted_layout,
     largest_picture,
     largest_window,
@@ -25,6 +26,7 @@ from starvsr.specs import NANO, STAR_LIGHT
 from starvsr.types import ModelSpec
 from starvsr.windows import Grid
 from tests.conftest import TOY
+from tests.zoo.published import SMALL_STAR
 
 GIB = 1 << 30
 SPECS = [NANO, STAR_LIGHT, TOY]
@@ -214,3 +216,48 @@ def test_tiles_as_small_as_the_ladder_goes_can_be_asked_for() -> None:
 def test_every_tile_that_is_allowed_covers(tile_px: int) -> None:
     layout = plain_layout(STAR_LIGHT, WindowOptions(tile_px=tile_px), (1080, 1920), 8)
     assert covered(network_grid(STAR_LIGHT, layout, 8))
+
+
+COMPRESSED = dataclasses.replace(
+    SMALL_STAR,
+    autoencoder=dataclasses.replace(
+        SMALL_STAR.autoencoder, kind="causal_vae", time_factor=4, chunk_frames=None
+    ),
+    windows=dataclasses.replace(SMALL_STAR.windows, chunk_frames=7, chunk_overlap=3),
+)
+
+
+def test_windows_in_time_are_of_latent_frames() -> None:
+    layout = plain_layout(COMPRESSED, WindowOptions(), (96, 96), 41)
+    assert layout.frames == 11
+    assert chunks(layout, layout.frames) == ((0, 7), (4, 11))
+    given = WindowOptions(chunk_frames=17, chunk_overlap=4)
+    layout = plain_layout(COMPRESSED, given, (96, 96), 41)
+    assert (layout.windows.chunk_frames, layout.windows.chunk_overlap) == (5, 1)
+    with pytest.raises(
+        UsageError, match="--chunk-overlap 12 is more than half of --chunk-frames 17"
+    ):
+        plain_layout(COMPRESSED, WindowOptions(chunk_frames=17, chunk_overlap=12), (96, 96), 41)
+    with pytest.raises(
+        UsageError, match="--chunk-overlap 16 is more than half of --chunk-frames 25"
+    ):
+        plain_layout(COMPRESSED, WindowOptions(chunk_overlap=16), (96, 96), 41)
+
+
+def test_an_autoencoder_of_whole_runs_is_only_cut_up_in_space() -> None:
+    large = dataclasses.replace(COMPRESSED.autoencoder, tile=100)
+    spec = dataclasses.replace(COMPRESSED, autoencoder=large)
+    layout = plain_layout(spec, WindowOptions(), (1024, 1024), 41)
+    assert autoencoder_grid(layout, 11).frames == ((0, 11),)
+    sizes = [largest_picture(layout)]
+    while (smaller := smaller_autoencoder(layout)) is not None:
+        layout = smaller
+        sizes.append(largest_picture(layout))
+    assert (sizes[0], sizes[-1]) == ((11, 100, 100), (11, 25, 25))
+    assert {frames for frames, _, _ in sizes} == {11}
+
+
+def test_the_published_way_is_not_for_a_start_of_noise() -> None:
+    spec = dataclasses.replace(COMPRESSED, start="noise", schedule="scaled_linear_zero_snr")
+    with pytest.raises(UsageError, match="--parity is not for the model small-star"):
+        plain_layout(spec, WindowOptions(parity=True), (96, 96), 41)

@@ -9,13 +9,15 @@ import torch
 
 from starvsr import memory
 from starvsr.models import transformers
-from starvsr.models.autoencoder import PixelUnshuffle, temporal_decoder_class
+from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
 from starvsr.models.build import build_network
+from starvsr.models.causal_vae import CausalVAE, build_causal_vae
 from starvsr.models.offload import units
 from starvsr.specs import NANO, STAR_LIGHT
-from starvsr.types import NetworkConfig, UNetConfig
+from starvsr.types import AutoencoderSpec, CogVideoXConfig, NetworkConfig, UNetConfig
+from starvsr.windows import frames_of
 from tests.conftest import TOY
-from tests.peak_memory import RESET, live_bytes, network_call, resident_bytes
+from tests.peak_memory import RESET, TEXT_TOKENS, live_bytes, network_call, resident_bytes, seeded
 from tests.zoo.published import SMALL_STAR
 
 WIDE = UNetConfig(
@@ -29,11 +31,19 @@ WIDE = UNetConfig(
 """With an inner width of the first transformer that is twice the channels, as at full size."""
 
 OFFLOADS = ("none", "model", "block")
-CONFIGS = {"small": SMALL_STAR.network, "wide": WIDE, "nano": NANO.network}
+COGVIDEOX = CogVideoXConfig(layers=2, heads=4, head_width=32, time_width=32, context_width=24)
+CONFIGS = {
+    "small": SMALL_STAR.network,
+    "wide": WIDE,
+    "nano": NANO.network,
+    "cogvideox": COGVIDEOX,
+}
 
 
 @pytest.mark.parametrize(
-    "config", [*CONFIGS.values(), TOY.network, UNetConfig()], ids=[*CONFIGS, "toy", "full"]
+    "config",
+    [*CONFIGS.values(), TOY.network, UNetConfig(), CogVideoXConfig()],
+    ids=[*CONFIGS, "toy", "full", "cogvideox-5b"],
 )
 def test_parameters_of_every_unit(config: NetworkConfig) -> None:
     with torch.device("meta"):
@@ -59,6 +69,21 @@ def test_parameters_of_the_autoencoder() -> None:
     assert memory.autoencoder_weights_bytes(NANO, 2) == 0
 
 
+def test_a_tiny_autoencoder_takes_no_more_than_the_one_known_by_that_name() -> None:
+    module = build_tiny_vae({})
+    spec = dataclasses.replace(
+        STAR_LIGHT, autoencoder=AutoencoderSpec(kind="tiny_vae", factor=8, weights="taesd")
+    )
+    parameters = sum(p.numel() for p in module.parameters())
+    assert memory.autoencoder_weights_bytes(spec, 2) == 2 * parameters
+    predicted = memory.autoencoder_peak_bytes(spec, (2, 12, 16), 4)
+    pixels, latent = torch.zeros(2, 3, 96, 128), torch.zeros(2, 4, 12, 16)
+    measured = max(
+        live_bytes(lambda: module.encode(pixels)), live_bytes(lambda: module.decode(latent))
+    )
+    assert measured <= predicted < 1.5 * measured
+
+
 @pytest.mark.parametrize(
     ("name", "window"),
     [
@@ -69,12 +94,15 @@ def test_parameters_of_the_autoencoder() -> None:
         pytest.param("wide", (4, 66, 64), marks=pytest.mark.slow),
         ("nano", (2, 48, 64)),
         ("nano", (8, 90, 96)),
+        ("cogvideox", (1, 8, 8)),
+        ("cogvideox", (7, 20, 32)),
     ],
 )
 def test_network_peak_is_what_is_alive(name: str, window: tuple[int, int, int]) -> None:
     config = CONFIGS[name]
     measured = live_bytes(network_call(config)(window))
-    assert memory.network_peak_bytes(config, window, 4) == pytest.approx(measured, rel=0.02)
+    predicted = memory.network_peak_bytes(config, window, 4, text_tokens=TEXT_TOKENS)
+    assert predicted == pytest.approx(measured, rel=0.02)
 
 
 @pytest.mark.skipif(not RESET.exists(), reason="needs a system that tells the resident peak")
@@ -99,6 +127,49 @@ def test_autoencoder_peaks_are_what_becomes_resident() -> None:
     predicted = memory.vae_decode_peak_bytes(2, 64 * 20 * 24, 4)
     assert predicted > 300e6
     assert predicted == pytest.approx(resident_bytes("decode", (2, 20, 24)), rel=0.1)
+
+
+CAUSAL = dataclasses.replace(
+    STAR_LIGHT,
+    autoencoder=AutoencoderSpec(kind="causal_vae", factor=8, time_factor=4),
+    context_tokens=226,
+    network=CogVideoXConfig(),
+)
+
+
+def test_parameters_of_the_causal_autoencoder() -> None:
+    with torch.device("meta"):
+        module = build_causal_vae({})
+    count = sum(p.numel() for p in module.parameters())
+    assert memory.autoencoder_weights_bytes(CAUSAL, 2) == 2 * count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("picture", [(1, 3, 4), (3, 3, 4), (5, 2, 2)])
+def test_causal_autoencoder_peaks_are_what_is_alive(picture: tuple[int, int, int]) -> None:
+    module = build_causal_vae({})
+    seeded(module, torch.float32)
+    vae = CausalVAE(module, 0.7)
+    frames, rows, columns = picture
+    pixels = torch.zeros(1, 3, frames_of(frames, 4), 8 * rows, 8 * columns)
+    measured = max(
+        live_bytes(lambda: vae.encode(pixels)),
+        live_bytes(lambda: vae.decode(torch.zeros(1, 16, frames, rows, columns))),
+    )
+    predicted = memory.autoencoder_peak_bytes(CAUSAL, picture, 4)
+    assert predicted == pytest.approx(measured, rel=0.03)
+    longer = memory.autoencoder_peak_bytes(CAUSAL, (11, rows, columns), 4)
+    assert longer > 215 * 128 * 64 * rows * columns * 4, "encoding sees all frames"
+
+
+def test_text_takes_memory_where_it_is_tokens_as_any_other() -> None:
+    few, many = (
+        memory.network_peak_bytes(COGVIDEOX, (1, 8, 8), 2, text_tokens=n) for n in (1, 226)
+    )
+    assert many > 5 * few
+    window = (7, 60, 90)
+    peaks = {o: memory.network_stage_bytes(CAUSAL, window, 2, o) for o in OFFLOADS}
+    assert 0.7e9 < peaks["block"] < peaks["model"] < peaks["none"] < 13e9
 
 
 def test_peak_scales_with_the_type_and_the_window() -> None:

@@ -61,7 +61,7 @@ INF, NAN = float("inf"), float("nan")
         (LookOptions, "blend", "--blend", (0, 0.5, 1), (-0.01, 1.01, NAN)),
         (LookOptions, "color_fix", "--color-fix", ("adain", "wavelet", "none"), ("gray", "")),
         (EncodeOptions, "crf", "--crf", (0, 17, 23.5, -6), (NAN, INF)),
-        (StreamOptions, "audio", "--audio", ("copy", "none"), ("aac", "")),
+        (StreamOptions, "audio", "--audio", ("copy", "none", "aac"), ("",)),
         (StreamOptions, "subtitles", "--subtitles", ("copy", "none"), ("srt", "")),
         (
             DeviceOptions,

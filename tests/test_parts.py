@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from starvsr.journal import Journal
+from starvsr.kept import KeptParts
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -20,10 +21,11 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.parts import PartMaker
+from starvsr.parts import PartMaker, SegmentFiles
+from starvsr.plan import Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import Progress
-from starvsr.upscale import Job, plan_video
+from starvsr.types import Progress, SegmentProgress
+from starvsr.upscale import Job, plan_video, upscale_video
 from starvsr.zoo.load import load_model
 from tests.media.clips import Clip, make
 
@@ -46,12 +48,32 @@ def job(tmp_path: Path, toy_path: Path) -> Job:
     )
 
 
-def make_maker(job: Job, work_dir: Path, reports: list[Progress] | None = None) -> PartMaker:
-    work_dir.mkdir()
-    restorer = Restorer(load_model(job.options.model, device="cpu"), sampling=job.options.sampling)
-    note = reports.append if reports is not None else lambda _: None
-    journal = Journal(work_dir)
-    return PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, note)
+class Making:
+    """One process that restores and records."""
+
+    def __init__(self, job: Job, work_dir: Path) -> None:
+        work_dir.mkdir(exist_ok=True)
+        self.reports: list[Progress] = []
+        self.journal = Journal(work_dir)
+        segments = job.plan.segments
+        self.kept = KeptParts(
+            job.info, job.index, segments, job.settings, self.journal, self.reports.append
+        )
+        model = load_model(job.options.model, device="cpu")
+        self.maker = PartMaker(
+            job.info,
+            job.index,
+            job.plan,
+            job.settings,
+            Restorer(model, sampling=job.options.sampling),
+            work_dir,
+            self.kept.on_frames,
+        )
+
+    def restore(self, segment: Segment) -> SegmentFiles:
+        files = self.maker.make(segment)
+        self.kept.take(files, self.maker.restorer.seconds, None)
+        return files
 
 
 def restored(job: Job, first: int, last: int) -> list[Frame]:
@@ -80,8 +102,8 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
 ) -> None:
     first, second = job.plan.segments
     assert (first.first, first.last, second.first, second.last) == (0, 6, 4, 11)
-    maker = make_maker(job, tmp_path / "work")
-    files = maker.restore(first)
+    making = Making(job, tmp_path / "work")
+    files = making.maker.make(first)
     wanted = restored(job, 0, 6)
     assert files.segment == first
     assert files.head == ()
@@ -89,10 +111,9 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
     assert np.array_equal(part_frames(files.part), wanted[:4])
     for path, frame in zip(files.tail, wanted[4:], strict=True):
         assert np.array_equal(raw(path, frame), frame)
-    journal = tmp_path / "work" / "journal.jsonl"
-    assert set((tmp_path / "work").iterdir()) == {journal, files.part, *files.tail}
+    assert set((tmp_path / "work").iterdir()) == {files.part, *files.tail}
 
-    files = maker.restore(second)
+    files = making.maker.make(second)
     wanted = restored(job, 4, 11)
     assert len(files.head) == 2
     assert files.tail == ()
@@ -102,14 +123,17 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
 
 
 def test_a_seam_is_the_crossfade_of_what_two_segments_share(tmp_path: Path, job: Job) -> None:
-    maker = make_maker(job, tmp_path / "work")
-    before, behind = (maker.restore(segment) for segment in job.plan.segments)
+    making = Making(job, tmp_path / "work")
+    before, behind = (making.maker.make(segment) for segment in job.plan.segments)
     old = [
         raw(path, restored_frame)
         for path, restored_frame in zip(before.tail, restored(job, 4, 6), strict=True)
     ]
     new = [raw(path, old[0]) for path in behind.head]
-    parts = list(maker.in_order([before, behind]))
+    for files in (behind, before):
+        making.kept.take(files, {}, None)
+    parts, end = making.kept.parts()
+    assert end == 11
     assert [parts[0], parts[2]] == [before.part, behind.part]
     assert len(parts) == 3
     seam = part_frames(parts[1])
@@ -122,20 +146,17 @@ def test_a_seam_is_the_crossfade_of_what_two_segments_share(tmp_path: Path, job:
     assert set((tmp_path / "work").iterdir()) == {tmp_path / "work" / "journal.jsonl", *parts}
 
 
-def test_parts_come_out_as_soon_as_they_can(tmp_path: Path, job: Job) -> None:
-    maker = make_maker(job, tmp_path / "work")
-    begun: list[int] = []
-
-    def finished() -> Iterator[object]:
-        for segment in job.plan.segments:
-            begun.append(segment.index)
-            yield maker.restore(segment)
-
-    parts = maker.in_order(finished())  # type: ignore[arg-type]
-    next(parts)
-    assert begun == [0]
-    next(parts)
-    assert begun == [0, 1]
+def test_parts_end_where_a_segment_is_missing(tmp_path: Path, job: Job) -> None:
+    making = Making(job, tmp_path / "work")
+    assert making.kept.parts() == ([], 0)
+    first, second = job.plan.segments
+    behind = making.restore(second)
+    assert making.kept.parts() == ([], 0)
+    assert making.kept.missing() == [first]
+    before = making.restore(first)
+    seam = tmp_path / "work" / "000001-seam.mkv"
+    assert making.kept.parts() == ([before.part, seam, behind.part], 11)
+    assert making.kept.missing() == []
 
 
 def test_segments_without_shared_frames_have_no_seam(tmp_path: Path, job: Job) -> None:
@@ -144,26 +165,58 @@ def test_segments_without_shared_frames_have_no_seam(tmp_path: Path, job: Job) -
         for segment, (first, last) in zip(job.plan.segments, ((0, 5), (5, 11)), strict=True)
     )
     plan = dataclasses.replace(job.plan, segments=segments)
-    maker = make_maker(dataclasses.replace(job, plan=plan), tmp_path / "work")
-    files = [maker.restore(segment) for segment in segments]
+    making = Making(dataclasses.replace(job, plan=plan), tmp_path / "work")
+    files = [making.restore(segment) for segment in segments]
     assert all(file.head == file.tail == () for file in files)
-    assert list(maker.in_order(files)) == [file.part for file in files]
+    assert making.kept.parts() == ([file.part for file in files], 11)
     assert [len(part_frames(file.part)) for file in files] == [5, 6]
 
 
 def test_progress_counts_the_frames_of_the_output(tmp_path: Path, job: Job) -> None:
-    reports: list[Progress] = []
-    maker = make_maker(job, tmp_path / "work", reports)
-    maker.restore(job.plan.segments[0])
+    making = Making(job, tmp_path / "work")
+    reports = making.reports
+    making.restore(job.plan.segments[0])
     # 6 of 13 restored frames, as a share of the 11 of the output.
     assert reports[-1].done == pytest.approx(6 / 13 * 11)
-    maker.restore(job.plan.segments[1])
+    assert reports[-1].segment == SegmentProgress(1, 2, 6, 6)
+    making.restore(job.plan.segments[1])
     assert reports[-1].done == pytest.approx(11)
     assert {report.total for report in reports} == {11}
     assert {report.stage for report in reports} == {"restore"}
-    reports.clear()
-    again = make_maker(job, tmp_path / "again", reports)
-    again.journal = maker.journal
-    assert again.count_kept() == 2
-    assert reports[-1].done == pytest.approx(11)
-    assert set(maker.seconds) >= {"decode video", "network", "encode video"}
+    assert set(making.kept.seconds) >= {"decode video", "network", "encode video"}
+    again = Making(job, tmp_path / "again")
+    again.journal.steps = making.journal.steps
+    again.journal.folder = making.journal.folder
+    kept = KeptParts(
+        job.info,
+        job.index,
+        job.plan.segments,
+        job.settings,
+        again.journal,
+        again.reports.append,
+    )
+    kept.report()
+    assert again.reports[-1].done == pytest.approx(11)
+
+
+def test_alpha_goes_beside_the_network_and_through_seams(tmp_path: Path, toy_path: Path) -> None:
+    def fill(frame: av.VideoFrame, number: int) -> None:
+        frame.planes[0].update(np.full((12, frame.planes[0].line_size), 9, np.uint8).tobytes())
+        ramp = np.tile(np.arange(frame.planes[3].line_size) * 3 + number, (12, 1))
+        frame.planes[3].update(ramp.astype(np.uint8).tobytes())
+
+    clip = Clip(frames=11, width=16, height=12, codec="ffv1", pix_fmt="yuva444p", fill=fill)
+    options = UpscaleOptions(
+        model=str(toy_path),
+        size=SizeOptions(scale=1),
+        sampling=SamplingOptions(steps=2, cfg=1.0),
+        windows=WindowOptions(segment_frames=8),
+        encode=EncodeOptions(codec="ffv1"),
+    )
+    target = tmp_path / "out.mkv"
+    upscale_video(make(tmp_path / "in.mkv", clip), target, options)
+    info = probe(target)
+    assert info.pix_fmt == "yuva444p"
+    index = build_index(info, scene_detect=False)
+    for number, frame in enumerate(read_frames(info, index, 0, 11, alpha=True)):
+        assert np.array_equal(frame[..., 3] // 257, np.tile(np.arange(16) * 3 + number, (12, 1)))

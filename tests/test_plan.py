@@ -32,6 +32,7 @@ from starvsr.schedule import logsnr_cosine_interp
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import ModelSpec
 from tests.conftest import CPU, NANO, TOY, video_index, video_info
+from tests.test_layout import COMPRESSED
 
 
 def plan_of(spec=NANO, frames=100, cuts=(), **options) -> Plan:  # type: ignore[no-untyped-def]
@@ -269,3 +270,34 @@ def test_output_size(given: SizeOptions, even: bool, expected: tuple[int, int]) 
 def test_output_size_refuses_giants() -> None:
     with pytest.raises(UsageError, match="too large"):
         output_size(1920, 1080, SizeOptions(scale=100), even=True)
+
+
+def test_a_segment_is_one_run_where_latent_frames_are_of_several() -> None:
+    spec = dataclasses.replace(COMPRESSED, segment_frames=41, context_frames=4)
+    windows = WindowOptions(chunk_overlap=0)
+    plan = plan_of(spec, 78, windows=windows, sampling=SamplingOptions(steps=2, cfg=1))
+    assert [(s.first, s.last) for s in plan.segments] == [(0, 41), (37, 78)]
+    assert [plan.runs(segment) for segment in plan.segments] == [((0, 41),), ((37, 78),)]
+    assert len(plan.grid(41).frames) == 2
+    tiles = len(plan.rows) * len(plan.columns)
+    assert plan.network_calls == len(plan.segments) * 2 * tiles * calls_per_window(
+        spec, SamplingOptions(steps=2, cfg=1)
+    )
+    one = plan_of(spec, 1)
+    assert one.grid(1).frames == ((0, 1),)
+    assert plan.memory_bytes > 41 * 3 * 4 * plan.width * plan.height
+
+
+NOISE = dataclasses.replace(
+    TOY, start="noise", schedule="scaled_linear_zero_snr", solver="vpsde_dpmpp_2m", cfg_dynamic=True
+)
+
+
+def test_a_start_of_noise_has_its_own_levels() -> None:
+    sampling = SamplingOptions(noise_level=500, solver_mode="fast")
+    options = UpscaleOptions(sampling=sampling, windows=WindowOptions(parity=True))
+    flags = ["--solver-mode", "--noise-level", "--parity"]
+    assert ineffective_options(NOISE, options) == flags
+    assert ineffective_options(TOY, options) == []
+    assert calls_per_window(NOISE, SamplingOptions(steps=7)) == 14
+    assert calls_per_window(NOISE, SamplingOptions(steps=7, cfg=1)) == 7

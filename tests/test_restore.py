@@ -170,6 +170,9 @@ class Scarce(torch.nn.Module):
     def use_attention_pieces(self, rows: int, columns: int) -> None:
         pass
 
+    def embed(self, context: Tensor) -> Tensor:
+        return context
+
 
 def test_where_memory_runs_out_windows_are_halved(
     toy: LoadedModel, caplog: pytest.LogCaptureFixture

@@ -339,3 +339,34 @@ def test_a_journal_keeps_what_it_is_told(tmp_path: Path) -> None:
     assert journal.finished("one") == (tmp_path / "a",)
     assert journal.finished("none") == ()
     assert journal.finished("two") is None
+
+
+def test_images_that_are_half_there_are_the_jobs_own(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken off while images were put in their place: every image is whole, and the same call goes on."""
+    images = dataclasses.replace(options, encode=EncodeOptions())
+    (tmp_path / "whole").mkdir()
+    upscale_video(clip, tmp_path / "whole" / "%d.png", images)
+    wanted = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert len(wanted) == 12
+
+    made = tmp_path / "made"
+    made.mkdir()
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if target.name == "5.png":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            upscale_video(clip, made / "%d.png", images)
+    there = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
+    assert there == {name: wanted[name] for name in ("1.png", "2.png", "3.png", "4.png")}
+    upscale_video(clip, made / "%d.png", images)
+    assert {path.name: path.read_bytes() for path in made.iterdir()} == wanted
+    with pytest.raises(StarvsrError, match="exists already"):
+        upscale_video(clip, made / "%d.png", images)

@@ -21,11 +21,12 @@ from starvsr.sampling import (
     one_step,
     sample_dpmpp_2m_sde,
     sample_heun,
+    sample_vpsde_dpmpp_2m,
     scale_clean,
     scale_noised,
     v_denoiser,
 )
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
 
 SCHEDULE = logsnr_cosine_interp()
 
@@ -335,3 +336,55 @@ def test_malformed_sigmas_are_refused(name: str, sigmas: list[float]) -> None:
 def test_one_step_takes_one_step(sigmas: list[float]) -> None:
     with pytest.raises(ValueError, match="set steps to 1"):
         one_step(wavy, torch.ones(2), torch.tensor(sigmas))
+
+
+def published_vpsde(network: Network, x: Tensor, noises: list[Tensor], steps: int) -> Tensor:
+    """CogVideoX's sampler as its description has it, on `x_t` itself, in float64 and with levels of its own."""
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    plain = (1 - betas).cumprod(0).sqrt()
+    times = [int(999 - i * 999 / steps) for i in range(steps)]
+    first, last = plain[times[-1]], plain[999]
+    alphas = [*((plain[times] - last) * first / (first - last)).tolist(), 1.0]
+    table = (plain - last) * plain[0] / (plain[0] - last)
+    x0_prev, h_prev = None, math.inf
+    for i, t in enumerate(times):
+        a, a_next = alphas[i], alphas[i + 1]
+        known = float(table[(table - a).abs().argmin()])
+        v = network(x, torch.full((len(x),), t))
+        x0 = known * x - math.sqrt(1 - known**2) * v
+        if i + 1 == steps:
+            return x0
+        log_snr = math.log(a / math.sqrt(1 - a**2)) if a else -math.inf
+        h = math.log(a_next / math.sqrt(1 - a_next**2)) - log_snr
+        m0 = math.sqrt((1 - a_next**2) / (1 - a**2)) * math.exp(-h)
+        m1 = math.expm1(-2 * h) * a_next
+        d = x0
+        if x0_prev is not None and math.isfinite(h_prev):
+            r = h_prev / h
+            d = (1 + 1 / (2 * r)) * x0 - x0_prev / (2 * r)
+        x = m0 * x - m1 * d
+        x = x + math.sqrt(1 - a_next**2) * math.sqrt(1 - math.exp(-2 * h)) * noises[i]
+        x0_prev, h_prev = x0, h
+    raise AssertionError("no step")
+
+
+@pytest.mark.parametrize("steps", [2, 3, 15, 50])
+def test_cogvideox_sampler_is_the_described_one(steps: int) -> None:
+    generator = torch.Generator().manual_seed(steps)
+    shape = (2, 4, 3, 5, 6)
+    x, hint, *noises = torch.randn(steps + 1, *shape, dtype=torch.float64, generator=generator)
+    y = torch.randn(2, 7, 8, dtype=torch.float64, generator=generator)
+    wanted = published_vpsde(lambda x, t: published_function(x, t, y, hint), x, noises, steps)
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        return published_function(x, t, y.float(), hint.float())
+
+    schedule = scaled_linear_zero_snr(steps)
+    result = sample_vpsde_dpmpp_2m(
+        v_denoiser(network, schedule), x.float(), schedule.sigmas, noise=lambda i: noises[i]
+    )
+    assert (result - wanted).norm() < 1e-5 * wanted.norm()
+    other = sample_dpmpp_2m_sde(
+        v_denoiser(network, schedule), x.float(), schedule.sigmas, noise=lambda i: noises[i]
+    )
+    assert (other - wanted).norm() > 1e-3 * wanted.norm(), "its first step draws nothing"

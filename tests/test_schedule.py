@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr.schedule import NoiseSchedule, logsnr_cosine_interp
+from starvsr.schedule import NoiseSchedule, logsnr_cosine_interp, scaled_linear_zero_snr
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEDULE = logsnr_cosine_interp()
@@ -214,3 +214,56 @@ def test_a_schedule_is_any_pair_of_amplitudes() -> None:
     schedule = NoiseSchedule(alphas=torch.sqrt(1 - sigmas**2), sigmas=sigmas)
     torch.testing.assert_close(schedule.sigma_at(torch.tensor([2.0])), torch.tensor([0.8 / 0.6]))
     assert [schedule.network_time(sigma) for sigma in (0.01, 0.75, 50.0)] == [0, 1, 2]
+
+
+def test_the_steps_of_cogvideox_have_the_printed_levels() -> None:
+    schedule = scaled_linear_zero_snr(50)
+    assert schedule.times == tuple(range(999, 0, -20))
+    visited = 1 / (1 + schedule.sigmas.double() ** 2).sqrt()
+    assert round(float(visited[-2]), 5) == 0.99108, "at time 19"
+    assert visited[0] == 0 and visited[-1] == 1
+    whole = scaled_linear_zero_snr(1000)
+    assert whole.times == tuple(range(999, -1, -1))
+    levels = dict(zip(whole.times, whole.alphas, strict=True))
+    assert round(levels[19], 5) == 0.99046
+    # Estimates are made with the nearest of all levels, which here belongs to the time before.
+    assert schedule.alphas[-2:] == (levels[38], levels[18])
+
+
+def test_the_steps_of_cogvideox_follow_their_equations() -> None:
+    """In plain numbers."""
+    roots = [0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * i / 999 for i in range(1000)]
+    levels = [1.0]
+    for root in roots:
+        levels.append(levels[-1] * (1 - root**2))
+    plain = [level**0.5 for level in levels[1:]]
+    for steps in (2, 7, 50, 333):
+        schedule = scaled_linear_zero_snr(steps)
+        times = [int(999 - 999 * i / steps + 1e-9) for i in range(steps)]
+        assert list(schedule.times) == times
+        low, high = plain[999], plain[times[-1]]
+        visited = [(plain[t] - low) * high / (high - low) for t in times]
+        known = [(a - low) * plain[0] / (plain[0] - low) for a in plain]
+        sigmas = [math.inf] + [math.sqrt(1 - a * a) / a for a in visited[1:]] + [0.0]
+        torch.testing.assert_close(
+            schedule.sigmas.double(), torch.tensor(sigmas).double(), rtol=1e-6, atol=0
+        )
+        nearest = [min(known, key=lambda level: abs(level - a)) for a in visited]
+        assert schedule.alphas == pytest.approx(nearest, abs=1e-12)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50, 1000])
+def test_the_network_is_told_the_time_of_every_step(steps: int) -> None:
+    schedule = scaled_linear_zero_snr(steps)
+    sigmas = schedule.sigmas.tolist()
+    assert len(sigmas) == steps + 1
+    assert sigmas == sorted(set(sigmas), reverse=True)
+    assert [schedule.network_time(sigma) for sigma in sigmas[:-1]] == list(schedule.times)
+    x_t, v = torch.randn(2, 3), torch.randn(2, 3)
+    assert torch.equal(schedule.x0_from_v(x_t, v, 999), -v), "pure noise tells nothing"
+
+
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_more_steps_than_levels_are_refused(steps: int) -> None:
+    with pytest.raises(ValueError, match=r"steps must be 1 \.\. 1000"):
+        scaled_linear_zero_snr(steps)

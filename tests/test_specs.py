@@ -12,7 +12,14 @@ from starvsr.colorfix import COLOR_FIXES
 from starvsr.errors import WeightsError
 from starvsr.sampling import SOLVERS
 from starvsr.specs import NANO, SPECS, spec_from_json, spec_to_json
-from starvsr.types import ModelSpec, RecurrentConfig, SizeRule, WindowSpec
+from starvsr.types import (
+    CogVideoXConfig,
+    ModelSpec,
+    RecurrentConfig,
+    SizeRule,
+    UNetConfig,
+    WindowSpec,
+)
 from tests.conftest import TOY
 
 RECURRENT = dataclasses.replace(
@@ -48,6 +55,23 @@ def test_a_recurrent_network_makes_one_step() -> None:
     several = dataclasses.replace(RECURRENT, solver="heun", steps=3)
     with pytest.raises(WeightsError, match="in one step"):
         spec_from_json(spec_to_json(several))
+
+
+def test_noise_alone_goes_with_its_levels() -> None:
+    noise = dataclasses.replace(
+        TOY, start="noise", schedule="scaled_linear_zero_snr", solver="vpsde_dpmpp_2m"
+    )
+    assert spec_from_json(spec_to_json(noise)) == noise
+    for other in ({"start": "noised"}, {"schedule": "logsnr_cosine_interp"}):
+        spec = dataclasses.replace(noise, **other)  # type: ignore[arg-type]
+        with pytest.raises(WeightsError, match="does not go with"):
+            spec_from_json(spec_to_json(spec))
+
+
+def test_networks_of_every_kind() -> None:
+    for network in (RecurrentConfig(), CogVideoXConfig(layers=3), UNetConfig(width=64)):
+        spec = dataclasses.replace(TOY, network=network, solver="one_step", steps=1)
+        assert spec_from_json(spec_to_json(spec)).network == network
 
 
 @pytest.mark.parametrize("name", list(SPECS))
@@ -126,6 +150,7 @@ def test_what_is_no_spec(text: str) -> None:
         ("solver", tuple(SOLVERS)),
         ("color_fix", COLOR_FIXES),
         ("start", ("noised", "clean")),
+        ("schedule", ("logsnr_cosine_interp",)),
         ("upsampling", ("bicubic", "bilinear")),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch.nn import functional
 from starvsr.errors import OutputError, UsageError
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
+from starvsr.media.quantize import to_levels
 from starvsr.media.reader import read_frames
 from starvsr.options import (
     EncodeOptions,
@@ -28,11 +29,12 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.parts import SegmentFiles
+from starvsr.parts import OnFrames
 from starvsr.plan import Segment
 from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress
 from starvsr.upscale import Job, plan_video, run_job, upscale_video
+from starvsr.work import InTurn, Made, OnLoad, Work
 from starvsr.zoo.load import load_model
 from tests.media.clips import Audio, Clip, make, payloads
 
@@ -163,7 +165,7 @@ def test_one_segment_is_the_restorers_output(
     assert np.array_equal(pixels(job.target), np.stack(list(segment.values())))
 
 
-def test_fewer_bits_are_the_restorers_output_rounded(
+def test_fewer_bits_are_the_restorers_output_dithered(
     tmp_path: Path, clip: Path, options: UpscaleOptions
 ) -> None:
     encode = EncodeOptions(codec="ffv1", pix_fmt="gbrp10le")
@@ -171,14 +173,15 @@ def test_fewer_bits_are_the_restorers_output_rounded(
     run_job(job)
     (segment,) = by_hand(clip, job)
     restored = np.stack(list(segment.values()))
-    levels = np.round(restored * 1023 / 65535)
-    assert np.abs(pixels(job.target) - levels * 65535 / 1023).max() <= 1
+    levels = np.stack([to_levels(frame.astype(np.uint16), 10) for frame in restored])
+    assert np.abs(levels - restored * (1023 / 65535)).max() < 1
+    assert np.abs(pixels(job.target) - levels * (65535 / 1023)).max() <= 1
 
 
 def backwards(
-    work: Callable[[Segment], SegmentFiles], segments: Sequence[Segment]
-) -> Iterable[SegmentFiles]:
-    return [work(segment) for segment in reversed(segments)][::-1]
+    work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
+) -> Generator[Made, None, None]:
+    return InTurn()(work, segments[::-1], on_load, on_frames)
 
 
 def test_the_order_of_work_changes_nothing(tmp_path: Path, options: UpscaleOptions) -> None:

@@ -14,6 +14,8 @@ from starvsr.types import SizeRule
 from starvsr.windows import (
     cuts_at_half_overlap,
     even_spans,
+    frames_of,
+    latent_frames,
     legal_latent,
     legal_size,
     legal_spans,
@@ -96,3 +98,13 @@ def test_legal_spans_refuse_what_cannot_be_laid() -> None:
         legal_spans(13, 40, 4, multiple=4, remainder=2)
     with pytest.raises(ValueError, match="leaves no room"):
         legal_spans(82, 10, 5, multiple=8, remainder=2)
+
+
+@pytest.mark.parametrize(
+    ("factor", "lengths"),
+    [(1, [1, 2, 3, 4, 5, 6]), (4, [1, 2, 2, 2, 2, 3]), (2, [1, 2, 2, 3, 3, 4])],
+)
+def test_latent_frames_of_runs(factor: int, lengths: list[int]) -> None:
+    assert [latent_frames(frames, factor) for frames in range(1, 7)] == lengths
+    for frames, length in enumerate(lengths, 1):
+        assert frames <= frames_of(length, factor) < frames + factor

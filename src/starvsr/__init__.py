@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from starvsr.options import (
         DeviceOptions,
         EncodeOptions,
+        InputOptions,
         LookOptions,
+        PreviewOptions,
         RangeOptions,
         ResumeOptions,
         SamplingOptions,
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
         UpscaleOptions,
         WeightsOptions,
         WindowOptions,
+        WorkerOptions,
     )
+    from starvsr.preview import Preview, PreviewResult, plan_preview, run_preview
     from starvsr.restore import Restorer
     from starvsr.types import Progress
     from starvsr.upscale import Job, UpscaleResult, plan_video, run_job, upscale_video
@@ -38,8 +42,12 @@ __version__ = "0.1.0"
 __all__ = [
     "DeviceOptions",
     "EncodeOptions",
+    "InputOptions",
     "Job",
     "LookOptions",
+    "Preview",
+    "PreviewOptions",
+    "PreviewResult",
     "Progress",
     "RangeOptions",
     "Restorer",
@@ -52,22 +60,29 @@ __all__ = [
     "UpscaleResult",
     "WeightsOptions",
     "WindowOptions",
+    "WorkerOptions",
     "__version__",
     "load_model",
+    "plan_preview",
     "plan_video",
     "run_job",
+    "run_preview",
     "upscale_video",
 ]
 
 _HOMES = {
     "Job": "upscale",
+    "Preview": "preview",
+    "PreviewResult": "preview",
     "Progress": "types",
     "Restorer": "restore",
     "StarvsrError": "errors",
     "UpscaleResult": "upscale",
     "load_model": "zoo.load",
+    "plan_preview": "preview",
     "plan_video": "upscale",
     "run_job": "upscale",
+    "run_preview": "preview",
     "upscale_video": "upscale",
 }
 

@@ -17,6 +17,7 @@ from starvsr.layout import (
     smaller_network,
 )
 from starvsr.types import ModelSpec
+from starvsr.windows import frames_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,24 +57,21 @@ class Attempts:
     def _smaller_network(self, reason: str) -> None:
         layout = smaller_network(self.spec, self.layout)
         self._go_on(layout, "windows of the network", reason)
-        frames, rows, columns = largest_window(self.spec, self.layout)
-        factor = self.layout.autoencoder.factor
-        logger.warning(
-            "memory ran out; the network goes on with windows of %d frames of %dx%d pixels",
-            frames,
-            columns * factor,
-            rows * factor,
-        )
+        self._say("the network goes on with windows", largest_window(self.spec, self.layout))
 
     def _smaller_autoencoder(self, reason: str) -> None:
         self._go_on(smaller_autoencoder(self.layout), "tiles of the autoencoder", reason)
-        frames, rows, columns = largest_picture(self.layout)
-        factor = self.layout.autoencoder.factor
+        self._say("the autoencoder goes on with tiles", largest_picture(self.layout))
+
+    def _say(self, what: str, block: tuple[int, int, int]) -> None:
+        frames, rows, columns = block
+        ours = self.layout.autoencoder
         logger.warning(
-            "memory ran out; the autoencoder goes on with tiles of %d frames of %dx%d pixels",
-            frames,
-            columns * factor,
-            rows * factor,
+            "memory ran out; %s of %d frames of %dx%d pixels",
+            what,
+            frames_of(frames, ours.time_factor),
+            columns * ours.factor,
+            rows * ours.factor,
         )
 
     def _advice(self) -> str:

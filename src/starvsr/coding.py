@@ -16,7 +16,7 @@ from starvsr.layout import Layout, autoencoder_grid
 from starvsr.models.autoencoder import Autoencoder
 from starvsr.noise import FrameNoise
 from starvsr.upsample import upsample, upsample_unshuffled
-from starvsr.windows import Block, Grid
+from starvsr.windows import Block, Grid, frames_of, latent_frames
 
 # Draws 0, 1, ... are the sampler's.
 POSTERIOR_DRAW = 1 << 32
@@ -34,38 +34,52 @@ class LatentCoder:
 
     def __init__(self, autoencoder: Autoencoder, attempts: Attempts, seed: int) -> None:
         self.autoencoder, self.attempts, self.seed = autoencoder, attempts, seed
-        self.factor = autoencoder.factor
+        self.factor, self.time_factor = autoencoder.factor, attempts.spec.autoencoder.time_factor
 
     def encode(self, frames: Tensor, size: tuple[int, int], first_frame: int) -> Tensor:
-        """The latents of upsampled, padded frames, `1 c t h w` float32, made frame by frame.
+        """The latents of upsampled, padded frames, `1 c t h w` float32, made frame by frame, or of all frames together
+        where a latent frame is of several.
 
         frames: `t c h w` float32 in [-1, 1]; size: rows and columns of the output; first_frame: the absolute index by
         which the posterior is sampled. Raises MemoryLimitError.
         """
         spec, layout, factor = self.attempts.spec, self.attempts.layout, self.factor
-        latent = layout.latent
+        latent, length = layout.latent, latent_frames(len(frames), self.time_factor)
         same_factor = size == (factor * frames.shape[2], factor * frames.shape[3])
-        z = torch.empty(1, self.autoencoder.latent_channels, len(frames), *latent)
+        z = torch.empty(1, self.autoencoder.latent_channels, length, *latent)
+        if self.time_factor > 1:
+            missing = frames_of(length, self.time_factor) - len(frames)
+            complete = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
+            return self._encode_together(complete, size, first_frame, z)
         for index in range(len(frames)):
             frame, where = frames[index : index + 1], slice(index, index + 1)
             if spec.autoencoder.kind == "pixel_unshuffle" and same_factor:
                 z[:, :, index] = upsample_unshuffled(frame, factor, latent, spec.upsampling)
                 continue
-            upsampled = _padded(upsample(frame, size, spec.upsampling), layout)
-            noise = None
-            if layout.autoencoder.posterior == "sample":
-                draw = FrameNoise(self.seed, first_frame + index, z[:, :, where].shape, "cpu")
-                noise = draw(POSTERIOR_DRAW)
-            tiles = partial(self._encode_tiles, upsampled[:, :, None], noise)
-            z[:, :, where] = self.attempts.autoencoder(tiles)
+            z[:, :, where] = self._encode_together(frame, size, first_frame + index, z[:, :, where])
         return z
 
-    def _encode_tiles(self, picture: Tensor, noise: Tensor | None) -> Tensor:
-        """`1 3 1 h w -> 1 c 1 h/factor w/factor`, tile by tile."""
-        factor = self.factor
+    def _encode_together(
+        self, frames: Tensor, size: tuple[int, int], first_frame: int, like: Tensor
+    ) -> Tensor:
+        """The latent of frames that the autoencoder sees at once, of the shape of `like`."""
+        layout = self.attempts.layout
+        upsampled = _padded(upsample(frames, size, self.attempts.spec.upsampling), layout)
+        noise = None
+        if layout.autoencoder.posterior == "sample":
+            by_run = self.time_factor > 1
+            noise = FrameNoise(self.seed, first_frame, like.shape, "cpu", by_run=by_run)(
+                POSTERIOR_DRAW
+            )
+        tiles = partial(self._encode_tiles, upsampled.transpose(0, 1)[None], noise)
+        return self.attempts.autoencoder(tiles)
+
+    def _encode_tiles(self, pictures: Tensor, noise: Tensor | None) -> Tensor:
+        """`1 3 t h w -> 1 c t' h/factor w/factor`, tile by tile."""
+        factor, frames = self.factor, pictures.shape[2]
         tiles = autoencoder_grid(self.attempts.layout, 1)
         pixels = Grid(
-            tiles.frames,
+            ((0, frames),),
             *(
                 tuple((start * factor, stop * factor) for start, stop in spans)
                 for spans in (tiles.rows, tiles.columns)
@@ -81,12 +95,13 @@ class LatentCoder:
             return self.autoencoder.encode(block, drawn).cpu()
 
         shrink = Fraction(1, factor)
-        return windowed(encode, picture, pixels, scale=(Fraction(1), shrink, shrink))
+        shorter = Fraction(latent_frames(frames, self.time_factor), frames)
+        return windowed(encode, pictures, pixels, scale=(shorter, shrink, shrink))
 
     def decode(self, z: Tensor) -> Iterator[Tensor]:
         """Pictures `t 3 h*factor w*factor` float32 in runs, in order, each once no later chunk covers it.
 
-        z: `1 c t h w`. Raises MemoryLimitError.
+        z: `1 c t h w`. Of frames that were completed there are more pictures than frames. Raises MemoryLimitError.
         """
         layout, factor = self.attempts.layout, Fraction(self.factor)
         times = autoencoder_grid(layout, z.shape[2]).frames
@@ -95,15 +110,24 @@ class LatentCoder:
         def decode(block: Tensor, _: Block) -> Tensor:
             return self.attempts.autoencoder(partial(self._decode_tiles, block))
 
-        for run in windowed_stream(decode, z, chunks, scale=(Fraction(1), factor, factor)):
-            yield run[0].transpose(0, 1)
+        scale = (self._longer(z), factor, factor)
+        for run in windowed_stream(decode, z, chunks, scale=scale):
+            pictures = run[0].transpose(0, 1)
+            # A few at a time, so that what is made of them stays small.
+            yield from torch.split(
+                pictures, self.time_factor if self.time_factor > 1 else len(pictures)
+            )
 
     def _decode_tiles(self, latent: Tensor) -> Tensor:
-        """`1 c t h w -> 1 3 t h*factor w*factor`, tile by tile."""
+        """`1 c t h w -> 1 3 t' h*factor w*factor`, tile by tile."""
         factor = Fraction(self.factor)
         return windowed(
             lambda block, _: self.autoencoder.decode(block).cpu(),
             latent,
             autoencoder_grid(self.attempts.layout, latent.shape[2]),
-            scale=(Fraction(1), factor, factor),
+            scale=(self._longer(latent), factor, factor),
         )
+
+    def _longer(self, latent: Tensor) -> Fraction:
+        """Pictures per latent frame of a block."""
+        return Fraction(frames_of(latent.shape[2], self.time_factor), latent.shape[2])

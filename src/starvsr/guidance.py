@@ -52,6 +52,15 @@ def guide(v_pos: Tensor, v_neg: Tensor, *, scale: float, rescale: float) -> Tens
     return v * (rescale * ratio + (1 - rescale)).to(v.dtype)
 
 
+def dynamic_scale(t: int, *, steps: int, scale: float, power: int = 5) -> float:
+    """CogVideoX's "dynamic" guidance scale: `1 + scale (1 - cos(pi ((steps - t) / steps)^power)) / 2`.
+
+    It is 1 .. 1 + `scale`. As published, t is the time, 999 and below, where a step's number seems to be meant, so it
+    jumps from step to step; the weights are used with what it gives.
+    """
+    return 1 + scale * (1 - math.cos(math.pi * ((steps - t) / steps) ** power)) / 2
+
+
 def _std(v: Tensor) -> Tensor:
     """Unbiased standard deviation of each sample, float32 (b 1 ...): squares of half-precision values overflow."""
     return v.float().std(dim=tuple(range(1, v.ndim)), correction=1, keepdim=True)

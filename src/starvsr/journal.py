@@ -21,7 +21,7 @@ from typing import Any
 
 import filelock
 
-from starvsr.errors import UsageError, WorkDirError
+from starvsr.errors import OutputError, UsageError, WorkDirError
 from starvsr.media.files import written_errors
 
 logger = logging.getLogger(__name__)
@@ -72,8 +72,14 @@ class Journal:
             ]
             for step, files in steps.items()
         }
-        self._append({"steps": found})
-        self.steps |= found
+        before = self.steps
+        # First, so that an interrupt never finds a line on disk whose step is not known here.
+        self.steps = before | found
+        try:
+            self._append({"steps": found})
+        except OutputError:
+            self.steps = before
+            raise
         self._whole |= dict.fromkeys(found, True)
 
     def note(self, name: str, value: Any) -> None:
@@ -136,15 +142,47 @@ def open_journal(
         lock.release()
         raise
     except BaseException as error:
-        _end(folder, lock, keep=bool(journal.steps))
         if journal.steps:
+            # What was on its way, perhaps in a process that was killed, is of no use to anybody.
+            _remove(folder, keep=_known(journal))
             _add_note(
                 error,
                 f"what is finished is kept in {folder}, and the same command goes on from there",
             )
+        _end(folder, lock, keep=bool(journal.steps))
         raise
     else:
         _end(folder, lock, keep=False)
+
+
+@contextmanager
+def open_begun(folder: Path) -> Iterator[tuple[Journal, dict[str, Any]]]:
+    """The journal of a job that was begun, and its request, whatever job it is; the directory stays.
+
+    Raises UsageError where it is no work directory or another process works in it.
+    """
+    if not (folder / _NAME).is_file():
+        raise UsageError(
+            f"{folder} is no work directory of starvsr: give one that an interrupted upscale left, such as "
+            f"out.mp4{_SUFFIX}"
+        )
+    with written_errors(folder):
+        lock = _locked(folder)
+        try:
+            lines = _whole_lines(folder / _NAME)
+        except BaseException:
+            lock.release()
+            raise
+    journal = Journal(folder)
+    try:
+        if not lines:
+            raise UsageError(
+                f"the journal in {folder} is damaged: there is nothing to be had of it"
+            )
+        _read_steps(journal, lines)
+        yield journal, lines[0]["request"]
+    finally:
+        lock.release()
 
 
 def _locked(folder: Path) -> filelock.BaseFileLock:
@@ -164,7 +202,7 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise UsageError(
-            f"another process works in {folder}: wait for it, or give another --work-dir"
+            f"another process works in {folder}: wait for it, or end it, or give another --work-dir"
         ) from error
     except OSError:
         if new:
@@ -190,6 +228,11 @@ def fingerprint(path: Path) -> str:
     return digest.hexdigest()
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a job has its work directory here."""
+    return (folder / _NAME).exists()
+
+
 def _begin(
     journal: Journal, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
 ) -> None:
@@ -201,16 +244,24 @@ def _begin(
         lines = _whole_lines(path) if resume else []
         if lines:
             _check_request(journal.folder, lines[0]["request"], wanted)
-            journal.notes = lines[0]["notes"]
-            for line in lines[1:]:
-                journal.steps |= line.get("steps", {})
-                journal.notes |= line.get("note", {})
-        known = {file["name"] for files in journal.steps.values() for file in files}
-        _remove(journal.folder, keep={_NAME, _LOCK, *known})
+            _read_steps(journal, lines)
+        _remove(journal.folder, keep=_known(journal))
         if not lines:
             path.unlink(missing_ok=True)
             journal._append({"version": _VERSION, "request": wanted, "notes": first})
             journal.notes = first
+
+
+def _read_steps(journal: Journal, lines: Sequence[Mapping[str, Any]]) -> None:
+    journal.notes = dict(lines[0]["notes"])
+    for line in lines[1:]:
+        journal.steps |= line.get("steps", {})
+        journal.notes |= line.get("note", {})
+
+
+def _known(journal: Journal) -> set[str]:
+    """Names of the files that a journal needs."""
+    return {_NAME, _LOCK} | {file["name"] for files in journal.steps.values() for file in files}
 
 
 def _whole_lines(path: Path) -> list[dict[str, Any]]:

@@ -21,6 +21,8 @@ from starvsr.windows import (
     Grid,
     Span,
     even_spans,
+    frames_of,
+    latent_frames,
     legal_latent,
     legal_spans,
     published_chunks,
@@ -45,7 +47,7 @@ class Layout:
     windows: WindowSpec
     """Of the network."""
     frames: int
-    """Most frames of a run."""
+    """Most latent frames of a run."""
     autoencoder: AutoencoderSpec
     """With the tiles and chunks that are used."""
     offload: str = "none"
@@ -81,6 +83,8 @@ def plain_layout(
     Raises UsageError as `resolve_windows`.
     """
     factor = spec.autoencoder.factor
+    if options.parity and spec.start == "noise":
+        raise UsageError(f"--parity is not for the model {spec.name}: leave it out")
     if options.parity:
         return _published_layout(spec, options, size, frames)
     latent = legal_latent(
@@ -88,7 +92,8 @@ def plain_layout(
     )
     padding = (0, latent[1] * factor - size[1], 0, latent[0] * factor - size[0])
     windows = resolve_windows(spec, options, latent)
-    return Layout(latent, windows, frames, spec.autoencoder, padding=padding)
+    length = latent_frames(frames, spec.autoencoder.time_factor)
+    return Layout(latent, windows, length, spec.autoencoder, padding=padding)
 
 
 def _published_layout(
@@ -188,6 +193,8 @@ def largest_picture(layout: Layout) -> tuple[int, int, int]:
     """Frames, rows and columns (latent elements) of the largest block that the autoencoder sees."""
     tile = layout.autoencoder.tile or max(layout.latent)
     frames = layout.autoencoder.chunk_frames or layout.windows.chunk_frames
+    if layout.autoencoder.time_factor > 1:
+        frames = layout.frames
     return min(frames, layout.frames), min(tile, layout.latent[0]), min(tile, layout.latent[1])
 
 
@@ -243,13 +250,13 @@ def _autoencoder_ladder(layout: Layout) -> Iterator[AutoencoderSpec]:
     ours = layout.autoencoder
     yield ours
     frames, rows, columns = largest_picture(layout)
-    tile = max(rows, columns)
-    while ours.chunk_frames is not None and not layout.published:
+    tile, whole_runs = max(rows, columns), ours.time_factor > 1
+    while (ours.chunk_frames is not None or whole_runs) and not layout.published:
         if tile > 32:
             tile = -(-tile // 2)
             overlap = min(ours.tile_overlap, tile // 4)
             ours = dataclasses.replace(ours, tile=tile, tile_overlap=overlap)
-        elif frames > 1:
+        elif frames > 1 and not whole_runs:
             frames = -(-frames // 2)
             overlap = min(ours.chunk_overlap, frames // 2)
             ours = dataclasses.replace(ours, chunk_frames=frames, chunk_overlap=overlap)
@@ -259,15 +266,18 @@ def _autoencoder_ladder(layout: Layout) -> Iterator[AutoencoderSpec]:
 
 
 def network_grid(spec: ModelSpec, layout: Layout, frames: int) -> Grid:
-    """The network's windows over a run of `frames` frames."""
+    """The network's windows over a run of `frames` latent frames."""
     return Grid(chunks(layout, frames), *tile_spans(spec, layout.windows, layout.latent))
 
 
 def autoencoder_grid(layout: Layout, frames: int) -> Grid:
-    """The autoencoder's windows over a run of `frames` frames, in latent elements."""
+    """The autoencoder's windows over a run of `frames` latent frames, in latent elements."""
     ours = layout.autoencoder
-    if layout.published:
-        times: tuple[Span, ...] = tuple((a, min(a + 3, frames)) for a in range(0, frames, 3))
+    times: tuple[Span, ...]
+    if ours.time_factor > 1:
+        times = ((0, frames),)
+    elif layout.published:
+        times = tuple((a, min(a + 3, frames)) for a in range(0, frames, 3))
     elif ours.chunk_frames is None:
         times = chunks(layout, frames)
     else:
@@ -283,15 +293,7 @@ def resolve_windows(spec: ModelSpec, options: WindowOptions, latent: tuple[int, 
     Output pixels become latent elements. Raises UsageError where an overlap leaves no room.
     """
     ours, factor = spec.windows, spec.autoencoder.factor
-    fitting = max(1, (ours.call_elements or sys.maxsize) // (latent[0] * latent[1]))
-    chunk_frames = options.chunk_frames or min(ours.chunk_frames, fitting)
-    chunk_overlap = ours.chunk_overlap if options.chunk_overlap is None else options.chunk_overlap
-    if options.chunk_frames is not None and options.chunk_overlap is None:
-        chunk_overlap = min(chunk_overlap, chunk_frames // 2)
-    if 2 * chunk_overlap > chunk_frames:
-        raise UsageError(
-            f"--chunk-overlap {chunk_overlap} is more than half of --chunk-frames {chunk_frames}"
-        )
+    chunk_frames, chunk_overlap = _resolve_chunks(spec, options, latent)
     tile_overlap = ours.tile_overlap
     if options.tile_overlap_px is not None:
         tile_overlap = -(-options.tile_overlap_px // factor)
@@ -318,8 +320,27 @@ def resolve_windows(spec: ModelSpec, options: WindowOptions, latent: tuple[int, 
     )
 
 
+def _resolve_chunks(
+    spec: ModelSpec, options: WindowOptions, latent: tuple[int, int]
+) -> tuple[int, int]:
+    """Latent frames of a window, and those that neighbours share."""
+    ours, time_factor = spec.windows, spec.autoencoder.time_factor
+    fitting = max(1, (ours.call_elements or sys.maxsize) // (latent[0] * latent[1]))
+    frames, overlap = min(ours.chunk_frames, fitting), ours.chunk_overlap
+    if options.chunk_frames is not None:
+        frames = latent_frames(options.chunk_frames, time_factor)
+        overlap = min(overlap, frames // 2)
+    if options.chunk_overlap is not None:
+        overlap = -(-options.chunk_overlap // time_factor)
+    if 2 * overlap > frames:
+        given = options.chunk_overlap or overlap
+        longest = options.chunk_frames or frames_of(frames, time_factor)
+        raise UsageError(f"--chunk-overlap {given} is more than half of --chunk-frames {longest}")
+    return frames, overlap
+
+
 def chunks(layout: Layout, frames: int) -> tuple[Span, ...]:
-    """The temporal windows of the network over `frames` frames."""
+    """The temporal windows of the network over `frames` latent frames."""
     windows = layout.windows
     if layout.published:
         return published_chunks(frames, windows.chunk_frames)

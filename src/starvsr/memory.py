@@ -14,8 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from starvsr.cogvideox_memory import (
+    CAUSAL_VAE_PARAMETERS,
+    causal_vae_peak_bytes,
+    cogvideox_peak_bytes,
+    cogvideox_unit_parameters,
+)
 from starvsr.recurrent_memory import recurrent_parameters, recurrent_peak_bytes
-from starvsr.types import ModelSpec, NetworkConfig, RecurrentConfig, UNetConfig
+from starvsr.types import CogVideoXConfig, ModelSpec, NetworkConfig, RecurrentConfig, UNetConfig
 
 RESERVE_BYTES = 768 * 2**20
 """What to leave free on a CUDA device: its context (some 400 MiB), workspaces of cuBLAS and cuDNN, fragments. A
@@ -29,6 +35,8 @@ pictures live there too, and what does not fit is not refused but ends the proce
 HIDDEN_ELEMENTS = 2**22
 _GATE_KERNEL, _FRAME_KERNEL, _SPATIAL_KERNEL = 49, 3, 9
 
+# Upper bounds: what is known as TAESD.
+_TINY_VAE_PARAMETERS, _TINY_VAE_WIDTH = 2_445_063, 64
 _VAE_WIDTHS = (128, 256, 512, 512)
 _VAE_ENCODER_PARAMETERS, _VAE_DECODER_PARAMETERS = 34_163_664, 63_579_183
 _FLOAT32_BYTES = 4
@@ -67,7 +75,10 @@ def network_stage_bytes(
     frames, rows, columns = window
     inputs = (2 if spec.network.control else 1) * spec.network.latent_channels
     held = inputs * frames * rows * columns * bytes_per_element
-    return int(weights + held + network_peak_bytes(spec.network, window, bytes_per_element))
+    peak = network_peak_bytes(
+        spec.network, window, bytes_per_element, text_tokens=spec.context_tokens
+    )
+    return int(weights + held + peak)
 
 
 def autoencoder_stage_bytes(
@@ -91,20 +102,30 @@ def weights_bytes(config: NetworkConfig, bytes_per_element: int, *, offload: str
 
 
 def autoencoder_weights_bytes(spec: ModelSpec, bytes_per_element: int) -> int:
-    """Of the autoencoder's weights, as published: the encoder's in float32, the decoder's as the network's."""
+    """Of the autoencoder's weights, as published: a frame's encoder in float32, everything else as the network's."""
     if spec.autoencoder.kind == "pixel_unshuffle":
         return 0
+    if spec.autoencoder.kind == "causal_vae":
+        return CAUSAL_VAE_PARAMETERS * bytes_per_element
+    if spec.autoencoder.kind == "tiny_vae":
+        return _TINY_VAE_PARAMETERS * bytes_per_element
     return _VAE_ENCODER_PARAMETERS * _FLOAT32_BYTES + _VAE_DECODER_PARAMETERS * bytes_per_element
 
 
 def network_peak_bytes(
-    config: NetworkConfig, window: tuple[int, int, int], bytes_per_element: int
+    config: NetworkConfig,
+    window: tuple[int, int, int],
+    bytes_per_element: int,
+    *,
+    text_tokens: int = 1,
 ) -> int:
     """Most bytes that one call of the network on a window (frames, rows, columns) holds beside inputs and weights.
 
     The batch is one. Every branch is counted as computed, also those that are left out where they are the identity,
-    and spatial attention as unconfined.
+    and spatial attention as unconfined. text_tokens: of the context, which count where they are tokens as any other.
     """
+    if isinstance(config, CogVideoXConfig):
+        return cogvideox_peak_bytes(config, window, text_tokens, bytes_per_element)
     if isinstance(config, RecurrentConfig):
         return recurrent_peak_bytes(config, window, bytes_per_element)
     levels = _levels(config, window)
@@ -259,6 +280,11 @@ def autoencoder_peak_bytes(
     if spec.autoencoder.kind == "pixel_unshuffle":
         # The pixels and the latent, whichever of them is made.
         return 2 * 3 * frames * pixels * _FLOAT32_BYTES
+    if spec.autoencoder.kind == "causal_vae":
+        return causal_vae_peak_bytes(spec.autoencoder, picture, bytes_per_element)
+    if spec.autoencoder.kind == "tiny_vae":
+        # A block's input, and the inputs and results of its convolutions.
+        return 4 * frames * pixels * _TINY_VAE_WIDTH * bytes_per_element
     return max(
         vae_encode_peak_bytes(pixels), vae_decode_peak_bytes(frames, pixels, bytes_per_element)
     )
@@ -288,6 +314,8 @@ def network_parameters(config: NetworkConfig) -> int:
 
 def unit_parameters(config: NetworkConfig) -> list[int]:
     """Parameters of each unit that moves to the device as a whole with offload `block` (see `models.offload`)."""
+    if isinstance(config, CogVideoXConfig):
+        return list(cogvideox_unit_parameters(config))
     if isinstance(config, RecurrentConfig):
         return [recurrent_parameters(config)]
     return list(_unit_parameters(config))

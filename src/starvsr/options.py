@@ -8,20 +8,27 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from starvsr.errors import UsageError
 
 SOLVER_MODES = ("fast", "normal")
 COLOR_FIXES = ("adain", "wavelet", "none")
+DEINTERLACING = ("auto", "on", "off")
 ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OFFLOADS = ("auto", "none", "model", "block")
+
+DEFAULT_CODEC = "libx264"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 # What the encoders of libav can hold at most.
 MOST_SIDE_PX = 65535
+MOST_FPS = 1000
+# More is a slip of the finger.
+MOST_WORKERS = 256
 # There are no more noise levels to step through.
 MOST_STEPS = 1000
 
@@ -33,6 +40,18 @@ def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
 
 def _check_one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     _check(value in allowed, flag, repr(value), "one of " + ", ".join(allowed))
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """How the input is read."""
+
+    fps: Fraction | None = None
+    """Frames per second of an image sequence; None is 25."""
+
+    def __post_init__(self) -> None:
+        ok = self.fps is None or 0 < self.fps <= MOST_FPS
+        _check(ok, "--fps", self.fps, f"a rate above 0 and at most {MOST_FPS}")
 
 
 @dataclass(frozen=True)
@@ -104,6 +123,21 @@ class RangeOptions:
     def whole(self) -> bool:
         """Whether the whole input is asked for."""
         return self == RangeOptions()
+
+
+@dataclass(frozen=True)
+class PreviewOptions:
+    """Which part of the input a before/after preview shows."""
+
+    seconds: float
+    """How much of it."""
+    at_s: float | None = None
+    """Seconds from the first frame to where it begins; None is the first frame."""
+
+    def __post_init__(self) -> None:
+        _check(self.seconds > 0, "--preview", self.seconds, "a time above 0")
+        ok = self.at_s is None or self.at_s >= 0
+        _check(ok, "--at", self.at_s, "a time of 0 or more")
 
 
 @dataclass(frozen=True)
@@ -187,25 +221,29 @@ class WindowOptions:
 
 @dataclass(frozen=True)
 class LookOptions:
-    """What is done to the restored picture."""
+    """What is done to the picture, before and behind the network."""
 
     color_fix: str | None = None
     """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
     blend: float = 0.0
     """Share (0..1) of the plainly upsampled input in the output."""
+    deinterlace: str = "auto"
+    """`auto`: frames that say they are interlaced; `on`: all of them; `off`: none."""
 
     def __post_init__(self) -> None:
         if self.color_fix is not None:
             _check_one_of("--color-fix", self.color_fix, COLOR_FIXES)
         _check(0 <= self.blend <= 1, "--blend", self.blend, "a share from 0 to 1")
+        _check_one_of("--deinterlace", self.deinterlace, DEINTERLACING)
 
 
 @dataclass(frozen=True)
 class EncodeOptions:
     """How the output's video stream is encoded, in ffmpeg's terms."""
 
-    codec: str = "libx264"
-    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`."""
+    codec: str = "auto"
+    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, for WebM
+    `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits, and for images that of their ending."""
     crf: float | None = None
     """Constant rate factor; 17 where the encoder has one and none is given."""
     preset: str | None = None
@@ -224,31 +262,42 @@ class StreamOptions:
     """What else of the source goes into the output."""
 
     audio: str = "copy"
+    """`copy` (encoded anew only where the container cannot hold a copy), `none`, or an audio encoder of this libav
+    for all audio streams, such as `aac`, `libopus`, `flac`."""
     subtitles: str = "copy"
     chapters: bool = True
     metadata: bool = True
     attachments: bool = True
+    provenance: bool = True
+    """Say in the output's tags what made it: version, model, sizes and options, no words and no paths."""
 
     def __post_init__(self) -> None:
-        _check_one_of("--audio", self.audio, ("copy", "none"))
+        _check(
+            bool(self.audio),
+            "--audio",
+            repr(self.audio),
+            "copy, none or an audio encoder such as aac",
+        )
         _check_one_of("--subtitles", self.subtitles, ("copy", "none"))
 
 
 @dataclass(frozen=True)
 class DeviceOptions:
-    """Where and how the network runs."""
+    """Where and how the network runs, and where the input is decoded."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
     attention: str = "auto"
     """`auto`, `sdpa` or `xformers` (CUDA only)."""
     precision: str = "auto"
-    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on a processor and fp16 elsewhere."""
+    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on a processor, and elsewhere what the model takes."""
     offload: str = "auto"
     """What waits in main memory until it is used: `none`; `model`, the network while the autoencoder works and the
     other way round; `block`, every block of the network too. `auto` takes the first that fits."""
     memory_limit_bytes: int | None = None
     """Most device memory to use; None is what the device has free."""
+    hwaccel: str = "none"
+    """The kind of device that decodes the input, as libav calls it; `auto` takes the first that can."""
 
     def __post_init__(self) -> None:
         ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None
@@ -260,11 +309,14 @@ class DeviceOptions:
         _check(ok, "--memory-limit", self.memory_limit_bytes, "a size such as 8GB or 900MB")
 
 
-def resolve_precision(precision: str, device: str) -> str:
-    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`."""
+def resolve_precision(precision: str, device: str, half: str = "fp16") -> str:
+    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`.
+
+    half: what the model takes for `auto` where the device is no processor.
+    """
     if precision != "auto":
         return precision
-    return "fp32" if device == "cpu" else "fp16"
+    return "fp32" if device == "cpu" else half
 
 
 @dataclass(frozen=True)
@@ -288,11 +340,34 @@ class ResumeOptions:
 
 
 @dataclass(frozen=True)
+class WorkerOptions:
+    """Which processes restore segments."""
+
+    count: int = 1
+    """Processes of this machine, one per GPU where it has several; one is the caller's own."""
+    cluster: str | None = None
+    """Address of a Ray cluster whose machines do it, or `auto` for the one that this machine belongs to."""
+
+    def __post_init__(self) -> None:
+        ok = 1 <= self.count <= MOST_WORKERS
+        _check(ok, "--workers", self.count, f"1 to {MOST_WORKERS}")
+        _check(
+            self.cluster != "",
+            "--cluster",
+            repr(self.cluster),
+            "auto or an address such as 10.0.0.1:6379",
+        )
+        if self.cluster is not None and self.count > 1:
+            raise UsageError("--workers and --cluster contradict each other: give one of them")
+
+
+@dataclass(frozen=True)
 class UpscaleOptions:
     """All options of one job."""
 
     model: str = "auto"
     """A model's name, or the path of a starvsr safetensors file; `auto` takes the best that is at hand."""
+    input: InputOptions = field(default_factory=InputOptions)
     size: SizeOptions = field(default_factory=SizeOptions)
     range: RangeOptions = field(default_factory=RangeOptions)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
@@ -303,4 +378,5 @@ class UpscaleOptions:
     device: DeviceOptions = field(default_factory=DeviceOptions)
     weights: WeightsOptions = field(default_factory=WeightsOptions)
     resume: ResumeOptions = field(default_factory=ResumeOptions)
+    workers: WorkerOptions = field(default_factory=WorkerOptions)
     overwrite: bool = False

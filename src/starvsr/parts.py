@@ -1,5 +1,7 @@
 """The work of one segment and of one seam: frames read, restored, encoded as a part file.
 
+What of it is finished, and is not done again, is `kept`'s business.
+
 shot    |---------------------------------------------|
 segment |=== core ===|~~shared~~|
                      |~~shared~~|=== core ===|          both segments restore the shared frames
@@ -9,7 +11,7 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,18 +21,19 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from starvsr.journal import Journal
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import complete_or_absent
+from starvsr.media.pixfmt import layout_of
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.transparency import join_alpha, split_alpha
+from starvsr.types import VideoIndex, VideoInfo
 from starvsr.velocity import Carried
 
-WINDOWS_NOTE = "windows"
-"""Under which the journal has the windows that memory was found to suffice for."""
+OnFrames = Callable[[int, float], None]
+"""Is told a segment's index and how many of its frames are restored, often."""
 
 # Frames that are encoded behind the network's back; more would only take memory.
 _WAITING_FRAMES = 4
@@ -50,7 +53,7 @@ class SegmentFiles:
 
 
 class PartMaker:
-    """Makes the parts of one job in a work directory."""
+    """Restores segments of one job into a folder."""
 
     def __init__(
         self,
@@ -59,66 +62,23 @@ class PartMaker:
         plan: Plan,
         settings: EncoderSettings,
         restorer: Restorer,
-        journal: Journal,
-        progress: ProgressCallback,
+        folder: Path,
+        on_frames: OnFrames,
     ) -> None:
         self.info, self.index, self.plan, self.settings = info, index, plan, settings
-        self.restorer, self.journal, self.progress = restorer, journal, progress
-        self.seconds = restorer.seconds
-        self.done = 0.0
-        self.to_do = sum(segment.frames for segment in plan.segments)
+        self.restorer, self.folder, self.on_frames = restorer, folder, on_frames
+        self.alpha = with_alpha(info, settings)
+        """Whether frames have a fourth channel on their way."""
 
-    def restore(self, segment: Segment) -> SegmentFiles:
-        """Restore one segment: its core encoded, its shared frames raw. One that is finished is taken as it is.
-
-        Raises OutputError, InputError.
-        """
-        files = self.kept(segment)
-        if files is not None:
-            return files
-        files = self._make(segment)
-        self._note_windows()
-        names = _step_names(segment.index)
-        self.journal.record(
-            **dict(zip(names, ((files.part,), files.head, files.tail), strict=True))
-        )
-        return files
-
-    def count_kept(self) -> int:
-        """The number of segments that are finished, which count as done from now on."""
-        kept = [segment for segment in self.plan.segments if self.kept(segment) is not None]
-        self.done = float(sum(segment.frames for segment in kept))
-        self._report(0)
-        return len(kept)
-
-    def kept(self, segment: Segment) -> SegmentFiles | None:
-        """What a segment that is finished left; None where it is not, or a file is damaged.
-
-        Of frames that two segments share nothing is needed where their seam is finished.
-        """
-        core, head, tail = _step_names(segment.index)
-        part = self.journal.finished(core)
-        shared = [
-            () if self.journal.finished(_seam_name(behind)) else self.journal.finished(step)
-            for step, behind in ((head, segment.index), (tail, segment.index + 1))
-        ]
-        if part is None or shared[0] is None or shared[1] is None:
-            return None
-        return SegmentFiles(segment, part[0], shared[0], shared[1])
-
-    def _note_windows(self) -> None:
-        """Windows that there was no memory for are not tried again by whoever goes on."""
-        layout = self.restorer.layout
-        if layout is not None and layout.windows_json() != self.journal.notes.get(
-            WINDOWS_NOTE, self.plan.layout.windows_json()
-        ):
-            self.journal.note(WINDOWS_NOTE, layout.windows_json())
-
-    def _make(self, segment: Segment) -> SegmentFiles:
+    def make(self, segment: Segment) -> SegmentFiles:
+        """Restore one segment: its core encoded, its shared frames raw. Raises OutputError, InputError."""
         part = self._path(segment.index, "core", self.settings.part_suffix)
         shared: dict[int, Path] = {}
         # The pool ends before the writer, so nothing is written to a part that is being finished or given up.
-        with self._writer(part) as writer, ThreadPoolExecutor(1) as pool:
+        with (
+            PartWriter(part, self.settings, self.info, self.plan.width, self.plan.height) as writer,
+            ThreadPoolExecutor(1) as pool,
+        ):
             waiting: deque[Future[None]] = deque()
             for number, frame in self._restored(segment):
                 if segment.core[0] <= number < segment.core[1]:
@@ -138,63 +98,49 @@ class PartMaker:
             tuple(shared[number] for number in range(segment.core[1], segment.last)),
         )
 
-    def in_order(self, finished: Iterable[SegmentFiles]) -> Iterator[Path]:
-        """The part files of the whole job in order of time, from segments in order."""
-        before: SegmentFiles | None = None
-        for files in finished:
-            if before is not None and files.segment.head:
-                yield self._seam(before, files)
-            yield files.part
-            before = files
-
-    def _seam(self, before: SegmentFiles, behind: SegmentFiles) -> Path:
-        """Crossfade the frames that two segments share into a part; their raw files are removed."""
-        step = _seam_name(behind.segment.index)
-        kept = self.journal.finished(step)
-        if kept is not None:
-            return kept[0]
-        part = self._path(behind.segment.index, "seam", self.settings.part_suffix)
-        count = len(behind.head)
-        with self._writer(part) as writer:
-            for place, (old, new) in enumerate(zip(before.tail, behind.head, strict=True)):
-                share = (place + 1) / (count + 1)
-                mixed = (1 - share) * self._raw(old).astype(np.float32) + share * self._raw(new)
-                frame = (mixed + 0.5).astype(np.uint16)
-                self._encode(writer, frame, behind.segment.first + place)
-        self.journal.record(**{step: (part,)})
-        for raw in (*before.tail, *behind.head):
-            raw.unlink()
-        return part
-
     def _restored(self, segment: Segment) -> Iterator[tuple[int, Frame]]:
         """Absolute index and picture of every frame of a segment, restored run by run."""
         number = segment.first
-        with closing(read_frames(self.info, self.index, segment.first, segment.last)) as source:
+        with closing(self._source(segment)) as source:
             carried = Carried()
             for first, last in self.plan.runs(segment):
                 with self.restorer.timed("decode video"):
-                    decoded = frames_to_tensor(list(islice(source, last - first)))
-                for pictures in self._restore_run(decoded, first, carried):
+                    frames = list(islice(source, last - first))
+                    frames, alphas = split_alpha(frames) if self.alpha else (frames, [])
+                    decoded = frames_to_tensor(frames)
+                    del frames
+                for pictures in self._restore_run(segment, decoded, first, carried):
                     with self.restorer.timed("finish"):
-                        frames = list(
+                        made = list(
                             tensor_to_frames(pictures, truncated=self.plan.layout.published)
                         )
-                    for frame in frames:
+                    for frame in made:
+                        if self.alpha:
+                            frame = join_alpha(frame, alphas.pop(0))
                         yield number, frame
                         number += 1
-                self.done += last - first
 
-    def _restore_run(self, decoded: Tensor, first: int, carried: Carried) -> Iterator[Tensor]:
+    def _source(self, segment: Segment) -> Generator[Frame, None, None]:
+        return read_frames(
+            self.info,
+            self.index,
+            segment.first,
+            segment.last,
+            deinterlace=self.restorer.look.deinterlace,
+            alpha=self.alpha,
+        )
+
+    def _restore_run(
+        self, segment: Segment, decoded: Tensor, first: int, carried: Carried
+    ) -> Iterator[Tensor]:
+        before = first - segment.first
         return self.restorer.restore(
             decoded,
             (self.plan.height, self.plan.width),
             first_frame=first,
-            on_window=lambda share: self._report(len(decoded) * share),
+            on_window=lambda share: self.on_frames(segment.index, before + len(decoded) * share),
             carried=carried,
         )
-
-    def _writer(self, path: Path) -> PartWriter:
-        return PartWriter(path, self.settings, self.info, self.plan.width, self.plan.height)
 
     def _wait(self, waiting: deque[Future[None]], *, most: int) -> None:
         """Wait until at most `most` frames are not yet encoded. Raises what encoding raised."""
@@ -202,28 +148,34 @@ class PartMaker:
             while len(waiting) > most:
                 waiting.popleft().result()
 
-    def _encode(self, writer: PartWriter, frame: Frame, number: int) -> None:
-        with self.restorer.timed("encode video"):
-            writer.write(frame, self.index.pts[number], self.index.durations[number])
-
-    def _raw(self, path: Path) -> Frame:
-        return np.fromfile(path, np.uint16).reshape(self.plan.height, self.plan.width, 3)
-
     def _path(self, index: int, what: str, suffix: str) -> Path:
-        return self.journal.folder / f"{index:06d}-{what}{suffix}"
-
-    def _report(self, frames: float) -> None:
-        # Shared frames are restored twice; people count the output's.
-        share = (self.done + frames) / self.to_do
-        total = self.plan.frames
-        self.progress(Progress("restore", share * total, total, seconds=self.seconds))
+        return self.folder / f"{index:06d}-{what}{suffix}"
 
 
-def _step_names(index: int) -> tuple[str, str, str]:
-    """Steps of the journal that are a segment: its core, and what it shares with the one before and behind."""
-    return f"core-{index}", f"head-{index}", f"tail-{index}"
+def with_alpha(info: VideoInfo, settings: EncoderSettings) -> bool:
+    """Whether the source's alpha goes into the output."""
+    return settings.alpha and layout_of(info.pix_fmt).alpha
 
 
-def _seam_name(index: int) -> str:
-    """The step that is the seam in front of a segment."""
-    return f"seam-{index}"
+def make_seam(
+    before: SegmentFiles,
+    behind: SegmentFiles,
+    part: Path,
+    info: VideoInfo,
+    index: VideoIndex,
+    settings: EncoderSettings,
+) -> None:
+    """Crossfade the raw frames that two neighbours share into a part file. Raises OutputError."""
+    width, height = settings.width, settings.height
+    channels = 4 if with_alpha(info, settings) else 3
+    with PartWriter(part, settings, info, width, height) as writer:
+        for place, pair in enumerate(zip(before.tail, behind.head, strict=True)):
+            old, new = (
+                np.fromfile(path, np.uint16).reshape(height, width, channels) for path in pair
+            )
+            share = (place + 1) / (len(behind.head) + 1)
+            mixed = (1 - share) * old.astype(np.float32) + share * new
+            number = behind.segment.first + place
+            writer.write(
+                (mixed + 0.5).astype(np.uint16), index.pts[number], index.durations[number]
+            )

@@ -23,7 +23,7 @@ from starvsr.options import (
     resolve_precision,
 )
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
-from starvsr.windows import Grid, Span, even_spans
+from starvsr.windows import Grid, Span, even_spans, latent_frames
 
 # A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
 RUN_BYTES = 1 << 30
@@ -86,7 +86,7 @@ class Plan:
     overlap_cost: float
     """Latent elements computed over latent elements needed; 1 is no overlap."""
     memory_bytes: int
-    """What the latents of the longest run take in main memory, roughly."""
+    """What the latents of the longest run take in main memory, roughly; and its pictures, if they are made at once."""
 
     @property
     def frames(self) -> int:
@@ -108,14 +108,15 @@ class Plan:
 
         Chunks that share no frames need not wait for each other, so each is a run of its own.
         """
-        if self.windows.chunk_overlap:
+        if self.windows.chunk_overlap or self.layout.autoencoder.time_factor > 1:
             return ((segment.first, segment.last),)
         spans = chunks(self.layout, segment.frames)
         return tuple((segment.first + a, segment.first + b) for a, b in spans)
 
     def grid(self, frames: int) -> Grid:
         """The windows over a run of `frames` frames."""
-        return Grid(chunks(self.layout, frames), self.rows, self.columns)
+        length = latent_frames(frames, self.layout.autoencoder.time_factor)
+        return Grid(chunks(self.layout, length), self.rows, self.columns)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -143,7 +144,7 @@ def make_plan(
     width, height = output_size(info.width, info.height, options.size, even=even)
     whole = options.windows.parity
     longest = last - first if whole else options.windows.segment_frames
-    precision = resolve_precision(options.device.precision, device.name)
+    precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
@@ -177,14 +178,16 @@ def make_plan(
         overlap_cost=1.0,
         memory_bytes=0,
     )
+    factor = spec.autoencoder.time_factor
     grids = [plan.grid(segment.frames) for segment in segments]
     computed = sum(_volume(grid) for grid in grids)
     return dataclasses.replace(
         plan,
         network_calls=sum(len(grid) for grid in grids) * calls_per_window(spec, options.sampling),
-        overlap_cost=computed / (plan.frames * latent[0] * latent[1]),
-        memory_bytes=_frame_bytes(spec, latent)
-        * max(b - a for segment in segments for a, b in plan.runs(segment)),
+        overlap_cost=computed / (latent_frames(plan.frames, factor) * latent[0] * latent[1]),
+        memory_bytes=max(
+            _run_bytes(spec, latent, b - a) for segment in segments for a, b in plan.runs(segment)
+        ),
     )
 
 
@@ -246,7 +249,8 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     if first >= last:
         length = float((index.pts[-1] + index.durations[-1] - base) * info.time_base)
         raise UsageError(
-            f"no frame lies in the range that --start, --end and --duration give: the video is {length:.3f} s long"
+            "no frame lies in the range that --start, --end and --duration, or --at, give: "
+            f"the video is {length:.3f} s long"
         )
     return first, last
 
@@ -265,7 +269,13 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--seed": sampling.seed,
             "--parity": options.windows.parity or None,
         }
-    elif (spec.cfg if sampling.cfg is None else sampling.cfg) == 1:
+    if spec.start == "noise":
+        given |= {
+            "--solver-mode": sampling.solver_mode,
+            "--noise-level": sampling.noise_level,
+            "--parity": options.windows.parity or None,
+        }
+    if spec.solver != "one_step" and (spec.cfg if sampling.cfg is None else sampling.cfg) == 1:
         given |= {
             "--cfg-rescale": sampling.cfg_rescale,
             "--negative-prompt": sampling.negative_prompt,
@@ -284,10 +294,12 @@ def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
     steps = options.steps or spec.steps
     level = options.noise_level or spec.noise_level
     fast = (options.solver_mode or "fast") == "fast" and level > FAST_SPLIT_LEVEL
+    fast = fast and spec.schedule == "logsnr_cosine_interp"
     guided = (spec.cfg if options.cfg is None else options.cfg) != 1
     # As published: the multistep solver leaves one of the fast steps out, Heun's method evaluates twice.
     evaluations = {
         "dpmpp_2m_sde": max(1, steps - 1) if fast else steps,
+        "vpsde_dpmpp_2m": steps,
         "heun": 2 * steps - 1,
     }[spec.solver]
     return evaluations * (2 if guided else 1)
@@ -295,9 +307,9 @@ def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
 
 def _longest_segment(spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]) -> int:
     """The model's segment length; where a segment is one run, shortened so that it stays within RUN_BYTES."""
-    if not windows.chunk_overlap:
+    if not windows.chunk_overlap or spec.autoencoder.time_factor > 1:
         return spec.segment_frames
-    fits = RUN_BYTES // _frame_bytes(spec, latent)
+    fits = RUN_BYTES // _run_bytes(spec, latent, 1)
     return max(_least_segment(spec.context_frames), min(spec.segment_frames, fits))
 
 
@@ -316,8 +328,11 @@ def _segment_spans(length: int, longest: int, context: int) -> tuple[Span, ...]:
     return tuple((i * stride, min(length, i * stride + longest)) for i in range(count))
 
 
-def _frame_bytes(spec: ModelSpec, latent: tuple[int, int]) -> int:
-    return int(_COPIES * 4 * spec.network.latent_channels * latent[0] * latent[1])
+def _run_bytes(spec: ModelSpec, latent: tuple[int, int], frames: int) -> int:
+    area, ours = latent[0] * latent[1], spec.autoencoder
+    length = latent_frames(frames, ours.time_factor)
+    pictures = 3 * ours.factor**2 * frames if ours.time_factor > 1 else 0
+    return int(4 * area * (_COPIES * spec.network.latent_channels * length + pictures))
 
 
 def _segments(

@@ -6,23 +6,28 @@ A job that was broken off goes on only under the same request. What changes spee
 from __future__ import annotations
 
 import dataclasses
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from starvsr.journal import fingerprint
+from starvsr.media.provenance import PROGRAM
+from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.options import UpscaleOptions
+from starvsr.plan import Plan
 from starvsr.specs import components_of
-from starvsr.types import DeviceInfo
+from starvsr.types import DeviceInfo, VideoInfo
 from starvsr.zoo.choose import ModelChoice
 from starvsr.zoo.folder import embedded_file, find_component
 
-_GROUPS = ("size", "range", "sampling", "windows", "look", "encode", "streams")
+_GROUPS = ("input", "size", "range", "sampling", "windows", "look", "encode", "streams")
 _FLAGS = {
     "extra": "-e",
     "chapters": "--no-chapters",
     "metadata": "--no-metadata",
     "attachments": "--no-attachments",
+    "provenance": "--no-provenance",
 }
 
 
@@ -36,10 +41,10 @@ def request_of(
 ) -> dict[str, dict[str, Any]]:
     """The request of a planned job. Raises OSError where the input or a model's file cannot be read."""
     return {
-        "input": {"the input": fingerprint(source), "the container": target.suffix.lower()},
-        "model": {"--model": choice.spec.name, **_weights(choice)},
+        "input": {"the input": source_print(source), "the container": target.suffix.lower()},
+        "model": {"--model": choice.spec.name, **weights_of(choice)},
         "options": {
-            flag_of(field.name): getattr(group, field.name)
+            flag_of(field.name): _plain(getattr(group, field.name))
             for name in _GROUPS
             for group in (getattr(options, name),)
             for field in dataclasses.fields(group)
@@ -53,13 +58,46 @@ def request_of(
     }
 
 
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Fraction) else value
+
+
+def source_print(source: Path) -> str | list[str]:
+    """What tells an input from others; of an image sequence, for each image. Raises OSError."""
+    if is_sequence(source) and not source.exists():
+        return [fingerprint(image_path(source, number)) for number in numbers_of(source)]
+    return fingerprint(source)
+
+
+def provenance_text(
+    choice: ModelChoice, info: VideoInfo, plan: Plan, options: UpscaleOptions
+) -> str:
+    """What the tags of an output say of it (see `media.provenance`), if they may; words are the user's own affair."""
+    if not options.streams.provenance:
+        return ""
+    given = [
+        _typed(field.name, getattr(group, field.name))
+        for group in (options.sampling, options.windows, options.look)
+        for field in dataclasses.fields(group)
+        if getattr(group, field.name) != field.default and "prompt" not in field.name
+    ]
+    sizes = f"{info.width}x{info.height} to {plan.width}x{plan.height}"
+    return f"{PROGRAM} {version('starvsr')} {choice.spec.name}: {', '.join([sizes, *given])}"
+
+
+def _typed(field: str, value: object) -> str:
+    if isinstance(value, bool):
+        return flag_of(field) if value else f"--no-{flag_of(field).removeprefix('--')}"
+    return f"{flag_of(field)} {value}"
+
+
 def flag_of(field: str) -> str:
     """The flag of a field of `UpscaleOptions`' groups."""
     return _FLAGS.get(field, "--" + field.removesuffix("_px").removesuffix("_s").replace("_", "-"))
 
 
-def _weights(choice: ModelChoice) -> dict[str, str]:
-    """A fingerprint of every file of weights that is there."""
+def weights_of(choice: ModelChoice) -> dict[str, str]:
+    """A fingerprint of every file of weights that is there, by what it is. Raises OSError."""
     network = choice.path or embedded_file(choice.spec.name)
     files = {"the model's weights": network}
     for name in components_of(choice.spec):

@@ -16,6 +16,7 @@ from starvsr.attempts import Attempts
 from starvsr.coding import LatentCoder
 from starvsr.colorfix import apply_color_fix
 from starvsr.errors import UsageError
+from starvsr.guidance import dynamic_scale
 from starvsr.layout import Layout, plain_layout
 from starvsr.noise import FrameNoise
 from starvsr.options import (
@@ -27,8 +28,8 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan import DEFAULT_SCALE, calls_per_window, output_size
-from starvsr.sampling import SOLVERS, scale_clean, scale_noised, v_denoiser
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
+from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
 from starvsr.upsample import upsample
 from starvsr.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
@@ -87,7 +88,6 @@ class Restorer:
 
     def __post_init__(self) -> None:
         spec = self.model.spec
-        self.schedule = logsnr_cosine_interp()
         self.cfg = spec.cfg if self.sampling.cfg is None else self.sampling.cfg
         self.cfg_rescale = (
             spec.cfg_rescale if self.sampling.cfg_rescale is None else self.sampling.cfg_rescale
@@ -97,14 +97,29 @@ class Restorer:
         self.noise_level = self.sampling.noise_level or spec.noise_level
         self.solver = SOLVERS[spec.solver]
         try:
-            self.sigmas = self.schedule.sigmas_for(
-                self.sampling.steps or spec.steps,
-                noise_level=self.noise_level,
-                solver_mode=self.sampling.solver_mode or "fast",
-                discard_penultimate=self.solver.discard_penultimate,
-            )
+            self.schedule, self.sigmas = self._levels()
         except ValueError as error:
             raise UsageError(f"--steps and --noise-level do not fit: {error}") from error
+
+    def _levels(self) -> tuple[Levels, Tensor]:
+        """The noise levels, and those that the solver visits. Raises ValueError where these are none."""
+        steps = self.sampling.steps or self.model.spec.steps
+        if self.model.spec.schedule == "scaled_linear_zero_snr":
+            levels = scaled_linear_zero_snr(steps)
+            return levels, levels.sigmas
+        schedule = logsnr_cosine_interp()
+        return schedule, schedule.sigmas_for(
+            steps,
+            noise_level=self.noise_level,
+            solver_mode=self.sampling.solver_mode or "fast",
+            discard_penultimate=self.solver.discard_penultimate,
+        )
+
+    def guidance_scale(self, t: int) -> float:
+        """The scale of guidance at an integer time."""
+        if self.model.spec.cfg_dynamic and self.sampling.cfg is None:
+            return dynamic_scale(t, steps=len(self.sigmas) - 1, scale=self.cfg)
+        return self.cfg
 
     def __call__(
         self, frames: Tensor, *, scale: float = DEFAULT_SCALE, first_frame: int = 0
@@ -176,19 +191,22 @@ class Restorer:
             self.model,
             attempts,
             z_lr,
-            guidance=(self.cfg, self.cfg_rescale),
+            guidance=(self.guidance_scale, self.cfg_rescale),
             calls=calls_per_window(self.model.spec, self.sampling),
             timed=self.timed,
             on_window=on_window,
             first_frame=first_frame,
             carried=carried,
         )
-        noise = FrameNoise(self.seed, first_frame, z_lr.shape, z_lr.device)
+        by_run = self.model.spec.autoencoder.time_factor > 1
+        noise = FrameNoise(self.seed, first_frame, z_lr.shape, z_lr.device, by_run=by_run)
         first_sigma = float(self.sigmas[0])
         if self.model.spec.start == "clean":
             x = scale_clean(z_lr, first_sigma)
+        elif self.model.spec.start == "noise":
+            x = noise(0)
         else:
-            x_t = self.schedule.add_noise(z_lr, noise(0), self.noise_level - 1)
+            x_t = logsnr_cosine_interp().add_noise(z_lr, noise(0), self.noise_level - 1)
             x = scale_noised(x_t, first_sigma)
         return self.solver.sample(
             v_denoiser(velocity, self.schedule), x, self.sigmas, noise=lambda step: noise(step + 1)
@@ -203,11 +221,12 @@ class Restorer:
         while True:
             with self.timed("decode latents"):
                 run = next(runs, None)
-            if run is None:
+            # Runs that were completed have more pictures than frames.
+            if run is None or done == len(frames):
                 return
             with self.timed("finish"):
-                pictures = run[:, :, top : top + size[0], left : left + size[1]]
-                source = frames[done : done + len(pictures)]
+                source = frames[done : done + len(run)]
+                pictures = run[: len(source), :, top : top + size[0], left : left + size[1]]
                 done += len(pictures)
                 finished = self._match(pictures, source, size)
             yield finished

@@ -17,8 +17,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from starvsr.schedule import NoiseSchedule
-
 Network = Callable[[Tensor, Tensor], Tensor]
 """`v(x_t, t)`: predicted velocity of `x_t` (b ...) at the integer times `t`, int64 (b)."""
 
@@ -65,7 +63,17 @@ class Sampler(Protocol):
     ) -> Tensor: ...
 
 
-def v_denoiser(network: Network, schedule: NoiseSchedule) -> Denoise:
+class Levels(Protocol):
+    """What is asked of a schedule while sampling: `NoiseSchedule` and `StepSchedule` of `schedule` have it."""
+
+    def network_time(self, sigma: float) -> int:
+        """The integer time that a network is told at `sigma_k` = `sigma`."""
+
+    def x0_from_v(self, x_t: Tensor, v: Tensor, t: int) -> Tensor:
+        """The estimate of x_0 at such a time."""
+
+
+def v_denoiser(network: Network, schedule: Levels) -> Denoise:
     """Turns a network that predicts velocity into `denoise(x, sigma)`: `x_0 = alpha_t x_t - sigma_t v(x_t, t)`.
 
     The network's input is `x_t = x / sqrt(1 + sigma^2)` with the exact sigma; t, alpha_t and sigma_t are those of the
@@ -124,7 +132,30 @@ def sample_dpmpp_2m_sde(
 
     With r = sigma_next / sigma, h = -log r and D the estimates of x_0:
     `x <- r^2 x + (1 - r^2) (D + h / (2 h_prev) (D - D_prev)) + sigma_next sqrt(1 - r^2) eps`.
+    An infinite sigma is left by an Euler step, `x <- D + sigma_next x`, which draws nothing.
     """
+    return _dpmpp_2m_sde(denoise, x, sigmas, noise, callback, draws_first=False)
+
+
+def sample_vpsde_dpmpp_2m(
+    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, callback: Callback | None = None
+) -> Tensor:
+    """CogVideoX's form of `sample_dpmpp_2m_sde`: an infinite sigma is left by `x <- D + sigma_next eps`.
+
+    It is published for `x_t = alpha_t x`, and is the same there.
+    """
+    return _dpmpp_2m_sde(denoise, x, sigmas, noise, callback, draws_first=True)
+
+
+def _dpmpp_2m_sde(
+    denoise: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    noise: Noise,
+    callback: Callback | None,
+    *,
+    draws_first: bool,
+) -> Tensor:
     levels = _checked(sigmas)
     x0_prev: Tensor | None = None
     h_prev = 0.0
@@ -133,8 +164,8 @@ def sample_dpmpp_2m_sde(
         if sigma_next == 0:
             return x0
         if math.isinf(sigma):
-            # An Euler step; its infinite h cannot enter the history.
-            x = x0 + sigma_next * x
+            # Its infinite h cannot enter the history.
+            x = x0 + sigma_next * (noise(i).to(x) if draws_first else x)
             continue
         h = math.log(sigma / sigma_next)
         gain = -math.expm1(-2 * h)
@@ -186,6 +217,7 @@ class Solver:
 SOLVERS: dict[str, Solver] = {
     "one_step": Solver(one_step, discard_penultimate=True),
     "dpmpp_2m_sde": Solver(sample_dpmpp_2m_sde, discard_penultimate=True),
+    "vpsde_dpmpp_2m": Solver(sample_vpsde_dpmpp_2m, discard_penultimate=False),
     "heun": Solver(sample_heun, discard_penultimate=False),
 }
 

@@ -7,6 +7,7 @@ signal, which the samplers walk along and which is defined between integer times
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -17,6 +18,8 @@ from torch import Tensor
 
 FAST_SPLIT_TIME = 500
 """`fast` spends few steps above this time, where only the coarse structure is decided, and most below."""
+
+SCALED_LINEAR_LEVELS = 1000
 
 SOLVER_MODES = ("fast", "normal")
 SPACINGS = ("trailing", "linspace", "leading")
@@ -161,6 +164,69 @@ def logsnr_cosine_interp() -> NoiseSchedule:
     """
     levels = load(files("starvsr").joinpath("schedule.safetensors").read_bytes())
     return NoiseSchedule(alphas=levels["alphas"], sigmas=levels["sigmas"])
+
+
+@dataclass(frozen=True, eq=False)
+class StepSchedule:
+    """Noise levels of a schedule that depends on the number of steps: those of the steps, and no others.
+
+    Steps go by integer times too. What is computed from a network's velocity at one has amplitudes of its own.
+    """
+
+    times: tuple[int, ...]
+    """Of every step, falling; the network is told these."""
+    sigmas: Tensor
+    """`sigma_k` that a sampler visits: float32 (n + 1) for n steps, strictly falling from infinity to 0."""
+    alphas: tuple[float, ...]
+    """alpha_t by which each step's estimate of x_0 is made of x_t and v."""
+
+    def network_time(self, sigma: float) -> int:
+        """The integer time of the step at `sigma_k` = `sigma`, or of the one nearest to it."""
+        distances = (
+            self._alphas_visited - (0.0 if math.isinf(sigma) else 1 / math.hypot(1, sigma))
+        ).abs()
+        return self.times[int(distances.argmin())]
+
+    def x0_from_v(self, x_t: Tensor, v: Tensor, t: int) -> Tensor:
+        """`x_0 = alpha_t x_t - sigma_t v` at a step's time; `x_t` and `v` are of one shape and device."""
+        alpha = self.alphas[self.times.index(t)]
+        return alpha * x_t - math.sqrt(1 - alpha**2) * v
+
+    @cached_property
+    def _alphas_visited(self) -> Tensor:
+        return (1 + self.sigmas[:-1].double() ** 2).rsqrt()
+
+
+@cache
+def scaled_linear_zero_snr(steps: int) -> StepSchedule:
+    """The schedule of STAR on CogVideoX for `steps` steps, spread evenly over the times from 999 down.
+
+    Square roots of betas are linear between those of 0.00085 and 0.012. Zero terminal SNR (Lin et al., 2023) is brought
+    about, as published, on the steps' amplitudes alone, so that the last step's stays as it was; estimates of x_0 are
+    made with the nearest amplitude of the same done to all 1000. Raises ValueError unless `steps` is 1 .. 1000.
+    """
+    if not 1 <= steps <= SCALED_LINEAR_LEVELS:
+        raise ValueError(f"steps must be 1 .. {SCALED_LINEAR_LEVELS}, got {steps}")
+    roots = torch.linspace(0.00085**0.5, 0.012**0.5, SCALED_LINEAR_LEVELS, dtype=torch.float64)
+    plain = (1 - roots**2).cumprod(0).sqrt()
+    last = SCALED_LINEAR_LEVELS - 1
+    times = [last * (steps - i) // steps for i in range(steps)]
+    visited, known = _zero_terminal(plain[times].flip(0)).flip(0), _zero_terminal(plain)
+    nearest = (visited[:, None] - known).abs().argmin(1)
+    sigmas = (1 - visited**2).sqrt() / visited
+    return StepSchedule(
+        times=tuple(times),
+        sigmas=torch.cat([sigmas, torch.zeros(1)]).float(),
+        alphas=tuple(known[nearest].tolist()),
+    )
+
+
+def _zero_terminal(alphas: Tensor) -> Tensor:
+    """Falling amplitudes, shifted and stretched so that the last is 0 and the first stays; a single one is the last."""
+    first, last = alphas[0], alphas[-1]
+    if len(alphas) == 1:
+        return torch.zeros_like(alphas)
+    return (alphas - last) * (first / (first - last))
 
 
 def _check(steps: int, noise_level: int, levels: int, solver_mode: str, spacing: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from starvsr.errors import WeightsError
 from starvsr.types import (
     AutoencoderSpec,
+    CogVideoXConfig,
     Component,
     ModelSpec,
     RecurrentConfig,
@@ -53,6 +54,53 @@ NANO = ModelSpec(
     segment_frames=96,
     # After so many frames there is little more to remember.
     context_frames=3,
+)
+
+TOY = ModelSpec(
+    name="toy",
+    summary="embedded STAR at toy size, trained: for trying options of many steps, not for its picture",
+    licence="MIT",
+    network=UNetConfig(
+        latent_channels=8,
+        width=32,
+        multipliers=(1, 1),
+        residual_blocks=1,
+        head_width=32,
+        first_heads=1,
+        context_width=32,
+        attention_scales=(0.5,),
+    ),
+    autoencoder=AutoencoderSpec(
+        kind="tiny_vae",
+        factor=4,
+        weights="toy-vae",
+        scaling_factor=1.9,
+        chunk_frames=8,
+        tile=96,
+        tile_overlap=8,
+    ),
+    size_rule=SizeRule(multiple=2, height_remainder=0),
+    min_size=(8, 8),
+    start="noised",
+    solver="dpmpp_2m_sde",
+    noise_level=900,
+    steps=15,
+    cfg=3.0,
+    cfg_rescale=0.2,
+    upsampling="bilinear",
+    color_fix="adain",
+    windows=WindowSpec(
+        chunk_frames=8, chunk_overlap=4, tile_height=48, tile_width=48, tile_overlap=12
+    ),
+    segment_frames=32,
+    context_frames=2,
+    context_tokens=32,
+    text=TextSpec(
+        weights="toy-text",
+        prompt="a good video",
+        prompt_suffix="",
+        negative_prompt="blurry, low quality",
+    ),
 )
 
 # The published words: the weights were tuned with them, down to the three spaces.
@@ -112,13 +160,58 @@ STAR_HEAVY = dataclasses.replace(
     summary="STAR for heavily degraded video (I2VGen-XL, 2.04 G parameters)",
 )
 
-SPECS: dict[str, ModelSpec] = {spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY)}
+STAR_COGVIDEOX = ModelSpec(
+    name="star-cogvideox",
+    summary="STAR on CogVideoX-5B, 5.57 G parameters; slower, a prior of its own",
+    licence="CogVideoX License",
+    network=CogVideoXConfig(),
+    autoencoder=AutoencoderSpec(
+        kind="causal_vae",
+        factor=8,
+        weights="cogvideox-vae",
+        scaling_factor=0.7,
+        posterior="sample",
+        tile=45,
+        tile_overlap=8,
+        time_factor=4,
+    ),
+    size_rule=SizeRule(multiple=2, height_remainder=0),
+    # It was trained on 480x720 and 25 frames alone.
+    min_size=(60, 90),
+    start="noise",
+    solver="vpsde_dpmpp_2m",
+    schedule="scaled_linear_zero_snr",
+    noise_level=1000,
+    steps=50,
+    cfg=6.0,
+    cfg_dynamic=True,
+    cfg_rescale=0.0,
+    half="bf16",
+    upsampling="bicubic",
+    color_fix="adain",
+    windows=WindowSpec(
+        chunk_frames=7, chunk_overlap=3, tile_height=60, tile_width=90, tile_overlap=12
+    ),
+    # 11 latent frames: two windows.
+    segment_frames=41,
+    context_frames=4,
+    context_tokens=226,
+    # Clips were trained with captions of their own, without suffix or negative words.
+    text=TextSpec(
+        weights="t5-v1-1-xxl", prompt="a good video", prompt_suffix="", negative_prompt=None
+    ),
+)
 
-EMBEDDED = ("nano",)
-"""Models all of whose files are part of the package."""
+SPECS: dict[str, ModelSpec] = {
+    spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY, STAR_COGVIDEOX, TOY)
+}
+
+EMBEDDED = ("nano", "toy")
+"""Models all of whose files, components too, are part of the package."""
 
 _STAR_REPOSITORY = "SherryX/STAR"
 _VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"
+_COGVIDEOX_REPOSITORY = "THUDM/CogVideoX-5b"
 _CLIP_REPOSITORY = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
 # Hashes, and sizes to three digits, as the hub's pages of these files state them; the text encoder's as two public
@@ -187,6 +280,47 @@ COMPONENTS: dict[str, Component] = {
                 SourceFile(_CLIP_REPOSITORY, "merges.txt"),
             ),
         ),
+        Component(
+            name="star-cogvideox",
+            kind="network",
+            summary=STAR_COGVIDEOX.summary,
+            licence="CogVideoX License",
+            sources=(
+                SourceFile(_STAR_REPOSITORY, "CogVideoX-5B-based/1/mp_rank_00_model_states.pt"),
+            ),
+        ),
+        Component(
+            name="cogvideox-vae",
+            kind="autoencoder",
+            summary="CogVideoX's causal autoencoder",
+            licence="CogVideoX License",
+            sources=(
+                SourceFile(
+                    _COGVIDEOX_REPOSITORY,
+                    "vae/diffusion_pytorch_model.safetensors",
+                    size_bytes=862_000_000,
+                ),
+                SourceFile(_COGVIDEOX_REPOSITORY, "vae/config.json"),
+            ),
+        ),
+        Component(
+            name="t5-v1-1-xxl",
+            kind="text_encoder",
+            summary="the encoder of T5 v1.1 XXL",
+            licence="Apache 2.0",
+            sources=(
+                *(
+                    SourceFile(
+                        _COGVIDEOX_REPOSITORY,
+                        f"text_encoder/model-0000{number}-of-00002.safetensors",
+                        size_bytes=size_bytes,
+                    )
+                    for number, size_bytes in ((1, 4_990_000_000), (2, 4_530_000_000))
+                ),
+                SourceFile(_COGVIDEOX_REPOSITORY, "text_encoder/config.json"),
+                SourceFile(_COGVIDEOX_REPOSITORY, "tokenizer/spiece.model"),
+            ),
+        ),
     )
 }
 
@@ -212,13 +346,15 @@ def spec_from_json(text: str) -> ModelSpec:
     try:
         fields: dict[str, Any] = json.loads(text)
         for name, kind in _NESTED.items():
-            if name == "network" and _is_recurrent(fields[name]):
-                kind = RecurrentConfig
+            if name == "network":
+                kind = _network_kind(fields[name])
             if name != "text" or fields.get(name) is not None:
                 fields[name] = _build(kind, fields[name])
         spec = _build(ModelSpec, fields)
         if spec.network.recurrent and (spec.solver, spec.steps) != ("one_step", 1):
             raise ValueError("a recurrent network goes over a video once, in one step")
+        if (spec.start == "noise") != (spec.schedule == "scaled_linear_zero_snr"):
+            raise ValueError(f"a start of {spec.start} does not go with {spec.schedule}")
     except (ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"the model file's description is not one this version understands ({error})"
@@ -226,9 +362,11 @@ def spec_from_json(text: str) -> ModelSpec:
     return dataclasses.replace(spec, min_size=(spec.min_size[0], spec.min_size[1]))
 
 
-def _is_recurrent(fields: object) -> bool:
+def _network_kind(fields: object) -> type[Any]:
     """Networks are told apart by their fields: files of the UNet have never said what they are."""
-    return isinstance(fields, dict) and "stem_width" in fields
+    names = fields if isinstance(fields, dict) else {}
+    marks = {"stem_width": RecurrentConfig, "time_width": CogVideoXConfig}
+    return next((kind for mark, kind in marks.items() if mark in names), UNetConfig)
 
 
 _NESTED: dict[str, type[Any]] = {
@@ -239,11 +377,13 @@ _NESTED: dict[str, type[Any]] = {
     "text": TextSpec,
 }
 _CHOICES = {
-    "start": ("noised", "clean"),
-    "solver": ("one_step", "dpmpp_2m_sde", "heun"),
+    "start": ("noised", "clean", "noise"),
+    "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m", "heun"),
+    "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr"),
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
     "tiles_bound": ("network", "attention"),
+    "half": ("fp16", "bf16"),
     "posterior": ("sample", "mean"),
     "liem": ("published", "acting", "none", True, False),
 }

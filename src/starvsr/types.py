@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,19 @@ class ColorInfo:
     primaries: int = 2
     transfer: int = 2
     chroma_location: int = 0
+
+
+@dataclass(frozen=True)
+class HdrInfo:
+    """What a source says of high dynamic range beside its colour tags."""
+
+    display: tuple[int, ...] = ()
+    """The mastering display: x and y of red, green, blue and white in units of 0.00002, least and most luminance in
+    0.0001 candela per square metre. Empty where nothing is said."""
+    light: tuple[int, ...] = ()
+    """Most light of any pixel and of any frame's mean, candela per square metre. Empty where nothing is said."""
+    dynamic: tuple[str, ...] = ()
+    """Kinds of metadata that belong to single frames, such as `Dolby Vision`."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +79,13 @@ class VideoInfo:
     header_frames: int
     """Number of frames by the header; 0 where it does not say."""
     interlaced: bool
+    """Whether the header or the first frame says that frames are two fields of different times."""
     color: ColorInfo
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
+    hdr: HdrInfo = HdrInfo()
+    hwaccel: str = "none"
+    """The kind of device that decodes it, as libav calls it; `none` is the processor."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +102,8 @@ class VideoIndex:
     """Indices of frames that begin a new shot, rising, never 0."""
     lost_frames: int = 0
     """Frames that the file promises or begins but that cannot be decoded."""
+    interlaced_frames: int = 0
+    """Frames that say they are two fields of different times."""
 
     @property
     def frames(self) -> int:
@@ -176,11 +195,37 @@ class RecurrentConfig:
         return 1
 
 
+@dataclass(frozen=True)
+class CogVideoXConfig:
+    """Sizes of STAR's video transformer (`models.cogvideox`); the defaults are the CogVideoX-5B-based network."""
+
+    latent_channels: int = 16
+    layers: int = 42
+    heads: int = 48
+    head_width: int = 64
+    """Channels of an attention head, a multiple of 16; the width is `heads * head_width`."""
+    time_width: int = 512
+    """Channels of the time embedding."""
+    context_width: int = 4096
+    """Channels of a text token."""
+    liem: bool = True
+    """Whether LIEM's gates stand between norm and attention."""
+    control: ClassVar[bool] = True
+    """The network is given the degraded latent, as a hint."""
+    recurrent: ClassVar[bool] = False
+    """Frames do not depend on a `Memory` of the frames before them."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a token."""
+        return self.heads * self.head_width
+
+
 if TYPE_CHECKING:
-    # Whoever holds a spec knows which of the two it describes.
+    # Whoever holds a spec knows which of them it describes.
     NetworkConfig: TypeAlias = Any
 else:
-    NetworkConfig = UNetConfig | RecurrentConfig
+    NetworkConfig = UNetConfig | RecurrentConfig | CogVideoXConfig
 """What a network is; its type says which one."""
 
 
@@ -200,7 +245,7 @@ class SizeRule:
 class WindowSpec:
     """The block of the latent that the network sees at once, and how far neighbouring blocks overlap.
 
-    Frames in time, latent elements in space. A tile of None is the whole picture.
+    Latent frames in time, latent elements in space. A tile of None is the whole picture.
     """
 
     chunk_frames: int
@@ -223,7 +268,8 @@ class AutoencoderSpec:
     """Which autoencoder turns pixels into latents, and how its work is cut up."""
 
     kind: str
-    """`pixel_unshuffle` (lossless, no weights) or `temporal_vae` (Stable Video Diffusion's)."""
+    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion's), `causal_vae` (CogVideoX's) or
+    `tiny_vae` (TAESD's)."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""
@@ -240,6 +286,9 @@ class AutoencoderSpec:
     """Side of a square tile, latent elements; None is the whole picture."""
     tile_overlap: int = 0
     """Latent elements that neighbouring tiles share."""
+    time_factor: int = 1
+    """Frames per latent frame: `time_factor * k + 1` frames make `k + 1` latent ones, and runs of other lengths are
+    completed by repeating the last. Above 1 a run is coded whole in time, and only the network has windows there."""
 
 
 @dataclass(frozen=True)
@@ -252,8 +301,8 @@ class TextSpec:
     """Default `--prompt`."""
     prompt_suffix: str
     """Joined to every prompt, without a separator."""
-    negative_prompt: str
-    """Default `--negative-prompt`."""
+    negative_prompt: str | None
+    """Default `--negative-prompt`; None is no text at all, zeros in its tokens' place."""
 
 
 @dataclass(frozen=True)
@@ -282,9 +331,14 @@ class Component:
     """One line for people."""
     licence: str
     sources: tuple[SourceFile, ...]
-    """The first holds the tensors; others are small files that belong to it, such as a vocabulary."""
+    """The first hold the tensors, mostly one; others are small files that belong to it, such as a vocabulary."""
     gated: bool = False
     """Whether the hub asks for an account that has accepted the licence."""
+
+    @property
+    def tensor_sources(self) -> tuple[SourceFile, ...]:
+        """Those that hold tensors."""
+        return tuple(s for s in self.sources if s.path.endswith((".pt", ".safetensors")))
 
 
 @dataclass(frozen=True)
@@ -302,9 +356,9 @@ class ModelSpec:
     """Smallest legal latent (rows, columns); smaller pictures are padded to it."""
     start: str
     """`noised`: sampling starts from the degraded latent with noise at `noise_level`; `clean`: one step from
-    the clean degraded latent."""
+    the clean degraded latent; `noise`: sampling starts from noise alone, and only the hint tells the latent."""
     solver: str
-    """`one_step`, `dpmpp_2m_sde` or `heun`."""
+    """`one_step`, `dpmpp_2m_sde`, `vpsde_dpmpp_2m` or `heun`."""
     noise_level: int
     """Diffusion time plus one at which sampling starts: `noise_level - 1` is the integer time (0..999)."""
     steps: int
@@ -325,6 +379,12 @@ class ModelSpec:
     """Length of the text context; without a text encoder the context is zeros."""
     text: TextSpec | None = None
     """None for a model that takes no words."""
+    schedule: str = "logsnr_cosine_interp"
+    """Noise levels: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of `noise`."""
+    half: str = "fp16"
+    """What `--precision auto` means where the device is no processor: `fp16` or `bf16`."""
+    cfg_dynamic: bool = False
+    """Whether `cfg` is the strength of `guidance.dynamic_scale`; a scale that is asked for is constant."""
 
 
 @dataclass(frozen=True)
@@ -340,17 +400,32 @@ class DeviceInfo:
 
 
 @dataclass(frozen=True)
+class SegmentProgress:
+    """How far one segment of a job is."""
+
+    number: int
+    """From 1."""
+    count: int
+    """Segments of the job."""
+    done: float
+    """Frames of the segment, those included that it shares with its neighbours."""
+    total: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """One report of a running job, cheap to make and to ignore."""
 
     stage: str
-    """`index`, `load`, `restore`, `join`; of weights `download`, `convert`, `text`; `degrade`, `measure`;
-    of training `check`, `train`."""
+    """`index`, `load`, `restore`, `join`, of a preview `compose`; of weights `download`, `convert`, `text`; `degrade`,
+    `measure`; of training `check`, `train`."""
     done: float
     total: int
     """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a
     stage cannot be divided."""
     detail: str = ""
+    segment: SegmentProgress | None = None
+    """The segment that is under way, of `restore`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""
 

@@ -6,8 +6,8 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,38 +16,35 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
-from starvsr.journal import Journal, journal_folder, open_journal
-from starvsr.layout import OFFLOAD_STEPS
-from starvsr.media.copies import check_streams
-from starvsr.media.encoder import EncoderSettings, check_encoder
+from starvsr.journal import Journal, is_begun, journal_folder, open_journal
+from starvsr.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
+from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, errors_of
+from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index
 from starvsr.media.join import join
+from starvsr.media.notes import picture_notes
+from starvsr.media.passage import check_streams
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
 from starvsr.media.probe import probe
+from starvsr.media.provenance import provenance_of
+from starvsr.media.sequence import is_sequence
 from starvsr.media.timing import check_times
 from starvsr.options import UpscaleOptions
-from starvsr.parts import WINDOWS_NOTE, PartMaker, SegmentFiles
-from starvsr.plan import Plan, Segment, ineffective_options, make_plan, output_size
-from starvsr.request import request_of
-from starvsr.restore import Restorer
+from starvsr.plan import Plan, ineffective_options, make_plan, output_size
+from starvsr.request import provenance_text, request_of
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.work import Executor, InTurn, LastModel, Work
+from starvsr.zoo.device import peak_device_bytes, peak_process_bytes
 from starvsr.zoo.folder import weights_folder
-from starvsr.zoo.load import (
-    LoadedModel,
-    ModelChoice,
-    attention_backend,
-    choose_model,
-    device_info,
-    load_choice,
-)
+from starvsr.zoo.load import ModelChoice, attention_backend, choose_model, device_info
 
 if TYPE_CHECKING:
     from starvsr.zoo.install import InstallPlan
 
 logger = logging.getLogger(__name__)
 
-Executor = Callable[[Callable[[Segment], SegmentFiles], Sequence[Segment]], Iterable[SegmentFiles]]
+__all__ = ["Job", "LastModel", "UpscaleResult", "plan_video", "run_job", "upscale_video"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +60,8 @@ class Job:
     device: DeviceInfo
     settings: EncoderSettings
     plan: Plan
+    notes: tuple[str, ...] = ()
+    """What is done to the picture beside enlarging it, and what of it cannot be carried; a sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -74,6 +73,7 @@ class Job:
             "device": dataclasses.asdict(self.device),
             "encoder": dataclasses.asdict(self.settings),
             "lost_frames": self.index.lost_frames,
+            "notes": list(self.notes),
             "plan": self.plan.to_json(),
         }
 
@@ -92,6 +92,10 @@ class UpscaleResult:
     elapsed_s: float
     seconds: dict[str, float]
     """Wall time of each part of the work."""
+    peak_memory_bytes: int | None
+    """The most main memory that the process has held at once so far; None where the platform does not tell."""
+    peak_device_bytes: int | None
+    """The same of a CUDA device's memory; None on other devices."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -103,15 +107,15 @@ def upscale_video(
     target: str | os.PathLike[str],
     options: UpscaleOptions | None = None,
     *,
-    executor: Executor = map,
+    executor: Executor | None = None,
     progress: ProgressCallback | None = None,
 ) -> UpscaleResult:
     """Restore a video file at a larger size into another file.
 
-    executor: maps the restoration over the segments, in any order of work, results in order; `map` does one
-    after the other. progress: called often, from this thread. Raises StarvsrError (see `errors`). On any error or
-    interrupt the target is as it was; segments that are finished by then are kept in the work directory, and the same
-    call goes on from there.
+    executor: has the segments restored; None is as `options.workers` says. With several workers a script needs the
+    guard `if __name__ == "__main__"`, since they import it. progress: called often, from this thread. Raises
+    StarvsrError (see `errors`). On any error or interrupt the target is as it was; segments that are finished by then
+    are kept in the work directory, and the same call goes on from there.
     """
     job = plan_video(source, target, options, fetch=lambda _: None, progress=progress)
     return run_job(job, executor=executor, progress=progress)
@@ -137,19 +141,22 @@ def plan_video(
         if target is not None
         else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
-    info = probe(source_path)
+    info = probe(source_path, options.input.fps)
+    if made_by := provenance_of(source_path):
+        logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
-        check_target(source_path, target_path, overwrite=options.overwrite)
-        _check_work_dir(source_path, target_path, options)
-    device = device_info(options.device.device)
+        _check_place(source_path, target_path, options)
+    device = _worker_device(options)
     choice = choose_model(options.model, device, options.weights)
     _check_effect(choice, options)
-    attention_backend(options.device.attention, torch.device(device.name))
+    if options.workers.cluster is None:
+        attention_backend(options.device.attention, torch.device(device.name))
     check_streams(info, target_path, options.streams)
-    pix_fmt = choose_pix_fmt(options.encode, info)
-    even = is_subsampled(pix_fmt)
+    encode = with_codec(options.encode, target_path, info)
+    options = dataclasses.replace(options, encode=encode)
+    even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
     width, height = output_size(info.width, info.height, options.size, even=even)
-    settings = check_encoder(options.encode, target_path, info, width, height)
+    settings = check_encoder(encode, target_path, info, width, height)
     if fetch is not None and _lacking(choice, options):
         # It takes time that runs with the embedded model need not spend.
         from starvsr.zoo.install import ensure
@@ -160,21 +167,28 @@ def plan_video(
             folder,
             _lacking(choice, options),
             offline=options.weights.offline,
-            progress=progress or (lambda _: None),
+            progress=progress or _ignored,
             announce=fetch,
         )
         choice = choose_model(options.model, device, options.weights)
+    info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
     index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
+    notes = picture_notes(info, index, settings, options)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)
+    # More workers than segments would leave threads idle.
+    sharing = min(options.workers.count, len(plan.segments))
+    device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
     _warn_of_memory(plan)
-    return Job(source_path, target_path, options, info, index, choice, device, settings, plan)
+    return Job(
+        source_path, target_path, options, info, index, choice, device, settings, plan, notes
+    )
 
 
 def run_job(
     job: Job,
     *,
-    executor: Executor = map,
+    executor: Executor | None = None,
     progress: ProgressCallback | None = None,
     on_resume: Callable[[int, Path], None] | None = None,
     models: LastModel | None = None,
@@ -186,19 +200,16 @@ def run_job(
     `upscale_video` for what is left then.
     """
     began = time.perf_counter()
-    report = progress or (lambda _: None)
+    report = progress or _ignored
     with _errors_named(job), _opened_journal(job) as journal, _memory_errors(job.plan):
         job = _as_begun(job, journal)
-        report(Progress("load", 0, 1))
-        restorer = _restorer(job, journal.notes.get(WINDOWS_NOTE), models or LastModel())
-        report(Progress("load", 1, 1))
-        maker = PartMaker(job.info, job.index, job.plan, job.settings, restorer, journal, report)
-        there = maker.count_kept()
-        if there and on_resume is not None:
-            on_resume(there, journal.folder)
-        parts = list(maker.in_order(executor(maker.restore, job.plan.segments)))
+        kept = KeptParts(job.info, job.index, job.plan.segments, job.settings, journal, report)
+        if kept.files and on_resume is not None:
+            on_resume(len(kept.files), journal.folder)
+        with nullcontext(executor) if executor else open_executor(job.options, models) as chosen:
+            _restore_missing(job, kept, chosen)
         report(Progress("join", 0, 1))
-        _join(job, parts, journal.folder)
+        _join(job, kept.parts()[0], journal.folder)
         report(Progress("join", 1, 1))
     return UpscaleResult(
         target=job.target,
@@ -208,8 +219,14 @@ def run_job(
         lost_frames=job.index.lost_frames,
         model=job.choice.spec.name,
         elapsed_s=time.perf_counter() - began,
-        seconds={name: round(spent, 3) for name, spent in maker.seconds.items()},
+        seconds={name: round(spent, 3) for name, spent in kept.seconds.items()},
+        peak_memory_bytes=peak_process_bytes(),
+        peak_device_bytes=peak_device_bytes(job.device),
     )
+
+
+def _ignored(_: Progress) -> None:
+    pass
 
 
 def _errors_named(job: Job) -> AbstractContextManager[None]:
@@ -226,17 +243,21 @@ def _opened_journal(job: Job) -> Iterator[Journal]:
         )
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror or error}") from error
-    notes = {"memory_bytes": job.device.memory_bytes, "threads": job.device.threads}
+    notes = {
+        "memory_bytes": job.device.memory_bytes,
+        "threads": job.device.threads,
+        JOB_NOTE: job_facts(
+            job.source, job.target, job.settings, job.options, job.plan, _provenance(job)
+        ),
+    }
     folder = journal_folder(job.target, job.options.resume.work_dir)
     with open_journal(folder, request, notes, resume=job.options.resume.resume) as journal:
         yield journal
 
 
 def _as_begun(job: Job, journal: Journal) -> Job:
-    """The job planned for the memory and the threads that were there when it began, so that it goes on the same."""
-    memory_bytes, threads = (journal.notes[name] for name in ("memory_bytes", "threads"))
-    if job.device.name == "cpu" and torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
+    """The job planned for the memory that was there when it began, so that it goes on the same."""
+    memory_bytes = journal.notes["memory_bytes"]
     if memory_bytes == job.device.memory_bytes:
         return job
     device = dataclasses.replace(job.device, memory_bytes=memory_bytes)
@@ -245,70 +266,55 @@ def _as_begun(job: Job, journal: Journal) -> Job:
     return dataclasses.replace(job, plan=plan)
 
 
-class LastModel:
-    """Loads models, and keeps the last one for jobs that want the same."""
-
-    def __init__(self) -> None:
-        self._key: tuple[object, ...] = ()
-        self._model: LoadedModel | None = None
-
-    def __call__(self, job: Job, offload: str) -> LoadedModel:
-        """The model of a job. Raises as `load_choice`."""
-        options = dataclasses.replace(job.options.device, precision=job.plan.precision)
-        sampling = job.options.sampling
-        key = (
-            job.choice,
-            job.device.name,
-            options.precision,
-            options.attention,
-            offload,
-            sampling.prompt,
-            sampling.negative_prompt,
-        )
-        if self._model is None or key != self._key:
-            # The old one goes before there is a new one.
-            self._model = None
-            self._model = load_choice(
-                job.choice,
-                job.device,
-                options,
-                offload=offload,
-                prompt=sampling.prompt,
-                negative_prompt=sampling.negative_prompt,
-            )
-            self._key = key
-        return self._model
-
-
-def _restorer(job: Job, windows: dict[str, Any] | None, models: LastModel) -> Restorer:
-    """The model of a job, loaded as its plan says, or with more of it waiting in main memory where it does not fit.
-
-    windows: what the job had to shrink its windows to before it was broken off.
-    Raises WeightsError where files are missing or corrupt, MemoryLimitError where there is no room for the weights.
-    """
-    options, layout = job.options, job.plan.layout
-    if windows is not None:
-        layout = layout.with_windows(windows)
-    planned = layout.offload
-    for step in OFFLOAD_STEPS[OFFLOAD_STEPS.index(planned) :]:
-        try:
-            model = models(job, step)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            logger.warning("memory ran out while loading with --offload %s", step)
-            continue
-        return Restorer(
-            model,
-            sampling=options.sampling,
-            look=options.look,
-            windows=options.windows,
-            layout=dataclasses.replace(layout, offload=step),
-        )
-    raise MemoryLimitError(
-        f"there is no room for the weights of {job.choice.spec.name} on {job.device.name}, even block by block: "
-        "end what else uses it, or give another --device"
+def _restore_missing(job: Job, kept: KeptParts, executor: Executor) -> None:
+    """Have what is missing restored, and record it as it comes."""
+    journal, missing = kept.journal, kept.missing()
+    work = Work(
+        job.info,
+        job.index,
+        job.options,
+        job.choice,
+        job.device,
+        job.settings,
+        job.plan,
+        journal.folder,
+        journal.notes["threads"],
+        journal.notes.get(WINDOWS_NOTE),
     )
+
+    began = time.perf_counter()
+
+    def on_load() -> None:
+        kept.spent("load", time.perf_counter() - began)
+        kept.progress(Progress("load", 1, 1))
+        kept.report()
+
+    kept.make_seams()
+    if missing:
+        kept.progress(Progress("load", 0, 1))
+    else:
+        kept.report()
+    with closing(executor(work, missing, on_load, kept.on_frames)) as results:
+        for made in results:
+            kept.take(made.files, made.seconds, made.windows)
+
+
+def open_executor(
+    options: UpscaleOptions, models: LastModel | None = None
+) -> AbstractContextManager[Executor]:
+    """What restores segments as the options say: this process, or several, which end with the context.
+
+    models: what loads the model in this process. Raises UsageError where there is no cluster.
+    """
+    if options.workers.cluster is not None:
+        from starvsr.cluster import Cluster
+
+        return Cluster(options.workers.cluster)
+    if options.workers.count > 1:
+        from starvsr.workers import Workers
+
+        return Workers(options.workers.count)
+    return nullcontext(InTurn(models))
 
 
 def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
@@ -322,7 +328,12 @@ def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
         job.plan.first,
         job.plan.last,
         work_dir=folder,
+        provenance=_provenance(job),
     )
+
+
+def _provenance(job: Job) -> str:
+    return provenance_text(job.choice, job.info, job.plan, job.options)
 
 
 @contextmanager
@@ -339,9 +350,12 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
         ) from error
 
 
-def _check_work_dir(source: Path, target: Path, options: UpscaleOptions) -> None:
-    """Refuse a work directory that input or output lie in: its files come and go. Raises UsageError, OutputError."""
+def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
+    """Refuse an output that cannot be written, or a work directory that it or the input lies in: files there go."""
     folder = journal_folder(target, options.resume.work_dir)
+    # Images of a job that was broken off while it put them there are its own.
+    begun = is_sequence(target) and is_begun(folder)
+    check_target(source, target, overwrite=options.overwrite or begun)
     real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):
         # A link may lie there, or what it names.
@@ -369,6 +383,20 @@ def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
         negative_prompt=sampling.negative_prompt,
     )
     return tuple(name for name in choice.missing if not (known and name == text.weights))
+
+
+def _worker_device(options: UpscaleOptions) -> DeviceInfo:
+    """The device of every worker, with its share of the memory. Raises UsageError where there is none."""
+    if options.workers.cluster is not None:
+        from starvsr.cluster import cluster_device
+
+        return cluster_device(options.workers.cluster, options.device.device)
+    device = device_info(options.device.device)
+    if options.workers.count == 1:
+        return device
+    from starvsr.workers import shared_device
+
+    return shared_device(options.device.device, device, options.workers.count)
 
 
 def _warn_of_memory(plan: Plan) -> None:

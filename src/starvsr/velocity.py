@@ -80,21 +80,25 @@ class WindowedVelocity:
         attempts: Attempts,
         z_lr: Tensor,
         *,
-        guidance: tuple[float, float],
+        guidance: tuple[Callable[[int], float], float],
         calls: int,
         timed: Callable[[str], AbstractContextManager[None]],
         on_window: WindowCallback | None,
         first_frame: int = 0,
         carried: Carried | None = None,
     ) -> None:
-        """z_lr: the degraded latent, `1 c t h w`; guidance: scale and rescale; calls: of the network per window over
-        the whole sampling; timed: measures a `with` block under a name; first_frame: absolute index of the run's first;
-        carried: of the frames before the run, and then of the run's."""
+        """z_lr: the degraded latent, `1 c t h w`; guidance: scale at a time, and rescale; calls: of the network per
+        window over the whole sampling; timed: measures a `with` block under a name; first_frame: absolute index of the
+        run's first; carried: of the frames before the run, and then of the run's."""
         self.model, self.attempts, self.z_lr = model, attempts, z_lr
         self.guidance, self.calls = guidance, calls
         self.timed, self.on_window = timed, on_window
         self.first_frame, self.carried = first_frame, carried or Carried()
         self.done = self.finished = 0.0
+        self.contexts = [
+            model.network.embed(context.to(model.device, model.dtype))
+            for context in (model.context, model.negative_context)
+        ]
 
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The velocity at `x_t` and the times `t` (b). Raises MemoryLimitError."""
@@ -109,11 +113,9 @@ class WindowedVelocity:
         self.carrying = self.carried.copy()
         layout = self.attempts.layout
         self.model.network.use_attention_pieces(*attention_pieces(layout.windows, layout.latent))
-        scale, rescale = self.guidance
-        positive, negative = (
-            partial(self._call, context=context)
-            for context in (self.model.context, self.model.negative_context)
-        )
+        scale_at, rescale = self.guidance
+        scale = scale_at(int(t[0]))
+        positive, negative = (partial(self._call, context=context) for context in self.contexts)
         if layout.published:
             return self._over_windows(
                 guided(positive, negative, scale=scale, rescale=rescale), x_t, t
@@ -142,7 +144,7 @@ class WindowedVelocity:
         memory = self.carrying.recall(where, first) if model.spec.network.recurrent else None
         extra = () if memory is None else (memory,)
         with self.timed("network"):
-            v: Tensor = model.network(there(x), t.to(model.device), there(context), hint, *extra)
+            v: Tensor = model.network(there(x), t.to(model.device), context, hint, *extra)
             v = v.float().cpu()
         if memory is not None:
             self.carrying.keep(where, last, memory)

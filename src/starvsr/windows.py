@@ -99,6 +99,16 @@ def legal_size(length: int, multiple: int, remainder: int, minimum: int = 1) -> 
     return least + (remainder - least) % multiple
 
 
+def latent_frames(frames: int, time_factor: int) -> int:
+    """Latent frames of a run: its first frame has its own, and each `time_factor` behind it, or the rest, share one."""
+    return 1 - (1 - frames) // time_factor
+
+
+def frames_of(latent: int, time_factor: int) -> int:
+    """Frames of a complete run of `latent` latent frames."""
+    return time_factor * (latent - 1) + 1
+
+
 def legal_latent(
     height: int, width: int, rule: SizeRule, minimum: tuple[int, int]
 ) -> tuple[int, int]:

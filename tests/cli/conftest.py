@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from starvsr.cli.app import run
+from tests.cli.events import check_events
 from tests.media.clips import Audio, Clip, make
 
 FRAMES = 12
@@ -38,12 +39,14 @@ Cli = Callable[..., Outcome]
 
 @pytest.fixture
 def cli(one_thread: None, capfd: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command line; also what C libraries write is seen."""
+    """Runs a command line; also what C libraries write is seen. JSON that is none of the events fails the test."""
 
     def call(*arguments: str | Path) -> Outcome:
         capfd.readouterr()
         code = run([os.fspath(argument) for argument in arguments])
         out, err = capfd.readouterr()
+        check_events(out)
+        check_events(err)
         return Outcome(code, out, err)
 
     return call

@@ -19,7 +19,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("went on")
 
-    monkeypatch.setattr("starvsr.upscale.load_choice", refuse)
+    monkeypatch.setattr("starvsr.work.load_choice", refuse)
     monkeypatch.setattr("starvsr.upscale.build_index", refuse)
 
 
@@ -114,16 +114,26 @@ def test_unknown_encoder_or_option_of_it(
 
 
 def test_container_that_cannot_hold_the_codec(cli: Cli, clip: Path, quick: list[str]) -> None:
-    code, message = refused(cli, clip, clip.with_name("out.webm"), *quick, "--audio", "none")
+    code, message = refused(cli, clip, clip.with_name("out.webm"), *quick, "--codec", "libx264")
     assert code == 7
     for word in ("out.webm", "libx264", "--codec", ".mkv"):
         assert word in message
 
 
-def test_container_that_cannot_hold_the_sound(cli: Cli, clip: Path, quick: list[str]) -> None:
-    code, message = refused(cli, clip, clip.with_name("out.webm"), *quick, "--codec", "libvpx-vp9")
+@pytest.mark.parametrize(
+    ("name", "audio", "words"),
+    [
+        ("out.mkv", "mute", ["--audio mute is not an audio encoder", "copy, none", "aac"]),
+        ("out.mkv", "libx264", ["--audio libx264 encodes video, not audio", "aac"]),
+        ("out.webm", "aac", ["--audio aac", "stream 1", ".webm", "--audio libopus, copy or none"]),
+    ],
+)
+def test_sound_that_cannot_be_encoded(
+    cli: Cli, clip: Path, quick: list[str], name: str, audio: str, words: list[str]
+) -> None:
+    code, message = refused(cli, clip, clip.with_name(name), *quick, "--audio", audio)
     assert code == 7
-    for word in ("out.webm", "aac", ".mkv", "--audio none"):
+    for word in words:
         assert word in message
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from starvsr.errors import StarvsrError
 from starvsr.models.build import build_network
 from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
+from starvsr.options import UpscaleOptions
 from starvsr.types import NetworkConfig
 from starvsr.zoo import load
 from tests.cli.conftest import Cli, listing
@@ -130,7 +132,7 @@ def test_a_batch_that_is_interrupted_goes_on(
     ],
 )
 def test_names(videos: Path, template: str, names: list[str]) -> None:
-    items = batch.find_items([videos], videos.with_name("large"), template)
+    items = batch.find_items([videos], videos.with_name("large"), template, UpscaleOptions())
     assert [item.target.name for item in items] == names
     assert [item.source.name for item in items] == ["a.avi", "b.mp4"]
 
@@ -150,7 +152,38 @@ def test_names(videos: Path, template: str, names: list[str]) -> None:
 )
 def test_templates_that_mean_nothing(videos: Path, template: str, said: str) -> None:
     with pytest.raises(StarvsrError, match=said):
-        batch.find_items([videos], videos.with_name("large"), template)
+        options = UpscaleOptions()
+        batch.check_items(batch.find_items([videos], videos.with_name("large"), template, options))
+
+
+def test_a_pattern_that_no_shell_expanded(
+    cli: Cli, videos: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = videos.rename(videos.with_name("videos [2024]"))
+    (folder / ".hidden.mp4").write_bytes(b"no video")
+    output = folder.with_name("large")
+    options = [*quick, "--frames", "1"]
+    assert cli("upscale", folder / "*.mp4", output, *options).code == 0
+    assert sorted(listing(output)) == ["b.mp4"], "one match goes to a folder, too"
+    monkeypatch.chdir(folder)
+    assert cli("upscale", "[ab].*", output, *options).code == 0
+    assert sorted(listing(output)) == ["a.mkv", "b.mp4"]
+    for pattern, code, said in (
+        ("*.webm", 3, "*.webm does not exist, and as a pattern it matches no file"),
+        ("a**b.mp4", 2, "the pattern a**b.mp4 is not allowed"),
+    ):
+        if code == 2 and sys.version_info >= (3, 13):
+            continue
+        result = cli("upscale", pattern, output, *options)
+        assert (result.code, said in result.error) == (code, True), result.err
+
+
+def test_a_file_that_is_called_like_a_pattern(cli: Cli, videos: Path, quick: list[str]) -> None:
+    (videos / "b.mp4").rename(videos / "[ab].mp4")
+    output = videos.with_name("one.mp4")
+    result = cli("upscale", videos / "[ab].mp4", output, *quick, "--frames", "1")
+    assert result.code == 0
+    assert output.is_file()
 
 
 def test_places_that_are_refused(cli: Cli, videos: Path, quick: list[str]) -> None:

@@ -44,8 +44,8 @@ def test_resize(cli: Cli, videos: tuple[Path, Path]) -> None:
     result = cli(*arguments)
     assert result.code == 3
     assert (
-        "b.mkv has 64x48 pixels and small.mkv has 32x24: both must have the same size"
-        in result.error
+        "b.mkv has 64x48 pixels and small.mkv has 32x24: both must have the same size "
+        "(starvsr compare --resize brings them to one)" in result.error
     )
     assert not Path("p.html").exists()
     assert cli(*arguments, "--resize").code == 0

@@ -14,7 +14,7 @@ from tests.evaluate.videos import clip, write
 from tests.media.clips import Clip, make
 from tests.metrics.pictures import blurred
 
-COLUMNS = "| clip | PSNR-Y (dB) ↑ | SSIM-Y ↑ | VMAF ↑ | VMAF-NEG ↑ | E*warp (1e-3) ↓ | tOF (px) ↓ |"
+COLUMNS = "| clip | PSNR-Y (dB) ↑ | SSIM-Y ↑ | VMAF ↑ | VMAF-NEG ↑ | BRISQUE ↓ | E*warp (1e-3) ↓ | tOF (px) ↓ |"
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ COMMANDS = (
     "evaluate",
     "compare",
     "train",
+    "bench",
+    "finish",
 )
 
 # Each costs from a tenth of a second to seconds to import.
@@ -129,6 +131,7 @@ def test_plan_takes_every_option_of_the_job() -> None:
     def names(command: str) -> set[str]:
         return {parameter.name for parameter in parameters(command)}
 
-    of_many = {"inputs", "name_template", "keep_going"}
-    assert names("upscale") - names("plan") == {"progress", "quiet", *of_many}
+    of_many = {"inputs", "jobs", "name_template", "keep_going", "preview", "at"}
+    others = {"progress", "quiet", "log_file", "container"}
+    assert names("upscale") - names("plan") == others | of_many
     assert names("plan") - names("upscale") == {"input"}

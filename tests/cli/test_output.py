@@ -108,3 +108,66 @@ def test_streams_can_be_left_out(cli: Cli, tmp_path: Path, quick: list[str]) -> 
     assert b"Bees" in (tmp_path / "all.mkv").read_bytes()
     assert cli("upscale", source, tmp_path / "n.mkv", *quick, "--no-metadata").code == 0
     assert b"Bees" not in (tmp_path / "n.mkv").read_bytes()
+
+
+def test_interlaced_input_is_said_and_deinterlaced(
+    cli: Cli, tmp_path: Path, quick: list[str]
+) -> None:
+    source = make(tmp_path / "in.mkv", Clip(frames=4, options={"x264-params": "tff=1"}))
+    said = "note: 4 of 4 frames are interlaced and are deinterlaced"
+    result = cli("upscale", source, tmp_path / "out.mkv", *quick)
+    assert result.code == 0 and said in result.err
+    assert not probe(tmp_path / "out.mkv").interlaced
+    assert "interlaced and stay so" in cli("plan", source, *quick, "--deinterlace", "off").out
+    result = cli("plan", source, *quick, "--deinterlace", "maybe")
+    assert result.code == 2 and "--deinterlace" in result.error
+
+
+def test_images(cli: Cli, clip: Path, quick: list[str]) -> None:
+    folder = clip.with_name("out")
+    folder.mkdir()
+    pattern = folder / "%04d.png"
+    result = cli("upscale", clip, pattern, *quick, "--frames", "5")
+    assert result.code == 0 and "note: images hold no audio: left out" in result.err
+    assert sorted(listing(folder)) == [f"000{number}.png" for number in range(1, 6)]
+    again = cli("upscale", clip, pattern, *quick, "--frames", "5")
+    assert again.code == 7 and "exists already: give --overwrite" in again.error
+    assert cli("upscale", clip, pattern, *quick, "--frames", "5", "-y").code == 0
+
+    video = clip.with_name("back.mkv")
+    result = cli("upscale", pattern, video, *quick)
+    assert result.code == 0 and "taken for 25 a second: --fps" in result.err
+    video.unlink()
+    assert cli("upscale", pattern, video, *quick, "--fps", "30000/1001").code == 0
+    assert round(float(probe(video).frame_rate or 0), 2) == 29.97
+    for wrong in (["x"], ["0"], ["1/0"]):
+        result = cli("plan", pattern, *quick, "--fps", *wrong)
+        assert result.code == 2 and "--fps" in result.error
+    result = cli("upscale", clip, clip.with_name("no.mkv"), *quick, "--fps", "25")
+    assert result.code == 2 and "--fps is for image sequences" in result.error
+    result = cli("upscale", pattern, pattern, *quick, "-y")
+    assert result.code == 2 and "is the input itself" in result.error
+    assert not clip.with_name("no.mkv").exists()
+
+
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "libsvtav1"])
+def test_what_a_container_cannot_hold_is_refused_at_once(
+    cli: Cli, clip: Path, quick: list[str], codec: str
+) -> None:
+    result = cli("upscale", clip, clip.with_name("o.mov"), *quick, "--codec", codec)
+    assert result.code == 7
+    assert f"o.mov: a .mov file cannot hold video of the encoder {codec}" in result.error
+    assert list(listing(clip.parent)) == ["clip.mp4"]
+
+
+def test_devices_for_decoding_and_encoding(cli: Cli, clip: Path, quick: list[str]) -> None:
+    """None of these is here, or else it works."""
+    output = clip.with_name("o.mp4")
+    result = cli("upscale", clip, output, *quick, "--frames", "1", "--hwaccel", "cuda")
+    assert result.code == 0
+    assert "cannot decode h264 yuv420p here" in result.err or "decoded by cuda" in result.err
+    result = cli("plan", clip, *quick, "--hwaccel", "abacus")
+    assert result.code == 2 and "--hwaccel abacus is not in this libav build" in result.error
+    for codec in ("h264_nvenc", "hevc_videotoolbox"):
+        result = cli("upscale", clip, clip.with_name("no.mp4"), *quick, "--codec", codec)
+        assert result.code == 0 or (result.code == 7 and codec in result.error)

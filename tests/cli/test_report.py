@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 import sys
 import time
 from fractions import Fraction
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
-from starvsr.types import Progress
+from starvsr.types import Progress, SegmentProgress
 from tests.cli.conftest import FRAMES, Cli, listing
 from tests.media.clips import Clip, make
 
@@ -29,6 +30,8 @@ DONE_KEYS = {
     "model",
     "elapsed_s",
     "seconds",
+    "peak_memory_bytes",
+    "peak_device_bytes",
 }
 PROGRESS_KEYS = {
     "version",
@@ -38,7 +41,9 @@ PROGRESS_KEYS = {
     "total",
     "unit",
     "detail",
+    "segment",
     "elapsed_s",
+    "rate",
     "left_s",
 }
 PLAN_KEYS = {
@@ -51,6 +56,7 @@ PLAN_KEYS = {
     "device",
     "encoder",
     "lost_frames",
+    "notes",
     "plan",
 }
 
@@ -69,7 +75,8 @@ def test_results_in_words_go_to_standard_error(cli: Cli, clip: Path, quick: list
     assert (result.code, result.out) == (0, "")
     lines = result.err.splitlines()
     assert any(line.startswith(f"{FRAMES} frames, 32x24 -> 32x24, model ") for line in lines)
-    assert lines[-1].startswith(f"{output}: {FRAMES} frames in 0:0")
+    last = rf"{FRAMES} frames in 0:0\d \([\d.]+ fps\), at most [\d.]+ [GM]B of memory"
+    assert re.fullmatch(f"{re.escape(str(output))}: {last}", lines[-1])
     assert sorted(listing(clip.parent)) == ["clip.mp4", "out.mp4"]
 
 
@@ -80,6 +87,9 @@ def test_json_of_upscale(cli: Cli, clip: Path, quick: list[str]) -> None:
     done = one_object(result.out)
     assert set(done) == DONE_KEYS
     elapsed_s, seconds = done.pop("elapsed_s"), done.pop("seconds")
+    # Importing torch alone takes more than the first.
+    assert 1e8 < done.pop("peak_memory_bytes") < 1e11
+    assert done.pop("peak_device_bytes") is None
     assert done == {
         "version": 1,
         "event": "done",
@@ -123,7 +133,7 @@ def test_quiet_holds_back_warnings(cli: Cli, clip: Path) -> None:
 def test_verbose_shows_where_an_error_comes_from(cli: Cli, tmp_path: Path) -> None:
     result = cli("upscale", tmp_path / "no.mp4", "out.mp4", "--verbose")
     assert result.code == 3
-    assert result.err.startswith("error: ")
+    assert "\nerror: " in result.err
     assert "Traceback (most recent call last)" in result.err
     # The next command of this process is as quiet as ever.
     assert "Traceback" not in cli("upscale", tmp_path / "no.mp4", "out.mp4").err
@@ -222,6 +232,34 @@ def test_progress_for_programs(
     assert {line["unit"] for line in lines} == {"", "frames"}
 
 
+def test_progress_of_a_segment_beside_the_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def line(mode: ProgressMode) -> str:
+        now = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        with progress_view(mode, quiet=False) as view:
+            # 10 frames were there, which do not count as fast ones.
+            view(Progress("restore", 10, 40))
+            now = 106.0
+            view(Progress("restore", 22, 40, segment=SegmentProgress(3, 4, 2.25, 8)))
+        return capsys.readouterr().err
+
+    assert line(ProgressMode.plain).splitlines()[-1] == (
+        "restoring: 22/40 frames (segment 3 of 4: 2/8), 2.00 fps, 0:06 elapsed, 0:09 left"
+    )
+    last = json.loads(line(ProgressMode.json).splitlines()[-1])
+    assert last["segment"] == {"number": 3, "count": 4, "done": 2.25, "total": 8}
+    assert (last["rate"], last["left_s"], last["elapsed_s"]) == (2, 9, 6)
+    bars = line(ProgressMode.rich)
+    for word in ("restoring", "22/40", "2.00 fps", "0:09 left", "segment 3/4", "2/8"):
+        assert word in bars
+    with progress_view(ProgressMode.rich, quiet=False) as view:
+        view(Progress("restore", 8, 40, segment=SegmentProgress(1, 4, 7.5, 8)))
+        view(Progress("restore", 12, 40, segment=SegmentProgress(1, 4, 8, 8)))
+    assert "segment 1/4" not in capsys.readouterr().err.rpartition("restoring")[2]
+
+
 def test_a_run_reports_its_progress_as_json(cli: Cli, clip: Path, quick: list[str]) -> None:
     result = cli("upscale", clip, clip.with_name("out.mkv"), *quick, "--progress", "json")
     assert result.code == 0
@@ -305,7 +343,7 @@ def test_plan_loads_no_weights(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("starvsr.upscale.load_choice", refuse)
+    monkeypatch.setattr("starvsr.work.load_choice", refuse)
     assert cli("plan", clip, *quick).code == 0
 
 

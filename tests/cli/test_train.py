@@ -99,7 +99,25 @@ def test_errors_are_one_line_with_their_code(
     result = cli(*arguments(root))
     assert result.code == code
     assert named in result.error
+    assert "--model" not in result.error
     assert result.out == ""
+    # Nothing but what was found out about the data.
+    assert [path.name for path in (root / "out").glob("*")] in ([], ["files.json"])
+    assert (root / "out").exists() == (root / "out/files.json").exists()
+
+
+def test_a_refused_run_with_new_weights_leaves_nothing(cli: Cli, root: Path) -> None:
+    text = (root / "run.toml").read_text()
+    assert "pretrained = true" in text
+    (root / "run.toml").write_text(text.replace("pretrained = true", "pretrained = false"))
+    (root / "sources/gt").mkdir()
+    (root / "sources/lq").mkdir()
+    (root / "sources/still0.png").rename(root / "sources/gt/still0.png")
+    output = root / "new/out"
+    result = cli("train", "--config", root / "run.toml", "--output", output, "--device", "cpu")
+    assert result.code == 3
+    assert "has no pair" in result.error
+    assert not output.parent.exists()
 
 
 @pytest.mark.parametrize(

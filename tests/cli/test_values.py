@@ -43,7 +43,8 @@ from tests.cli.conftest import Cli
         (["--blend", "-0.1"], ["--blend -0.1 is not allowed", "0 to 1"]),
         (["--color-fix", "gray"], ["--color-fix", "gray", "adain", "wavelet", "none"]),
         (["--solver-mode", "slow"], ["--solver-mode", "slow", "fast", "normal"]),
-        (["--audio", "mute"], ["--audio", "mute", "copy", "none"]),
+        (["--audio", ""], ["--audio '' is not allowed", "copy, none", "aac"]),
+        (["--subtitles", "srt"], ["--subtitles", "srt", "copy", "none"]),
         (["--progress", "loud"], ["--progress", "loud", "rich", "plain", "none"]),
         (["--device", "gpu"], ["--device 'gpu' is not allowed", "cuda:N"]),
         (["--device", "cuda:"], ["--device 'cuda:' is not allowed"]),
@@ -92,8 +93,7 @@ def test_contradictions(cli: Cli, clip: Path, arguments: list[str], words: list[
     [
         (["upscale", "a", "b", "--resum"], ["No such option: --resum", "starvsr upscale --help"]),
         (["plan", "a", "b", "c"], ["unexpected extra argument", "starvsr plan --help"]),
-        # The one that is there is taken for the last.
-        (["upscale", "a"], ["Missing argument 'INPUT'", "starvsr upscale --help"]),
+        (["upscale", "a"], ["INPUT and OUTPUT are needed", "--jobs"]),
         (["upscale", "a", "b", "--scale"], ["--scale", "requires an argument"]),
         (["enlarge"], ["No such command 'enlarge'", "starvsr --help"]),
         (["--loud"], ["No such option: --loud", "starvsr --help"]),
@@ -167,7 +167,13 @@ def test_encoder_options_reach_the_encoder(cli: Cli, clip: Path) -> None:
     result = cli("plan", clip, "x.mkv", "--json", "--crf", "30", "--preset", "fast", *extra)
     assert result.code == 0
     options = dict(json.loads(result.out)["encoder"]["options"])
-    assert options == {"crf": "30", "preset": "fast", "tune": "film", "x264-params": "ref=1"}
+    assert options == {
+        "crf": "30",
+        "preset": "fast",
+        "tune": "film",
+        "mbtree": "0",
+        "x264-params": "ref=1",
+    }
 
 
 @pytest.mark.parametrize(

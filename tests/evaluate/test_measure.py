@@ -19,7 +19,7 @@ from starvsr.types import Progress
 from tests.evaluate.videos import clip, write
 from tests.metrics.pictures import blurred, frame
 
-ALL = ("psnr_y", "ssim_y", "vmaf", "vmaf_neg", "niqe", "e_warp", "tof")
+ALL = ("psnr_y", "ssim_y", "vmaf", "vmaf_neg", "niqe", "brisque", "e_warp", "tof")
 
 
 def pair_of(folder: Path, frames: int = 6) -> ClipPair:

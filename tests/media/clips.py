@@ -14,11 +14,24 @@ import numpy.typing as npt
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
+from av.subtitles.codeccontext import SubtitleCodecContext
 from av.video.stream import VideoStream
 
 Picture = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.float32]
 MILLISECOND = Fraction(1, 1000)
+
+ASS_HEADER = b"""[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize, PrimaryColour, Bold, Italic
+Style: Default,Arial,16,&Hffffff,0,0
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+"""
 
 
 def picture(number: int, width: int = 64, height: int = 48) -> Picture:
@@ -32,13 +45,16 @@ def picture(number: int, width: int = 64, height: int = 48) -> Picture:
 
 @dataclass(frozen=True)
 class Audio:
-    """A sine, encoded."""
+    """A rising tone, encoded."""
 
     codec: str = "aac"
     start_s: Fraction = Fraction(0)
     seconds: float = 1.0
     language: str = "eng"
     title: str = ""
+    rate: int = 48000
+    layout: str = "mono"
+    disposition: Disposition | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,10 @@ class Clip:
     rotation: tuple[float, bool, bool] | None = None
     """Degrees counter-clockwise, flips, as PyAV's `set_display_rotation` takes them."""
     sample_aspect: Fraction | None = None
+    field_order: int = 0
+    """libav's code; 3 is bottom field first."""
     color: dict[str, int] = field(default_factory=dict)
+    video_tags: dict[str, str] = field(default_factory=dict)
     audio: tuple[Audio, ...] = ()
     subtitles: tuple[tuple[str, float, float, str], ...] = ()
     """Codec, start and duration in seconds, text."""
@@ -106,8 +125,11 @@ def _video(container: OutputContainer, clip: Clip) -> VideoStream:
     context.thread_count = 1
     if clip.sample_aspect is not None:
         context.sample_aspect_ratio = clip.sample_aspect
+    if clip.field_order:
+        context.field_order = clip.field_order
     for name, value in clip.color.items():
         setattr(context, name, value)
+    stream.metadata.update(clip.video_tags)
     if clip.rotation is not None:
         stream.set_display_rotation(*clip.rotation)
     return stream
@@ -137,29 +159,40 @@ def _video_packets(stream: VideoStream, clip: Clip) -> list[Packet[Any]]:
 
 
 def _audio(container: OutputContainer, audio: Audio) -> AudioStream:
-    stream = container.add_stream(audio.codec, rate=48000)
+    stream = container.add_stream(audio.codec, rate=audio.rate)
     assert isinstance(stream, AudioStream)
-    stream.codec_context.layout = "mono"
+    stream.codec_context.layout = audio.layout
     stream.metadata["language"] = audio.language
     if audio.title:
         stream.metadata["title"] = audio.title
+    if audio.disposition is not None:
+        stream.disposition = audio.disposition
     return stream
 
 
+def tone(seconds: float, rate: int) -> Samples:
+    """A tone that rises from 200 Hz by 1500 Hz a second, so that it is like itself at no other time."""
+    time = np.arange(round(seconds * rate)) / rate
+    return (np.sin(2 * np.pi * (200 + 750 * time) * time) / 2).astype(np.float32)
+
+
 def _audio_packets(stream: AudioStream, audio: Audio) -> list[Packet[Any]]:
-    samples = round(audio.seconds * 48000)
-    wave = np.sin(np.arange(samples) * 2 * np.pi * 440 / 48000).astype(np.float32) * 0.5
     context = stream.codec_context
-    sample_format = context.format.name
-    data = wave if sample_format.startswith("flt") else (wave * 32000).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(data.reshape(1, -1), sample_format, "mono")
-    frame.sample_rate = 48000
-    frame.pts, frame.time_base = round(audio.start_s * 48000), Fraction(1, 48000)
+    wave = np.repeat(tone(audio.seconds, audio.rate), context.layout.nb_channels)
+    frame = av.AudioFrame.from_ndarray(wave[None], "flt", audio.layout)
+    frame.sample_rate = audio.rate
+    frame.pts, frame.time_base = round(audio.start_s * audio.rate), Fraction(1, audio.rate)
     return [*stream.encode(frame), *stream.encode(None)]
 
 
 def _text_stream(container: OutputContainer, codec: str) -> Stream:
-    stream = container.add_mux_stream(codec)
+    if codec == "ass":
+        stream: Stream = container.add_stream(codec)
+        context = stream.codec_context
+        assert isinstance(context, SubtitleCodecContext)
+        context.subtitle_header = ASS_HEADER
+    else:
+        stream = container.add_mux_stream(codec)
     stream.time_base = MILLISECOND
     stream.metadata["language"] = "fra"
     return stream
@@ -221,3 +254,34 @@ def payloads(path: Path, kind: str) -> list[list[Payload]]:
                 if packet.size and packet.pts is not None:
                     packets.append(Payload(packet.pts * packet.time_base, bytes(packet)))
     return found
+
+
+def heard(path: Path, which: int = 0) -> tuple[Fraction, int, Samples]:
+    """What a player makes of an audio stream: start in seconds, rate, and samples (channels, count), gaps as zeros.
+
+    Pieces follow each other without a gap where their times differ by no more than rounding, which the mean over
+    all of them takes out of the start.
+    """
+    starts: list[Fraction] = []
+    pieces: list[tuple[int, Samples]] = []
+    rate, end, origin = 0, 0, Fraction(0)
+    with av.open(str(path)) as container:
+        to_float: av.AudioResampler | None = None
+        for frame in container.decode(container.streams.audio[which]):
+            assert frame.pts is not None and frame.time_base
+            start = frame.pts * frame.time_base
+            if to_float is None:
+                to_float = av.AudioResampler("flt", frame.layout, frame.sample_rate)
+                rate, origin = frame.sample_rate, start
+            place = round((start - origin) * rate)
+            end = end if abs(place - end) <= rate * 3 // 1000 else place
+            starts.append(start - Fraction(end, rate))
+            for piece in to_float.resample(frame):
+                channels = piece.layout.nb_channels
+                array = piece.to_ndarray().astype(np.float32)
+                pieces.append((end, array.reshape(-1, channels).T))
+                end += piece.samples
+    samples = np.zeros((len(pieces[0][1]), end), np.float32)
+    for place, array in pieces:
+        samples[:, place : place + array.shape[1]] = array
+    return sum(starts, Fraction(0)) / len(starts), rate, samples

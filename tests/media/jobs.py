@@ -29,6 +29,7 @@ def upscale(
     span: tuple[int, int] | None = None,
     streams: StreamOptions | None = None,
     lengths: Sequence[int] = (5, 1, 4),
+    alpha: bool = False,
 ) -> Path:
     """What a job does around its network: frames read, encoded at twice the size in parts, joined."""
     info = probe(source)
@@ -42,7 +43,9 @@ def upscale(
         end = min(last, at + lengths[len(parts) % len(lengths)])
         parts.append(target.with_name(f"part{len(parts)}{settings.part_suffix}"))
         with PartWriter(parts[-1], settings, info, settings.width, settings.height) as writer:
-            for number, frame in enumerate(read_frames(info, index, at, end), start=at):
+            for number, frame in enumerate(
+                read_frames(info, index, at, end, alpha=alpha), start=at
+            ):
                 large = np.ascontiguousarray(frame.repeat(2, axis=0).repeat(2, axis=1))
                 writer.write(large, index.pts[number], index.durations[number])
         at = end

@@ -8,8 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from starvsr.errors import OutputError
-from starvsr.media.copies import check_streams
+from starvsr.media.passage import check_streams
 from starvsr.media.probe import probe
 from starvsr.options import StreamOptions
 from tests.media.clips import Audio, Clip, make, payloads
@@ -59,8 +58,12 @@ def test_fonts_that_mp4_cannot_hold_are_named(
 ) -> None:
     source = make(tmp_path / "a.mkv", RICH)
     with caplog.at_level(logging.WARNING):
+        check_streams(probe(source), tmp_path / "o.mp4", StreamOptions(subtitles="none"))
         upscale(source, tmp_path / "o.mp4", streams=StreamOptions(subtitles="none"))
-    assert "font.ttf is left out" in caplog.text
+    assert caplog.messages == ["attachment font.ttf is left out: only .mkv holds attachments"]
+    without = StreamOptions(subtitles="none", attachments=False)
+    check_streams(probe(source), tmp_path / "o.mp4", without)
+    assert len(caplog.messages) == 1
 
 
 def test_cover_picture(tmp_path: Path) -> None:
@@ -83,28 +86,3 @@ def test_cover_picture(tmp_path: Path) -> None:
             cover = next(s for s in container.streams.video if s.index != info.stream_index)
             data = next(bytes(packet) for packet in container.demux(cover))
         assert data == picture.read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("source", "codecs", "target", "says"),
-    [
-        ("a.mkv", ("flac",), "o.webm", r"audio stream 1 \(flac\).*\.mkv or \.mp4"),
-        (
-            "a.mkv",
-            ("subrip",),
-            "o.mp4",
-            r"subtitle stream 1 \(subrip\).*\.mkv, or --subtitles none",
-        ),
-        ("a.mp4", ("mov_text",), "o.mkv", r"subtitle stream 1 \(mov_text\).*\.mp4"),
-    ],
-)
-def test_streams_that_do_not_fit(
-    tmp_path: Path, source: str, codecs: tuple[str, ...], target: str, says: str
-) -> None:
-    texts = tuple((codec, 0.0, 0.1, "x") for codec in codecs if codec != "flac")
-    audio = tuple(Audio(codec) for codec in codecs if codec == "flac")
-    info = probe(make(tmp_path / source, Clip(audio=audio, subtitles=texts)))
-    with pytest.raises(OutputError, match=says):
-        check_streams(info, tmp_path / target, StreamOptions())
-    check_streams(info, tmp_path / target, StreamOptions("none", "none"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [source]

@@ -135,7 +135,7 @@ def test_bad_seeks_fall_back_to_the_start(tmp_path: Path, monkeypatch: pytest.Mo
             return getattr(self._container, name)
 
     real = source.open_source
-    monkeypatch.setattr("starvsr.media.reader.open_source", lambda path: Refusing(real(path)))
+    monkeypatch.setattr("starvsr.media.hwaccel.open_source", lambda path: Refusing(real(path)))
     part = list(read_frames(info, index, 20, 22))
     assert all(np.array_equal(a, b) for a, b in zip(part, whole[20:22], strict=True))
 
@@ -151,7 +151,7 @@ def test_abandoned_generator_closes_the_file(
         containers.append(real(path))
         return containers[-1]
 
-    monkeypatch.setattr("starvsr.media.reader.open_source", recording)
+    monkeypatch.setattr("starvsr.media.hwaccel.open_source", recording)
     frames = read_frames(info, index, 3, 20)
     next(frames)
     del frames

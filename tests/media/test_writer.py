@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from starvsr.errors import OutputError
+from starvsr.media.encoder import with_codec
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -108,6 +109,21 @@ def test_settings_are_json_and_the_same_every_time(tmp_path: Path, info: VideoIn
     assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_what_was_in_memory_before_changes_nothing(
+    tmp_path: Path, info: VideoInfo, codec: str
+) -> None:
+    settings = check_encoder(EncodeOptions(codec=codec), tmp_path / "o.mp4", info, *SIZE)
+    made = set()
+    for seed in range(6):
+        # What is freed here is what the encoder is given next.
+        random = np.random.default_rng(seed)
+        rubbish = [random.bytes(int(size)) for size in random.integers(1_000, 300_000, 20)]
+        del rubbish
+        made.add(write(tmp_path / f"{seed}.mp4", settings, info, frames=40).read_bytes())
+    assert len(made) == 1
+
+
 def test_tags_and_aspect(tmp_path: Path) -> None:
     tags = {"colorspace": 1, "color_range": 1, "color_primaries": 1, "color_trc": 1}
     clip = Clip(sample_aspect=Fraction(4, 3), color=tags)
@@ -131,6 +147,7 @@ def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
         "preset": "ultrafast",
         "tune": "film",
         "bf": "0",
+        "mbtree": "0",
     }
 
 
@@ -142,7 +159,7 @@ def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
         (EncodeOptions(), "o.xyz", "extension .xyz"),
         (EncodeOptions(), "o", "without an extension"),
         (EncodeOptions(codec="prores_ks"), "o.mp4", "cannot hold"),
-        (EncodeOptions(), "o.webm", "cannot hold"),
+        (EncodeOptions(codec="libx264"), "o.webm", "cannot hold"),
         (EncodeOptions(pix_fmt="yuv999"), "o.mp4", "--pix-fmt yuv999"),
         (EncodeOptions(extra=(("nonsense", "1"),)), "o.mp4", "-e nonsense"),
         (EncodeOptions(codec="ffv1", crf=20), "o.mkv", "--crf 20"),
@@ -192,3 +209,20 @@ def test_wrong_use(tmp_path: Path, info: VideoInfo) -> None:
     ):
         pass
     assert not (tmp_path / "p.mp4").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "bits", "codec"),
+    [
+        ("o.mp4", 10, "libx264"),
+        ("o.MKV", 8, "libx264"),
+        ("o.webm", 8, "libvpx-vp9"),
+        ("o.webm", 10, "libsvtav1"),
+    ],
+)
+def test_the_usual_codec_of_a_container(
+    tmp_path: Path, info: VideoInfo, target: str, bits: int, codec: str
+) -> None:
+    info = dataclasses.replace(info, bit_depth=bits)
+    assert with_codec(EncodeOptions(), tmp_path / target, info).codec == codec
+    assert with_codec(EncodeOptions(codec="ffv1"), tmp_path / target, info).codec == "ffv1"

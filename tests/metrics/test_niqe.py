@@ -49,7 +49,7 @@ def test_rounding_errors_of_flat_places_do_not_count(monkeypatch: pytest.MonkeyP
         exact = correlate(plane, kernel, margin)
         return np.asarray(exact + (noise(*exact.shape) - 128) * 1e-14)
 
-    monkeypatch.setattr("starvsr.metrics.niqe.correlate", inexact)
+    monkeypatch.setattr("starvsr.metrics.scenes.correlate", inexact)
     assert niqe(frame(picture)) == pytest.approx(expected, abs=1e-6)
 
 

@@ -15,7 +15,7 @@ from starvsr.metrics import learned, registry, vmaf
 from starvsr.metrics.registry import METRICS, choose_metrics, open_meters, too_small
 from tests.metrics.pictures import blurred, frame, photo
 
-USUAL = ("psnr_y", "ssim_y", "vmaf", "vmaf_neg", "niqe", "e_warp", "tof")
+USUAL = ("psnr_y", "ssim_y", "vmaf", "vmaf_neg", "niqe", "brisque", "e_warp", "tof")
 
 
 class FakeMetric:
@@ -83,7 +83,7 @@ def test_what_is_not_installed_is_left_out_and_told(monkeypatch: pytest.MonkeyPa
         names, left_out = choose_metrics(None)
     finally:
         vmaf.missing.cache_clear()
-    assert names == ("psnr_y", "ssim_y", "niqe")
+    assert names == ("psnr_y", "ssim_y", "niqe", "brisque")
     reason = "needs the extra metrics (pip install 'starvsr[metrics]')"
     assert left_out == dict.fromkeys(("vmaf", "vmaf_neg", "e_warp", "tof"), reason)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -41,6 +42,26 @@ def test_harder_is_worse_and_the_same_every_time(
     assert psnr(good, clip) > 30
     assert psnr(bad, clip) < psnr(good, clip) - 1
     assert torch.equal(recoded(clip, encoder, rate, hard), bad)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "rate", "amount"), [(e, rate, hard) for e, rate, _, hard in ENCODERS]
+)
+@pytest.mark.parametrize(("rows", "columns"), [(48, 50), (118, 209)])
+def test_what_was_in_memory_before_changes_nothing(
+    encoder: str, rate: str, amount: float, rows: int, columns: int
+) -> None:
+    noise = torch.Generator().manual_seed(0)
+    clip = moving_clip(12, rows, columns)
+    clip = (clip + 0.04 * torch.randn(clip.shape, generator=noise)).clamp(0, 1)
+    made = []
+    for seed in range(6):
+        # What is freed here is what an encoder is given next.
+        random = np.random.default_rng(seed)
+        rubbish = [random.bytes(int(size)) for size in random.integers(1_000, 300_000, 20)]
+        del rubbish
+        made.append(recoded(clip, encoder, rate, amount))
+    assert all(torch.equal(each, made[0]) for each in made)
 
 
 @pytest.mark.parametrize("encoder", ["libx264", "libx265", "mpeg4", "mpeg2video", "libvpx-vp9"])

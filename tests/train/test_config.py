@@ -61,7 +61,7 @@ def test_shipped_configurations_fit_their_models(path: Path) -> None:
 
 
 def test_shipped_configurations_are_there() -> None:
-    assert [path.stem for path in SHIPPED] == ["nano-more", "nano", "star"]
+    assert [path.stem for path in SHIPPED] == ["nano-more", "nano", "star", "toy"]
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,10 @@ def test_shipped_configurations_are_there() -> None:
         ("log = 'wandb'", ["log = 'wandb'", "jsonl"]),
         ("[optimizer]\nlr = 0", ["[optimizer] lr = 0", "above 0"]),
         ("[optimizer]\nema_decay = 1", ["ema_decay = 1"]),
+        ("[optimizer]\nlr = inf", ["optimizer.lr = inf", "a finite number"]),
+        ("[[data.folders]]\npath = 'x'\nweight = nan", ["weight = nan", "a finite number"]),
+        ("[data]\nmotion = -inf", ["data.motion = -inf", "a finite number"]),
+        ("[loss]\nalpha = -1", ["[loss]", "alpha -1.0", "0 or more"]),
         ("[loss]\nsplit = 'odd'", ["[loss]", "radial"]),
         ("[pixel_loss]\nkind = 'gan'", ["kind = 'gan'", "charbonnier"]),
         ("[checkpoints]\nkeep = 0", ["keep = 0", "1 or more"]),
@@ -144,3 +148,5 @@ def test_losses_without_effect_are_refused() -> None:
         check_losses(SPECS["nano"], TrainConfig(loss=LossConfig()))
     with pytest.raises(UsageError, match=r"\[pixel_loss\] has no effect"):
         check_losses(SPECS["star-light"], TrainConfig(pixel_loss=PixelLossConfig()))
+    with pytest.raises(UsageError, match=r"\[loss\] t_max = 998 .* times go up to 999"):
+        check_losses(SPECS["star-light"], TrainConfig(loss=LossConfig(t_max=998)))

@@ -18,7 +18,7 @@ from starvsr.train.config import (
     ModelConfig,
     OptimizerConfig,
 )
-from starvsr.train.model import WeightAverage, new_weights, trained_parameters
+from starvsr.train.model import WeightAverage, new_weights, start_model, trained_parameters
 from starvsr.train.trainer import train
 from starvsr.zoo.load import choose_model, device_info
 from tests.conftest import TOY
@@ -65,6 +65,12 @@ def test_only_the_named_parts_change(tmp_path: Path, parts: str) -> None:
 def test_parts_that_are_not_there_are_refused(root: Path) -> None:
     with pytest.raises(UsageError, match="needs a control branch"):
         train(config_of(root, parts="control+liem"), options(root))
+
+
+def test_models_that_start_from_noise_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="'star-cogvideox' cannot be trained here"):
+        start_model(ModelConfig(base="star-cogvideox"), tmp_path, "cpu", seed=0, folder=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_frozen_parameters_want_no_gradient() -> None:

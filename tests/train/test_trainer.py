@@ -237,6 +237,13 @@ def test_validation_goes_through_the_restorer(root: Path) -> None:
 
     with Image.open(samples[0]) as picture:
         assert picture.size == (3 * 32, 32)
+    # A kill between a checkpoint and its validation leaves it to the next start.
+    log = root / "run/log.jsonl"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    assert train(config, options(root)).validation == result.validation
+    assert [line for line in log_of(root) if line["event"] == "validation"] == lines
+    train(config, options(root))
+    assert [line for line in log_of(root) if line["event"] == "validation"] == lines
     # Looking does not change the run.
     blind = dataclasses.replace(config, validation=ValidationConfig(interval=0))
     train(blind, options(root, "blind"))

@@ -10,7 +10,7 @@ import pytest
 
 from starvsr.errors import WeightsError
 from starvsr.options import WeightsOptions
-from starvsr.specs import NANO, SPECS, STAR_LIGHT
+from starvsr.specs import EMBEDDED, NANO, SPECS, STAR_LIGHT, fetched_components
 from starvsr.types import DeviceInfo
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.folder import component_file
@@ -35,7 +35,8 @@ def test_every_model_can_be_planned_without_weights(tmp_path: Path, name: str) -
     assert choice.spec == SPECS[name]
     assert choice.path is None
     assert choice.reason == f"{name}, as asked"
-    assert choice.missing == (() if name == "nano" else (name, *ALL[1:]))
+    assert choice.missing == fetched_components(name)
+    assert len(choice.missing) == (0 if name in EMBEDDED else 3)
     assert choice.folders == (tmp_path,)
 
 

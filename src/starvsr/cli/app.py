@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
 from starvsr import __version__
-from starvsr.cli import compare, degrade, evaluate, info, train, upscale, weights
+from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
+from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
 from starvsr.errors import StarvsrError
 
@@ -26,8 +24,6 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 # Removing the parts takes less; a Ctrl-C after this long is heard again.
 CLEANING_S = 2.0
-
-_library = logging.getLogger("starvsr")
 
 app = typer.Typer(
     name="starvsr",
@@ -61,6 +57,9 @@ def _root(
 
 app.command("upscale", short_help="Restore one video at a larger size.")(upscale.upscale)
 app.command("plan", short_help="Show what upscale would do, without loading weights.")(upscale.plan)
+app.command("finish", short_help="A playable file of what an interrupted upscale has done.")(
+    finish.finish
+)
 app.command("download-weights", short_help="Fetch, check and convert the weights of models.")(
     weights.download_weights
 )
@@ -77,6 +76,7 @@ app.command("evaluate", short_help="Measure videos, with or without their origin
 app.command("compare", short_help="Figures of two videos, and a page that plays both.")(
     compare.compare
 )
+app.command("bench", short_help="Measure how fast this machine is.")(bench.bench)
 
 
 def main() -> NoReturn:
@@ -93,7 +93,7 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every message goes to standard error."""
-    with _library_messages():
+    with heard():
         try:
             # Non-standalone mode hands back the code of `typer.Exit`.
             code = app(arguments or ["--help"], prog_name="starvsr", standalone_mode=False)
@@ -102,13 +102,13 @@ def run(arguments: list[str]) -> int:
                 raise KeyboardInterrupt
             return int(code or 0)
         except StarvsrError as error:
-            _say_error(str(error), error)
+            say_error(str(error), error)
             return error.exit_code
         except (KeyboardInterrupt, typer.Abort):
-            _say(f"interrupted; {_left_behind(arguments)}")
+            say(f"interrupted; {_left_behind(arguments)}", always=True)
             return EXIT_INTERRUPTED
         except Terminated:
-            _say(f"terminated; {_left_behind(arguments)}")
+            say(f"terminated; {_left_behind(arguments)}", always=True)
             return EXIT_TERMINATED
         except Exception as error:
             return _usage_or_bug(error)
@@ -132,23 +132,12 @@ def _usage_or_bug(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else "starvsr"
         message = " ".join(str(format_message()).split()).rstrip(".")
-        _say(f"error: {message}; see {command} --help")
+        say_error(f"{message}; see {command} --help")
         return code
-    _say_error(
+    say_error(
         f"{type(error).__name__}: {error}. This is a bug in starvsr; --verbose shows where", error
     )
     return EXIT_BUG
-
-
-def _say_error(message: str, error: BaseException) -> None:
-    # One line whatever a library has to say.
-    _say(f"error: {' '.join(message.split())}")
-    if _library.isEnabledFor(logging.DEBUG):
-        echo("".join(traceback.format_exception(error)), err=True, nl=False)
-
-
-def _say(message: str) -> None:
-    echo(message, err=True)
 
 
 def raises(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]:
@@ -162,23 +151,3 @@ def raises(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]
             raise kind
 
     return handler
-
-
-@contextmanager
-def _library_messages() -> Iterator[None]:
-    """The library's messages go to standard error; whoever runs commands in process finds logging as it was."""
-    handler, level = _MessageHandler(), _library.level
-    _library.addHandler(handler)
-    _library.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        _library.removeHandler(handler)
-        _library.setLevel(level)
-
-
-class _MessageHandler(logging.Handler):
-    """Prints a message as one line."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        _say(f"{record.levelname.lower()}: {record.getMessage()}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from starvsr.cli.printing import echo
-from starvsr.errors import OutputError, StarvsrError, UsageError
+from starvsr.cli.messages import say
+from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
+from starvsr.options import UpscaleOptions
 
 EXIT_SOME_FAILED = 6
 
@@ -26,6 +28,7 @@ class Item:
 
     source: Path
     target: Path
+    options: UpscaleOptions
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Outcome:
 
 def is_batch(inputs: Sequence[Path]) -> bool:
     """Whether the output of these inputs is a folder."""
-    return len(inputs) > 1 or is_folder(inputs[0])
+    return len(inputs) > 1 or is_folder(inputs[0]) or _is_pattern(inputs[0])
 
 
 def is_folder(path: Path) -> bool:
@@ -52,44 +55,97 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def find_items(inputs: Sequence[Path], folder: Path, template: str) -> list[Item]:
-    """The videos that are meant (files, and the videos that lie in folders, in name order) and what they become.
+def _is_pattern(path: Path) -> bool:
+    """Whether it stands for other files, as where a shell leaves `*.mp4` as it is; a file of that name is itself."""
+    try:
+        return glob.has_magic(str(path)) and not path.exists()
+    except OSError:
+        return False
 
-    Raises InputError for a folder without videos, UsageError for a template that means nothing, gives two videos one
-    name or an input's, OutputError where `folder` is a file or the folder above it is missing.
+
+def find_items(
+    inputs: Sequence[Path], folder: Path, template: str, options: UpscaleOptions
+) -> list[Item]:
+    """The videos that are meant (files, patterns, and the videos of folders, in name order) and what they become.
+
+    Raises InputError for a folder without videos or a pattern without files, UsageError for a template that means
+    nothing, OutputError where `folder` is a file or the folder above it is missing.
     """
-    # They import PyAV, which `--help` need not wait for.
+    # It imports PyAV, which `--help` need not wait for.
     from starvsr.media.files import written_errors
-    from starvsr.media.folders import videos_in
 
     with written_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
         if not folder.exists() and not folder.absolute().parent.is_dir():
             raise OutputError(f"the folder {folder.parent} does not exist: make it first")
+    return [
+        Item(source, folder / _name(template, source, number), options)
+        for number, source in enumerate(_videos(inputs), start=1)
+    ]
 
-    sources = [
-        video for path in inputs for video in (videos_in(path) if is_folder(path) else [path])
+
+def _videos(inputs: Sequence[Path]) -> list[Path]:
+    # It imports PyAV, which `--help` need not wait for.
+    from starvsr.media.folders import videos_in
+
+    return [
+        video
+        for given in inputs
+        for path in (_matches(given) if _is_pattern(given) else [given])
+        for video in (videos_in(path) if is_folder(path) else [path])
     ]
-    items = [
-        Item(source, folder / _name(template, source, number))
-        for number, source in enumerate(sources, start=1)
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """As a shell finds them, from the last folder on that is there: its own name may have brackets."""
+    root = next(folder for folder in pattern.parents if is_folder(folder))
+    try:
+        found = sorted(root.glob(str(pattern.relative_to(root))))
+    except ValueError as error:
+        raise UsageError(f"the pattern {pattern} is not allowed: {error}") from error
+    found = [path for path in found if not path.name.startswith(".")]
+    if not found:
+        raise InputError(f"{pattern} does not exist, and as a pattern it matches no file")
+    return found
+
+
+def as_previews(items: Sequence[Item]) -> list[Item]:
+    """The same videos, with the names of their previews as outputs: the finished files are not in the way.
+
+    Raises UsageError, before anything is done, where a video's options contradict a preview.
+    """
+    from starvsr.preview import check_contradictions
+
+    for item in items:
+        try:
+            check_contradictions(item.options)
+        except UsageError as error:
+            raise UsageError(f"{item.source}: {error}") from error
+    return [
+        replace(
+            item, target=item.target.with_name(f"{item.target.stem}-preview{item.target.suffix}")
+        )
+        for item in items
     ]
+
+
+def check_items(items: Sequence[Item]) -> None:
+    """Raise UsageError where an output is an input or another one's output."""
     by_target: dict[str, Item] = {}
-    own = {os.path.realpath(source) for source in sources}
+    own = {os.path.realpath(item.source) for item in items}
     for item in items:
         if os.path.realpath(item.target) in own:
             raise UsageError(
-                f"{item.target} is one of the inputs: give another folder, or --name-template such as "
+                f"{item.target} is one of the inputs: give another output, or --name-template such as "
                 "'{stem}-large{ext}'"
             )
         other = by_target.setdefault(_anywhere(item.target), item)
         if other is not item:
             raise UsageError(
                 f"{other.source} and {item.source} would both become {item.target.name} (many systems take names that "
-                "differ in case alone for one): give --name-template with {number}, or rename one"
+                "differ in case alone for one): give --name-template with {number}, or other names"
             )
-    return items
 
 
 def _anywhere(target: Path) -> str:
@@ -101,11 +157,10 @@ def run_batch(
     items: Sequence[Item],
     one: Callable[[Item], Outcome],
     *,
-    overwrite: bool,
     keep_going: bool,
     failed: Callable[[Item, StarvsrError], None],
 ) -> list[Outcome]:
-    """Do items one after the other. An output that is there is complete, so without `overwrite` its item is done.
+    """Do items one after the other. An output that is there is complete, so without `--overwrite` its item is done.
 
     one: does an item; failed: is told of an error that the batch goes on behind. Raises an item's StarvsrError unless
     `keep_going`.
@@ -116,7 +171,7 @@ def run_batch(
     for item in items:
         try:
             with written_errors(item.target):
-                there = not overwrite and item.target.exists()
+                there = not item.options.overwrite and item.target.exists()
             outcomes.append(Outcome(item, "there") if there else one(item))
         except StarvsrError as error:
             if not keep_going:
@@ -136,12 +191,12 @@ def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
 
 def say_summary(outcomes: Sequence[Outcome]) -> None:
     """One line a video."""
-    width = max(len(outcome.item.source.name) for outcome in outcomes)
+    names = [f"{o.item.source.name} -> {o.item.target.name}" for o in outcomes]
+    width = max(map(len, names))
     words = {"there": "there already", "damaged": "done, damaged"}
-    for outcome in outcomes:
+    for name, outcome in zip(names, outcomes, strict=True):
         state = words.get(outcome.state, outcome.state)
-        line = f"{outcome.item.source.name:<{width}}  {state:<13}  {outcome.note}"
-        echo(line.rstrip(), err=True)
+        say(f"{name:<{width}}  {state:<13}  {outcome.note}".rstrip())
 
 
 def _name(template: str, source: Path, number: int) -> str:

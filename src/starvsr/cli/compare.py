@@ -20,14 +20,14 @@ from starvsr.cli.evaluate import (
     resolve_device,
     say_warnings,
 )
+from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
     refuse_folder,
-    set_verbosity,
 )
 from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError

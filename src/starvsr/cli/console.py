@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from abc import ABC, abstractmethod
+from dataclasses import asdict
 from enum import Enum
 from types import TracebackType
 from typing import Protocol
@@ -19,12 +20,11 @@ from rich.progress import (
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from starvsr.types import Progress
+from starvsr.types import Progress, SegmentProgress
 from starvsr.zoo.amounts import format_bytes
 
 PLAIN_INTERVAL_S = 5.0
@@ -39,6 +39,7 @@ STAGE_NAMES = {
     "load": "loading model",
     "restore": "restoring",
     "join": "joining",
+    "compose": "comparing",
     "degrade": "degrading",
     "measure": "measuring",
     "check": "checking data",
@@ -155,9 +156,11 @@ class _JsonView(_LineView):
     interval_s = JSON_INTERVAL_S
 
     def _line(self, progress: Progress, elapsed_s: float) -> str:
-        done, left = progress.done - self.first, progress.total - progress.done
         usual = "frames" if progress.total > 1 else ""
         unit = "bytes" if progress.stage == "download" else UNITS.get(progress.stage, usual)
+        pace = _pace(progress, elapsed_s, self.first)
+        rate, left_s = pace or (None, None if progress.done < progress.total else 0.0)
+        segment = progress.segment and asdict(progress.segment)
         facts = {
             "version": PROGRESS_VERSION,
             "event": "progress",
@@ -166,8 +169,10 @@ class _JsonView(_LineView):
             "total": progress.total,
             "unit": unit,
             "detail": progress.detail,
+            "segment": segment and {**segment, "done": round(segment["done"], 3)},
             "elapsed_s": round(elapsed_s, 3),
-            "left_s": round(left * elapsed_s / done, 3) if done > 0 else None,
+            "rate": rate and round(rate, 3),
+            "left_s": left_s if left_s is None else round(left_s, 3),
         }
         return json.dumps(facts)
 
@@ -177,15 +182,27 @@ def _first(progress: Progress) -> float:
     return progress.done if progress.stage in ("download", "train", "restore") else 0.0
 
 
+def _pace(progress: Progress, elapsed_s: float, first: float) -> tuple[float, float] | None:
+    """Units per second since the stage began, `first` not counted, and the seconds that are left; None at first."""
+    if progress.done <= first or elapsed_s <= 0:
+        return None
+    rate = (progress.done - first) / elapsed_s
+    return rate, (progress.total - progress.done) / rate
+
+
 def _plain_line(progress: Progress, elapsed_s: float, first: float) -> str:
     name = STAGE_NAMES.get(progress.stage, progress.stage)
     if progress.total <= 1:
         return f"{name}: done in {format_seconds(elapsed_s)}"
     line = f"{name}: {_amount(progress)}"
-    if progress.done > first and elapsed_s > 0:
-        rate = (progress.done - first) / elapsed_s
-        left = (progress.total - progress.done) / rate
-        line += f", {_rate(progress, rate)}, {format_seconds(elapsed_s)} elapsed, {format_seconds(left)} left"
+    segment = progress.segment
+    if segment is not None and segment.count > 1:
+        line += (
+            f" (segment {segment.number} of {segment.count}: {segment.done:.0f}/{segment.total})"
+        )
+    pace = _pace(progress, elapsed_s, first)
+    if pace is not None:
+        line += f", {_rate(progress, pace[0])}, {format_seconds(elapsed_s)} elapsed, {format_seconds(pace[1])} left"
     return line
 
 
@@ -203,20 +220,21 @@ def _rate(progress: Progress, rate: float) -> str:
 
 
 class _RichView:
-    """One bar per stage with frames per second, elapsed and remaining time."""
+    """One bar per stage with its pace, elapsed and remaining time, and one per segment that is under way."""
 
     def __init__(self) -> None:
         self.bars = RichProgress(
-            TextColumn("{task.description:<13}"),
+            TextColumn("{task.description:<15}"),
             BarColumn(),
             TaskProgressColumn(),
             _AmountColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}", style="progress.remaining"),
             console=Console(stderr=True),
         )
         self.tasks: dict[str, tuple[TaskID, float, float]] = {}
+        self.segments: dict[int, TaskID] = {}
 
     def __enter__(self) -> _RichView:
         self.bars.start()
@@ -226,23 +244,40 @@ class _RichView:
         self.bars.stop()
 
     def __call__(self, progress: Progress) -> None:
-        name = STAGE_NAMES.get(progress.stage, progress.stage)
         now = time.monotonic()
         if progress.stage not in self.tasks:
-            task = self.bars.add_task(name, total=progress.total, rate="", amount="")
-            self.tasks[progress.stage] = (task, now, _first(progress))
+            name = STAGE_NAMES.get(progress.stage, progress.stage)
+            self.tasks[progress.stage] = (self._bar(name), now, _first(progress))
         number, began, first = self.tasks[progress.stage]
-        elapsed_s = now - began
-        rate = ""
-        if progress.total > 1 and elapsed_s > 0.5:
-            rate = _rate(progress, (progress.done - first) / elapsed_s)
+        pace = _pace(progress, now - began, first) if progress.total > 1 else None
         self.bars.update(
             number,
             completed=progress.done,
             total=progress.total,
-            rate=rate,
+            rate=_rate(progress, pace[0]) if pace else "",
+            left=f"{format_seconds(pace[1])} left" if pace else "",
             amount=_amount(progress).removesuffix(" frames"),
         )
+        if progress.segment is not None and progress.segment.count > 1:
+            self._show_segment(progress.segment)
+
+    def _show_segment(self, segment: SegmentProgress) -> None:
+        if segment.done >= segment.total:
+            if segment.number in self.segments:
+                self.bars.remove_task(self.segments.pop(segment.number))
+            return
+        if segment.number not in self.segments:
+            name = f"  segment {segment.number}/{segment.count}"
+            self.segments[segment.number] = self._bar(name)
+        self.bars.update(
+            self.segments[segment.number],
+            completed=segment.done,
+            total=segment.total,
+            amount=f"{segment.done:.0f}/{segment.total}",
+        )
+
+    def _bar(self, name: str) -> TaskID:
+        return self.bars.add_task(name, total=None, rate="", left="", amount="")
 
 
 class _AmountColumn(ProgressColumn):

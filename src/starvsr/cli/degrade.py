@@ -13,13 +13,13 @@ import typer
 
 from starvsr.cli.batch import EXIT_SOME_FAILED
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
-    set_verbosity,
 )
 from starvsr.cli.upscale_options import parse_count, parse_number
 from starvsr.errors import InputError, UsageError

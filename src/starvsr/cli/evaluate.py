@@ -9,20 +9,20 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
-    set_verbosity,
 )
 
 METRICS_OPTION = typer.Option(
     "--metrics",
     metavar="NAMES",
-    help="Separated by commas: psnr_y, ssim_y, vmaf, vmaf_neg, niqe, e_warp, tof; with the extra iqa lpips, dists, "
-    "musiq, clip_iqa, brisque (default: all that are installed, without those of iqa).",
+    help="Separated by commas: psnr_y, ssim_y, vmaf, vmaf_neg, niqe, brisque, e_warp, tof; with the extra iqa lpips, "
+    "dists, musiq, clip_iqa (default: all that are installed, without those of iqa).",
 )
 DEVICE_OPTION = typer.Option(
     "--device",

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from starvsr import __version__
+from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     JSON_OPTION,
-    JSON_VERSION,
     VERBOSE_OPTION,
     refuse_folder,
-    set_verbosity,
 )
 from starvsr.types import VideoInfo
 

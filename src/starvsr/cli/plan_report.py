@@ -9,6 +9,7 @@ from starvsr.layout import attention_pieces, largest_picture, largest_window
 from starvsr.plan import Plan, make_plan
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
+from starvsr.windows import frames_of
 
 if TYPE_CHECKING:
     from starvsr.upscale import Job
@@ -34,15 +35,13 @@ def plan_text(job: Job) -> str:
         ("shots", f"{1 + sum(plan.first < cut < plan.last for cut in job.index.cuts)}"),
         ("segments", f"{len(plan.segments)}, the longest of {longest} frames"),
         ("latent", f"{plan.latent[1]}x{plan.latent[0]} elements with padding"),
-        (
-            "chunks",
-            f"up to {plan.windows.chunk_frames} frames, {plan.windows.chunk_overlap} shared",
-        ),
+        ("chunks", _chunks_text(plan)),
         ("tiles", _tiles_text(plan)),
         ("network", f"{plan.network_calls} calls, overlaps cost {plan.overlap_cost - 1:.0%}"),
         ("memory", _memory_text(plan)),
         ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of main memory"),
     ]
+    lines += [("note", note) for note in job.notes]
     if job.choice.missing:
         fetch = f"starvsr download-weights {job.choice.spec.name}"
         lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` brings them"))
@@ -61,6 +60,14 @@ def plan_text(job: Job) -> str:
     )
 
 
+def _chunks_text(plan: Plan) -> str:
+    frames, shared = plan.windows.chunk_frames, plan.windows.chunk_overlap
+    time_factor = plan.layout.autoencoder.time_factor
+    if time_factor == 1:
+        return f"up to {frames} frames, {shared} shared"
+    return f"up to {frames_of(frames, time_factor)} frames as {frames} latent ones, {shared} of these shared"
+
+
 def _memory_text(plan: Plan) -> str:
     layout = plan.layout
     allowed = f" of {plan.limit_bytes / GIB:.1f} GiB" if plan.limit_bytes else ""
@@ -69,6 +76,7 @@ def _memory_text(plan: Plan) -> str:
         text += f", offload {layout.offload}"
     if layout.autoencoder.weights:
         frames, rows, columns = largest_picture(layout)
+        frames = frames_of(frames, layout.autoencoder.time_factor)
         factor = layout.autoencoder.factor
         text += f", decoding {frames} frames of {columns * factor}x{rows * factor} at once"
     return text
@@ -82,7 +90,7 @@ def _model_text(job: Job, spec: ModelSpec) -> str:
     except StarvsrError as error:
         return str(error)
     frames, rows, columns = largest_window(spec, plan.layout)
-    factor = spec.autoencoder.factor
+    frames, factor = frames_of(frames, spec.autoencoder.time_factor), spec.autoencoder.factor
     return f"{plan.network_calls} calls on {frames} frames of {columns * factor}x{rows * factor}, {_memory_text(plan)}"
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.upscale import JSON_OPTION, JSON_VERSION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions

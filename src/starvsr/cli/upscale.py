@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +14,8 @@ from starvsr.cli.batch import (
     NAME_TEMPLATE,
     Item,
     Outcome,
+    as_previews,
+    check_items,
     counts,
     find_items,
     is_batch,
@@ -24,18 +23,22 @@ from starvsr.cli.batch import (
     run_batch,
     say_summary,
 )
-from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.console import ProgressMode, format_seconds
+from starvsr.cli.jobs import read_jobs
+from starvsr.cli.messages import log_to, set_verbosity
+from starvsr.cli.pipes import PIPE, Container, check_pipes, piped
 from starvsr.cli.printing import echo
-from starvsr.cli.upscale_options import takes_upscale_options
-from starvsr.errors import StarvsrError, UsageError
-from starvsr.options import UpscaleOptions
+from starvsr.cli.report import JSON_VERSION, Report
+from starvsr.cli.upscale_options import parse_time, takes_upscale_options
+from starvsr.errors import UsageError
+from starvsr.options import PreviewOptions, UpscaleOptions
 
 if TYPE_CHECKING:
-    from starvsr.upscale import Job, LastModel, UpscaleResult
-    from starvsr.zoo.install import InstallPlan
+    from starvsr.preview import PreviewResult
+    from starvsr.upscale import UpscaleResult
+    from starvsr.work import LastModel
 
 EXIT_DAMAGED = 8
-JSON_VERSION = 1
 
 _INPUT = typer.Argument(
     metavar="INPUT", help="The video to restore: any file that ffmpeg reads.", show_default=False
@@ -47,22 +50,33 @@ _QUIET = typer.Option("--quiet", "-q", help="Only errors.")
 
 @takes_upscale_options
 def upscale(
+    context: typer.Context,
     inputs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="The video to restore: any file that ffmpeg reads. Or several, or folders of them.",
+            help="The video to restore: any file that ffmpeg reads, or - for standard input. Or several, patterns, or "
+            "folders of them.",
             show_default=False,
         ),
-    ],
+    ] = None,
     output: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file to write; its ending chooses the container. With several inputs or a folder, a folder.",
+            help="The file to write; its ending says the container. Or - for standard output. With several inputs or "
+            "a folder, a folder.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            "--jobs",
+            metavar="FILE",
+            help="Instead of INPUT and OUTPUT: a TOML file with a table of options for each video (default: none).",
+        ),
+    ] = None,
     name_template: Annotated[
         str | None,
         typer.Option(
@@ -75,112 +89,177 @@ def upscale(
         bool,
         typer.Option("--keep-going", help="With several inputs: go on behind one that fails."),
     ] = False,
+    preview: Annotated[
+        float | None,
+        typer.Option(
+            "--preview",
+            parser=parse_time,
+            metavar="TIME",
+            help="Only this much, as OUTPUT-preview: input and result side by side, and a PNG (default: none).",
+        ),
+    ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option(
+            "--at", parser=parse_time, metavar="TIME", help="Where --preview begins (default 0)."
+        ),
+    ] = None,
+    container: Annotated[
+        Container | None,
+        typer.Option("--container", help="What is written to the output - (default mkv)."),
+    ] = None,
     progress: Annotated[
         ProgressMode, typer.Option("--progress", help="How progress is shown.")
     ] = ProgressMode.auto,
     as_json: Annotated[bool, JSON_OPTION] = False,
     verbose: Annotated[bool, VERBOSE_OPTION] = False,
     quiet: Annotated[bool, _QUIET] = False,
+    log_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-file",
+            metavar="FILE",
+            help="Append every message to this file, with times, whatever is shown (default: none).",
+        ),
+    ] = None,
     *,
     options: UpscaleOptions,
+    given: dict[str, Any],
 ) -> int:
     """Restore videos at a larger size, keeping their sound, subtitles, chapters and timing.
 
     Example: starvsr upscale in.mp4 out.mp4 --scale 4
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    if is_batch(inputs):
+    log_to(log_file)
+    report = Report(progress, as_json=as_json, quiet=quiet)
+    if at is not None and preview is None:
+        raise UsageError("--at would have no effect without --preview: give how much to show")
+    shown = None if preview is None else PreviewOptions(preview, at)
+    several = jobs is not None or (inputs is not None and is_batch(inputs))
+    if several and (container is not None or PIPE in (*(inputs or ()), output)):
+        raise UsageError("- and --container are for one input: leave them out")
+    if jobs is not None:
+        _refuse_beside_jobs(inputs, output, name_template, options)
         return _upscale_all(
-            find_items(inputs, output, NAME_TEMPLATE if name_template is None else name_template),
-            output,
-            options,
-            keep_going=keep_going,
-            say=_Say(progress, as_json=as_json, quiet=quiet),
+            read_jobs(jobs, given), keep_going=keep_going, report=report, preview=shown
+        )
+    if not inputs or output is None:
+        raise UsageError("INPUT and OUTPUT are needed: give a video and what it becomes, or --jobs")
+    if is_batch(inputs):
+        if options.resume.work_dir is not None:
+            raise UsageError("--work-dir is for one input: leave it out, each video has its own")
+        template = NAME_TEMPLATE if name_template is None else name_template
+        items = find_items(inputs, output, template, options)
+        return _upscale_all(
+            items, folder=output, keep_going=keep_going, report=report, preview=shown
         )
     if name_template is not None or keep_going:
         flag = "--keep-going" if name_template is None else "--name-template"
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
-    from starvsr.upscale import LastModel
+    from starvsr.work import LastModel
 
-    say = _Say(progress, as_json=as_json, quiet=quiet)
-    result = _upscale_one(inputs[0], output, options, LastModel(), say)
+    check_pipes(inputs[0], output, container, as_json=as_json)
+    if shown is not None and output == PIPE:
+        raise UsageError("--preview makes two files, and the output is -: name a file")
+    with piped(inputs[0], output, container) as (source, target):
+        items = [Item(source, target, options)]
+        (item,) = items if shown is None else as_previews(items)
+        # The work directory of an output that goes to a pipe goes away with it, but for one that was named.
+        lasting = output != PIPE or options.resume.work_dir is not None
+        result = _upscale_one(item, LastModel(), report, shown, lasting=lasting)
     return EXIT_DAMAGED if result.lost_frames else 0
 
 
-@dataclass(frozen=True)
-class _Say:
-    """How a run is reported."""
-
-    progress: ProgressMode
-    as_json: bool
-    quiet: bool
-
-    def event(self, name: str, **facts: object) -> None:
-        """A JSON object, if they are wanted."""
-        if self.as_json:
-            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+def _refuse_beside_jobs(
+    inputs: list[Path] | None,
+    output: Path | None,
+    name_template: str | None,
+    options: UpscaleOptions,
+) -> None:
+    """Raise UsageError for what a jobs file says itself."""
+    if inputs or output is not None:
+        raise UsageError("--jobs names inputs and outputs itself: leave INPUT and OUTPUT out")
+    if name_template is not None:
+        raise UsageError("--name-template would have no effect with --jobs: leave it out")
+    if options.resume.work_dir is not None:
+        raise UsageError("--work-dir is for one video: give each job its own work-dir, or none")
 
 
 def _upscale_one(
-    source: Path, target: Path, options: UpscaleOptions, models: LastModel, say: _Say
-) -> UpscaleResult:
-    from starvsr.cli.weights_report import plan_text
+    item: Item,
+    models: LastModel,
+    report: Report,
+    preview: PreviewOptions | None,
+    *,
+    number: int = 1,
+    count: int = 1,
+    lasting: bool = True,
+) -> UpscaleResult | PreviewResult:
+    """Do one video, which is the `number`-th of `count`.
+
+    lasting: whether what is finished of a job that is broken off is still there afterwards.
+    """
+    report.begun(item, number, count)
+    if preview is not None:
+        shown = _preview_one(item, models, report, preview)
+        report.previewed(item, shown)
+        return shown
     from starvsr.upscale import plan_video, run_job
 
-    def announce(plan: InstallPlan) -> None:
-        if not say.quiet:
-            echo(plan_text(plan), err=True)
-
-    with progress_view(say.progress, quiet=say.quiet) as view:
-        job = plan_video(source, target, options, fetch=announce, progress=view)
-        if not say.quiet:
-            _say_choices(job)
-        with _kept_is_said():
-            result = run_job(
-                job, progress=view, on_resume=None if say.quiet else _say_kept, models=models
-            )
-    say.event("done", **result.to_json())
-    if not say.quiet:
-        _say_result(result)
-    if result.lost_frames:
-        echo(
-            f"warning: {source} is damaged: {_frames(result.lost_frames)} lost, {result.frames} restored",
-            err=True,
+    with report.view() as view:
+        job = plan_video(
+            item.source, item.target, item.options, fetch=report.downloads, progress=view
         )
+        report.choices(job)
+        with report.kept_is_said() if lasting else nullcontext():
+            result = run_job(job, progress=view, on_resume=report.kept, models=models)
+    report.done(item, result)
     return result
 
 
-def _upscale_all(
-    items: list[Item], folder: Path, options: UpscaleOptions, *, keep_going: bool, say: _Say
-) -> int:
-    """A batch; the exit code."""
-    from starvsr.media.folders import new_folders
-    from starvsr.upscale import LastModel
+def _preview_one(
+    item: Item, models: LastModel, report: Report, options: PreviewOptions
+) -> PreviewResult:
+    from starvsr.preview import plan_preview, run_preview
 
-    if options.resume.work_dir is not None:
-        raise UsageError("--work-dir is for one input: leave it out, each video has its own")
+    with report.view() as view:
+        preview = plan_preview(
+            item.source, item.target, options, item.options, fetch=report.downloads, progress=view
+        )
+        report.choices(preview.job)
+        return run_preview(preview, progress=view, models=models)
+
+
+def _upscale_all(
+    items: list[Item],
+    *,
+    folder: Path | None = None,
+    keep_going: bool,
+    report: Report,
+    preview: PreviewOptions | None,
+) -> int:
+    """A batch, into a folder that need not be there; the exit code."""
+    if preview is not None:
+        items = as_previews(items)
+    check_items(items)
+    from starvsr.media.folders import new_folders
+    from starvsr.work import LastModel
+
     models = LastModel()
 
     def one(item: Item) -> Outcome:
-        if not say.quiet:
-            echo(f"[{items.index(item) + 1}/{len(items)}] {item.source}", err=True)
-        result = _upscale_one(item.source, item.target, options, models, say)
+        number = items.index(item) + 1
+        result = _upscale_one(item, models, report, preview, number=number, count=len(items))
         state = "damaged" if result.lost_frames else "done"
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
-    def failed(item: Item, error: StarvsrError) -> None:
-        echo(f"error: {' '.join(str(error).split())}", err=True)
-        say.event("failed", source=str(item.source), error=str(error), exit_code=error.exit_code)
-
     # A run that did nothing leaves no empty folder.
-    with new_folders([folder]):
-        outcomes = run_batch(
-            items, one, overwrite=options.overwrite, keep_going=keep_going, failed=failed
-        )
+    with new_folders([folder] if folder else []):
+        outcomes = run_batch(items, one, keep_going=keep_going, failed=report.failed)
     found = counts(outcomes)
-    say.event("batch", **found)
-    if not say.quiet:
-        say_summary(outcomes)
+    report.event("batch", **found)
+    say_summary(outcomes)
     if found["failed"]:
         return EXIT_SOME_FAILED
     return EXIT_DAMAGED if found["damaged"] else 0
@@ -215,54 +294,7 @@ def plan(
     return 0
 
 
-def set_verbosity(*, verbose: bool, quiet: bool) -> None:
-    """What of the library's messages is shown. Raises UsageError where both are wanted."""
-    if verbose and quiet:
-        raise UsageError("--verbose and --quiet contradict each other: give one of them")
-    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.getLogger("starvsr").setLevel(level)
-
-
 def refuse_folder(source: Path) -> None:
     """Raise UsageError for a folder where a file is needed."""
     if is_folder(source):
         raise UsageError(f"{source} is a folder: give one video file")
-
-
-def _say_choices(job: Job) -> None:
-    plan = job.plan
-    size = f"{job.info.width}x{job.info.height} -> {plan.width}x{plan.height}"
-    echo(
-        f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}",
-        err=True,
-    )
-
-
-@contextmanager
-def _kept_is_said() -> Iterator[None]:
-    """Whoever breaks a job off, or whatever does, is told that it can go on."""
-    from starvsr.journal import kept_work
-
-    try:
-        yield
-    except BaseException as error:
-        if kept := kept_work(error):
-            echo(kept, err=True)
-        raise
-
-
-def _say_kept(segments: int, folder: Path) -> None:
-    count = "1 segment is" if segments == 1 else f"{segments} segments are"
-    echo(f"going on: {count} there already in {folder}", err=True)
-
-
-def _say_result(result: UpscaleResult) -> None:
-    rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
-    echo(
-        f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)",
-        err=True,
-    )
-
-
-def _frames(count: int) -> str:
-    return "1 frame" if count == 1 else f"{count} frames"

@@ -7,8 +7,9 @@ import inspect
 import math
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +19,7 @@ from starvsr.errors import UsageError
 from starvsr.options import (
     DeviceOptions,
     EncodeOptions,
+    InputOptions,
     LookOptions,
     RangeOptions,
     ResumeOptions,
@@ -27,6 +29,7 @@ from starvsr.options import (
     UpscaleOptions,
     WeightsOptions,
     WindowOptions,
+    WorkerOptions,
 )
 
 
@@ -43,6 +46,14 @@ class ColorFix(str, Enum):
     adain = "adain"
     wavelet = "wavelet"
     none = "none"
+
+
+class Deinterlace(str, Enum):
+    """`--deinterlace`."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
 
 
 class Attention(str, Enum):
@@ -72,7 +83,7 @@ class Offload(str, Enum):
 
 
 class Copying(str, Enum):
-    """`--audio`, `--subtitles`."""
+    """`--subtitles`."""
 
     copy = "copy"
     none = "none"
@@ -84,6 +95,16 @@ def parse_number(text: str) -> float:
         return float(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a number: give one such as 2 or 1.5") from None
+
+
+def parse_rate(text: str) -> Fraction:
+    """Frames per second from `25`, `23.976` or `24000/1001`."""
+    try:
+        return Fraction(text).limit_denominator(100_000)
+    except (ValueError, ZeroDivisionError):
+        raise typer.BadParameter(
+            f"{text!r} is not a frame rate: give one such as 25 or 24000/1001"
+        ) from None
 
 
 def parse_count(text: str) -> int:
@@ -190,11 +211,12 @@ def collect_options(
     width: Annotated[int | None, _size("--width", help="Columns of the output, pixels (default: by --scale or --height).", **_COUNT)] = None,  # noqa: E501
     height: Annotated[int | None, _size("--height", help="Rows of the output, pixels (default: by --scale or --width).", **_COUNT)] = None,  # noqa: E501
     max_resolution: Annotated[int | None, _size("--max-resolution", help="Largest long side of the output, pixels (default: none).", **_COUNT)] = None,  # noqa: E501
+    fps: Annotated[Fraction | None, _range("--fps", help="Frames per second of an image sequence, such as 24000/1001 (default 25).", parser=parse_rate, metavar="RATE")] = None,  # noqa: E501
     start: Annotated[float | None, _range("--start", "-ss", help="Begin here: seconds or hh:mm:ss.s (default 0).", **_TIME)] = None,  # noqa: E501
     end: Annotated[float | None, _range("--end", "-to", help="Stop here (default: the end).", **_TIME)] = None,
     duration: Annotated[float | None, _range("--duration", "-t", help="Restore this much (default: all).", **_TIME)] = None,  # noqa: E501
     frames: Annotated[int | None, _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT)] = None,  # noqa: E501
-    model: Annotated[str, _model("--model", "-m", help="auto, nano, star-light, star-heavy, or the path of a model file.")] = "auto",  # noqa: E501
+    model: Annotated[str, _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file.")] = "auto",  # noqa: E501
     weights_dir: Annotated[Path | None, _model("--weights-dir", help="Where download-weights put its files (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR")] = None,  # noqa: E501
     offline: Annotated[bool, _model("--offline", help="Never fetch anything; without it, missing weights of a model that was asked for are downloaded first.")] = False,  # noqa: E501
     prompt: Annotated[str | None, _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT")] = None,  # noqa: E501
@@ -208,11 +230,13 @@ def collect_options(
     seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).", **_COUNT)] = None,
     color_fix: Annotated[ColorFix | None, _model("--color-fix", help="Match colours to the input (default: the model's).")] = None,  # noqa: E501
     blend: Annotated[float, _model("--blend", help="Share 0..1 of the plainly upsampled input.", **_NUMBER)] = 0.0,
+    deinterlace: Annotated[Deinterlace, _model("--deinterlace", help="Make whole pictures of fields: of frames that say they are interlaced (auto), of all (on), of none (off).")] = Deinterlace.auto,  # noqa: E501
     device: Annotated[str, _memory("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     attention: Annotated[Attention, _memory("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
-    precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, fp16 elsewhere.")] = Precision.auto,  # noqa: E501
+    precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, elsewhere fp16 or bf16, as the model takes it.")] = Precision.auto,  # noqa: E501
     memory_limit: Annotated[int | None, _memory("--memory-limit", help="Most device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE")] = None,  # noqa: E501
     offload: Annotated[Offload, _memory("--offload", help="What waits in main memory until it is used: none; model, the network or the autoencoder; block, every block of the network.")] = Offload.auto,  # noqa: E501
+    hwaccel: Annotated[str, _memory("--hwaccel", help="Decode the input by such a device: none, auto, or a kind such as cuda, qsv, vaapi or videotoolbox.", metavar="KIND")] = "none",  # noqa: E501
     chunk_frames: Annotated[int | None, _window("--chunk-frames", help="Frames the network sees at once (default: the model's).", **_COUNT)] = None,  # noqa: E501
     chunk_overlap: Annotated[int | None, _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).", **_COUNT)] = None,  # noqa: E501
     tile: Annotated[int | None, _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).", **_COUNT)] = None,  # noqa: E501
@@ -220,23 +244,27 @@ def collect_options(
     segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).", **_COUNT)] = None,  # noqa: E501
     scene_detect: Annotated[bool, _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one.")] = True,  # noqa: E501
     parity: Annotated[bool, _window("--parity", help="As the published code: its white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation.")] = False,  # noqa: E501
-    codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name.")] = "libx264",
+    codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, for .webm libvpx-vp9 or, above 8 bits, libsvtav1, and of images that of their ending.")] = "auto",  # noqa: E501
     crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).", **_NUMBER)] = None,  # noqa: E501
     preset: Annotated[str | None, _encode("--preset", help="Encoder preset (default medium).")] = None,
     pix_fmt: Annotated[str, _encode("--pix-fmt", help="Pixel format; auto keeps the source's depth and subsampling.")] = "auto",  # noqa: E501
     extra: Annotated[list[Any] | None, _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable (default: none).")] = None,  # noqa: E501
-    audio: Annotated[Copying, _streams("--audio", help="Audio streams.")] = Copying.copy,
+    audio: Annotated[str, _streams("--audio", help="Audio streams: copy, none, or an encoder by ffmpeg's name.", metavar="copy|none|CODEC")] = "copy",  # noqa: E501
     subtitles: Annotated[Copying, _streams("--subtitles", help="Subtitle streams.")] = Copying.copy,
     no_chapters: Annotated[bool, _streams("--no-chapters", help="Leave chapters out.")] = False,
     no_metadata: Annotated[bool, _streams("--no-metadata", help="Leave titles and other tags out.")] = False,
     no_attachments: Annotated[bool, _streams("--no-attachments", help="Leave fonts and cover pictures out.")] = False,
+    no_provenance: Annotated[bool, _streams("--no-provenance", help="Do not say in the tags which version, model and options made the file.")] = False,  # noqa: E501
     overwrite: Annotated[bool, _job("--overwrite", "-y", help="Replace an existing output.")] = False,
     resume: Annotated[bool, _job("--resume/--no-resume", help="Go on from what an interrupted run of the same job has finished.")] = True,  # noqa: E501
     work_dir: Annotated[Path | None, _job("--work-dir", help="Where finished parts are kept until the end (default: OUTPUT.starvsr).", metavar="DIR")] = None,  # noqa: E501
+    workers: Annotated[int, _job("--workers", help="Processes that restore segments side by side, one per GPU where there are several.", **_COUNT)] = 1,  # noqa: E501
+    cluster: Annotated[str | None, _job("--cluster", help="Restore segments on a Ray cluster: its address, or auto for the one that this machine belongs to (default: none).", metavar="ADDRESS")] = None,  # noqa: E501
 ) -> UpscaleOptions:
     """All options of one job, checked. Raises UsageError for a value that is not allowed."""
     return UpscaleOptions(
         model=model,
+        input=InputOptions(fps),
         size=SizeOptions(scale, resolution, width, height, max_resolution),
         range=RangeOptions(start, end, duration, frames),
         sampling=SamplingOptions(
@@ -250,34 +278,72 @@ def collect_options(
             negative_prompt,
         ),
         windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect, parity),
-        look=LookOptions(color_fix.value if color_fix else None, blend),
+        look=LookOptions(color_fix.value if color_fix else None, blend, deinterlace.value),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
-        streams=StreamOptions(audio.value, subtitles.value, not no_chapters, not no_metadata, not no_attachments),
-        device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit),
+        streams=StreamOptions(
+            audio,
+            subtitles.value,
+            not no_chapters,
+            not no_metadata,
+            not no_attachments,
+            not no_provenance,
+        ),
+        device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit, hwaccel),
         weights=WeightsOptions(weights_dir, offline),
         resume=ResumeOptions(resume, work_dir),
+        workers=WorkerOptions(workers, cluster),
         overwrite=overwrite,
     )
 # fmt: on
 
 
 def takes_upscale_options(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command every flag of `collect_options`; it receives them as its parameter `options`."""
+    """Give a command every flag of `collect_options`; it receives them as its parameter `options`.
+
+    Where it has a parameter `given`, and `context`, that gets the values that were written, by their names in
+    `collect_options`.
+    """
     shared = _parameters(collect_options)
-    own = {name: p for name, p in _parameters(command).items() if name != "options"}
+    every = _parameters(command)
+    own = [p for name, p in every.items() if name not in ("options", "given")]
 
     @functools.wraps(command)
     def wrapper(**values: Any) -> int:
-        options = collect_options(**{name: values.pop(name) for name in shared})
-        return command(options=options, **values)
+        chosen = {name: values.pop(name) for name in shared}
+        if "given" in every:
+            values["given"] = _written(values["context"], chosen)
+        return command(options=collect_options(**chosen), **values)
 
-    parameters = [
-        p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in (*own.values(), *shared.values())
-    ]
-    signature = inspect.Signature(parameters, return_annotation=int)
-    wrapper.__signature__ = signature  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
+    _sign(wrapper, [*own, *shared.values()])
     return wrapper
+
+
+@functools.cache
+def option_command() -> Any:
+    """The flags of `collect_options` as a command that returns the values that were written, by their names there."""
+
+    def written(context: typer.Context, **values: Any) -> dict[str, Any]:
+        return _written(context, values)
+
+    _sign(written, [_parameters(written)["context"], *_parameters(collect_options).values()])
+    app = typer.Typer(add_completion=False)
+    app.command()(written)
+    return typer.main.get_command(app)
+
+
+def _written(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    def source(name: str) -> str:
+        found = context.get_parameter_source(name)
+        return found.name if found else ""
+
+    return {name: value for name, value in values.items() if source(name) == "COMMANDLINE"}
+
+
+def _sign(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> None:
+    """Let a function of keyword arguments say which ones, as typer reads them."""
+    named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    function.__annotations__ = {p.name: p.annotation for p in named}
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

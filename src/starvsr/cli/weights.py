@@ -12,8 +12,10 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.upscale import JSON_OPTION, JSON_VERSION, VERBOSE_OPTION, set_verbosity
+from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.weights_report import (
     list_json,
     list_text,
@@ -43,7 +45,7 @@ def download_weights(
         list[str] | None,
         typer.Argument(
             metavar="MODEL",
-            help=f"star-light, star-heavy, all, or a component (default: {DEFAULT_MODEL}).",
+            help=f"star-light, star-heavy, star-cogvideox, all, or a component (default: {DEFAULT_MODEL}).",
         ),
     ] = None,
     list_only: Annotated[

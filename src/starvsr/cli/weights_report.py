@@ -56,7 +56,7 @@ def _size(component: Component, folder: Path) -> int | None:
     path = component_file(component.name, folder)
     if path.is_file():
         return path.stat().st_size
-    return component.sources[0].size_bytes or None
+    return sum(source.size_bytes for source in component.tensor_sources) or None
 
 
 def list_text(components: Sequence[Component], folder: Path) -> str:

@@ -84,14 +84,14 @@ def open_pair(pair: ClipPair, *, resize: bool = False) -> tuple[Video, Video | N
         # The reader scales what is not of the probed size.
         width, height = result.size
         reference = replace(reference, info=replace(reference.info, width=width, height=height))
-    for what, own, others in (
-        ("pixels", "{}x{}".format(*result.size), "{}x{}".format(*reference.size)),
-        ("frames", str(result.index.frames), str(reference.index.frames)),
+    size = "size (starvsr compare --resize brings them to one)"
+    for what, own, others, needed in (
+        ("pixels", "{}x{}".format(*result.size), "{}x{}".format(*reference.size), size),
+        ("frames", result.index.frames, reference.index.frames, "number of frames"),
     ):
         if own != others:
             raise InputError(
-                f"{pair.result} has {own} {what} and {pair.reference} has {others}: "
-                f"both must have the same {'size' if what == 'pixels' else 'number of frames'}"
+                f"{pair.result} has {own} {what} and {pair.reference} has {others}: both must have the same {needed}"
             )
     return result, reference
 

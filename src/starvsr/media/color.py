@@ -8,8 +8,7 @@ clipped. libswscale converts, with exact rounding and full chroma interpolation;
 - its conversion to full-range YUV puts neutral grey half a level too low, so full range is stretched here from
   limited range at 16 bits.
 
-YUV of 8 bits is dithered with an 8x8 ordered pattern (less than one level, the same in every frame), which keeps
-gradients from banding; deeper YUV, and RGB, are rounded to nearest.
+Fewer than 16 bits are dithered (see `quantize`; YUV of 8 bits and limited range by libswscale, in the same way).
 """
 
 from __future__ import annotations
@@ -21,12 +20,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
-from av.video.plane import VideoPlane
 
 from starvsr.errors import InputError
 from starvsr.media.graph import VideoGraph
 from starvsr.media.pixfmt import Layout, choose_pix_fmt, is_subsampled, layout_of
+from starvsr.media.quantize import (
+    fill,
+    limited_to,
+    repeated_bits,
+    samples_of,
+    to_depth,
+    to_levels,
+)
 from starvsr.types import ColorInfo, VideoInfo
 
 __all__ = [
@@ -59,6 +66,9 @@ _SAMPLINGS = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
 # libav's codes of where chroma samples lie between luma samples.
 _LEFT, _CENTRE = 1, 2
 _SITINGS = {_LEFT: "left", _CENTRE: "center"}
+_JPEG_MATRIX = 5
+# Encoders whose decoders take everything for limited range.
+_LIMITED_CODECS = ("prores", "prores_aw", "prores_ks", "mpeg1video", "mpeg2video", "mpeg4")
 # Codecs that define them as centred; MPEG-2 and its heirs have them left unless they say otherwise.
 _CENTRED_CODECS = ("mjpeg", "mpeg1video")
 
@@ -108,9 +118,9 @@ def _usual_matrix(width: int, height: int) -> int:
 def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
     """The colour of the output, as it is converted and tagged.
 
-    The source's, with the matrix and range always spelled out (players guess them by size, and the size changes);
-    RGB becomes BT.709 limited where the encoder takes YUV only. Motion JPEG is full range by definition; the rare
-    4:1:1, 4:1:0 and 4:4:0 are written as limited range.
+    The source's, with the matrix and range always spelled out (players guess them by size, and the size changes).
+    RGB becomes BT.709 limited where the encoder takes YUV only. JPEG is full range and BT.601 by definition, ProRes and
+    MPEG are limited range; the rare 4:1:1, 4:1:0 and 4:4:0 are written so too.
     """
     color = replace(resolve_color(info), chroma_location=_siting(codec, pix_fmt))
     if layout_of(pix_fmt).rgb:
@@ -118,8 +128,8 @@ def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
     if color.matrix == 0:
         color = replace(color, matrix=1, range=LIMITED)
     if codec == "mjpeg":
-        return replace(color, range=FULL)
-    if layout_of(pix_fmt).chroma_shift not in _SAMPLINGS:
+        return replace(color, matrix=_JPEG_MATRIX, range=FULL)
+    if codec in _LIMITED_CODECS or layout_of(pix_fmt).chroma_shift not in _SAMPLINGS:
         return replace(color, range=LIMITED)
     return color
 
@@ -127,14 +137,17 @@ def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
 class ToRgb:
     """Turns decoded frames of one video into pixels of one size."""
 
-    def __init__(self, info: VideoInfo, width: int, height: int) -> None:
-        """width, height: of the pixels, before any rotation; frames of another size are scaled to it."""
+    def __init__(self, info: VideoInfo, width: int, height: int, *, alpha: bool = False) -> None:
+        """width, height: of the pixels, before any rotation; frames of another size are scaled to it.
+
+        alpha: give a fourth channel, 0 transparent to 65535 opaque.
+        """
         self._color = resolve_color(info)
-        self._size = (width, height)
-        self._graphs: dict[tuple[str, int, int], VideoGraph] = {}
+        self._size, self._alpha = (width, height), alpha
+        self._graphs: dict[tuple[str, int, int], tuple[VideoGraph, VideoGraph | None]] = {}
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """Pixels (height, width, 3), uint16, 0..65535, C order. The frame's colour tags are overwritten."""
+        """Pixels (height, width, 3 or 4), uint16, 0..65535, C order. The frame's colour tags are overwritten."""
         layout = layout_of(frame.format.name)
         full = self._color.range == FULL or layout.rgb
         frame.colorspace = 0 if layout.rgb else self._color.matrix or 1
@@ -144,14 +157,17 @@ class ToRgb:
         key = (frame.format.name, frame.width, frame.height)
         if key not in self._graphs:
             # A stream that changes its format again and again must not fill memory.
-            self._graphs = {key: self._graph(frame, full)}
-        array = self._graphs[key].run(frame).to_ndarray()
-        return _spread(array, layout, full)
+            graphs = self._graph(frame, full), self._alpha_graph(frame) if self._alpha else None
+            self._graphs = {key: graphs}
+        colors, alpha = self._graphs[key]
+        pixels = _spread(colors.run(frame).to_ndarray(), layout, full)
+        if not self._alpha:
+            return pixels
+        return np.dstack([pixels, _opacity(alpha.run(frame) if alpha else None, pixels)])
 
     def _graph(self, frame: VideoFrame, full: bool) -> VideoGraph:
         layout = layout_of(frame.format.name)
-        width, height = self._size
-        scale = f"{width}:{height}:flags={_FLAGS}:out_range=pc:in_range={'pc' if full or layout.gray else 'tv'}"
+        scale = f"{self._scale()}:out_range=pc:in_range={'pc' if full or layout.gray else 'tv'}"
         if not layout.rgb:
             scale += f":in_color_matrix={_MATRICES[self._color.matrix or 1]}"
             if is_subsampled(frame.format.name):
@@ -159,6 +175,28 @@ class ToRgb:
         # 8-bit RGB is copied as it is; a detour through 16 bits would not be exact.
         wanted = "rgb24" if layout.rgb and layout.depth <= 8 else "rgb48le"
         return VideoGraph(frame, [("scale", scale)], wanted)
+
+    def _alpha_graph(self, frame: VideoFrame) -> VideoGraph | None:
+        layout = layout_of(frame.format.name)
+        if not layout.alpha:
+            return None
+        planes = [("format", "rgba")] if VideoFormat(frame.format.name).has_palette else []
+        scale = f"{self._scale()}:in_range=pc:out_range=pc"
+        wanted = "gray" if layout.depth == 8 else f"gray{layout.depth}le"
+        return VideoGraph(frame, [*planes, ("extractplanes", "a"), ("scale", scale)], wanted)
+
+    def _scale(self) -> str:
+        width, height = self._size
+        return f"{width}:{height}:flags={_FLAGS}"
+
+
+def _opacity(frame: VideoFrame | None, pixels: Pixels) -> Pixels:
+    """Alpha of a grey frame as 0..65535; opaque where there is none."""
+    if frame is None:
+        return np.full(pixels.shape[:2], 65535, np.uint16)
+    depth = layout_of(frame.format.name).depth
+    levels = samples_of(frame.planes[0], depth).astype(np.float64)
+    return np.rint(levels * (65535 / ((1 << depth) - 1))).astype(np.uint16)
 
 
 def _spread(array: npt.NDArray[Any], layout: Layout, full: bool) -> Pixels:
@@ -197,12 +235,20 @@ class FromRgb:
         self._arranged: VideoGraph | None = None
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
-        """A frame of `pix_fmt` from pixels (height, width, 3), uint16, 0..65535; pts is not set."""
+        """A frame of `pix_fmt` from pixels (height, width, 3), uint16, 0..65535; pts is not set.
+
+        With a fourth channel for a format with alpha; without it such a frame is opaque.
+        """
         width, height = self._size
-        if pixels.shape != (height, width, 3) or pixels.dtype != np.uint16:
+        channels = (3, 4) if self._layout.alpha else (3,)
+        allowed = [(height, width, count) for count in channels]
+        if pixels.shape not in allowed or pixels.dtype != np.uint16:
             raise ValueError(
-                f"pixels must be uint16 {(height, width, 3)}, not {pixels.dtype} {pixels.shape}"
+                f"pixels must be uint16 {' or '.join(map(str, allowed))}, not {pixels.dtype} {pixels.shape}"
             )
+        if self._layout.alpha and pixels.shape[2] == 3:
+            opaque = np.full((height, width, 1), 65535, np.uint16)
+            pixels = np.concatenate([pixels, opaque], axis=2)
         frame = self._rgb(pixels) if self._layout.rgb else self._yuv(pixels)
         frame.colorspace = self._color.matrix
         frame.color_range = self._color.range
@@ -211,11 +257,15 @@ class FromRgb:
         return frame
 
     def _rgb(self, pixels: Pixels) -> VideoFrame:
-        if self._layout.depth == 8:
-            frame = VideoFrame.from_ndarray(_round_to_8()[pixels], "rgb24")
+        depth = self._layout.depth
+        levels = to_levels(pixels, depth)
+        if depth == 8:
+            name = "rgba" if self._layout.alpha else "rgb24"
+            frame = VideoFrame.from_ndarray(levels.astype(np.uint8), name)
         else:
-            frame = VideoFrame.from_ndarray(_round_to(self._layout.depth)[pixels], "rgb48le")
-        if self._pix_fmt == frame.format.name:
+            name = "rgba64le" if self._layout.alpha else "rgb48le"
+            frame = VideoFrame.from_ndarray(repeated_bits(levels, depth), name)
+        if self._pix_fmt == name:
             return frame
         _tag(frame, 0, FULL)
         if self._graph is None:
@@ -225,34 +275,36 @@ class FromRgb:
         return self._graph.run(frame)
 
     def _yuv(self, pixels: Pixels) -> VideoFrame:
+        depth = self._layout.depth
         full = self._color.range == FULL
+        # libswscale dithers 8 bits itself; deeper ones, and full range, it would only round.
+        by_hand = (
+            full or self._layout.alpha or (depth > 8 and self._layout.chroma_shift in _SAMPLINGS)
+        )
+        colors = pixels[..., :3]
         # White at 65280, as libswscale has it.
-        frame = VideoFrame.from_ndarray(pixels - (pixels >> 8), "rgb48le")
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(colors - (colors >> 8)), "rgb48le")
         _tag(frame, 0, FULL)
         if self._graph is None:
             scale = (
                 f"flags={_FLAGS}:in_range=pc:out_range=tv:out_color_matrix={_MATRICES[self._color.matrix]}"
                 f":out_chroma_loc={_SITINGS[self._color.chroma_location or _LEFT]}"
             )
-            wanted = _planar(self._layout.chroma_shift, 16) if full else self._pix_fmt
+            wanted = _planar(self._layout.chroma_shift, 16) if by_hand else self._pix_fmt
             self._graph = VideoGraph(frame, [("scale", scale)], wanted)
         made = self._graph.run(frame)
-        return self._to_full_range(made) if full else made
+        return self._quantized(made, pixels) if by_hand else made
 
-    def _to_full_range(self, limited: VideoFrame) -> VideoFrame:
-        depth, (width, height) = self._layout.depth, self._size
-        name = _planar(self._layout.chroma_shift, depth)
-        frame = VideoFrame(width, height, name)
-        tables = _full_range_tables(depth)
-        for plane, wide, table in zip(frame.planes, limited.planes, tables, strict=True):
-            samples = table[_rows(wide, np.uint16)]
-            samples += _dither(depth, *samples.shape)
-            samples >>= 16 - depth
-            rows = np.zeros(
-                (plane.height, plane.line_size // (1 if depth == 8 else 2)), samples.dtype
-            )
-            rows[:, : plane.width] = samples
-            plane.update(rows.astype(np.uint8 if depth == 8 else np.uint16).tobytes())
+    def _quantized(self, limited: VideoFrame, pixels: Pixels) -> VideoFrame:
+        """A frame of the wanted depth and range from one of 16 bits and limited range."""
+        depth, alpha = self._layout.depth, self._layout.alpha
+        name = _planar(self._layout.chroma_shift, depth, alpha=alpha)
+        frame = VideoFrame(*self._size, name)
+        tables = limited_to(depth, full=self._color.range == FULL)
+        for plane, wide, table in zip(frame.planes[:3], limited.planes, tables, strict=True):
+            fill(plane, to_depth(table[samples_of(wide, 16)], depth), depth)
+        if alpha:
+            fill(frame.planes[3], to_levels(pixels[..., 3], depth), depth)
         if name == self._pix_fmt:
             return frame
         # The same samples, interleaved differently: called limited, so that nothing is scaled.
@@ -264,52 +316,12 @@ class FromRgb:
         return self._arranged.run(frame)
 
 
-def _rows(plane: VideoPlane, kind: type[np.uint16]) -> Pixels:
-    """Samples of a plane (rows, columns) without the padding of its lines."""
-    return np.frombuffer(memoryview(plane), kind).reshape(plane.height, -1)[:, : plane.width]
-
-
-def _planar(chroma_shift: tuple[int, int], depth: int) -> str:
+def _planar(chroma_shift: tuple[int, int], depth: int, *, alpha: bool = False) -> str:
     """The planar YUV format of a depth, by how far chroma is halved (columns, rows)."""
-    return f"yuv{_SAMPLINGS[chroma_shift]}p" + (f"{depth}le" if depth > 8 else "")
+    return f"yuv{'a' * alpha}{_SAMPLINGS[chroma_shift]}p" + (f"{depth}le" if depth > 8 else "")
 
 
 def _tag(frame: VideoFrame, matrix: int, color_range: int) -> None:
     frame.colorspace, frame.color_range = matrix, color_range
     frame.color_trc = frame.color_primaries = UNSPECIFIED
     frame.pts, frame.time_base = 0, Fraction(1, 25)
-
-
-@lru_cache(maxsize=4)
-def _full_range_tables(depth: int) -> tuple[Pixels, Pixels, Pixels]:
-    """Tables from 16-bit limited-range samples to full-range samples of `depth` bits, shifted up to 16."""
-    samples = np.arange(65536, dtype=np.float64)
-    top = ((1 << depth) - 1) << 16 - depth
-    luma = (samples - (16 << 8)) * top / (219 << 8)
-    chroma = (samples - (128 << 8)) * top / (224 << 8) + (1 << 15)
-    y, c = (np.rint(np.clip(each, 0, top)).astype(np.uint16) for each in (luma, chroma))
-    return y, c, c
-
-
-@lru_cache(maxsize=8)
-def _dither(depth: int, rows: int, columns: int) -> Pixels:
-    """What is added to 16-bit samples before they are cut to `depth` bits: a half, or an 8x8 order for 8 bits."""
-    if depth > 8:
-        return np.full((rows, columns), 1 << 16 - depth >> 1, np.uint16)
-    order = np.zeros((1, 1), np.int64)
-    for _ in range(3):
-        order = np.block([[4 * order, 4 * order + 2], [4 * order + 3, 4 * order + 1]])
-    steps = (order * 4 + 2).astype(np.uint16)
-    return np.tile(steps, (-(-rows // 8), -(-columns // 8)))[:rows, :columns]
-
-
-@lru_cache(maxsize=1)
-def _round_to_8() -> npt.NDArray[np.uint8]:
-    return np.rint(np.arange(65536) / 257).astype(np.uint8)
-
-
-@lru_cache(maxsize=8)
-def _round_to(depth: int) -> Pixels:
-    """Table that rounds 16-bit values to `depth` bits, spread over 16 again by repeating their bits."""
-    levels = np.rint(np.arange(65536) * ((1 << depth) - 1) / 65535).astype(np.uint32)
-    return (levels << 16 - depth | levels >> 2 * depth - 16).astype(np.uint16)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import cast
 
 import av
 from av.container import InputContainer
 from av.stream import Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -15,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 # The demuxers whose corrupt packets are whole packets behind a gap; everywhere else they are cut short.
 _PACKETIZED = ("mpegts", "mpeg", "rtp", "rtsp")
+# libav's own decoders of these leave alpha out.
+_WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # So many failures in a row, without one packet between them, are the end of what can be read.
 _MAX_FAILURES = 64
 
@@ -42,6 +46,18 @@ def is_cut_short(container: InputContainer, packet: av.Packet[Stream]) -> bool:
     return packet.is_corrupt and container.format.name not in _PACKETIZED
 
 
+def decoder_of(stream: VideoStream) -> VideoCodecContext:
+    """What decodes a stream: the container's own decoder, but for VP8 and VP9 with alpha, which only libvpx decodes."""
+    own = stream.codec_context
+    has_alpha = any(
+        key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items()
+    )
+    name = _WITH_ALPHA.get(own.codec.canonical_name)
+    if has_alpha and name in av.codecs_available:
+        return cast("VideoCodecContext", VideoCodecContext.create(name, "r"))
+    return own
+
+
 class FrameDecoder:
     """The frames of one video stream in presentation order; what cannot be decoded is counted and left out.
 
@@ -58,6 +74,7 @@ class FrameDecoder:
         most_packets: int | None = None,
     ) -> None:
         self.container, self.stream, self.most_packets = container, stream, most_packets
+        self.context = decoder_of(stream)
         self.packets = 0
         """Packets read, without those that the container says are not shown (an edit list's)."""
         self.all_packets = 0
@@ -66,9 +83,11 @@ class FrameDecoder:
         self.frames = 0
         self.damaged = 0
         """Frames that the decoder itself holds for damaged, though it could make something of them."""
-        stream.thread_type = "NONE" if one_thread else "AUTO"
+        self.at_keyframe = False
+        """Whether decoding can start at the frame that was given last."""
+        self.context.thread_type = "NONE" if one_thread else "AUTO"
         if one_thread:
-            stream.thread_count = 1
+            self.context.thread_count = 1
 
     def __iter__(self) -> Iterator[VideoFrame]:
         for packet in readable_packets(self.container, self.stream):
@@ -77,14 +96,20 @@ class FrameDecoder:
             if is_cut_short(self.container, packet):
                 self.failures += 1
             else:
-                yield from self._decode(packet)
+                for frame in self._decode(packet):
+                    # libvpx does not mark its frames, of which a packet gives one.
+                    own = self.context is self.stream.codec_context
+                    self.at_keyframe = frame.key_frame if own else packet.is_keyframe
+                    yield frame
             if self.all_packets == self.most_packets:
                 break
-        yield from self._decode(None)
+        for frame in self._decode(None):
+            self.at_keyframe = frame.key_frame
+            yield frame
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[VideoFrame]:
         try:
-            frames = self.stream.codec_context.decode(packet)
+            frames = self.context.decode(packet)
         except (av.FFmpegError, OSError) as error:
             logger.debug("a packet could not be decoded: %s", error)
             self.failures += 1

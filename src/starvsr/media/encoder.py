@@ -10,21 +10,27 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.codec.codec import Capabilities
 from av.container import OutputContainer
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError
 from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
-from starvsr.media.pixfmt import choose_pix_fmt
-from starvsr.options import EncodeOptions
+from starvsr.media.hdr import check_hdr, hdr_options
+from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
+from starvsr.media.sequence import ENCODERS, is_sequence
+from starvsr.options import DEFAULT_CODEC, EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
 
 logger = logging.getLogger(__name__)
 
 # libav's muxer for each file name extension that keeps frame times, chapters and copied streams.
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+# Of a sequence of images, which is no container.
+IMAGES = "image2"
 DEFAULT_CRF = 17
 # The same everywhere, since the bits that come out depend on it; the machine's core count must not.
 _THREADS = 4
@@ -32,13 +38,19 @@ _THREADS = 4
 _WORD_PRESETS = ("libx264", "libx264rgb", "libx265")
 # Encoders that would otherwise aim at a bit rate, whatever the picture needs: constant quantiser 2 (118 is one step).
 _QUANTISED = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
+_HARDWARE = Capabilities.hardware.value | Capabilities.hybrid.value
 _ALWAYS = {
     # Closed groups of pictures, and one frame thread: its output depends on their number.
     "libx265": {"x265-params": "log-level=error:open-gop=0:frame-threads=2"},
     # Version 3 has checksums and slices that decode in parallel.
     "ffv1": {"level": "3", "slicecrc": "1", "slices": "16"},
+    **{name: {"rc": "constqp", "qp": "17"} for name in ("h264_nvenc", "hevc_nvenc")},
     **{name: {"flags": "+qscale", "global_quality": "236"} for name in _QUANTISED},
 }
+# On pictures of up to some 25,000 pixels x264's macroblock tree, and x265 where they are one block wide, read memory
+# that nobody wrote: the same frames then differ from one time to the next.
+_SMALL_PX = 32_768
+_SMALL = {"libx264": {"mbtree": "0"}, "libx265": {"x265-params": "ctu=32"}}
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class EncoderSettings:
     codec: str
     """The encoder's name in libav."""
     container: str
-    """libav's muxer of the output, and of the parts."""
+    """libav's muxer of the output."""
     pix_fmt: str
     width: int
     height: int
@@ -65,20 +77,59 @@ class EncoderSettings:
     threads: int = _THREADS
 
     @property
+    def alpha(self) -> bool:
+        """Whether frames have a fourth channel."""
+        return layout_of(self.pix_fmt).alpha
+
+    @property
+    def part_container(self) -> str:
+        """libav's muxer of part files: the output's, or one that holds what images are encoded with."""
+        return "mov" if self.container == IMAGES else self.container
+
+    @property
     def part_suffix(self) -> str:
         """File name extension of part files, with the dot."""
-        return next(suffix for suffix, name in CONTAINERS.items() if name == self.container)
+        return next(suffix for suffix, name in CONTAINERS.items() if name == self.part_container)
 
 
 def container_of(target: Path) -> str:
-    """libav's muxer for a file name. Raises OutputError."""
+    """libav's muxer for a file name, or `image2` for an image sequence. Raises OutputError."""
     suffix = target.suffix.lower()
+    if suffix in ENCODERS:
+        if not is_sequence(target):
+            raise OutputError(
+                f"{target.name} would be one image: give a name with a number, such as {target.stem}-%06d{suffix}"
+            )
+        return IMAGES
     if suffix not in CONTAINERS:
         given = f"the extension {suffix}" if suffix else "a name without an extension"
         raise OutputError(
-            f"{target.name}: {given} is not supported: give one of {', '.join(CONTAINERS)}"
+            f"{target.name}: {given} is not supported: give one of {', '.join(CONTAINERS)}, or %06d.png for images"
         )
     return CONTAINERS[suffix]
+
+
+def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
+    """The options with an encoder's name for `auto`: H.264, for WebM VP9, or AV1 where the source is deeper and opaque,
+    and of images the one of their ending.
+
+    Raises OutputError for an extension without a container, and for another encoder than that of the images.
+    """
+    container = container_of(target)
+    if container == IMAGES:
+        wanted = ENCODERS[target.suffix.lower()]
+        if options.codec not in ("auto", wanted):
+            raise OutputError(
+                f"--codec {options.codec} is not for {target.suffix} images: leave it out, or give {wanted}"
+            )
+        return replace(options, codec=wanted)
+    if options.codec != "auto":
+        return options
+    if container != "webm":
+        return replace(options, codec=DEFAULT_CODEC)
+    # Not every build of libvpx has more than 8 bits, and AV1 has no alpha.
+    deep = is_hdr(info) or (info.bit_depth > 8 and not layout_of(info.pix_fmt).alpha)
+    return replace(options, codec="libsvtav1" if deep else "libvpx-vp9")
 
 
 def check_encoder(
@@ -90,7 +141,8 @@ def check_encoder(
     do not go together, and InputError where the source's colours cannot be converted.
     """
     container = container_of(target)
-    pix_fmt = choose_pix_fmt(options, info)
+    options = with_codec(options, target, info)
+    pix_fmt = choose_pix_fmt(options, info, container)
     rate = info.frame_rate or Fraction(25)
     base = info.time_base
     settings = EncoderSettings(
@@ -105,10 +157,12 @@ def check_encoder(
         source_times=True,
         frame_rate=(rate.numerator, rate.denominator),
     )
+    check_hdr(info, options.codec, pix_fmt)
     _check_holds(settings, target)
-    defaults, asked = _default_options(options), _asked_options(options)
+    own = _own_options(options.codec, info, width, height)
+    defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
-    settings, unused = _try_open(settings, info)
+    settings, unused = _try_open(settings, info, target)
     for key in unused:
         if key in asked:
             flag = f"--{key} " if key in ("crf", "preset") else f"-e {key}="
@@ -122,55 +176,80 @@ def check_encoder(
     return settings
 
 
-def _default_options(options: EncodeOptions) -> dict[str, str]:
+def _own_options(codec: str, info: VideoInfo, width: int, height: int) -> dict[str, str]:
+    """What is always set: for the sake of parts, and what the source says of its dynamic range."""
+    own = dict(_ALWAYS.get(codec, {}))
+    small = _SMALL.get(codec, {}) if width * height <= _SMALL_PX else {}
+    for key, text in (*small.items(), *hdr_options(codec, info.hdr).items()):
+        own[key] = f"{own[key]}:{text}" if key in own else text
+    return own
+
+
+def _default_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str]:
     """What is set where nothing is asked for; an encoder without such an option does not get it."""
-    chosen = {"crf": str(DEFAULT_CRF), **_ALWAYS.get(options.codec, {})}
+    chosen = {"crf": str(DEFAULT_CRF), **own}
     if options.codec in _WORD_PRESETS:
         chosen["preset"] = "medium"
     return chosen
 
 
-def _asked_options(options: EncodeOptions) -> dict[str, str]:
+def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str]:
     asked: dict[str, str] = {}
     if options.crf is not None:
         asked["crf"] = f"{options.crf:g}"
     if options.preset is not None:
         asked["preset"] = options.preset
     asked.update(options.extra)
-    own = _ALWAYS.get(options.codec, {}).get("x265-params")
-    if own and "x265-params" in asked:
-        asked["x265-params"] = f"{own}:{asked['x265-params']}"
+    for key in own.keys() & asked.keys():
+        if key.endswith("-params"):
+            asked[key] = f"{own[key]}:{asked[key]}"
     return asked
 
 
 def _check_holds(settings: EncoderSettings, target: Path) -> None:
-    with av.open(io.BytesIO(), "w", format=settings.container) as output:
+    with av.open(io.BytesIO(), "w", format=settings.part_container) as output:
         try:
             output.add_stream(settings.codec, rate=25)
         except ValueError as error:
-            raise OutputError(
-                f"{target.name}: a {target.suffix} file cannot hold video of the encoder {settings.codec}: "
-                "give another --codec, or an output that ends in .mkv"
-            ) from error
+            raise _cannot_hold(settings, target) from error
 
 
-def _try_open(settings: EncoderSettings, info: VideoInfo) -> tuple[EncoderSettings, list[str]]:
+def _cannot_hold(settings: EncoderSettings, target: Path) -> OutputError:
+    return OutputError(
+        f"{target.name}: a {target.suffix} file cannot hold video of the encoder {settings.codec}: "
+        "give another --codec, or an output that ends in .mkv"
+    )
+
+
+def _try_open(
+    settings: EncoderSettings, info: VideoInfo, target: Path
+) -> tuple[EncoderSettings, list[str]]:
     """The settings with a time base that the encoder takes, and the options that it does not know."""
     num, den = settings.frame_rate
     by_number = replace(settings, time_base=(den, num), source_times=False)
     failure: Exception | None = None
     for attempt in (settings, by_number):
-        with av.open(io.BytesIO(), "w", format=settings.container) as scratch:
+        with av.open(io.BytesIO(), "w", format=settings.part_container) as scratch:
             try:
                 stream = add_video(scratch, attempt, info)
                 stream.codec_context.open()
-                return attempt, list(stream.codec_context.options)
             except (av.FFmpegError, ValueError, OSError) as error:
                 failure = failure or error
+                continue
+            unused = list(stream.codec_context.options)
+            try:
+                # Some muxers find out only now.
+                scratch.start_encoding()
+            except (av.FFmpegError, ValueError, OSError) as error:
+                raise _cannot_hold(attempt, target) from error
+            return attempt, unused
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
+    advice = "check --codec, --pix-fmt, --preset, --crf and -e"
+    if find_encoder(settings.codec).capabilities & _HARDWARE:
+        advice = f"is there such a device, and its driver? Else give --codec {DEFAULT_CODEC}, or {advice}"
     raise OutputError(
         f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
-        "check --codec, --pix-fmt, --preset, --crf and -e"
+        f"{advice}"
     ) from failure
 
 
@@ -181,9 +260,12 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
     stream keep it there (VP9 and AV1 have none).
     """
     file = io.BytesIO()
-    with av.open(file, "w", format=settings.container) as output:
+    with av.open(file, "w", format=settings.part_container) as output:
         stream = add_video(output, settings, info)
         frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
+        # What happens to be in memory may be out of a sample's range, of which x264 dies.
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
         frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
         frame = AspectTag(info.sample_aspect)(frame)
         frame.pts, frame.time_base = 0, Fraction(*settings.time_base)
@@ -195,9 +277,10 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
         (first,) = written.decode(video=0)
         aspect = written.streams.video[0].sample_aspect_ratio or frame_aspect(first)
     if aspect != info.sample_aspect:
+        other = "" if settings.container == "webm" else ", or --codec libx264"
         raise OutputError(
             f"{target.name}: a {target.suffix} file cannot keep the sample aspect {info.sample_aspect} of the source "
-            f"with the encoder {settings.codec}: give an output that ends in .mp4, or --codec libx264"
+            f"with the encoder {settings.codec}: give an output that ends in .mp4{other}"
         )
 
 
@@ -221,7 +304,14 @@ def add_video(
     context.time_base = Fraction(*settings.time_base)
     context.thread_count = settings.threads
     context.sample_aspect_ratio = info.sample_aspect
+    tag_alpha(stream, settings)
     color = settings.color
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
     return stream
+
+
+def tag_alpha(stream: Stream, settings: EncoderSettings) -> None:
+    """Say that a stream has alpha, where Matroska's muxer does not see it by itself."""
+    if settings.alpha and settings.container in ("matroska", "webm"):
+        stream.metadata["alpha_mode"] = "1"

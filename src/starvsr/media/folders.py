@@ -52,7 +52,8 @@ def new_folders(folders: Iterable[Path]) -> Iterator[None]:
         for folder in dict.fromkeys(folders):
             with written_errors(folder):
                 if not folder.is_dir():
-                    folder.mkdir()
+                    # Another process may make it too.
+                    folder.mkdir(exist_ok=True)
                     made.append(folder)
         yield
     finally:

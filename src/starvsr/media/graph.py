@@ -12,26 +12,31 @@ from av.video.frame import VideoFrame
 _ASPECT_UNIT = 10_000
 
 
+def linked(like: VideoFrame, filters: Sequence[tuple[str, str]], pix_fmt: str) -> Graph:
+    """A graph of filters (names and arguments), one behind the other, for frames such as `like`.
+
+    pix_fmt: of the frames that come out.
+    """
+    graph = Graph()
+    last = graph.add(
+        "buffer",
+        f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:time_base=1/25"
+        f":colorspace={int(like.colorspace)}:range={int(like.color_range)}",
+    )
+    for name, arguments in [*filters, ("format", pix_fmt), ("buffersink", "")]:
+        added = graph.add(name, arguments)
+        last.link_to(added)
+        last = added
+    graph.configure(auto_buffer=False)
+    return graph
+
+
 class VideoGraph:
     """Runs frames of one size, format and colour through filters, one in, one out."""
 
     def __init__(self, like: VideoFrame, filters: Sequence[tuple[str, str]], pix_fmt: str) -> None:
-        """like: a frame such as `run` will get. filters: names and arguments. pix_fmt: of the frames that come out."""
-        graph = Graph()
-        source = graph.add(
-            "buffer",
-            f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:time_base=1/25"
-            f":colorspace={int(like.colorspace)}:range={int(like.color_range)}",
-        )
-        last = source
-        for name, arguments in [*filters, ("format", pix_fmt)]:
-            added = graph.add(name, arguments)
-            last.link_to(added)
-            last = added
-        sink = graph.add("buffersink")
-        last.link_to(sink)
-        graph.configure(auto_buffer=False)
-        self._graph = graph
+        """like: a frame such as `run` will get; the rest is as for `linked`."""
+        self._graph = linked(like, filters, pix_fmt)
 
     def run(self, frame: VideoFrame) -> VideoFrame:
         """The frame that the filters make of this one."""

@@ -7,8 +7,9 @@ import logging
 from starvsr.errors import InputError
 from starvsr.media import boxes
 from starvsr.media.decode import FrameDecoder
+from starvsr.media.hwaccel import open_for
 from starvsr.media.shots import ShotDetector
-from starvsr.media.source import open_source, video_stream
+from starvsr.media.source import video_stream
 from starvsr.media.timing import durations, nominal_ticks, repair_pts
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
@@ -55,15 +56,17 @@ class _Scan:
         self.raw_pts: list[int | None] = []
         self.keyframes: list[int] = []
         self.last_duration = 0
+        self.interlaced = 0
         self.shots = ShotDetector() if scene_detect else None
-        with open_source(info.path) as container:
+        with open_for(info) as container:
             stream = video_stream(container, info.path)
             decoder = FrameDecoder(container, stream, one_thread=one_thread)
             for frame in decoder:
-                if frame.key_frame:
+                if decoder.at_keyframe:
                     self.keyframes.append(len(self.raw_pts))
                 self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
                 self.last_duration = frame.duration or 0
+                self.interlaced += frame.interlaced_frame
                 if self.shots is not None:
                     self.shots.add(frame)
                 if progress is not None and decoder.frames % _REPORT_EVERY == 0:
@@ -91,6 +94,7 @@ class _Scan:
             keyframe_pts=tuple(pts[i] for i in self.keyframes),
             cuts=self.shots.cuts() if self.shots is not None else (),
             lost_frames=self.lost,
+            interlaced_frames=self.interlaced,
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -17,25 +16,19 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from starvsr.media.copies import (
-    add_attachments,
-    add_copies,
-    check_streams,
-    describe,
-    is_filler,
-    kept_tags,
-    lacks_header,
-    moved_chapters,
-)
-from starvsr.media.decode import is_cut_short, readable_packets
-from starvsr.media.encoder import EncoderSettings
+from starvsr.media.copies import add_attachments, describe, kept_tags, moved_chapters
+from starvsr.media.decode import readable_packets
+from starvsr.media.encoder import IMAGES, EncoderSettings, tag_alpha
 from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.others import Route, TimedPacket, other_packets
+from starvsr.media.passage import passages
+from starvsr.media.provenance import add_provenance
+from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.media.source import open_source
+from starvsr.media.span import Span
 from starvsr.media.timing import decode_times
 from starvsr.options import StreamOptions
 from starvsr.types import VideoIndex, VideoInfo
-
-__all__ = ["check_streams", "join"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,10 +36,6 @@ logger = logging.getLogger(__name__)
 _LEAST_MOVIE_SCALE = 10_000
 # Set on demuxers whose times are of a clock that was running before the file began.
 _CLOCK_ANYWHERE = int(cast("int", Flags.ts_discont.value))
-# How far behind the end of a range a badly interleaved file may still have packets of the range.
-_INTERLEAVING_S = 10
-
-TimedPacket = tuple[Fraction, int, "Packet[Stream]"]
 
 
 def join(
@@ -60,6 +49,7 @@ def join(
     last: int,
     *,
     work_dir: Path | None = None,
+    provenance: str = "",
 ) -> None:
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
@@ -67,12 +57,16 @@ def join(
     against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
     part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
-    in `work_dir` if that is on the same file system. Raises OutputError where it cannot be written (nothing is left
+    in `work_dir` if that is on the same file system. Of an image sequence every image does so on its own. provenance:
+    what its tags say of how it was made. Raises OutputError where it cannot be written (no half of a file is left
     behind then), ValueError where the parts do not hold last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
         raise ValueError(f"the parts hold {sum(map(len, numbers))} frames, not {last - first}")
+    if settings.container == IMAGES:
+        _write_images(parts, target, _first_image(info, first), work_dir)
+        return
     with (
         complete_or_absent(target, work_dir) as temporary,
         open_source(info.path) as source,
@@ -87,52 +81,61 @@ def join(
     ):
         span = _span(info, index, first, last, source)
         video = _add_video(output, model.streams.video[0], info, settings, streams, source)
-        copies = add_copies(source, output, streams)
+        routes = _add_others(output, source, target, streams, span)
         covers = add_attachments(info, source, output) if streams.attachments else []
         _add_tags(source, output, streams, span)
+        add_provenance(output, video, provenance)
         output.start_encoding()
         for stream, data in covers:
             output.mux(_cover_packet(stream, data))
         pictures = _video_packets(parts, numbers, index, info, span, video, first)
-        others = _copied_packets(source, copies, span)
+        others = other_packets(source, routes, span)
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
             output.mux(packet)
         output.close()
 
 
-@dataclass(frozen=True)
-class _Span:
-    """The stretch of the source that is written, in seconds of its clock."""
+def _first_image(info: VideoInfo, first: int) -> int:
+    """The number of the first image: that of the source's, where it is a sequence too."""
+    if is_sequence(info.path) and not info.path.exists():
+        return numbers_of(info.path)[0] + first
+    return 1
 
-    start: Fraction
-    end: Fraction | None
-    """None: everything is written, and `start` does not matter."""
-    origin: Fraction
-    """What becomes 0."""
+
+def _write_images(parts: Sequence[Path], target: Path, number: int, work_dir: Path | None) -> None:
+    """Every packet is an image file as it is."""
+    for part in parts:
+        with av.open(str(part)) as container:
+            for packet in readable_packets(container, container.streams.video[0]):
+                image = image_path(target, number)
+                with complete_or_absent(image, work_dir) as temporary, written_errors(target):
+                    temporary.write_bytes(bytes(packet))
+                number += 1
 
 
 def _span(
     info: VideoInfo, index: VideoIndex, first: int, last: int, source: InputContainer
-) -> _Span:
+) -> Span:
     start = index.pts[first] * info.time_base
     if (first, last) != (0, index.frames):
         end = (index.pts[last - 1] + index.durations[last - 1]) * info.time_base
-        return _Span(start, end, start)
+        return Span(start, end, start)
     if not source.format.flags & _CLOCK_ANYWHERE:
-        return _Span(start, None, Fraction(0))
+        return Span(start, None, Fraction(0))
     # A broadcast's clock starts anywhere within 26 hours: players would wait for it.
     starts = [
         stream.start_time * stream.time_base
         for stream in source.streams.audio
         if stream.start_time is not None and stream.time_base is not None
     ]
-    return _Span(start, None, min([start, *starts]))
+    return Span(start, None, min([start, *starts]))
 
 
 def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
     if settings.container not in ("mp4", "mov"):
-        # Audio begins before 0 where its encoder was primed; pictures keep their times all the same.
-        return {"avoid_negative_ts": "disabled"}
+        # Audio begins before 0 where its encoder was primed; pictures keep their times all the same. Streams that the
+        # source does not call the default ones are not made that.
+        return {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
     scale = info.time_base.denominator
     return {
         "video_track_timescale": str(scale),
@@ -156,15 +159,31 @@ def _add_video(
     color = settings.color
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
-    if context.codec.canonical_name == "hevc" and settings.container in ("mp4", "mov"):
-        # Apple's players take no other of HEVC's two tags.
-        context.codec_tag = "hvc1"
-    describe(stream, source.streams[info.stream_index], streams)
+    if settings.container in ("mp4", "mov"):
+        # ProRes has a tag for each profile. Of HEVC's two, Apple's players take this one alone.
+        hevc = context.codec.canonical_name == "hevc"
+        context.codec_tag = "hvc1" if hevc else model.codec_context.codec_tag
+    describe(stream, source.streams[info.stream_index], settings.container, streams)
+    tag_alpha(stream, settings)
     return stream
 
 
+def _add_others(
+    output: OutputContainer,
+    source: InputContainer,
+    target: Path,
+    streams: StreamOptions,
+    span: Span,
+) -> dict[int, Route]:
+    routes: dict[int, Route] = {}
+    for stream, passage in passages(source, target, streams):
+        routes[stream.index] = passage.add(output, stream, span)
+        describe(routes[stream.index].stream, stream, output.format.name, streams)
+    return routes
+
+
 def _add_tags(
-    source: InputContainer, output: OutputContainer, streams: StreamOptions, span: _Span
+    source: InputContainer, output: OutputContainer, streams: StreamOptions, span: Span
 ) -> None:
     if streams.metadata:
         output.metadata.update(kept_tags(source.metadata))
@@ -189,7 +208,7 @@ def _video_packets(
     numbers: Sequence[Sequence[int]],
     index: VideoIndex,
     info: VideoInfo,
-    span: _Span,
+    span: Span,
     video: Stream,
     first: int,
 ) -> Iterator[TimedPacket]:
@@ -216,55 +235,6 @@ def _absolute(numbers: Sequence[Sequence[int]], first: int) -> list[int]:
         begins = first + len(frames)
         frames += [begins + number for number in part]
     return frames
-
-
-def _copied_packets(
-    source: InputContainer, copies: dict[int, Stream], span: _Span
-) -> Iterator[TimedPacket]:
-    if not copies:
-        return
-    last_dts: dict[int, int] = {}
-    for packet in readable_packets(source, *(source.streams[i] for i in copies)):
-        copy = copies[packet.stream_index]
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if is_filler(packet):
-            continue
-        if stamp is None or is_cut_short(source, packet) or lacks_header(packet):
-            logger.debug(
-                "a packet of stream %d without time or header, or cut short, is left out",
-                copy.index,
-            )
-            continue
-        start = stamp * packet.time_base
-        if span.end is not None and start >= span.end + _INTERLEAVING_S:
-            return
-        times = _clipped(start, (packet.duration or 0) * packet.time_base, copy, span)
-        if times is None:
-            continue
-        start, length = times
-        base = _base(copy)
-        dts = round((start - span.origin) / base)
-        if packet.stream_index in last_dts:
-            # Files exist whose copied streams go back in time; a muxer refuses them.
-            step = 0 if copy.type == "subtitle" else 1
-            dts = max(dts, last_dts[packet.stream_index] + step)
-        last_dts[packet.stream_index] = dts
-        packet.stream, packet.time_base = copy, base
-        packet.pts = packet.dts = dts
-        packet.duration = round(length / base)
-        yield start - span.origin, 1 + copy.index, packet
-
-
-def _clipped(
-    start: Fraction, length: Fraction, copy: Stream, span: _Span
-) -> tuple[Fraction, Fraction] | None:
-    """Start and duration of a copied packet inside the span; None where it is not in it."""
-    if span.end is None:
-        return start, length
-    if copy.type == "subtitle":
-        begins, ends = max(start, span.start), min(start + length, span.end)
-        return (begins, ends - begins) if begins < ends else None
-    return (start, length) if span.start <= start < span.end else None
 
 
 def _base(stream: Stream) -> Fraction:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
+
+from starvsr.media.sidedata import side_data_of
 
 Pixels = npt.NDArray[np.uint16]
 
@@ -42,8 +43,7 @@ def orientation_of(frame: VideoFrame | None) -> Orientation:
     """
     if frame is None:
         return Orientation()
-    # PyAV's stub calls this container a dict of names.
-    for data in cast("Iterable[SideData]", frame.side_data):
+    for data in side_data_of(frame):
         if data.type == Type.DISPLAYMATRIX:
             return from_matrix(struct.unpack("=9i", bytes(data)[:36]))
     return Orientation()

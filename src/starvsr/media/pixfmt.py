@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+import av
 from av.codec import Codec
 from av.codec.codec import UnknownCodecError
+from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 
 from starvsr.errors import OutputError
 from starvsr.options import EncodeOptions
 from starvsr.types import VideoInfo
+
+HDR_BITS = 10
+"""Fewer show steps on the curves of high dynamic range."""
+_PQ, _HLG = 16, 18
 
 
 class Layout(NamedTuple):
@@ -37,11 +44,12 @@ def layout_of(pix_fmt: str) -> Layout:
     shift = (0, 0)
     if chroma:
         shift = (6 - chroma[0].width.bit_length() + 1, 6 - chroma[0].height.bit_length() + 1)
+    # A palette's colours have alpha too.
     rgb = described.is_rgb or described.has_palette
     return Layout(
         rgb=rgb,
         gray=not rgb and len(colors) == 1,
-        alpha=len(colors) < len(parts),
+        alpha=len(colors) < len(parts) or described.has_palette,
         depth=max((part.bits for part in colors), default=8),
         chroma_shift=shift,
         planes=1 + max((part.plane for part in parts), default=0),
@@ -51,6 +59,11 @@ def layout_of(pix_fmt: str) -> Layout:
 def is_subsampled(pix_fmt: str) -> bool:
     """Whether chroma has fewer columns or rows than luma, so that sizes must be even."""
     return layout_of(pix_fmt).chroma_shift != (0, 0)
+
+
+def is_hdr(info: VideoInfo) -> bool:
+    """Whether samples are on one of the curves of high dynamic range."""
+    return info.color.transfer in (_PQ, _HLG)
 
 
 def find_encoder(name: str) -> Codec:
@@ -67,24 +80,49 @@ def find_encoder(name: str) -> Codec:
     return codec
 
 
-def choose_pix_fmt(options: EncodeOptions, info: VideoInfo) -> str:
+def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "matroska") -> str:
     """The pixel format to encode in: as asked for, or the encoder's nearest to the source's.
 
-    `auto` never gives up depth or chroma resolution where the encoder has a format with both, and takes the
-    smallest such format; the family (RGB or YUV) is kept where possible. Alpha is not carried over, and grey
-    becomes 4:2:0, since few players show monochrome video. Raises OutputError where the encoder does not exist
-    or cannot take the format.
+    `auto` keeps alpha where encoder and container (libav's muxer) can. It never gives up depth or chroma resolution
+    where the encoder has a format with both, and takes the smallest such format; the family (RGB or YUV) is kept
+    where possible. Grey becomes 4:2:0, since few players show monochrome video. Raises OutputError where the encoder
+    does not exist or cannot take the format.
     """
     codec = find_encoder(options.codec)
     names = [each.name for each in codec.video_formats or ()]
     if options.pix_fmt != "auto":
         _check_asked(options, names)
         return options.pix_fmt
-    usable = [name for name in names if _usable(name)]
-    if not usable:
-        raise OutputError(f"--codec {options.codec} takes no pixel format that starvsr can write")
     source = layout_of(info.pix_fmt)
-    return min(usable, key=lambda name: (*_losses(source, layout_of(name)), names.index(name)))
+    if is_hdr(info):
+        source = source._replace(depth=max(source.depth, HDR_BITS))
+    usable = [name for name in names if _usable(name) and not layout_of(name).alpha]
+    if source.alpha and _holds_alpha(codec, container):
+        usable += [name for name in names if _usable(name) and layout_of(name).alpha]
+    usable.sort(key=lambda name: (*_losses(source, layout_of(name)), names.index(name)))
+    for name in usable:
+        # Encoders list formats with alpha that not every build of them takes.
+        if not layout_of(name).alpha or _opens(codec.name, name):
+            return name
+    raise OutputError(f"--codec {options.codec} takes no pixel format that starvsr can write")
+
+
+def _holds_alpha(codec: Codec, container: str) -> bool:
+    """VP9's alpha is a second picture beside the first, for which other containers have no place."""
+    return codec.canonical_name not in ("vp8", "vp9") or container in ("matroska", "webm")
+
+
+@lru_cache(maxsize=64)
+def _opens(codec: str, pix_fmt: str) -> bool:
+    """Whether an encoder takes a pixel format that it lists."""
+    context = cast("VideoCodecContext", VideoCodecContext.create(codec, "w"))
+    context.width = context.height = 64
+    context.pix_fmt, context.time_base = pix_fmt, Fraction(1, 25)
+    try:
+        context.open()
+    except (av.FFmpegError, OSError, ValueError):
+        return False
+    return True
 
 
 def _check_asked(options: EncodeOptions, names: list[str]) -> None:
@@ -95,8 +133,7 @@ def _check_asked(options: EncodeOptions, names: list[str]) -> None:
         )
     if not _usable(options.pix_fmt):
         raise OutputError(
-            f"--pix-fmt {options.pix_fmt} cannot be written by starvsr: give auto or a YUV or RGB format "
-            "without alpha"
+            f"--pix-fmt {options.pix_fmt} cannot be written by starvsr: give auto or a YUV or RGB format"
         )
 
 
@@ -107,7 +144,7 @@ def _usable(name: str) -> bool:
     plain = (
         not name.startswith("yuvj") and not described.has_palette and not described.is_bit_stream
     )
-    return plain and layout.depth >= 8 and not layout.alpha and not layout.gray and _in_memory(name)
+    return plain and layout.depth >= 8 and not layout.gray and _in_memory(name)
 
 
 def _in_memory(name: str) -> bool:
@@ -119,6 +156,7 @@ def _losses(source: Layout, layout: Layout) -> tuple[int, ...]:
     wanted = (1, 1) if source.gray else (0, 0) if source.rgb else source.chroma_shift
     over = [have - want for have, want in zip(layout.chroma_shift, wanted, strict=True)]
     return (
+        int(source.alpha and not layout.alpha),
         max(0, source.depth - layout.depth),
         sum(max(0, each) for each in over),
         int(layout.rgb != source.rgb),

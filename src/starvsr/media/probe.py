@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from av.video.format import VideoFormat
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from starvsr.errors import InputError
+from starvsr.errors import InputError, UsageError
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.graph import frame_aspect
+from starvsr.media.hdr import hdr_of
 from starvsr.media.orientation import orientation_of
+from starvsr.media.sequence import DEFAULT_FPS, is_sequence, source_numbers
 from starvsr.media.source import is_cover, open_source, video_stream
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
 
@@ -26,13 +29,16 @@ logger = logging.getLogger(__name__)
 # A recording that begins in the middle of a group of pictures decodes from its first keyframe on, which is
 # seconds away at most; whoever needs more has nothing to show.
 _MOST_PACKETS = 1000
+# libav's code of field order; what is above it is interlaced.
+_PROGRESSIVE = 1
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
     """Read what a video file says about itself, and decode its first frame.
 
-    Raises InputError where the file is missing, not readable, not media, or holds no video.
+    fps: frames per second of an image sequence. Raises InputError where the file is missing, not readable, not media,
+    or holds no video; UsageError for the fps of a file that has its own.
     """
     with open_source(path) as container:
         stream = video_stream(container, path)
@@ -45,7 +51,7 @@ def probe(path: Path) -> VideoInfo:
         aspect = stream.sample_aspect_ratio or (frame_aspect(frame) if frame else Fraction(1))
         if turned.swaps_sides:
             width, height, aspect = height, width, 1 / aspect
-        return VideoInfo(
+        info = VideoInfo(
             path=path,
             container=container.format.name,
             stream_index=stream.index,
@@ -60,11 +66,30 @@ def probe(path: Path) -> VideoInfo:
             frame_rate=stream.average_rate or stream.guessed_rate,
             duration_s=_duration_s(container, stream),
             header_frames=stream.frames,
-            interlaced=bool(frame and frame.interlaced_frame),
+            interlaced=stream.codec_context.field_order > _PROGRESSIVE
+            or bool(frame and frame.interlaced_frame),
             color=_color(stream, frame),
             streams=tuple(_describe(each) for each in container.streams),
             chapters=len(container.chapters()),
+            hdr=hdr_of(frame),
         )
+    if is_sequence(path) and not path.exists():
+        return _timed(info, fps or DEFAULT_FPS)
+    if fps is not None:
+        raise UsageError(f"--fps is for image sequences: {path} has its own times; leave it out")
+    return info
+
+
+def _timed(info: VideoInfo, fps: Fraction) -> VideoInfo:
+    """What is known of a sequence, whose demuxer counts frames."""
+    count = len(source_numbers(info.path))
+    return replace(
+        info,
+        time_base=1 / fps,
+        frame_rate=fps,
+        duration_s=float(count / fps),
+        header_frames=count,
+    )
 
 
 def bit_depth(pix_fmt: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import av
 from av.video.frame import VideoFrame
@@ -12,8 +13,10 @@ from av.video.frame import VideoFrame
 from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.decode import FrameDecoder
+from starvsr.media.deinterlace import CONTEXT_FRAMES, deinterlaced, frames_to_deinterlace
+from starvsr.media.hwaccel import open_for
 from starvsr.media.orientation import Orientation, orientation_of
-from starvsr.media.source import open_source, video_stream
+from starvsr.media.source import video_stream
 from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -23,24 +26,34 @@ _MOST_SEEKS = 3
 
 
 def read_frames(
-    info: VideoInfo, index: VideoIndex, first: int, last: int
+    info: VideoInfo,
+    index: VideoIndex,
+    first: int,
+    last: int,
+    *,
+    deinterlace: str = "off",
+    alpha: bool = False,
 ) -> Generator[Pixels, None, None]:
     """Yield frames first..last-1 of the video, upright, as uint16 RGB (height, width, 3), 0..65535, C order.
 
+    deinterlace: `auto` (frames that say they are interlaced), `on` (all) or `off`. alpha: give a fourth channel, 0
+    transparent to 65535 opaque.
     The same frame has the same pixels whatever `first` is: decoding starts at a keyframe at or before it, frames
     that are shown before that keyframe (an open group of pictures) are not used, and every frame's time is
     compared with the index. Where that fails, reading starts further back, and at last at the start, where frames
     are counted as the index counted them. Holds one frame and the decoder's own. The file is closed when the
-    generator ends or is closed. Raises InputError where the file has changed since it was indexed,
-    ValueError where the range is not inside 0..index.frames.
+    generator ends or is closed. Raises InputError where the file has changed since it was indexed or is too small to be
+    deinterlaced, ValueError where the range is not inside 0..index.frames.
     """
     if not 0 <= first <= last <= index.frames:
         raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
+    which = frames_to_deinterlace(info, index, deinterlace)
+    upright = _Upright(info, alpha=alpha)
     at = first
-    for start in _starts(index, first):
+    for start in _starts(index, _with_context(index, first, last, which)[0]):
         try:
-            for pixels in _read_from(info, index, start, at, last):
-                yield pixels
+            for frame in _read_from(info, index, start, (at, last), which):
+                yield upright(frame)
                 at += 1
         except _Astray as error:
             logger.debug("%s: %s; reading from further back", info.path, error)
@@ -63,10 +76,31 @@ def _starts(index: VideoIndex, first: int) -> Iterator[int | None]:
     yield None
 
 
+def _with_context(index: VideoIndex, first: int, last: int, which: str) -> tuple[int, int]:
+    """The frames that must be decoded for frames first..last-1."""
+    if which == "none":
+        return first, last
+    return max(0, first - CONTEXT_FRAMES), min(index.frames, last + CONTEXT_FRAMES)
+
+
 def _read_from(
+    info: VideoInfo, index: VideoIndex, start: int | None, span: tuple[int, int], which: str
+) -> Iterator[VideoFrame]:
+    decoded = _with_context(index, *span, which)
+    frames = _decoded(info, index, start, *decoded)
+    with closing(frames):
+        whole = frames if which == "none" else deinterlaced(frames, which)
+        for number, frame in enumerate(whole, start=decoded[0]):
+            if number >= span[0]:
+                yield frame
+            if number + 1 >= span[1]:
+                return
+
+
+def _decoded(
     info: VideoInfo, index: VideoIndex, start: int | None, at: int, last: int
-) -> Iterator[Pixels]:
-    with open_source(info.path) as container:
+) -> Generator[VideoFrame, None, None]:
+    with open_for(info) as container:
         stream = video_stream(container, info.path)
         if start is not None:
             try:
@@ -76,10 +110,9 @@ def _read_from(
         decoder = FrameDecoder(container, stream, one_thread=index.lost_frames > 0)
         frames = iter(decoder) if start is None else _checked(decoder, index, start, at)
         first = 0 if start is None else at
-        upright = _Upright(info)
         for number, frame in enumerate(frames, start=first):
             if number >= at:
-                yield upright(frame)
+                yield frame
             if number + 1 >= last:
                 return
 
@@ -107,8 +140,8 @@ def _checked(decoder: FrameDecoder, index: VideoIndex, start: int, at: int) -> I
 class _Upright:
     """Turns decoded frames into upright pixels of the probed size."""
 
-    def __init__(self, info: VideoInfo) -> None:
-        self._info = info
+    def __init__(self, info: VideoInfo, *, alpha: bool) -> None:
+        self._info, self._alpha = info, alpha
         self._converters: dict[bool, ToRgb] = {}
 
     def __call__(self, frame: VideoFrame) -> Pixels:
@@ -117,5 +150,5 @@ class _Upright:
         if sideways not in self._converters:
             width, height = self._info.width, self._info.height
             size = (height, width) if sideways else (width, height)
-            self._converters[sideways] = ToRgb(self._info, *size)
+            self._converters[sideways] = ToRgb(self._info, *size, alpha=self._alpha)
         return turned.apply(self._converters[sideways](frame))

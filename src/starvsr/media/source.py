@@ -8,29 +8,37 @@ import os
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
+from starvsr.media.sequence import is_sequence, open_sequence
 
 
-def open_source(path: Path) -> InputContainer:
-    """Open a media file for reading; the caller closes it. Raises InputError."""
+def open_source(path: Path, device: HWAccel | None = None) -> InputContainer:
+    """Open a media file or an image sequence for reading; the caller closes it. Raises InputError.
+
+    device: what decodes it, if not this processor; raises what PyAV raises where there is none or it cannot.
+    """
     try:
+        if is_sequence(path) and not path.exists():
+            return open_sequence(path)
         if not path.exists():
             raise InputError(f"{path} does not exist: check the name")
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a video file")
         if not path.is_file():
             raise InputError(
-                f"{path} is a pipe or a device, which cannot be read twice: write it to a file first"
+                f"{path} is a pipe or a device, which cannot be read twice: write it to a file, or give - for "
+                "standard input"
             )
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
         # Absolute, or libav would take what stands before a colon for a protocol.
-        return _refuse_text(path, _open(os.fspath(path.absolute())))
+        return _refuse_text(path, _open(os.fspath(path.absolute()), device))
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: permission denied") from error
     except (av.FFmpegError, OSError) as error:
@@ -42,9 +50,9 @@ def open_source(path: Path) -> InputContainer:
         return front
 
 
-def _open(file: object) -> InputContainer:
+def _open(file: object, device: HWAccel | None = None) -> InputContainer:
     # Metadata in a wrong encoding must not keep anybody from their video.
-    return av.open(file, "r", metadata_errors="replace")
+    return av.open(file, "r", metadata_errors="replace", hwaccel=device)
 
 
 def _refuse_text(path: Path, container: InputContainer) -> InputContainer:
@@ -111,6 +119,15 @@ def _refusal(path: Path, error: Exception) -> str:
 def is_cover(stream: object) -> bool:
     """Whether a stream is an attached picture (cover art) and not a video."""
     return bool(getattr(stream, "disposition", 0) & Disposition.attached_pic)
+
+
+def is_text(stream: Stream) -> bool:
+    """Whether a stream is subtitles of text, and not of pictures, that this libav can decode line by line."""
+    context = stream.codec_context
+    if stream.type != "subtitle" or context is None:
+        return False
+    # Closed captions are commands to a screen: a packet is no line, and has no duration.
+    return context.codec.text_sub and context.codec.canonical_name != "eia_608"
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:

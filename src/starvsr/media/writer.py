@@ -54,7 +54,7 @@ class PartWriter:
     def __enter__(self) -> PartWriter:
         temporary = self._file.__enter__()
         # Nothing is written before the first packet, so nothing can fail for lack of space here.
-        self._container = av.open(str(temporary), "w", format=self._settings.container)
+        self._container = av.open(str(temporary), "w", format=self._settings.part_container)
         self._stream = add_video(self._container, self._settings, self._info)
         return self
 

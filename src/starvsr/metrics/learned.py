@@ -1,4 +1,4 @@
-"""Learned metrics through pyiqa, where that package and its weights are there: LPIPS, DISTS, MUSIQ, CLIP-IQA, BRISQUE.
+"""Learned metrics through pyiqa, where that package and its weights are there: LPIPS, DISTS, MUSIQ, CLIP-IQA.
 
 pyiqa fetches the weights of a metric when it is made; nothing is fetched for a metric that was not asked for.
 """
@@ -18,7 +18,6 @@ PYIQA_NAMES = {
     "dists": "dists",
     "musiq": "musiq",
     "clip_iqa": "clipiqa",
-    "brisque": "brisque",
 }
 """What pyiqa calls our metrics."""
 

@@ -9,15 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from starvsr.metrics.frame import Frame, Plane, correlate, gaussian
+from starvsr.metrics.frame import Frame, Plane
+from starvsr.metrics.scenes import NEIGHBOURS, fit, fitted_mean, normalised, scale
 
 BLOCK = 96
 """Side of a block, pixels."""
-
-_WINDOW = gaussian(3, 7 / 6)
-_NOTHING = 1e-9
-# Neighbours whose products are described: right, below, and both diagonals.
-_NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
 class _Pristine(NamedTuple):
@@ -40,8 +36,8 @@ def niqe(frame: Frame) -> float | None:
     picture = np.rint(frame.luma)
     height, width = (side // BLOCK * BLOCK for side in picture.shape)
     picture = picture[:height, :width]
-    full = _block_features(_normalised(picture), BLOCK)
-    half = _block_features(_normalised(_halved(picture)), BLOCK // 2)
+    full = _block_features(normalised(picture), BLOCK)
+    half = _block_features(normalised(_halved(picture)), BLOCK // 2)
     features = np.concatenate([full, half], axis=1)
     whole = features[np.isfinite(features).all(axis=1)]
     if len(whole) < 2:
@@ -59,59 +55,18 @@ def _pristine() -> _Pristine:
         return _Pristine(stored["mean"], stored["covariance"])
 
 
-def _normalised(picture: Plane) -> Plane:
-    """Mean-subtracted, contrast-normalised values."""
-    mean = correlate(picture, _WINDOW, margin=3)
-    variance = correlate(picture * picture, _WINDOW, margin=3) - mean * mean
-    values = np.asarray((picture - mean) / (np.sqrt(np.abs(variance)) + 1))
-    # Where a picture is flat only rounding errors are left, and their signs would be counted.
-    values[np.abs(values) < _NOTHING] = 0
-    return values
-
-
 def _block_features(values: Plane, side: int) -> Plane:
     """18 features of every block, (blocks, 18)."""
     rows, columns = (size // side for size in values.shape)
     grid = values.reshape(rows, side, columns, side).transpose(0, 2, 1, 3)
     blocks = grid.reshape(rows * columns, side, side)
-    shape, left, right = _fit(blocks)
-    features = [shape, (left + right) / 2]
-    for shift in _NEIGHBOURS:
-        shape, left, right = _fit(blocks * np.roll(blocks, shift, axis=(1, 2)))
-        mean = (right - left) * (_gamma(2 / shape) / _gamma(1 / shape))
-        features += [shape, mean, left, right]
+    shape, left, right = fit(blocks)
+    features = [shape, (left + right) / 2 * scale(shape)]
+    for shift in NEIGHBOURS:
+        shape, left, right = fit(blocks * np.roll(blocks, shift, axis=(1, 2)))
+        mean = fitted_mean(shape, left, right)
+        features += [shape, mean, left * scale(shape), right * scale(shape)]
     return np.stack(features, axis=1)
-
-
-def _fit(blocks: Plane) -> tuple[Plane, Plane, Plane]:
-    """An asymmetric generalised Gaussian per block, by moments: shape, left and right scale; nan for a flat one."""
-    flat = blocks.reshape(len(blocks), -1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left, right = (
-            np.sqrt(np.sum(np.square(flat, where=side, out=np.zeros_like(flat)), axis=1) / count)
-            for side in (flat < 0, flat > 0)
-            for count in [side.sum(axis=1)]
-        )
-        skew = left / right
-        ratio = np.mean(np.abs(flat), axis=1) ** 2 / np.mean(flat**2, axis=1)
-        wanted = ratio * (skew**3 + 1) * (skew + 1) / (skew**2 + 1) ** 2
-    shapes, ratios = _shapes()
-    found = np.array(
-        [shapes[np.argmin((ratios - w) ** 2)] if np.isfinite(w) else np.nan for w in wanted]
-    )
-    scale = np.sqrt(_gamma(1 / found) / _gamma(3 / found))
-    return found, left * scale, right * scale
-
-
-@lru_cache(maxsize=1)
-def _shapes() -> tuple[Plane, Plane]:
-    """Shapes 0.2..10 in steps of 0.001, and the moment ratio of each."""
-    shapes = np.arange(0.2, 10.001, 0.001)
-    return shapes, _gamma(2 / shapes) ** 2 / (_gamma(1 / shapes) * _gamma(3 / shapes))
-
-
-def _gamma(x: Plane) -> Plane:
-    return np.array([math.gamma(each) if np.isfinite(each) else np.nan for each in x])
 
 
 def _halved(picture: Plane) -> Plane:

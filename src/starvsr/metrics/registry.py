@@ -10,6 +10,7 @@ from typing import Protocol
 
 from starvsr.errors import UsageError
 from starvsr.metrics import learned, vmaf
+from starvsr.metrics.brisque import LEAST_SIDE, brisque
 from starvsr.metrics.fidelity import WINDOW_SIDE, psnr_y, ssim_y
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.niqe import BLOCK, measurable, niqe
@@ -42,13 +43,13 @@ METRICS = {
         Metric("vmaf", "VMAF", "", "higher", 2, True, "ffmpeg"),
         Metric("vmaf_neg", "VMAF-NEG", "", "higher", 2, True, "ffmpeg"),
         Metric("niqe", "NIQE", "", "lower", 3, False, "numpy"),
+        Metric("brisque", "BRISQUE", "", "lower", 2, False, "numpy"),
         Metric("e_warp", "E*warp", "1e-3", "lower", 3, True, "opencv"),
         Metric("tof", "tOF", "px", "lower", 3, True, "opencv"),
         Metric("lpips", "LPIPS", "", "lower", 4, True, "pyiqa"),
         Metric("dists", "DISTS", "", "lower", 4, True, "pyiqa"),
         Metric("musiq", "MUSIQ", "", "higher", 2, False, "pyiqa"),
         Metric("clip_iqa", "CLIP-IQA", "", "higher", 4, False, "pyiqa"),
-        Metric("brisque", "BRISQUE", "", "lower", 2, False, "pyiqa"),
     )
 }
 
@@ -69,6 +70,7 @@ def too_small(name: str, size: tuple[int, int]) -> str:
     """Why a metric has no figure for frames of a size (width, height); empty where it has."""
     least = {
         "ssim_y": WINDOW_SIDE,
+        "brisque": LEAST_SIDE,
         **dict.fromkeys(vmaf.NAMES, vmaf.LEAST_SIDE),
         "e_warp": LEAST_FLOW_SIDE,
         "tof": LEAST_FLOW_SIDE,
@@ -133,8 +135,9 @@ def open_meters(
                 use(_PairMeter(name, function))
         if wanted := [name for name in vmaf.NAMES if name in names]:
             use(_Only(vmaf.VmafMeter(*size, matrix), wanted))
-        if "niqe" in names:
-            use(_NiqeMeter())
+        for name, alone in (("niqe", niqe), ("brisque", brisque)):
+            if name in names:
+                use(_AloneMeter(name, alone))
         if wanted := [name for name in ("e_warp", "tof") if name in names]:
             use(_Only(_TemporalMeter(), wanted))
         for name in names:
@@ -173,15 +176,16 @@ class _PairMeter:
         pass
 
 
-class _NiqeMeter:
-    def __init__(self) -> None:
+class _AloneMeter:
+    def __init__(self, name: str, function: Callable[[Frame], float | None]) -> None:
+        self._name, self._function = name, function
         self._curve: list[float | None] = []
 
     def add(self, result: Frame, reference: Frame | None) -> None:
-        self._curve.append(niqe(result))
+        self._curve.append(self._function(result))
 
     def finish(self) -> dict[str, list[float | None]]:
-        return {"niqe": self._curve}
+        return {self._name: self._curve}
 
     def close(self) -> None:
         pass

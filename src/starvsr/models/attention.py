@@ -61,6 +61,14 @@ def _xformers_fault(device: torch.device) -> str | None:
     return None
 
 
+def hide_xformers() -> None:
+    """Have diffusers not import xformers: where that was built for another torch it complains at length, and nothing of
+    diffusers' here would use it. To be called before its first import."""
+    from diffusers.utils import import_utils
+
+    import_utils._xformers_available = False
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, backend: Backend = Backend.SDPA) -> Tensor:
     """`softmax(q k^T / sqrt(d)) v` for each batch entry and head.
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from starvsr.models.attention import hide_xformers
 
 logger = logging.getLogger(__name__)
 
@@ -18,11 +20,18 @@ _ENCODER_DTYPE = torch.float32
 
 
 class Autoencoder(Protocol):
-    """What `restore` asks of an autoencoder. Frames are `b c t h w` RGB in [-1, 1], latents `b c t h w`."""
+    """What `restore` asks of an autoencoder. Frames are `b c t h w` RGB in [-1, 1], latents `b c t' h w`.
+
+    t' is t, or where the time factor f is above 1, k + 1 for t = f k + 1.
+    """
 
     @property
     def factor(self) -> int:
         """Pixels per latent element, each way."""
+
+    @property
+    def time_factor(self) -> int:
+        """Frames per latent frame behind the first."""
 
     @property
     def latent_channels(self) -> int:
@@ -33,14 +42,14 @@ class Autoencoder(Protocol):
         """What holds its weights, if it has any."""
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
-        """`b 3 t h w -> b latent_channels t h/factor w/factor`, float32; h and w must be multiples of `factor`.
+        """`b 3 t h w -> b latent_channels t' h/factor w/factor`, float32; h and w must be multiples of `factor`.
 
         noise: unit normal, of the latent's shape, by which an autoencoder that encodes to a distribution draws
         from it; None takes its mean.
         """
 
     def decode(self, latent: Tensor) -> Tensor:
-        """`b latent_channels t h w -> b 3 t h*factor w*factor`, float32, not clamped."""
+        """`b latent_channels t' h w -> b 3 t h*factor w*factor`, float32, not clamped."""
 
 
 class PixelUnshuffle:
@@ -50,6 +59,7 @@ class PixelUnshuffle:
     """
 
     module = None
+    time_factor = 1
 
     def __init__(self, factor: int = 4) -> None:
         if factor < 1:
@@ -59,13 +69,13 @@ class PixelUnshuffle:
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 t h w -> b 3*factor^2 t h/factor w/factor`; `ValueError` where the sizes do not divide."""
-        _check_frames(frames, self.factor)
+        check_frames(frames, self.factor)
         latent = F.pixel_unshuffle(rearrange(frames, "b c t h w -> (b t) c h w"), self.factor)
         return rearrange(latent, "(b t) c h w -> b c t h w", b=len(frames))
 
     def decode(self, latent: Tensor) -> Tensor:
         """`b 3*factor^2 t h w -> b 3 t h*factor w*factor`, exactly what was encoded."""
-        _check_latent(latent, self.latent_channels)
+        check_latent(latent, self.latent_channels)
         frames = F.pixel_shuffle(rearrange(latent, "b c t h w -> (b t) c h w"), self.factor)
         return rearrange(frames, "(b t) c h w -> b c t h w", b=latent.shape[0])
 
@@ -76,6 +86,8 @@ class TemporalVAE:
     The encoder sees every frame alone; the decoder mixes the frames that it gets at once. Inputs may be on any
     device and of any dtype; they are brought to where the weights are.
     """
+
+    time_factor = 1
 
     def __init__(self, module: Any, scaling_factor: float) -> None:
         """module: diffusers' `AutoencoderKLTemporalDecoder`."""
@@ -93,17 +105,12 @@ class TemporalVAE:
         device: torch.device,
         dtype: torch.dtype,
     ) -> TemporalVAE:
-        """From the configuration and parameters of `build_temporal_vae`; decodes in `dtype`, encodes in float32.
+        """From diffusers' configuration and parameters. The decoder works in `dtype`, the encoder in float32.
 
         Raises ValueError where the parameters are not those of the configuration.
         """
-        try:
-            with torch.device("meta"):
-                module = build_temporal_vae(config)
-            module.load_state_dict(dict(state), assign=True)
-        except (TypeError, RuntimeError) as error:
-            raise ValueError(f"the autoencoder does not fit its configuration: {error}") from error
-        module.to(device).requires_grad_(False).eval()
+        module = loaded_module(build_temporal_vae, config, state)
+        module.to(device)
         for part in (module.encoder, module.quant_conv):
             part.to(_ENCODER_DTYPE)
         module.decoder.to(dtype)
@@ -111,7 +118,7 @@ class TemporalVAE:
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 t h w -> b c t h/8 w/8`; see `Autoencoder`. Raises ValueError for sizes that do not divide."""
-        _check_frames(frames, self.factor)
+        check_frames(frames, self.factor)
         pictures = rearrange(frames, "b c t h w -> (b t) c h w")
         posterior = self.module.encode(pictures.to(self._device, _ENCODER_DTYPE)).latent_dist
         z: Tensor = posterior.mean
@@ -125,7 +132,7 @@ class TemporalVAE:
 
         Where half precision overflows the decoder goes over to float32 for good, and says so.
         """
-        _check_latent(latent, self.latent_channels)
+        check_latent(latent, self.latent_channels)
         z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
         pictures = self._decode(z, latent.shape[2])
         if self._dtype != torch.float32 and not bool(pictures.isfinite().all()):
@@ -149,34 +156,103 @@ class TemporalVAE:
         return dtype
 
 
-def temporal_decoder_class() -> Any:
-    """diffusers' class, imported so that diffusers does not import xformers: where that was built for another torch it
-    complains at length, and nothing here would use it."""
-    from diffusers.utils import import_utils
+class TinyVAE:
+    """The small autoencoder without norms that is known as TAESD (Bohan, 2023), as diffusers builds it.
 
-    import_utils._xformers_available = False
+    Every frame is encoded and decoded alone, and a picture's parts do not depend on the rest of it.
+    """
+
+    time_factor = 1
+
+    def __init__(self, module: Any, scaling_factor: float) -> None:
+        """module: diffusers' `AutoencoderTiny`."""
+        self.module = module
+        self.scaling_factor = scaling_factor
+        self.factor: int = 2 ** (len(module.config.encoder_block_out_channels) - 1)
+        self.latent_channels: int = module.config.latent_channels
+
+    @classmethod
+    def from_state(
+        cls,
+        config: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        scaling_factor: float,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> TinyVAE:
+        """From diffusers' configuration and parameters; works in `dtype`.
+
+        Raises ValueError where the parameters are not those of the configuration.
+        """
+        module = loaded_module(build_tiny_vae, config, state)
+        return cls(module.to(device, dtype), scaling_factor)
+
+    def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
+        """`b 3 t h w -> b c t h/factor w/factor`; it encodes to no distribution. Raises ValueError as `Autoencoder`."""
+        check_frames(frames, self.factor)
+        pictures = rearrange(frames, "b c t h w -> (b t) c h w").to(self._parameter)
+        z: Tensor = self.module.encode(pictures).latents.float() * self.scaling_factor
+        return rearrange(z, "(b t) c h w -> b c t h w", b=len(frames))
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """`b c t h w -> b 3 t h*factor w*factor`. Raises ValueError for other shapes."""
+        check_latent(latent, self.latent_channels)
+        z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
+        pictures: Tensor = self.module.decode(z.to(self._parameter)).sample.float()
+        return rearrange(pictures, "(b t) c h w -> b c t h w", b=latent.shape[0])
+
+    @property
+    def _parameter(self) -> Tensor:
+        parameter: Tensor = next(self.module.parameters())
+        return parameter
+
+
+def temporal_decoder_class() -> Any:
+    """diffusers' class of Stable Video Diffusion's autoencoder."""
+    hide_xformers()
     from diffusers import AutoencoderKLTemporalDecoder
 
     return AutoencoderKLTemporalDecoder
 
 
 def build_temporal_vae(config: Mapping[str, Any]) -> Any:
-    """diffusers' `AutoencoderKLTemporalDecoder` of a configuration, which may also say `norm_num_groups`.
+    """Stable Video Diffusion's autoencoder of diffusers' configuration. Raises TypeError for an unknown setting."""
+    return temporal_decoder_class()(**_settings(config))
 
-    Its groups are always 32; in a narrow one that leaves a channel for each, which loses every picture's contrast.
-    Raises TypeError for a setting that it does not have.
+
+def build_tiny_vae(config: Mapping[str, Any]) -> Any:
+    """diffusers' `AutoencoderTiny` of its configuration. Raises TypeError for an unknown setting."""
+    hide_xformers()
+    from diffusers import AutoencoderTiny
+
+    build: Any = AutoencoderTiny
+    return build(**_settings(config))
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
+def loaded_module(
+    build: Callable[[Mapping[str, Any]], Any],
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+) -> Any:
+    """What `build` makes of a configuration, with the given parameters as they are, ready to run.
+
+    Raises ValueError where they are not those of the configuration.
     """
-    own = {name: value for name, value in config.items() if not name.startswith("_")}
-    groups = own.pop("norm_num_groups", None)
-    module = temporal_decoder_class()(**own)
-    if groups is not None:
-        for norm in module.modules():
-            if isinstance(norm, nn.GroupNorm):
-                norm.num_groups = groups
-    return module
+    try:
+        with torch.device("meta"):
+            module = build(config)
+        module.load_state_dict(dict(state), assign=True)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"the autoencoder does not fit its configuration: {error}") from error
+    return module.requires_grad_(False).eval()
 
 
-def _check_frames(frames: Tensor, factor: int) -> None:
+def check_frames(frames: Tensor, factor: int) -> None:
+    """Raise ValueError unless they are `b 3 t h w` and h and w multiples of `factor`."""
     if frames.ndim != 5 or frames.shape[1] != 3:
         raise ValueError(f"frames must be b 3 t h w, and are {tuple(frames.shape)}")
     h, w = frames.shape[-2:]
@@ -184,6 +260,7 @@ def _check_frames(frames: Tensor, factor: int) -> None:
         raise ValueError(f"frames of {h}x{w} (rows x columns) must be multiples of {factor}")
 
 
-def _check_latent(latent: Tensor, channels: int) -> None:
+def check_latent(latent: Tensor, channels: int) -> None:
+    """Raise ValueError unless it is `b channels t h w`."""
     if latent.ndim != 5 or latent.shape[1] != channels:
         raise ValueError(f"a latent must be b {channels} t h w, and is {tuple(latent.shape)}")

@@ -13,13 +13,18 @@ from starvsr.models.transformers import SpatialBlock
 class VideoNetwork(nn.Module):
     """A network `v(x, t, context, hint)`; x, hint and the result are `b c f h w`, t is `b`, context `b n k`.
 
-    Networks that carry something from call to call (`config.recurrent`) take a `memory` besides.
+    The context is what `embed` makes of the text's. Networks that carry something from call to call
+    (`config.recurrent`) take a `memory` besides.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.attention_pieces = (1, 1)
         self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
+
+    def embed(self, context: Tensor) -> Tensor:
+        """What calls take as their context, `b n k`: all that can be made of the text's once for all of them."""
+        return context
 
     def use_channels_last(self) -> None:
         """Bring kernels into channels-last order."""

@@ -55,6 +55,11 @@ class TrainLog:
                     self.board.add_scalar(f"{event}/{name}", value, step)
 
 
+def is_noted(folder: Path, event: str, step: int) -> bool:
+    """Whether the log of a run's folder tells of an event behind `step` steps."""
+    return any((line["event"], line["step"]) == (event, step) for line in _lines(folder / LOG_NAME))
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a kill may have cut the last."""
     try:

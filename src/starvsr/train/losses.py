@@ -61,6 +61,10 @@ class LossConfig:
             raise ValueError(
                 f"t_max {self.t_max} must be at least 1, cutoff {self.cutoff} above 0 and edge {self.edge} 0 or more"
             )
+        if min(self.alpha, self.beta, self.factor) < 0:
+            raise ValueError(
+                f"alpha {self.alpha}, beta {self.beta} and factor {self.factor} must be 0 or more"
+            )
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile {self.quantile} must lie between 0 and 1")
 

@@ -56,8 +56,17 @@ def start_model(
     name = config.base
     if "/" in name or name.endswith(".safetensors"):
         name = str(folder / name)
-    choice = choose_model(name, info, weights)
+    try:
+        choice = choose_model(name, info, weights)
+    except WeightsError as error:
+        # Here the name is not from the command line.
+        raise WeightsError(str(error).replace("--model", "[model] base", 1)) from error
     spec = changed_spec(choice.spec, config)
+    if spec.start == "noise":
+        raise UsageError(
+            f"[model] base = {config.base!r} cannot be trained here: it starts from noise alone, and training knows "
+            "models that start from the degraded latent: give a base such as nano or star-light"
+        )
     if config.pretrained:
         if spec.network != choice.spec.network:
             raise UsageError(

@@ -169,7 +169,12 @@ class Objective:
 
 
 def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
-    """Raise UsageError for a loss that has no effect on a model."""
+    """Raise UsageError for a loss that has no effect on a model, or that has no value at all of its times."""
+    latest = logsnr_cosine_interp().levels - 1
+    if config.loss is not None and config.loss.t_max < latest:
+        raise UsageError(
+            f"[loss] t_max = {config.loss.t_max} is not allowed: times go up to {latest}, give that or more"
+        )
     if spec.start == "clean" and config.loss is not None:
         raise UsageError(
             f"[loss] has no effect: the model {spec.name} restores in one step from the clean latent; give [pixel_loss]"

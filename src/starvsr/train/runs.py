@@ -13,9 +13,13 @@ import filelock
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions
 from starvsr.train.config import TrainConfig
+from starvsr.train.model import INITIAL_NAME
+from starvsr.train.scan import FINDINGS_NAME
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+_LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,11 @@ def forget(accelerator: Accelerator) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Nobody else trains in the folder within. Raises UsageError where somebody does."""
-    lock = filelock.FileLock(folder / ".lock")
+    """Nobody else trains in the folder within. Raises UsageError where somebody does.
+
+    What was made before a run was refused is removed; but not what was found out about the data, which took long.
+    """
+    lock = filelock.FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout as error:
@@ -120,4 +127,9 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            made = {path.name for path in folder.iterdir()}
+            if made <= {_LOCK, INITIAL_NAME, FINDINGS_NAME}:
+                for name in made - {FINDINGS_NAME}:
+                    (folder / name).unlink()
         lock.release()

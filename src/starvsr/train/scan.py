@@ -21,6 +21,9 @@ from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.types import VideoIndex, VideoInfo
 
+FINDINGS_NAME = "files.json"
+"""Where a run's folder keeps what was found."""
+
 STILL_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
 

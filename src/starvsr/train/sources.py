@@ -83,7 +83,7 @@ def find_sources(
     if empty:
         raise InputError(
             f"{', '.join(empty)}: nothing to train on is left in it; give pictures or videos of at least "
-            f"{config.crop[1]}x{config.crop[0]} pixels and {config.frames} frames"
+            f"{config.crop[1]}x{config.crop[0]} pixels and {config.frames} frames, not all of them held out"
         )
     return folders
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -51,6 +52,8 @@ def _value(hint: Any, value: object, where: str) -> Any:
         return value
     if hint is float and type(value) is int:
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError(f"{where} = {value} is not allowed: give a finite number")
     if type(value) is not hint:
         raise UsageError(f"{where} = {value!r} is not allowed: give {_named(hint)}")
     return value

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import UsageError
-from starvsr.media.files import written_errors
+from starvsr.media.folders import new_folders
 from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
 from starvsr.specs import spec_to_json
@@ -31,7 +31,7 @@ from starvsr.train.checkpoints import (
 from starvsr.train.clips import Clip
 from starvsr.train.config import OptimizerConfig, TrainConfig
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
-from starvsr.train.log import TrainLog
+from starvsr.train.log import TrainLog, is_noted
 from starvsr.train.model import (
     WeightAverage,
     check_crop,
@@ -41,6 +41,7 @@ from starvsr.train.model import (
 )
 from starvsr.train.objective import Objective, check_losses
 from starvsr.train.runs import RunOptions, TrainResult, alone, forget, open_accelerator
+from starvsr.train.scan import FINDINGS_NAME
 from starvsr.train.sources import SourceFolder, check_folders, find_sources
 from starvsr.train.validation import Validation, as_json, means
 from starvsr.train.words import Contexts
@@ -82,9 +83,12 @@ def train(
     """
     accelerator = open_accelerator(config, options)
     try:
-        with written_errors(options.output):
-            options.output.mkdir(parents=True, exist_ok=True)
-        with alone(options.output) if accelerator.is_main_process else contextlib.nullcontext():
+        folder = options.output
+        main = accelerator.is_main_process
+        with (
+            new_folders([*reversed(folder.parents), folder]),
+            alone(folder) if main else contextlib.nullcontext(),
+        ):
             return _Run(config, options, accelerator, progress or (lambda _: None))()
     finally:
         forget(accelerator)
@@ -119,12 +123,13 @@ class _Run:
         )
         check_losses(self.model.spec, config)
         check_crop(self.model.spec, config.data)
+        parameters = trained_parameters(self.model.network, config.parts)
         sources = self._sources()
         self.clips = TrainingClips(config.data, sources, config.seed, options.output)
         self.validation = Validation(
             config.validation, config.data.made, sources, options.output / "samples", config.seed
         )
-        self.state = self._state()
+        self.state = self._state(parameters)
         self.objective = Objective(self.model, config, Contexts(self.model, folders))
 
     def _sources(self) -> tuple[SourceFolder, ...]:
@@ -133,14 +138,13 @@ class _Run:
             return find_sources(
                 self.config.data.made,
                 self.options.data,
-                cache=self.options.output / "files.json",
+                cache=self.options.output / FINDINGS_NAME,
                 workers=max(1, self.options.workers),
                 progress=lambda done, files: self.report(Progress("check", done, files)),
             )
 
-    def _state(self) -> TrainState:
+    def _state(self, parameters: dict[str, nn.Parameter]) -> TrainState:
         network = self.model.network
-        parameters = trained_parameters(network, self.config.parts)
         network.train()
         if self.config.gradient_checkpointing:
             checkpoint_blocks(network)
@@ -182,9 +186,13 @@ class _Run:
             clips = self._clips(range(first, last))
             # Before the log is closed, so that no worker is left.
             stack.callback(clips.close)
+            # A kill may have come between a checkpoint and its validation.
+            if first and not is_noted(self.options.output, "validation", first):
+                self._validate_if_due(first)
             for step in range(first, last):
                 self._step(step, clips)
-                self._look_up(step + 1)
+                self._keep_if_due(step + 1)
+                self._validate_if_due(step + 1)
         if first == last:
             self._keep()
         return TrainResult(
@@ -253,14 +261,9 @@ class _Run:
         means_ = {n: self.accelerator.reduce(value, "mean") for n, value in sums.items()}
         return {name: float(value) for name, value in means_.items()}
 
-    def _look_up(self, step: int) -> None:
-        """What happens between steps: checkpoint, then validation, each at its interval and at the end."""
-        last = step == self.config.steps
-        if last or step % self.config.checkpoints.interval == 0:
+    def _keep_if_due(self, step: int) -> None:
+        if step == self.config.steps or step % self.config.checkpoints.interval == 0:
             self._keep()
-        interval = self.config.validation.interval
-        if interval and (last or step % interval == 0) and self.validation.tasks:
-            self._validate(step)
 
     def _keep(self) -> None:
         """The checkpoint, then the model file. Raises OutputError."""
@@ -274,6 +277,12 @@ class _Run:
                 metadata = {METADATA_KEY: spec_to_json(self.model.spec)}
                 write_tensors(self.options.output / MODEL_NAME, stored, metadata)
         self.accelerator.wait_for_everyone()
+
+    def _validate_if_due(self, step: int) -> None:
+        interval = self.config.validation.interval
+        due = interval and (step == self.config.steps or step % interval == 0)
+        if due and self.validation.tasks:
+            self._validate(step)
 
     def _validate(self, step: int) -> None:
         from accelerate.utils import gather_object

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
 from starvsr.specs import COMPONENTS
+from starvsr.zoo.tensorfile import DTYPES
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 _LISTED = 5
@@ -132,6 +133,15 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list
             shapes = tuple(found[key].shape), tuple(expected[key].shape)
             problems.append(f"{key} is {shapes[0]} instead of {shapes[1]}")
     return sorted(problems)
+
+
+def not_plain(tensors: Mapping[str, Tensor]) -> list[str]:
+    """What of `tensors` is no plain floating point numbers that could be written, a phrase each."""
+    return [
+        f"{name} is {tensor.dtype} ({tensor.layout})"
+        for name, tensor in tensors.items()
+        if tensor.layout != torch.strided or tensor.dtype not in DTYPES
+    ]
 
 
 def listed(problems: list[str]) -> str:

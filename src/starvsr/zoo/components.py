@@ -7,6 +7,7 @@ encoder's has its vocabulary.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,20 +19,24 @@ from torch import Tensor
 
 from starvsr.errors import WeightsError
 from starvsr.models.autoencoder import TemporalVAE
+from starvsr.models.build import build_network
+from starvsr.models.causal_vae import CausalVAE
+from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer
-from starvsr.models.unet import StarUNet
 from starvsr.specs import SPECS, spec_to_json
-from starvsr.types import Component
+from starvsr.types import CogVideoXConfig, Component
 from starvsr.zoo.checkpoint import (
     listed,
     made_again,
     misfits,
+    not_plain,
     read_metadata,
     read_pickle,
     read_safetensors,
     read_types,
 )
 from starvsr.zoo.convert import from_published, published_tensors, to_published
+from starvsr.zoo.sat import from_sat
 from starvsr.zoo.tensorfile import DTYPES, write_tensors
 
 METADATA_KEY = "starvsr"
@@ -39,6 +44,8 @@ METADATA_KEY = "starvsr"
 COMPONENT_KEY = "starvsr_component"
 VOCAB_KEY = "starvsr_vocab"
 MERGES_KEY = "starvsr_merges"
+PIECES_KEY = "starvsr_pieces"
+"""Where T5's file has its word pieces, a binary file, as base64."""
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """What `--dtype` may say."""
@@ -57,6 +64,26 @@ _CLIP_TEXT_DEFAULTS: dict[str, Any] = {
     "bos_token_id": 49406,
     "eos_token_id": 49407,
 }
+
+_T5_FIELDS = (
+    "model_type",
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "layer_norm_epsilon",
+    "feed_forward_proj",
+)
+
+AUTOENCODERS: dict[object, type[TemporalVAE] | type[CausalVAE]] = {
+    "AutoencoderKLTemporalDecoder": TemporalVAE,
+    "AutoencoderKLCogVideoX": CausalVAE,
+}
+"""By the name of diffusers' class, as its configurations have it."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +171,31 @@ def stored_types(path: Path) -> set[str]:
 def _read_network(component: Component, sources: Mapping[str, Path]) -> _Content:
     path, spec = sources[component.sources[0].path], SPECS[component.name]
     content = read_pickle(path)
+    with torch.device("meta"):
+        wanted = build_network(spec.network).state_dict()
+    published = _from_sat if isinstance(spec.network, CogVideoXConfig) else _from_published
+    tensors = published(path, content, wanted, f"the network of {spec.name}")
+    return _Content(tensors, {}, {METADATA_KEY: spec_to_json(spec)})
+
+
+def _from_published(
+    path: Path, content: Mapping[str, object], wanted: Mapping[str, Tensor], what: str
+) -> Mapping[str, Tensor]:
     try:
         tensors = published_tensors(content)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from error
-    with torch.device("meta"):
-        expected = to_published(StarUNet(spec.network).state_dict())
-    _check(path, expected, tensors, f"the network of {spec.name}")
-    return _Content(from_published(tensors), {}, {METADATA_KEY: spec_to_json(spec)})
+    _check(path, to_published(wanted), tensors, what)
+    return from_published(tensors)
+
+
+def _from_sat(
+    path: Path, content: Mapping[str, object], wanted: Mapping[str, Tensor], what: str
+) -> Mapping[str, Tensor]:
+    try:
+        return from_sat(content, wanted)
+    except WeightsError as error:
+        raise WeightsError(f"{path} is not {what}: {error}") from error
 
 
 def _read_autoencoder(component: Component, sources: Mapping[str, Path]) -> _Content:
@@ -160,14 +204,47 @@ def _read_autoencoder(component: Component, sources: Mapping[str, Path]) -> _Con
     _check_plain(path, tensors)
     config = _read_json(config_path)
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
+    kind = AUTOENCODERS.get(config.get("_class_name"), TemporalVAE)
     try:
-        TemporalVAE.from_state(config, shapes, 1.0, torch.device("meta"), torch.float32)
+        kind.from_state(config, shapes, 1.0, torch.device("meta"), torch.float32)
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{path} and {config_path} do not fit together: {error}") from error
     return _Content(tensors, config, {})
 
 
 def _read_text_encoder(component: Component, sources: Mapping[str, Path]) -> _Content:
+    config_path = next(path for name, path in sources.items() if name.endswith("config.json"))
+    if _read_json(config_path).get("model_type") == "t5":
+        return _read_t5(component, sources, config_path)
+    return _read_clip(component, sources)
+
+
+def _read_t5(component: Component, sources: Mapping[str, Path], config_path: Path) -> _Content:
+    shards = [sources[source.path] for source in component.tensor_sources]
+    pieces = sources[component.sources[-1].path]
+    config = _read_json(config_path)
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        tensors |= read_safetensors(shard)[0]
+    try:
+        tokenizer = PieceTokenizer(_read_bytes(pieces))
+        with torch.device("meta"):
+            expected = build_t5(config).state_dict()
+        if tokenizer.size > config["vocab_size"]:
+            raise ValueError(
+                f"the encoder has {config['vocab_size']} tokens, and there are {tokenizer.size} pieces"
+            )
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        raise WeightsError(f"{config_path} and {pieces} are not T5's: {error}") from error
+    # The same table as `shared`, under a second name that few files have.
+    for known in (expected, tensors):
+        known.pop("encoder.embed_tokens.weight", None)
+    _check(shards[0], expected, tensors, "T5's encoder as its configuration describes it")
+    kept = {name: config[name] for name in _T5_FIELDS if name in config}
+    return _Content(tensors, kept, {PIECES_KEY: base64.b64encode(_read_bytes(pieces)).decode()})
+
+
+def _read_clip(component: Component, sources: Mapping[str, Path]) -> _Content:
     path, config_path, vocab, merges = (sources[source.path] for source in component.sources)
     published = _text_config(config_path)
     expected = _text_tensors(published)
@@ -254,20 +331,21 @@ def _check(
 
 
 def _check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    odd = [
-        f"{name} is {tensor.dtype} ({tensor.layout})"
-        for name, tensor in tensors.items()
-        if tensor.layout != torch.strided or tensor.dtype not in DTYPES
-    ]
+    odd = not_plain(tensors)
     if odd:
         raise WeightsError(f"{path} does not hold plain floating point numbers: {listed(odd)}")
 
 
-def _read_text(path: Path) -> str:
+def _read_bytes(path: Path) -> bytes:
     try:
-        return path.read_text("utf-8")
+        return path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return _read_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise WeightsError(f"{path} is not text: {error}") from error
 

@@ -247,11 +247,13 @@ def to_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
     }
 
 
-def published_tensors(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, bare or under the key `state_dict`. Raises `WeightsError` for anything else."""
-    inner = state_dict.get("state_dict", state_dict)
+def published_tensors(
+    state_dict: Mapping[str, object], key: str = "state_dict"
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, bare or under `key`. Raises `WeightsError` for anything else."""
+    inner = state_dict.get(key, state_dict)
     if not isinstance(inner, Mapping):
-        raise WeightsError("the checkpoint's state_dict is not a mapping of names to tensors")
+        raise WeightsError(f"the checkpoint's {key} is not a mapping of names to tensors")
     strangers = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
     if strangers:
         raise WeightsError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -38,9 +39,12 @@ def device_info(name: str = "auto") -> DeviceInfo:
     return DeviceInfo(name, description, _free_memory_bytes(), torch.get_num_threads())
 
 
-def network_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """What `--precision` means on a device: the type of the network's weights and of its calculations."""
-    return _DTYPES[resolve_precision(precision, device.type)]
+def network_dtype(precision: str, device: torch.device, half: str = "fp16") -> torch.dtype:
+    """What `--precision` means on a device: the type of the network's weights and of its calculations.
+
+    half: as in `resolve_precision`.
+    """
+    return _DTYPES[resolve_precision(precision, device.type, half)]
 
 
 def attention_backend(name: str, device: torch.device) -> Backend:
@@ -49,6 +53,21 @@ def attention_backend(name: str, device: torch.device) -> Backend:
         return select_backend(name, device)
     except ValueError as error:
         raise UsageError(f"--attention: {error}") from error
+
+
+def peak_process_bytes() -> int | None:
+    """The most main memory that this process has held at once so far; None where the platform does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_device_bytes(device: DeviceInfo) -> int | None:
+    """The most of a CUDA device's memory that this process has held at once so far; None for other devices."""
+    return torch.cuda.max_memory_reserved(device.name) if device.name.startswith("cuda") else None
 
 
 def _cuda_info(name: str) -> DeviceInfo:

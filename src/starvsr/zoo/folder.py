@@ -32,12 +32,11 @@ def component_file(name: str, folder: Path) -> Path:
 
 
 def embedded_file(name: str) -> Path:
-    """Where the file of a model is that is part of the package."""
+    """Where the file of a model or a component is that is part of the package."""
     return component_file(name, Path(__file__).parent)
 
 
 def find_component(name: str, folders: Sequence[Path]) -> Path | None:
-    """The component's file in the first of the folders that has it, or None."""
-    return next(
-        (path for path in (component_file(name, f) for f in folders) if path.is_file()), None
-    )
+    """The component's file in the first of the folders that has it, else in the package; or None."""
+    places = [*(component_file(name, folder) for folder in folders), embedded_file(name)]
+    return next((path for path in places if path.is_file()), None)

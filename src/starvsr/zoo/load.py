@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import build_network
+from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
 from starvsr.options import DeviceOptions, WeightsOptions
@@ -46,6 +47,12 @@ __all__ = [
     "save_model",
 ]
 
+
+_VAES: dict[str, type[TemporalVAE] | type[CausalVAE] | type[TinyVAE]] = {
+    "temporal_vae": TemporalVAE,
+    "causal_vae": CausalVAE,
+    "tiny_vae": TinyVAE,
+}
 
 Mover = Callable[[], AbstractContextManager[None]]
 """Brings a part of a model to the device for as long as the context lasts."""
@@ -113,7 +120,7 @@ def load_choice(
     """
     options = options or DeviceOptions()
     spec, device = choice.spec, torch.device(info.name)
-    dtype = network_dtype(options.precision, device)
+    dtype = network_dtype(options.precision, device, spec.half)
     backend = attention_backend(options.attention, device)
     path = _network_file(choice)
     network = _empty_network(path, spec)
@@ -201,8 +208,8 @@ def _autoencoder(
     autoencoder: Autoencoder
     if spec.kind == "pixel_unshuffle":
         autoencoder = PixelUnshuffle(spec.factor)
-    elif spec.kind == "temporal_vae":
-        autoencoder = _temporal_vae(choice, device, dtype)
+    elif spec.kind in _VAES:
+        autoencoder = _vae(choice, device, dtype)
     else:
         raise WeightsError(f"{path}: its autoencoder {spec.kind!r} is unknown to this version")
     channels = choice.spec.network.latent_channels
@@ -210,6 +217,11 @@ def _autoencoder(
         raise WeightsError(
             f"{path}: its network takes latents of {channels} channels, and its autoencoder makes "
             f"{autoencoder.latent_channels}"
+        )
+    if autoencoder.time_factor != spec.time_factor:
+        raise WeightsError(
+            f"{path}: it wants {spec.time_factor} frames per latent frame, and its autoencoder makes one of "
+            f"{autoencoder.time_factor}"
         )
     if autoencoder.factor != spec.factor:
         raise WeightsError(
@@ -219,7 +231,7 @@ def _autoencoder(
     return autoencoder
 
 
-def _temporal_vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> TemporalVAE:
+def _vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> Autoencoder:
     spec = choice.spec.autoencoder
     path = find_component(spec.weights, choice.folders)
     if path is None:
@@ -227,7 +239,7 @@ def _temporal_vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype)
     weights, _ = read_safetensors(path)
     config = read_component_info(path).config
     try:
-        return TemporalVAE.from_state(config, weights, spec.scaling_factor, device, dtype)
+        return _VAES[spec.kind].from_state(config, weights, spec.scaling_factor, device, dtype)
     except (ValueError, AttributeError) as error:
         raise WeightsError(f"{path}: {error}") from error
 

@@ -88,7 +88,7 @@ def plan_install(
     for component in fetched:
         files[component.name] = tuple(located[: len(component.sources)])
         located = located[len(component.sources) :]
-    made_bytes = sum(_made_bytes(c, files[c.name][0], dtype) for c in fetched)
+    made_bytes = sum(_made_bytes(c, files[c.name], dtype) for c in fetched)
     return InstallPlan(
         folder=folder,
         present=tuple(present),
@@ -163,10 +163,11 @@ def _say_why_again(components: Sequence[Component], folder: Path, dtype: str | N
         logger.warning("%s %s: they are fetched again", path, reason)
 
 
-def _made_bytes(component: Component, tensors: Located, dtype: str | None) -> int:
+def _made_bytes(component: Component, files: Sequence[Located], dtype: str | None) -> int:
     # A published network is fp32; that others become smaller, by what nobody needs of them, is left out.
     kept = BYTES_PER_ELEMENT[stored_type(component, dtype) or "fp32"]
-    return tensors.size_bytes * kept // BYTES_PER_ELEMENT["fp32"]
+    size = sum(file.size_bytes for file in files if file.source in component.tensor_sources)
+    return size * kept // BYTES_PER_ELEMENT["fp32"]
 
 
 def _converted_bytes(component: Component, folder: Path, dtype: str | None) -> int:

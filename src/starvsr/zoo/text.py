@@ -6,6 +6,7 @@ with known words never has to read, or even to have.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import logging
@@ -17,10 +18,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from starvsr.errors import OutputError, WeightsError
+from starvsr.models.t5 import T5Encoder
 from starvsr.models.text import TextEncoder
 from starvsr.types import ModelSpec
 from starvsr.zoo.checkpoint import read_safetensors
-from starvsr.zoo.components import MERGES_KEY, VOCAB_KEY, ComponentInfo, read_component_info
+from starvsr.zoo.components import (
+    MERGES_KEY,
+    PIECES_KEY,
+    VOCAB_KEY,
+    ComponentInfo,
+    read_component_info,
+)
 from starvsr.zoo.folder import find_component
 from starvsr.zoo.tensorfile import write_tensors
 
@@ -46,14 +54,16 @@ def contexts(
     if spec.text is None:
         zeros = torch.zeros(1, spec.context_tokens, spec.network.context_width)
         return zeros, zeros
-    texts = _texts(spec, prompt, negative_prompt)
+    positive, negative = _texts(spec, prompt, negative_prompt)
     encoder_hash = _encoder_hash(spec, folders)
+    texts = [text for text in (positive, negative) if text is not None]
     known = {text: _recall(spec, folders, text, encoder_hash) for text in texts}
     unknown = [text for text, context in known.items() if context is None]
     found = {text: context for text, context in known.items() if context is not None}
     if unknown:
         found |= _encode(spec, folders, unknown)
-    return found[texts[0]], found[texts[1]]
+    context = found[positive]
+    return context, torch.zeros_like(context) if negative is None else found[negative]
 
 
 def contexts_are_known(
@@ -68,15 +78,20 @@ def contexts_are_known(
         return True
     encoder_hash = _encoder_hash(spec, folders)
     texts = _texts(spec, prompt, negative_prompt)
-    return all(_recall(spec, folders, text, encoder_hash) is not None for text in texts)
+    return all(
+        text is None or _recall(spec, folders, text, encoder_hash) is not None for text in texts
+    )
 
 
-def _texts(spec: ModelSpec, prompt: str | None, negative_prompt: str | None) -> tuple[str, str]:
+def _texts(
+    spec: ModelSpec, prompt: str | None, negative_prompt: str | None
+) -> tuple[str, str | None]:
+    """What is encoded; None of a negative prompt is nothing at all."""
     assert spec.text is not None
     prompt = spec.text.prompt if prompt is None else prompt
     negative = spec.text.negative_prompt if negative_prompt is None else negative_prompt
     # Arguments of a command can hold bytes that are no text.
-    return _printable(prompt + spec.text.prompt_suffix), _printable(negative)
+    return _printable(prompt + spec.text.prompt_suffix), negative and _printable(negative)
 
 
 def _printable(text: str) -> str:
@@ -144,7 +159,7 @@ def _encode(spec: ModelSpec, folders: Sequence[Path], texts: Sequence[str]) -> d
     return made
 
 
-def _encode_one(spec: ModelSpec, path: Path, encoder: TextEncoder, text: str) -> Tensor:
+def _encode_one(spec: ModelSpec, path: Path, encoder: TextEncoder | T5Encoder, text: str) -> Tensor:
     try:
         context = encoder(text, spec.context_tokens)
     except ValueError as error:
@@ -159,9 +174,12 @@ def _encode_one(spec: ModelSpec, path: Path, encoder: TextEncoder, text: str) ->
     return context
 
 
-def _load_encoder(path: Path, info: ComponentInfo) -> TextEncoder:
+def _load_encoder(path: Path, info: ComponentInfo) -> TextEncoder | T5Encoder:
     state, metadata = read_safetensors(path)
     try:
+        if PIECES_KEY in metadata:
+            pieces = base64.b64decode(metadata[PIECES_KEY])
+            return T5Encoder.from_state(info.config, state, pieces)
         return TextEncoder.from_state(info.config, state, metadata[VOCAB_KEY], metadata[MERGES_KEY])
     except KeyError as error:
         raise WeightsError(f"{path} has no {error} in its metadata: get it anew") from error

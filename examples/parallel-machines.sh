@@ -1,0 +1,63 @@
+#!/bin/sh
+# Upscales a folder of videos on several machines that share it: run this on each of them, several times on one with
+# several GPUs, or as a SLURM array. A video belongs to whoever makes its folder in .claims first.
+# After a crash run it again: the video in hand goes on from its last segment.
+#
+#   parallel-machines.sh /shared/in /shared/out --model star-light
+#   sbatch --array=1-8 --gres=gpu:1 parallel-machines.sh /shared/in /shared/out --model star-light
+set -u
+
+if [ $# -lt 2 ]; then
+    echo "usage: $0 FOLDER OUTPUT [OPTIONS OF starvsr upscale]" >&2
+    exit 2
+fi
+source=${1%/} output=${2%/}
+shift 2
+host=$(uname -n)
+claims=$output/.claims
+mkdir -p "$claims" || exit 7
+
+# What this machine claimed before it crashed, anyone may have.
+for claim in "$claims"/*/"$host".*; do
+    [ -e "$claim" ] || continue
+    kill -0 "${claim##*.}" 2>/dev/null || rm -r "$(dirname "$claim")"
+done
+
+child=
+code=0
+trap 'if [ -n "$child" ]; then kill -TERM "$child"; else exit 143; fi' INT TERM
+for video in "$source"/*; do
+    [ -f "$video" ] || continue
+    name=$(basename "$video")
+    target=$output/${name%.*}.mkv
+    [ -e "$target" ] && continue
+    mkdir "$claims/$name" 2>/dev/null || continue
+    : >"$claims/$name/$host.$$"
+    # Somebody may have finished it a moment ago.
+    if [ ! -e "$target" ]; then
+        # In the background, so that a signal to this script reaches it.
+        starvsr upscale "$video" "$target" "$@" &
+        child=$!
+        wait "$child"
+        result=$?
+        while kill -0 "$child" 2>/dev/null; do
+            wait "$child"
+            result=$?
+        done
+        child=
+    else
+        result=0
+    fi
+    rm -r "${claims:?}/$name"
+    case $result in
+        0 | 8) ;;
+        130 | 143) exit "$result" ;;
+        *) code=6 ;;
+    esac
+done
+if rmdir "$claims" 2>/dev/null; then
+    exit "$code"
+fi
+echo "others are at work on, or crashed at (remove the folder then):" >&2
+ls -d "$claims"/*/ >&2
+exit "$code"

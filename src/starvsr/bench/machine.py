@@ -1,0 +1,110 @@
+"""What a machine is, what it can do at most, and how much memory this process took."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """How long a call took: medians of its repetitions."""
+
+    wall: float
+    processor: float
+    """Of all threads together; of a busy machine the only time that means something."""
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """The most that this machine did of three simple things, on as many threads as torch has."""
+
+    matmul_gflops: float
+    """A product of two matrices of 2048x2048, float32."""
+    conv_gflops: float
+    """A 3x3 convolution of 256 to 256 channels on 4 pictures of 64x64, channels last, float32."""
+    copy_gbytes: float
+    """A copy of 256 MB; read and written bytes together, a second."""
+
+    @property
+    def best_gflops(self) -> float:
+        """The better of product and convolution."""
+        return max(self.matmul_gflops, self.conv_gflops)
+
+
+def timed(call: Callable[[], object], repeats: int) -> Seconds:
+    """Call once for nothing, then `repeats` times."""
+    call()
+    walls, processors = [], []
+    for _ in range(repeats):
+        wall, processor = time.perf_counter(), time.process_time()
+        call()
+        walls.append(time.perf_counter() - wall)
+        processors.append(time.process_time() - processor)
+    return Seconds(statistics.median(walls), statistics.median(processors))
+
+
+def measure_ceilings(repeats: int = 5) -> Ceilings:
+    """Measure them; takes a second or two."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    x = torch.randn(4, 256, 64, 64).to(memory_format=torch.channels_last)
+    kernel = torch.randn(256, 256, 3, 3).to(memory_format=torch.channels_last)
+    source = torch.zeros(64_000_000)
+    target = torch.empty_like(source)
+    with torch.inference_mode():
+        matmul = timed(lambda: a @ b, repeats).wall
+        conv = timed(lambda: torch.conv2d(x, kernel, padding=1), repeats).wall
+        copy = timed(lambda: target.copy_(source), repeats).wall
+    return Ceilings(
+        matmul_gflops=2 * 2048**3 / matmul / 1e9,
+        conv_gflops=2 * 4 * 64**2 * 256**2 * 9 / conv / 1e9,
+        copy_gbytes=2 * source.nbytes / copy / 1e9,
+    )
+
+
+def describe_machine() -> dict[str, str | int]:
+    """What figures depend on; those of two descriptions that differ are not to be compared."""
+    return {
+        "processor": _processor_name(),
+        "threads": torch.get_num_threads(),
+        "vector_units": torch.backends.cpu.get_cpu_capability(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _processor_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or "unknown"
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process since `forget_peak`, or since its start outside Linux."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    # Bytes on macOS, kibibytes elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def forget_peak() -> int:
+    """Measure the peak anew from here, where the system can; gives what is resident now."""
+    switch = Path("/proc/self/clear_refs")
+    if switch.exists():
+        switch.write_text("5")
+    return peak_bytes()

@@ -1,0 +1,156 @@
+"""One call of a network: its seconds, FLOPs and memory, and those of its layers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from starvsr.bench.machine import Seconds, forget_peak, peak_bytes, timed
+from starvsr.models.network import VideoNetwork
+from starvsr.models.recurrent import Memory
+from starvsr.types import NetworkConfig
+
+_LEAVES = (nn.Conv2d, nn.Conv3d, nn.Linear)
+
+
+@dataclass(frozen=True)
+class NetworkCall:
+    """What one call took."""
+
+    latent: tuple[int, int, int]
+    """Frames, rows, columns."""
+    flops: int
+    """Products and convolutions; norms and elementwise work are not counted."""
+    seconds: Seconds
+    memory_bytes: int
+    """Peak above what was resident before."""
+
+    @property
+    def gflops(self) -> float:
+        """FLOPs per wall second, in units of 1e9."""
+        return self.flops / self.seconds.wall / 1e9
+
+
+@dataclass(frozen=True)
+class Layer:
+    """All calls of one layer within one call of the network."""
+
+    name: str
+    flops: int
+    wall_s: float
+
+    @property
+    def gflops(self) -> float:
+        """FLOPs per wall second, in units of 1e9."""
+        return self.flops / self.wall_s / 1e9
+
+
+def network_inputs(network: VideoNetwork, latent: tuple[int, int, int]) -> tuple[Any, ...]:
+    """Seeded arguments of a call on a latent of (frames, rows, columns)."""
+    config: NetworkConfig = network.config
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, config.latent_channels, *latent, generator=generator)
+    hint = torch.randn(x.shape, generator=generator) if config.control else None
+    tokens = 77 if config.control else 1
+    context = torch.randn(1, tokens, config.context_width, generator=generator)
+    return x, torch.tensor([100]), context, hint
+
+
+@torch.inference_mode()
+def measure_call(
+    network: VideoNetwork, latent: tuple[int, int, int], *, repeats: int = 3
+) -> NetworkCall:
+    """Count and time a call on a latent of (frames, rows, columns), float32 on the processor.
+
+    Of a recurrent network the frames follow on others, since a video's first frame, which has no memory, takes less.
+    """
+    arguments = network_inputs(network, latent)
+    state = _state_before(network, arguments)
+
+    def call() -> None:
+        extra = () if state is None else (Memory(state),)
+        network(*arguments, *extra)
+
+    before = forget_peak()
+    flops = count_flops(call)
+    seconds = timed(call, repeats)
+    return NetworkCall(latent, flops, seconds, max(0, peak_bytes() - before))
+
+
+@torch.inference_mode()
+def measure_layers(network: VideoNetwork, latent: tuple[int, int, int]) -> list[Layer]:
+    """Time every convolution and linear layer within one call, the dearest first."""
+    arguments = network_inputs(network, latent)
+    state = _state_before(network, arguments)
+    seconds: dict[str, float] = {}
+    extra = () if state is None else (Memory(state),)
+    with FlopCounterMode(display=False) as counter, _timed_layers(network, seconds):
+        network(*arguments, *extra)
+    counts = counter.get_flop_counts()
+    prefix = type(network).__name__
+    layers = [
+        Layer(name, sum(counts.get(f"{prefix}.{name}", {}).values()), spent)
+        for name, spent in seconds.items()
+    ]
+    return sorted(layers, key=lambda layer: -layer.wall_s)
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """FLOPs of one call: products and convolutions, not norms and elementwise work."""
+    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    with FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops}) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def _attention_flops(
+    q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], *_: object, **__: object
+) -> int:
+    """Multiplications and additions of both products; torch's counter leaves out the CPU kernel."""
+    batch, heads, queries, width = q
+    return 2 * batch * heads * queries * k[2] * (width + v[3])
+
+
+def _state_before(network: VideoNetwork, arguments: tuple[Any, ...]) -> Any:
+    """What a recurrent network remembers of a frame before; None of any other."""
+    config: NetworkConfig = network.config
+    if not config.recurrent:
+        return None
+    x, *others = arguments
+    memory = Memory(None)
+    network(x[:, :, :1], *others, memory)
+    return memory.state
+
+
+@contextmanager
+def _timed_layers(network: VideoNetwork, seconds: dict[str, float]) -> Iterator[None]:
+    """Adds the wall time of every leaf's calls to `seconds`."""
+    handles = []
+    began: dict[str, float] = {}
+    for name, module in network.named_modules():
+        if not isinstance(module, _LEAVES):
+            continue
+
+        def before(_: nn.Module, __: tuple[Tensor, ...], name: str = name) -> None:
+            began[name] = time.perf_counter()
+
+        def after(_: nn.Module, __: tuple[Tensor, ...], ___: Tensor, name: str = name) -> None:
+            spent = time.perf_counter() - began[name]
+            seconds[name] = seconds.get(name, 0.0) + spent
+
+        handles += [
+            module.register_forward_pre_hook(before),
+            module.register_forward_hook(after),
+        ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,71 @@
+"""The benchmark as a whole: ceilings, calls of a network, a job, ceilings again."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+import torch
+
+from starvsr.bench.job import measure_job
+from starvsr.bench.machine import Ceilings, measure_ceilings
+from starvsr.bench.network import measure_call, measure_layers
+from starvsr.bench.report import Result
+from starvsr.errors import UsageError
+from starvsr.options import DeviceOptions, UpscaleOptions
+from starvsr.types import Progress, ProgressCallback
+from starvsr.zoo.load import load_model
+
+
+def run_benchmark(
+    model: str = "nano",
+    *,
+    latents: Sequence[tuple[int, int, int]] = ((4, 108, 192),),
+    size: tuple[int, int] = (480, 270),
+    frames: int = 24,
+    layers: bool = False,
+    repeats: int = 3,
+    threads: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> Result:
+    """Measure a model on this machine's processor, in float32.
+
+    latents: frames, rows and columns of the network's calls; size: columns and rows of the clip that is upscaled;
+    layers: also time every layer of the last call; repeats: of every call, the median counts; threads: None is what
+    torch takes. Raises StarvsrError: WeightsError, UsageError for sizes that the network does not take.
+    """
+    report = progress or (lambda _: None)
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        report(Progress("ceilings", 0, 1))
+        first = measure_ceilings(repeats)
+        report(Progress("ceilings", 1, 1))
+        network = load_model(model, device="cpu").network
+        calls = []
+        for number, latent in enumerate(latents):
+            report(Progress("network", number, len(latents)))
+            try:
+                calls.append(measure_call(network, latent, repeats=repeats))
+            except ValueError as error:
+                raise UsageError(f"--latent {'x'.join(map(str, latent))}: {error}") from error
+        report(Progress("network", len(latents), len(latents)))
+        found = measure_layers(network, latents[-1]) if layers else []
+        options = UpscaleOptions(model=model, device=DeviceOptions(device="cpu"))
+        job = measure_job(size, frames, options, progress=progress)
+        return Result(
+            model, _mean(first, measure_ceilings(repeats)), tuple(calls), tuple(found), job
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+def _mean(*measured: Ceilings) -> Ceilings:
+    return Ceilings(
+        *(
+            statistics.mean(getattr(each, field.name) for each in measured)
+            for field in dataclasses.fields(Ceilings)
+        )
+    )

@@ -1,0 +1,94 @@
+"""`starvsr bench`: how fast this machine is, and where the time goes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.messages import set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
+from starvsr.errors import UsageError
+
+_LATENT = "4x108x192"
+
+
+def bench(
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A model's name, or the path of a model file.")
+    ] = "nano",
+    latent: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--latent",
+            metavar="FxHxW",
+            help=f"Frames, rows and columns of a call's latent; repeatable (default: {_LATENT}).",
+        ),
+    ] = None,
+    size: Annotated[
+        str, typer.Option("--size", metavar="WxH", help="Pixels of the clip that is upscaled.")
+    ] = "480x270",
+    frames: Annotated[
+        int, typer.Option("--frames", min=1, help="Frames of the clip that is upscaled.")
+    ] = 24,
+    layers: Annotated[bool, typer.Option("--layers", help="Also show every layer's time.")] = False,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="Timed calls, of which the median counts.")
+    ] = 3,
+    threads: Annotated[
+        int | None,
+        typer.Option("--threads", min=1, help="Threads of the network (default: as torch has)."),
+    ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history",
+            metavar="FILE",
+            help="Add the result to FILE, one JSON object a line, and compare it with the last there (default: none).",
+        ),
+    ] = None,
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="How progress is shown.")
+    ] = ProgressMode.auto,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+) -> int:
+    """Measure this machine's ceilings, a network's calls beside them, and a whole job, on the processor.
+
+    Example: starvsr bench --history bench.jsonl
+    """
+    set_verbosity(verbose=verbose, quiet=False)
+    latents = [_numbers("--latent", text, 3) for text in latent or [_LATENT]]
+    width, height = _numbers("--size", size, 2)
+    from starvsr.bench.report import append_history, as_text, read_last
+    from starvsr.bench.run import run_benchmark
+
+    before = read_last(history, model) if history is not None and history.exists() else None
+    with progress_view(progress, quiet=False) as view:
+        result = run_benchmark(
+            model,
+            latents=[(f, h, w) for f, h, w in latents],
+            size=(width, height),
+            frames=frames,
+            layers=layers,
+            repeats=repeats,
+            threads=threads,
+            progress=view,
+        ).to_json()
+    if history is not None:
+        append_history(history, result)
+    echo(json.dumps(result) if as_json else as_text(result, before))
+    return 0
+
+
+def _numbers(flag: str, text: str, count: int) -> tuple[int, ...]:
+    """Numbers above 0 with an x between them. Raises UsageError."""
+    if not re.fullmatch("x".join(["[1-9][0-9]{0,4}"] * count), text):
+        example = _LATENT if count == 3 else "480x270"
+        raise UsageError(f"{flag} {text} is not allowed: give {count} numbers such as {example}")
+    return tuple(map(int, text.split("x")))

@@ -1,0 +1,61 @@
+"""`starvsr finish`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.messages import say, set_verbosity
+from starvsr.cli.printing import echo
+from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
+
+
+def finish(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WORKDIR",
+            help="The work directory that an interrupted upscale left, such as out.mp4.starvsr.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[OUTPUT]",
+            help="The file to write (default: NAME-partial beside the job's output).",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
+    ] = False,
+    progress: Annotated[
+        ProgressMode, typer.Option("--progress", help="How progress is shown.")
+    ] = ProgressMode.auto,
+    as_json: Annotated[bool, JSON_OPTION] = False,
+    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+) -> int:
+    """Make a playable file of what an interrupted upscale has finished, from the beginning up to what is missing.
+
+    The work directory stays, so the same upscale command still goes on from there.
+
+    Example: starvsr finish out.mp4.starvsr
+    """
+    set_verbosity(verbose=verbose, quiet=quiet)
+    from starvsr.finish import finish_job
+
+    with progress_view(progress, quiet=quiet) as view:
+        result = finish_job(folder, output, overwrite=overwrite, progress=view)
+    if as_json:
+        echo(json.dumps({"version": JSON_VERSION, "event": "finished", **result.to_json()}))
+    line = f"{result.target}: {result.frames} of {result.of_frames} frames"
+    if result.left_out:
+        line += f"; {result.left_out} more are finished, but behind ones that are missing"
+    say(line)
+    return 0

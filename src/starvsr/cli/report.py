@@ -1,0 +1,120 @@
+"""What a run of `starvsr upscale` says: words on standard error, JSON objects on standard output."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starvsr.cli.batch import Item
+from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
+from starvsr.cli.messages import say, say_error
+from starvsr.cli.printing import echo
+from starvsr.errors import StarvsrError
+from starvsr.zoo.amounts import format_bytes
+
+if TYPE_CHECKING:
+    from starvsr.preview import PreviewResult
+    from starvsr.upscale import Job, UpscaleResult
+    from starvsr.zoo.install import InstallPlan
+
+JSON_VERSION = 1
+
+logger = logging.getLogger(__name__)
+
+
+class Report:
+    """How a run is reported."""
+
+    def __init__(self, progress: ProgressMode, *, as_json: bool, quiet: bool) -> None:
+        self._progress, self._as_json, self._quiet = progress, as_json, quiet
+
+    def view(self) -> ProgressView:
+        """For the progress of one video."""
+        return progress_view(self._progress, quiet=self._quiet)
+
+    def event(self, name: str, **facts: object) -> None:
+        """A JSON object, if they are wanted."""
+        if self._as_json:
+            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+
+    def begun(self, item: Item, number: int, count: int) -> None:
+        """The next video of several."""
+        if count > 1:
+            say(f"[{number}/{count}] {item.source}")
+        logger.debug("%s to %s: %s", item.source, item.target, item.options)
+
+    def downloads(self, plan: InstallPlan) -> None:
+        """What will be fetched, before it is."""
+        from starvsr.cli.weights_report import plan_text
+
+        say(plan_text(plan))
+
+    def choices(self, job: Job) -> None:
+        """What was planned."""
+        plan = job.plan
+        size = f"{job.info.width}x{job.info.height} -> {plan.width}x{plan.height}"
+        say(
+            f"{_frames(plan.frames)}, {size}, model {job.choice.reason}, on {job.device.description}"
+        )
+        for note in job.notes:
+            say(f"note: {note}")
+
+    def kept(self, segments: int, folder: Path) -> None:
+        """What an earlier run finished."""
+        count = "1 segment is" if segments == 1 else f"{segments} segments are"
+        say(f"going on: {count} there already in {folder}")
+
+    @contextmanager
+    def kept_is_said(self) -> Iterator[None]:
+        """Whoever breaks a job off, or whatever does, is told that it can go on."""
+        from starvsr.journal import kept_work
+
+        try:
+            yield
+        except BaseException as error:
+            if kept := kept_work(error):
+                say(kept, always=True)
+            raise
+
+    def done(self, item: Item, result: UpscaleResult) -> None:
+        """A finished video."""
+        self.event("done", **result.to_json())
+        _say_result(item, result)
+
+    def previewed(self, item: Item, result: PreviewResult) -> None:
+        """A finished preview."""
+        self.event("preview", **result.to_json())
+        _say_result(item, result)
+        say(
+            f"{result.picture}: its middle frame; left the input, right the result. The whole video would take about "
+            f"{format_seconds(result.whole_s)} and {format_bytes(result.whole_bytes)}"
+        )
+
+    def failed(self, item: Item, error: StarvsrError) -> None:
+        """A video of several that could not be done."""
+        say_error(str(error), error)
+        facts = {"source": str(item.source), "target": str(item.target)}
+        self.event("failed", **facts, error=str(error), exit_code=error.exit_code)
+
+
+def _say_result(item: Item, result: UpscaleResult | PreviewResult) -> None:
+    rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
+    text = f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)"
+    peaks = {
+        "of memory": result.peak_memory_bytes,
+        "on the device": result.peak_device_bytes,
+    }
+    held = [f"{format_bytes(peak)} {where}" for where, peak in peaks.items() if peak]
+    say(f"{text}, at most {' and '.join(held)}" if held else text)
+    logger.debug("seconds: %s", result.seconds)
+    if result.lost_frames:
+        lost = f"{_frames(result.lost_frames)} lost, {result.frames} restored"
+        say(f"warning: {item.source} is damaged: {lost}", always=True)
+
+
+def _frames(count: int) -> str:
+    return "1 frame" if count == 1 else f"{count} frames"

@@ -1,0 +1,406 @@
+"""Segments restored by the machines of a Ray cluster; the caller needs no GPU and loads no model.
+
+Every segment is a Ray task, which Ray gives to another worker when one is lost. A machine that sees the work directory
+puts the parts there, any other sends them back. It reads the input at the same path, or is sent it where it is small,
+and takes the model's files from its own weights folder; both are compared with the caller's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from starvsr.errors import InputError, MemoryLimitError, UsageError, WeightsError
+from starvsr.journal import fingerprint
+from starvsr.media.files import complete_or_absent
+from starvsr.parts import OnFrames, SegmentFiles
+from starvsr.plan import Segment
+from starvsr.request import weights_of
+from starvsr.types import DeviceInfo
+from starvsr.work import LastModel, Made, OnLoad, Work, load_restorer, made_by, part_maker
+from starvsr.zoo.choose import choose_model
+from starvsr.zoo.load import device_info
+
+logger = logging.getLogger(__name__)
+_library = logging.getLogger("starvsr")
+
+MOST_SENT_BYTES = 1 << 29
+"""A larger input is not sent to machines that cannot read it."""
+
+_RETRIES = 2
+_INTERVAL_S = 0.5
+_ANSWER_S = 10.0
+
+# Of a worker process, which Ray has do one task after the other.
+_models = LastModel()
+
+
+class Cluster:
+    """The executor of a Ray cluster."""
+
+    def __init__(self, address: str) -> None:
+        """address: of the cluster's head, or `auto`."""
+        self.address = address
+        self._connection = _connected(address)
+
+    def __enter__(self) -> Cluster:
+        self._connection.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        # Ray ends the tasks of a caller that leaves.
+        self._connection.__exit__(*error)
+
+    def __call__(
+        self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
+    ) -> Generator[Made, None, None]:
+        """See `Executor`. Raises InputError where a machine cannot read an input that is too large to be sent."""
+        if not segments:
+            return
+        import ray
+
+        work = dataclasses.replace(
+            work, info=dataclasses.replace(work.info, path=work.info.path.absolute())
+        )
+        on_gpu = work.device.name != "cpu"
+        needed: dict[str, Any] = {"max_retries": _RETRIES, "num_cpus": work.threads}
+        if on_gpu:
+            needed |= {"num_gpus": 1, "num_cpus": 0}
+        order = _Order(
+            work,
+            secrets.token_hex(8),
+            fingerprint(work.info.path),
+            weights_of(work.choice),
+            _sent_input(work, _able_for(work)),
+        )
+        board = _task(_Board, num_cpus=0).options(**_at(_own_node())).remote()
+        restore = _task(_restore_segment, **needed)
+        order_ref = ray.put(order)
+        with _marked(work.folder, order.token):
+            pending = {restore.remote(order_ref, segment, board): segment for segment in segments}
+            yield from self._results(pending, board, work.folder, on_load, on_frames)
+
+    def _results(
+        self,
+        pending: dict[Any, Segment],
+        board: Any,
+        folder: Path,
+        on_load: OnLoad,
+        on_frames: OnFrames,
+    ) -> Iterator[Made]:
+        """What tasks made, as they end."""
+        import ray
+
+        loaded = False
+        while pending:
+            done, _ = ray.wait(list(pending), num_returns=1, timeout=_INTERVAL_S)
+            running = {segment.index for segment in pending.values()}
+            for kind, content in ray.get(board.take.remote()):
+                if kind == "log":
+                    _library.log(*content)
+                elif content[0] in running:
+                    if not loaded:
+                        loaded = True
+                        on_load()
+                    on_frames(*content)
+            for task in done:
+                made, contents = _result(task, pending.pop(task))
+                yield _brought(made, contents, folder)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Order:
+    """What every task of a job is told."""
+
+    work: Work
+    token: str
+    """In the name of a file by which a machine knows the work directory."""
+    input: str
+    """The input's fingerprint."""
+    weights: Mapping[str, str]
+    """Fingerprints of the model's files."""
+    sent: tuple[Any, ...]
+    """The input's content in Ray's object store, or nothing."""
+
+
+class _Board:
+    """An actor on which tasks leave their news."""
+
+    def __init__(self) -> None:
+        self.news: list[tuple[str, Any]] = []
+
+    def put(self, kind: str, content: Any) -> None:
+        self.news.append((kind, content))
+
+    def take(self) -> list[tuple[str, Any]]:
+        news, self.news = self.news, []
+        return news
+
+
+def cluster_device(address: str, asked: str) -> DeviceInfo:
+    """What every task of the cluster can count on: the least of any machine. Raises UsageError where it has none.
+
+    asked: `--device`. A machine without a GPU does one task at a time for as many threads as the smallest one has.
+    """
+    if asked not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {asked} does not go with --cluster: give auto, cpu or cuda")
+    with _connected(address):
+        import ray
+
+        gpus = _able("GPU", 1)
+        on_gpu = asked == "cuda" or (asked == "auto" and bool(gpus))
+        able = gpus if on_gpu else _able("CPU", 1)
+        if not able:
+            raise UsageError(
+                f"no machine of the cluster has a {'GPU' if on_gpu else 'processor to spare'}: "
+                "give another --device, or start machines with `ray start`"
+            )
+        # A task without a GPU of its own would not see one.
+        ask = _task(device_info, num_cpus=0, num_gpus=1 if on_gpu else 0)
+        name = "cuda" if on_gpu else "cpu"
+        found = ray.get([ask.options(**_at(node["NodeID"])).remote(name) for node in able])
+        processors = [int(node["Resources"].get("CPU", 1)) for node in able]
+    threads = min(processors)
+    tasks = [1 if on_gpu else count // threads for count in processors]
+    free_bytes = [device.memory_bytes // count for device, count in zip(found, tasks, strict=True)]
+    count = "1 machine" if len(able) == 1 else f"{len(able)} machines"
+    description = f"{found[0].description} of {count}"
+    return DeviceInfo(found[0].name, description, min(free_bytes), threads)
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[None]:
+    """Connected to the cluster, unless the caller already is. Raises UsageError."""
+    try:
+        import ray
+    except ImportError as error:
+        raise UsageError("--cluster needs Ray: pip install 'starvsr[cluster]'") from error
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _check_answer(address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UsageError(
+            f"--cluster {address}: no Ray cluster answers there; start one with `ray start`, whose output has the "
+            "address, or give --workers for this machine alone"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_answer(address: str) -> None:
+    """Raise OSError where nobody listens, which Ray itself would find after minutes, and ValueError for no address."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host:
+        raise ValueError(address)
+    socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+
+
+def _able(resource: str, least: int) -> list[dict[str, Any]]:
+    """Machines that have so many of `GPU` or `CPU`."""
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"] and node["Resources"].get(resource, 0) >= least]
+
+
+def _task(function: Any, **options: Any) -> Any:
+    """A function as a Ray task."""
+    import ray
+
+    return ray.remote(**options)(function)
+
+
+def _own_node() -> str:
+    import ray
+
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def _at(node: str) -> dict[str, Any]:
+    """Options of a task that must run on one machine."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
+
+
+def _able_for(work: Work) -> list[dict[str, Any]]:
+    """Machines that can do this job. Raises UsageError where there is none."""
+    if work.device.name != "cpu":
+        return _able("GPU", 1)
+    able = _able("CPU", work.threads)
+    if not able:
+        raise UsageError(
+            f"the job was begun with {work.threads} threads, and no machine of the cluster has so many: start one "
+            "with `ray start --num-cpus`, or give --no-resume to begin anew"
+        )
+    return able
+
+
+def _sent_input(work: Work, able: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    """The input in the object store, where one of these machines cannot read it. Raises InputError."""
+    import ray
+
+    path = work.info.path
+    ask = _task(_name_without_input, num_cpus=0)
+    own = fingerprint(path)
+    asked = [ask.options(**_at(node["NodeID"])).remote(path, own) for node in able]
+    without = [name for name in ray.get(asked) if name is not None]
+    if not without:
+        return ()
+    size = path.stat().st_size
+    if size > MOST_SENT_BYTES:
+        raise InputError(
+            f"{path} cannot be read by {', '.join(without)}, and is too large to be sent there: put it into a folder "
+            "that all machines share, at the same path"
+        )
+    logger.debug("the input is sent to %s", ", ".join(without))
+    return (ray.put(path.read_bytes()),)
+
+
+def _name_without_input(path: Path, wanted: str) -> str | None:
+    """This machine's name, where it does not have the input at this path."""
+    return None if _is(path, wanted) else socket.gethostname()
+
+
+def _is(path: Path, wanted: str) -> bool:
+    try:
+        return fingerprint(path) == wanted
+    except OSError:
+        return False
+
+
+@contextmanager
+def _marked(folder: Path, token: str) -> Iterator[None]:
+    """The folder holds a file by which it is known while the context lasts."""
+    mark = _mark(folder, token)
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def _mark(folder: Path, token: str) -> Path:
+    return folder / f".starvsr-{token}.partial"
+
+
+def _result(task: Any, segment: Segment) -> tuple[Made, dict[str, bytes]]:
+    """What a task gave. Raises what it raised, MemoryLimitError where its workers were lost again and again."""
+    import ray
+
+    try:
+        result: tuple[Made, dict[str, bytes]] = ray.get(task)
+        return result
+    except ray.exceptions.RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from error
+    except ray.exceptions.RayError as error:
+        logger.debug("Ray gives up", exc_info=error)
+        raise MemoryLimitError(
+            f"workers were lost {_RETRIES + 1} times while they restored frames {segment.first} to "
+            f"{segment.last - 1}, most likely because main memory ran out: give a smaller --scale, or larger machines"
+        ) from error
+
+
+def _brought(made: Made, contents: Mapping[str, bytes], folder: Path) -> Made:
+    """The result with its files in this machine's work directory."""
+    for name, content in contents.items():
+        with complete_or_absent(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+    def here(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(folder / path.name for path in paths)
+
+    files = made.files
+    (part,) = here((files.part,))
+    moved = SegmentFiles(files.segment, part, here(files.head), here(files.tail))
+    return dataclasses.replace(made, files=moved)
+
+
+def _restore_segment(order: _Order, segment: Segment, board: Any) -> tuple[Made, dict[str, bytes]]:
+    """A task: restore one segment on this machine; gives the files' contents where the caller would not see them."""
+    with _messages_to(board), TemporaryDirectory(prefix="starvsr-") as scratch:
+        work = _at_home(order, Path(scratch))
+        restorer = load_restorer(work, _models)
+        said = 0.0
+
+        def on_frames(index: int, frames: float) -> None:
+            nonlocal said
+            if time.monotonic() - said >= _INTERVAL_S:
+                said = time.monotonic()
+                board.put.remote("frames", (index, frames))
+
+        on_frames(segment.index, 0.0)
+        made = made_by(part_maker(work, restorer, on_frames), segment)
+        files = made.files
+        contents = {}
+        if work.folder == Path(scratch):
+            paths = (files.part, *files.head, *files.tail)
+            contents = {path.name: path.read_bytes() for path in paths}
+        return made, contents
+
+
+def _at_home(order: _Order, scratch: Path) -> Work:
+    """The work with this machine's paths and device. Raises InputError, WeightsError, UsageError."""
+    work, machine = order.work, socket.gethostname()
+    model = work.options.model if work.options.model != "auto" else work.choice.spec.name
+    device = device_info(work.device.name.partition(":")[0])
+    choice = choose_model(model, device, work.options.weights)
+    if weights_of(choice) != order.weights:
+        raise WeightsError(
+            f"{machine} has other files of the model {work.choice.spec.name}, or lacks some: fetch them there with "
+            f"`starvsr download-weights`, or install starvsr {version('starvsr')} on both"
+        )
+    path = work.info.path
+    if not _is(path, order.input):
+        if not order.sent:
+            raise InputError(
+                f"{path} cannot be read by {machine}: put it there, or share its folder"
+            )
+        import ray
+
+        path = scratch / f"input{path.suffix}"
+        path.write_bytes(ray.get(order.sent[0]))
+    shared = _mark(work.folder, order.token).exists()
+    return dataclasses.replace(
+        work,
+        info=dataclasses.replace(work.info, path=path),
+        choice=choice,
+        device=dataclasses.replace(work.device, name=device.name),
+        folder=work.folder if shared else scratch,
+    )
+
+
+@contextmanager
+def _messages_to(board: Any) -> Iterator[None]:
+    """What the library says is left on the board."""
+    handler = _Poster(board)
+    _library.addHandler(handler)
+    try:
+        yield
+    finally:
+        _library.removeHandler(handler)
+
+
+class _Poster(logging.Handler):
+    def __init__(self, board: Any) -> None:
+        super().__init__(logging.WARNING)
+        self.board = board
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.board.put.remote("log", (record.levelno, self.format(record)))

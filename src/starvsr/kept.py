@@ -1,0 +1,177 @@
+"""The parts of one job that are finished: found from before, recorded as they come, in order at the end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from starvsr.journal import Journal
+from starvsr.media.encoder import EncoderSettings
+from starvsr.options import UpscaleOptions
+from starvsr.parts import SegmentFiles, make_seam
+from starvsr.plan import Plan, Segment
+from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
+
+WINDOWS_NOTE = "windows"
+"""Under which the journal has the windows that memory was found to suffice for."""
+
+
+JOB_NOTE = "job"
+"""Under which the journal has what `starvsr finish` needs: `job_facts`."""
+
+
+def job_facts(
+    source: Path,
+    target: Path,
+    settings: EncoderSettings,
+    options: UpscaleOptions,
+    plan: Plan,
+    provenance: str,
+) -> dict[str, Any]:
+    """What the parts of a job can be joined by without planning it again, as plain data."""
+    fps = options.input.fps
+    return {
+        "source": str(source.absolute()),
+        "target": str(target.absolute()),
+        "settings": dataclasses.asdict(settings),
+        "streams": dataclasses.asdict(options.streams),
+        "provenance": provenance,
+        "fps": None if fps is None else str(fps),
+        "segments": [dataclasses.astuple(segment) for segment in plan.segments],
+    }
+
+
+class KeptParts:
+    """What of a job's parts is there, in its journal and on disk; only the process that holds the journal has one."""
+
+    def __init__(
+        self,
+        info: VideoInfo,
+        index: VideoIndex,
+        segments: Sequence[Segment],
+        settings: EncoderSettings,
+        journal: Journal,
+        progress: ProgressCallback,
+    ) -> None:
+        """segments: all of the job, in order. progress: is told of restored frames of the output."""
+        self.info, self.index, self.segments, self.settings = info, index, segments, settings
+        self.journal, self.progress = journal, progress
+        self.frames = segments[-1].last - segments[0].first
+        self.seconds: dict[str, float] = {}
+        """Spent so far in each part of the work, by all workers together."""
+        self.files = {
+            segment.index: files
+            for segment in segments
+            if (files := self._finished(segment)) is not None
+        }
+        self.seams: dict[int, Path] = {}
+        """By the index of the segment behind."""
+        self._restored = {index: float(segments[index].frames) for index in self.files}
+
+    def missing(self) -> list[Segment]:
+        """The segments that are to be restored."""
+        return [segment for segment in self.segments if segment.index not in self.files]
+
+    def report(self, segment: SegmentProgress | None = None) -> None:
+        """Tell how far the job is, and the segment in hand."""
+        # Shared frames are restored twice; people count the output's.
+        share = sum(self._restored.values()) / sum(segment.frames for segment in self.segments)
+        self.progress(
+            Progress(
+                "restore", share * self.frames, self.frames, segment=segment, seconds=self.seconds
+            )
+        )
+
+    def on_frames(self, index: int, frames: float) -> None:
+        """So many frames of a segment are restored by now."""
+        self._restored[index] = frames
+        self.report(
+            SegmentProgress(index + 1, len(self.segments), frames, self.segments[index].frames)
+        )
+
+    def take(
+        self, files: SegmentFiles, seconds: dict[str, float], windows: dict[str, Any] | None
+    ) -> None:
+        """Record a segment that was restored; what it took; and windows that memory forced while it was.
+
+        Raises OutputError.
+        """
+        if windows is not None:
+            # Windows that there was no memory for are not tried again by whoever goes on.
+            self.journal.note(WINDOWS_NOTE, windows)
+        index = files.segment.index
+        steps = zip(_step_names(index), ((files.part,), files.head, files.tail), strict=True)
+        self.journal.record(**dict(steps))
+        self.files[index] = files
+        for name, spent in seconds.items():
+            self.spent(name, spent)
+        self.on_frames(index, float(files.segment.frames))
+        self.make_seams()
+
+    def make_seams(self) -> None:
+        """Crossfade what neighbours share that are both there; their raw files are removed. Raises OutputError."""
+        for segment in self.segments:
+            before, behind = self.files.get(segment.index - 1), self.files.get(segment.index)
+            if before and behind and segment.head and segment.index not in self.seams:
+                self.seams[segment.index] = self._seam(before, behind)
+
+    def parts(self) -> tuple[list[Path], int]:
+        """The parts from the beginning up to what is missing, in order, and the frame behind their last one."""
+        found: list[Path] = []
+        end = self.segments[0].first
+        for segment in self.segments:
+            files = self.files.get(segment.index)
+            if files is None:
+                break
+            if segment.head:
+                found.append(self.seams[segment.index])
+            found.append(files.part)
+            end = segment.core[1]
+        return found, end
+
+    def _finished(self, segment: Segment) -> SegmentFiles | None:
+        """What a segment that is finished left; None where it is not, or a file is damaged.
+
+        Of frames that two segments share nothing is needed where their seam is finished.
+        """
+        core, head, tail = _step_names(segment.index)
+        part = self.journal.finished(core)
+        shared = [
+            () if self.journal.finished(_seam_name(behind)) else self.journal.finished(step)
+            for step, behind in ((head, segment.index), (tail, segment.index + 1))
+        ]
+        if part is None or shared[0] is None or shared[1] is None:
+            return None
+        return SegmentFiles(segment, part[0], shared[0], shared[1])
+
+    def _seam(self, before: SegmentFiles, behind: SegmentFiles) -> Path:
+        step = _seam_name(behind.segment.index)
+        kept = self.journal.finished(step)
+        if kept is not None:
+            return kept[0]
+        began = perf_counter()
+        name = f"{behind.segment.index:06d}-seam{self.settings.part_suffix}"
+        part = self.journal.folder / name
+        make_seam(before, behind, part, self.info, self.index, self.settings)
+        self.journal.record(**{step: (part,)})
+        for raw in (*before.tail, *behind.head):
+            raw.unlink()
+        self.spent("encode video", perf_counter() - began)
+        return part
+
+    def spent(self, name: str, seconds: float) -> None:
+        """Add to the time of a part of the work."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+
+def _step_names(index: int) -> tuple[str, str, str]:
+    """Steps of the journal that are a segment: its core, and what it shares with the one before and behind."""
+    return f"core-{index}", f"head-{index}", f"tail-{index}"
+
+
+def _seam_name(index: int) -> str:
+    """The step that is the seam in front of a segment."""
+    return f"seam-{index}"

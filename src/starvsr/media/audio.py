@@ -1,0 +1,289 @@
+"""Sound that is encoded anew: settings of the encoder, and packets with every sample at its old time."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.audio.codeccontext import AudioCodecContext
+from av.audio.format import AudioFormat
+from av.audio.frame import AudioFrame
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.codec import Codec
+from av.codec.codec import UnknownCodecError
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from starvsr.errors import OutputError
+from starvsr.media.span import Span
+
+logger = logging.getLogger(__name__)
+
+# Transparent for every lossy encoder of today; lossless ones do not care.
+_BITS_PER_CHANNEL = 96_000
+# Vorbis' and Opus' layouts: what encoders that are strict about layouts take.
+_COMMON_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
+# Significant bits of a sample in each format that PyAV can make of numbers.
+_SAMPLE_BITS = {"u8": 8, "s16": 16, "flt": 24, "s32": 32, "dbl": 32}
+# Times in files are rounded to ticks; what differs by more is a gap or an overlap.
+_JITTER_TICKS, _JITTER_S = 2, Fraction(1, 1000)
+# A step further back, or ahead, is a clock that was set anew: there is nothing to fill or to leave out.
+_MOST_BACK_S, _MOST_AHEAD_S = 1, 3600
+_SILENCE_SAMPLES = 16_384
+
+
+@dataclass(frozen=True)
+class AudioSettings:
+    """Everything that decides how samples become an audio stream."""
+
+    codec: str
+    """The encoder's name in libav."""
+    rate: int
+    """Samples per second."""
+    layout: str
+    """Channel layout, by libav's name."""
+    sample_format: str
+
+
+def find_audio_encoder(name: str) -> Codec:
+    """An audio encoder of this libav build. Raises OutputError."""
+    try:
+        codec = Codec(name, "w")
+    except UnknownCodecError as error:
+        raise OutputError(
+            f"--audio {name} is not an audio encoder of this libav build: "
+            "give copy, none, or one such as aac, libopus or flac"
+        ) from error
+    if codec.type != "audio":
+        raise OutputError(f"--audio {name} encodes {codec.type}, not audio: try aac")
+    return codec
+
+
+def audio_settings(name: str, stream: Stream, container: str) -> AudioSettings | None:
+    """How the encoder `name` is to encode a stream for libav's muxer `container`; None where it cannot.
+
+    Rate, layout and depth stay the source's where the encoder takes them. A rate that it does not take becomes the
+    next higher one, and of layouts with as many channels the common one is next (5.1 for 5.1(side)). Raises
+    OutputError where there is no such encoder.
+    """
+    codec = find_audio_encoder(name)
+    context = stream.codec_context
+    if not isinstance(context, AudioCodecContext) or not context.sample_rate or codec.experimental:
+        return None
+    sample_format = _sample_format(codec, context.format)
+    if sample_format is None:
+        return None
+    rate = _rate(codec, context.sample_rate)
+    wanted = AudioSettings(name, rate, context.layout.name, sample_format)
+    for layout in (wanted.layout, *_COMMON_LAYOUTS):
+        settings = replace(wanted, layout=layout)
+        channels = av.AudioLayout(layout).nb_channels
+        if channels == context.layout.nb_channels and _opens(settings, container):
+            return settings
+    return None
+
+
+def _rate(codec: Codec, rate: int) -> int:
+    allowed = codec.audio_rates or [rate]
+    return min((each for each in allowed if each >= rate), default=max(allowed))
+
+
+def _sample_format(codec: Codec, source: AudioFormat | None) -> str | None:
+    bits = _bits(source.name) if source else 16
+    names = [each.name for each in codec.audio_formats or () if _bits(each.name)]
+    return min(names, key=lambda name: (max(0, bits - _bits(name)), _bits(name)), default=None)
+
+
+def _bits(sample_format: str) -> int:
+    return _SAMPLE_BITS.get(sample_format.removesuffix("p"), 0)
+
+
+def _opens(settings: AudioSettings, container: str) -> bool:
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as scratch:
+            add_audio(scratch, settings)
+            scratch.start_encoding()
+    except (av.FFmpegError, ValueError, OSError):
+        return False
+    return True
+
+
+def _rounding(ticks: Fraction) -> Fraction:
+    """How much smaller the nearest whole number is, of two the larger one: -1/2 to 1/2."""
+    return ticks - math.floor(ticks + Fraction(1, 2))
+
+
+def add_audio(output: OutputContainer, settings: AudioSettings) -> AudioStream:
+    """Add a stream with a configured encoder, not opened yet. Raises ValueError where the container cannot hold it."""
+    stream = output.add_stream(settings.codec, rate=settings.rate)
+    assert isinstance(stream, AudioStream)
+    context = stream.codec_context
+    context.layout = settings.layout
+    context.format = settings.sample_format
+    context.bit_rate = _BITS_PER_CHANNEL * context.layout.nb_channels
+    stream.time_base = context.time_base = Fraction(1, settings.rate)
+    return stream
+
+
+class AudioEncoding:
+    """Packets of one stream of the source into packets of an encoder; every sample keeps its time.
+
+    Gaps in the source are filled with silence and overlaps left out, since encoders take samples as one stream.
+    Of a span that has an end, samples in front of and behind it are left out. Rate, layout and format of the source
+    may change in mid-stream.
+    """
+
+    def __init__(self, stream: AudioStream, settings: AudioSettings, span: Span) -> None:
+        """stream: of the output, from `add_audio`."""
+        self.stream: Stream = stream
+        self._encoder = stream.codec_context
+        self._settings = settings
+        # Interleaved, whatever the encoder takes: PyAV fills the planes of no more than seven channels.
+        self._format = AudioFormat(settings.sample_format).packed.name
+        self._origin = span.origin
+        self._first, self._end = self._bounds(span)
+        self._resampler: AudioResampler | None = None
+        self._kind: tuple[str, str, int] | None = None
+        self._clock = Fraction(0)
+        """What is added to times of the source, since its clock was set anew."""
+        self._expected: Fraction | None = None
+        """Time of the next sample of the source, seconds, `_clock` added."""
+        self._at = 0
+        """Place of the next sample that the resampler gives, in samples of the output from time 0."""
+        self._begin = 0
+        """Place of the first sample given to the encoder."""
+        self._shift: Fraction | None = None
+        """What is added to times, in ticks of the output.
+
+        Players skip the samples that prime a decoder either exactly or, as libav does, in whole ticks of 1 ms: half way
+        between, none is off by much.
+        """
+        self._written: int | None = None
+        """Place behind the last sample given to the encoder."""
+
+    def _bounds(self, span: Span) -> tuple[int | None, int | None]:
+        if span.end is None:
+            return None, None
+        return self._place(span.start), self._place(span.end)
+
+    def _place(self, time: Fraction) -> int:
+        return round((time - self._origin) * self._settings.rate)
+
+    def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """What the encoder gives for one packet of the source; a damaged packet is as good as none."""
+        try:
+            frames = packet.stream.codec_context.decode(packet)
+        except (av.FFmpegError, OSError) as error:
+            logger.debug("a packet of sound could not be decoded: %s", error)
+            return
+        for frame in frames:
+            yield from self._take(frame)
+
+    def rest(self, source: Any) -> Iterator[Packet[Any]]:
+        """What decoder, resampler and encoder still hold. source: the stream that the packets came from."""
+        try:
+            frames = source.codec_context.decode(None)
+        except (av.FFmpegError, OSError):
+            frames = []
+        for frame in frames:
+            yield from self._take(frame)
+        yield from self._end_run()
+        if self._written is not None:
+            yield from self._encoded(None)
+
+    def _take(self, frame: AudioFrame) -> Iterator[Packet[Any]]:
+        start = self._start(frame)
+        kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if self._resampler is None or kind != self._kind or start != self._expected:
+            yield from self._end_run()
+            self._kind, self._at = kind, self._place(start)
+            self._resampler = AudioResampler(
+                self._format, self._settings.layout, self._settings.rate
+            )
+        self._expected = start + Fraction(frame.samples, frame.sample_rate)
+        for piece in self._resampler.resample(frame):
+            yield from self._write(piece)
+
+    def _start(self, frame: AudioFrame) -> Fraction:
+        """Time of a frame: exactly the expected one where it differs by no more than rounding."""
+        expected = self._expected
+        if frame.pts is None:
+            return self._origin if expected is None else expected
+        tick = frame.time_base or Fraction(1, frame.sample_rate)
+        start = frame.pts * tick + self._clock
+        if expected is None:
+            return start
+        step = start - expected
+        if not -_MOST_BACK_S <= step <= _MOST_AHEAD_S:
+            self._clock -= step
+            return expected
+        return expected if abs(step) <= _JITTER_TICKS * tick + _JITTER_S else start
+
+    def _end_run(self) -> Iterator[Packet[Any]]:
+        if self._resampler is not None:
+            for piece in self._resampler.resample(None):
+                # PyAV hands the end mark through where there is nothing to resample.
+                if piece is not None:
+                    yield from self._write(piece)
+        self._resampler = None
+
+    def _write(self, piece: AudioFrame) -> Iterator[Packet[Any]]:
+        begin, end = self._at, self._at + piece.samples
+        self._at = end
+        first = max(
+            (each for each in (self._first, self._written) if each is not None), default=begin
+        )
+        kept = max(begin, first), end if self._end is None else min(end, self._end)
+        if kept[0] >= kept[1]:
+            return
+        while self._written is not None and self._written < kept[0]:
+            samples = min(_SILENCE_SAMPLES, kept[0] - self._written)
+            yield from self._encode(self._silence(samples), self._written)
+        if kept != (begin, end):
+            piece = self._cut(piece, kept[0] - begin, kept[1] - begin)
+        yield from self._encode(piece, kept[0])
+
+    def _encode(self, piece: AudioFrame, place: int) -> Iterator[Packet[Any]]:
+        if self._written is None:
+            self._begin = place
+        piece.pts, piece.time_base = place, Fraction(1, self._settings.rate)
+        self._written = place + piece.samples
+        yield from self._encoded(piece)
+
+    def _encoded(self, piece: AudioFrame | None) -> Iterator[Packet[Any]]:
+        for packet in self._encoder.encode(piece):
+            base = self.stream.time_base or Fraction(1, self._settings.rate)
+            ticks = 1 / (base * self._settings.rate)
+            place = packet.pts or 0
+            if self._shift is None:
+                self._shift = _rounding((self._begin - place) * ticks) / 2
+            # What fills an encoder's last frame is not to be heard.
+            samples = min(packet.duration or 0, max(1, (self._written or 0) - place))
+            packet.pts = packet.dts = round(place * ticks + self._shift)
+            packet.duration = round(samples * ticks)
+            packet.time_base = base
+            yield packet
+
+    def _silence(self, samples: int) -> AudioFrame:
+        array = AudioFrame(self._format, self._settings.layout, samples).to_ndarray()
+        return self._frame(np.full_like(array, 128 if array.dtype == np.uint8 else 0))
+
+    def _cut(self, piece: AudioFrame, begin: int, end: int) -> AudioFrame:
+        wide = piece.layout.nb_channels
+        return self._frame(piece.to_ndarray()[:, begin * wide : end * wide])
+
+    def _frame(self, array: Any) -> AudioFrame:
+        frame = AudioFrame.from_ndarray(
+            np.ascontiguousarray(array), self._format, self._settings.layout
+        )
+        frame.sample_rate = self._settings.rate
+        return frame

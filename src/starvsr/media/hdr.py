@@ -1,0 +1,105 @@
+"""High dynamic range: what a source says of it beside its colour tags, and how encoders are told.
+
+The curve itself (PQ, HLG) is a colour tag, and samples stay on it from the decoder to the encoder.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+
+from starvsr.errors import OutputError
+from starvsr.media.pixfmt import HDR_BITS, find_encoder, is_hdr, layout_of
+from starvsr.media.sidedata import side_data_of
+from starvsr.types import HdrInfo, VideoInfo
+
+# What changes from frame to frame holds for the source's own frames and size alone.
+_DYNAMIC = {
+    Type.DOVI_RPU_BUFFER: "Dolby Vision",
+    Type.DOVI_METADATA: "Dolby Vision",
+    Type.DYNAMIC_HDR_PLUS: "HDR10+",
+    Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
+}
+# The units of the standard and of encoders' options: chromaticity, and luminance in candela per square metre.
+_CHROMATICITY, _LUMINANCE = 50_000, 10_000
+
+
+def hdr_of(frame: VideoFrame | None) -> HdrInfo:
+    """What a frame says of its mastering display, its content's light and metadata of single frames."""
+    found = HdrInfo()
+    if frame is None:
+        return found
+    sides = side_data_of(frame)
+    display: tuple[int, ...] = ()
+    light: tuple[int, ...] = ()
+    for side in sides:
+        if side.type == Type.MASTERING_DISPLAY_METADATA:
+            display = _display(bytes(side))
+        elif side.type == Type.CONTENT_LIGHT_LEVEL:
+            light = struct.unpack("=2I", bytes(side)[:8])
+            # Encoders take 16 bits.
+            light = light if max(light) < 2**16 else ()
+    dynamic = dict.fromkeys(_DYNAMIC[side.type] for side in sides if side.type in _DYNAMIC)
+    return HdrInfo(display, light, tuple(dynamic))
+
+
+def _display(data: bytes) -> tuple[int, ...]:
+    """The ten numbers of `HdrInfo.display` from libav's AVMasteringDisplayMetadata; none where they make no sense."""
+    *numbers, has_primaries, has_luminance = struct.unpack("=22i", data[:88])
+    pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+    if not (has_primaries and has_luminance and all(bottom for _, bottom in pairs)):
+        return ()
+    units = [_CHROMATICITY] * 8 + [_LUMINANCE] * 2
+    values = tuple(
+        round(top * unit / bottom) for (top, bottom), unit in zip(pairs, units, strict=True)
+    )
+    *chromaticities, least, most = values
+    sound = all(0 <= value <= _CHROMATICITY for value in chromaticities)
+    return values if sound and 0 <= least < most < 2**31 else ()
+
+
+def hdr_options(codec: str, hdr: HdrInfo) -> dict[str, str]:
+    """Options that make an encoder write the static metadata; empty where there is none or it has no such option."""
+    light = ",".join(map(str, hdr.light))
+    if codec == "libsvtav1":
+        names, display = ("mastering-display", "content-light"), _display_text(hdr, decimal=True)
+        key = "svtav1-params"
+    elif codec in ("libx264", "libx265"):
+        names = (
+            ("mastering-display", "cll") if codec == "libx264" else ("master-display", "max-cll")
+        )
+        key, display = f"{codec[3:]}-params", _display_text(hdr, decimal=False)
+    else:
+        return {}
+    values = zip(names, (display, light), strict=True)
+    text = ":".join(f"{name}={value}" for name, value in values if value)
+    return {key: text} if text else {}
+
+
+def _display_text(hdr: HdrInfo, *, decimal: bool) -> str:
+    """Mastering display in the words of x264, x265 and SVT-AV1, of which the last takes decimal numbers."""
+    if not hdr.display:
+        return ""
+    units = [_CHROMATICITY] * 8 + [_LUMINANCE] * 2
+    written = [
+        f"{number / unit:.6f}" if decimal else str(number)
+        for number, unit in zip(hdr.display, units, strict=True)
+    ]
+    pairs = [f"({a},{b})" for a, b in zip(written[:8:2], written[1:8:2], strict=True)]
+    red, green, blue, white = pairs
+    return f"G{green}B{blue}R{red}WP{white}L({written[9]},{written[8]})"
+
+
+def check_hdr(info: VideoInfo, codec: str, pix_fmt: str) -> None:
+    """Refuse to write a PQ or HLG picture with fewer bits than its curve needs. Raises OutputError."""
+    if not is_hdr(info) or layout_of(pix_fmt).depth >= HDR_BITS:
+        return
+    formats = [each.name for each in find_encoder(codec).video_formats or ()]
+    deep = any(layout_of(name).depth >= HDR_BITS for name in formats)
+    advice = "leave --pix-fmt out" if deep else "give --codec libx265, or ffv1 for .mkv"
+    raise OutputError(
+        f"{codec} with {pix_fmt} has {layout_of(pix_fmt).depth} bits, in which an HDR picture shows steps; it needs "
+        f"{HDR_BITS}: {advice}"
+    )

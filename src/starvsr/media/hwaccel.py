@@ -1,0 +1,67 @@
+"""Decoding on a graphics card or a media engine: whether it can be had, and how a file is opened for it."""
+
+from __future__ import annotations
+
+import logging
+
+import av
+from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.container import InputContainer
+
+from starvsr.errors import InputError, UsageError
+from starvsr.media.decode import FrameDecoder
+from starvsr.media.pixfmt import layout_of
+from starvsr.media.source import open_source, video_stream
+from starvsr.types import VideoInfo
+
+logger = logging.getLogger(__name__)
+
+
+def usable_device(info: VideoInfo, asked: str) -> str:
+    """The kind of device that decodes the video, in libav's words; `none` is this processor.
+
+    asked: `none`, `auto` (the first that can), or a kind; where that one cannot, a warning says so. Raises UsageError
+    for a kind that this libav does not have.
+    """
+    if asked == "none":
+        return asked
+    known = hwdevices_available()
+    if asked == "auto":
+        return next((kind for kind in known if _decodes(info, kind)), "none")
+    if asked not in known:
+        raise UsageError(
+            f"--hwaccel {asked} is not in this libav build: give none, auto or one of {', '.join(known)}"
+        )
+    if _decodes(info, asked):
+        return asked
+    logger.warning(
+        "--hwaccel %s cannot decode %s %s here: it is decoded without",
+        asked,
+        info.codec,
+        info.pix_fmt,
+    )
+    return "none"
+
+
+def open_for(info: VideoInfo) -> InputContainer:
+    """Open a video as its `hwaccel` says. Raises InputError."""
+    if info.hwaccel == "none":
+        return open_source(info.path)
+    return open_source(info.path, HWAccel(info.hwaccel, allow_software_fallback=True))
+
+
+def _decodes(info: VideoInfo, kind: str) -> bool:
+    """Whether the first frame comes from such a device, with the bits and the chroma that it has without."""
+    try:
+        # PyAV raises without it where a stream has no such decoder.
+        device = HWAccel(kind, allow_software_fallback=False)
+        with open_source(info.path, device) as container:
+            stream = video_stream(container, info.path)
+            frame = next(iter(FrameDecoder(container, stream, one_thread=True)), None)
+    except (av.FFmpegError, InputError, OSError, RuntimeError, ValueError) as error:
+        logger.debug("no decoding by %s: %s", kind, error)
+        return False
+    if frame is None:
+        return False
+    made, wanted = layout_of(frame.format.name), layout_of(info.pix_fmt)
+    return (made.depth, made.chroma_shift) == (wanted.depth, wanted.chroma_shift)

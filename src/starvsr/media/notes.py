@@ -1,0 +1,82 @@
+"""What a job does to the picture beside enlarging it, and what of it cannot be carried: sentences for people."""
+
+from __future__ import annotations
+
+from starvsr.media.deinterlace import frames_to_deinterlace
+from starvsr.media.encoder import IMAGES, EncoderSettings
+from starvsr.media.hdr import hdr_options
+from starvsr.media.pixfmt import layout_of
+from starvsr.media.sequence import DEFAULT_FPS, is_sequence
+from starvsr.options import UpscaleOptions
+from starvsr.types import HdrInfo, VideoIndex, VideoInfo
+
+# Kinds of streams by the field of `StreamOptions` that asks for them.
+_WANTED = {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments"}
+
+
+def picture_notes(
+    info: VideoInfo, index: VideoIndex, settings: EncoderSettings, options: UpscaleOptions
+) -> tuple[str, ...]:
+    """One sentence for each. Raises InputError where the picture is too small to be deinterlaced."""
+    return (
+        *_images(info, settings, options),
+        *_fields(info, index, options.look.deinterlace),
+        *_alpha(info, settings),
+        *_dynamic_range(info.hdr, settings.codec),
+        *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
+    )
+
+
+def _dynamic_range(hdr: HdrInfo, codec: str) -> list[str]:
+    notes = []
+    if (hdr.display or hdr.light) and not hdr_options(codec, hdr):
+        notes.append(
+            f"what the source says of its mastering display and light is left out: {codec} cannot be told; "
+            "--codec libx265, libx264 and libsvtav1 can"
+        )
+    if hdr.dynamic:
+        kinds = " and ".join(hdr.dynamic)
+        notes.append(
+            f"{kinds} is left out: it belongs to the source's own frames; the picture below it is restored"
+        )
+    return notes
+
+
+def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
+    if not layout_of(info.pix_fmt).alpha or settings.alpha:
+        return []
+    return [
+        f"alpha, if it has any, is left out: {settings.codec} {settings.pix_fmt} in {settings.container} has none; "
+        "--codec ffv1 in .mkv, prores_ks in .mov or libvpx-vp9 in .webm keep it"
+    ]
+
+
+def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions) -> list[str]:
+    if settings.container == IMAGES:
+        kinds = dict.fromkeys(each.kind for each in info.streams if each.kind in _WANTED)
+        wanted = [
+            kind for kind in kinds if getattr(options.streams, _WANTED[kind]) not in ("none", False)
+        ]
+        return [f"images hold no {' and no '.join(wanted)}: left out"] if wanted else []
+    if is_sequence(info.path) and options.input.fps is None:
+        return [f"the images are taken for {DEFAULT_FPS} a second: --fps gives another rate"]
+    return []
+
+
+def _fields(info: VideoInfo, index: VideoIndex, asked: str) -> list[str]:
+    which, marked = frames_to_deinterlace(info, index, asked), index.interlaced_frames
+    if which == "all":
+        return ["every frame is deinterlaced"]
+    if which == "interlaced":
+        return [
+            f"{marked} of {index.frames} frames are interlaced and are deinterlaced "
+            "(--deinterlace off leaves them)"
+        ]
+    if marked:
+        return [f"{marked} of {index.frames} frames are interlaced and stay so"]
+    if info.interlaced and asked == "auto":
+        return [
+            "the header says interlaced, but no frame does, so none is deinterlaced: if it shows combs, give "
+            "--deinterlace on"
+        ]
+    return []

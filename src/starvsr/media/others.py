@@ -1,0 +1,143 @@
+"""Packets of the source's other streams as they go into the output: copied, encoded anew, or converted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from typing import Any, Protocol
+
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from starvsr.media.decode import is_cut_short, readable_packets
+from starvsr.media.span import Span
+from starvsr.media.texts import converted
+
+logger = logging.getLogger(__name__)
+
+# How far behind the end of a range a badly interleaved file may still have packets of the range.
+_INTERLEAVING_S = 10
+
+TimedPacket = tuple[Fraction, int, "Packet[Stream]"]
+
+
+class Route(Protocol):
+    """What becomes of the packets of one stream of the source."""
+
+    stream: Stream
+    """Of the output."""
+
+    def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """What one packet of the source gives, with the output's times."""
+
+    def rest(self, source: Stream) -> Iterator[Packet[Any]]:
+        """What is left when the source's stream, given here, has ended."""
+
+
+class Copying:
+    """Packets with the source's data and, moved to the output's clock, its times; text may be converted."""
+
+    def __init__(self, stream: Stream, span: Span, *, convert: bool = False) -> None:
+        """stream: of the output. convert: it has an encoder for the source's text (see `texts.add_texts`)."""
+        self.stream = stream
+        self._span, self._convert = span, convert
+        self._last_dts: int | None = None
+
+    def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """The packet itself, clipped to the span if it is a subtitle; nothing where it is not in it."""
+        if is_filler(packet):
+            return
+        if lacks_header(packet):
+            logger.debug(
+                "a packet of stream %d without its header is left out", packet.stream_index
+            )
+            return
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            logger.debug("a packet of stream %d without a time is left out", packet.stream_index)
+            return
+        times = self._clipped(
+            stamp * packet.time_base, (packet.duration or 0) * packet.time_base, packet.stream
+        )
+        made = converted(packet, self.stream) if self._convert and times else packet
+        if times is None or made is None:
+            return
+        base = self._base
+        dts = round((times[0] - self._span.origin) / base)
+        if self._last_dts is not None:
+            # Files exist whose copied streams go back in time; a muxer refuses them.
+            dts = max(dts, self._last_dts + (0 if self.stream.type == "subtitle" else 1))
+        self._last_dts = dts
+        made.time_base = base
+        made.pts = made.dts = dts
+        made.duration = round(times[1] / base)
+        yield made
+
+    @property
+    def _base(self) -> Fraction:
+        if self.stream.time_base is None:
+            raise ValueError(f"output stream {self.stream.index} has no time base")
+        return self.stream.time_base
+
+    def _clipped(
+        self, start: Fraction, length: Fraction, source: Stream
+    ) -> tuple[Fraction, Fraction] | None:
+        if source.type == "subtitle" or self._span.end is None:
+            return self._span.clipped(start, length)
+        return (start, length) if self._span.start <= start < self._span.end else None
+
+    def rest(self, source: Stream) -> Iterator[Packet[Any]]:
+        """Nothing."""
+        return iter(())
+
+
+def is_filler(packet: Packet[Stream]) -> bool:
+    """Whether a packet is an mp4 subtitle without text, which fills a gap; the muxer makes its own."""
+    context = packet.stream.codec_context
+    is_mov_text = context is not None and context.codec.canonical_name == "mov_text"
+    return is_mov_text and bytes(packet) == b"\0\0"
+
+
+def lacks_header(packet: Packet[Stream]) -> bool:
+    """Whether a packet of AAC with a header in every packet has none: it is damaged.
+
+    As a stream's first packet it would make a muxer take the others for bare ones, and refuse them.
+    """
+    context = packet.stream.codec_context
+    if context is None or context.codec.canonical_name != "aac" or context.extradata:
+        return False
+    return int.from_bytes(bytes(packet)[:2], "big") & 0xFFF0 != 0xFFF0
+
+
+def other_packets(
+    source: InputContainer, routes: Mapping[int, Route], span: Span
+) -> Iterator[TimedPacket]:
+    """The output's packets of all routes (by the source's index of their stream), each with its time and an order."""
+    if not routes:
+        return
+    for packet in readable_packets(source, *(source.streams[i] for i in routes)):
+        if is_cut_short(source, packet):
+            logger.debug("a packet of stream %d that is cut short is left out", packet.stream_index)
+            continue
+        if _is_behind(packet, span):
+            break
+        route = routes[packet.stream_index]
+        yield from _timed(route.packets(packet), route, span)
+    for index, route in routes.items():
+        yield from _timed(route.rest(source.streams[index]), route, span)
+
+
+def _is_behind(packet: Packet[Any], span: Span) -> bool:
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    if stamp is None or span.end is None:
+        return False
+    return bool(stamp * packet.time_base >= span.end + _INTERLEAVING_S)
+
+
+def _timed(packets: Iterator[Packet[Any]], route: Route, span: Span) -> Iterator[TimedPacket]:
+    for packet in packets:
+        time = (packet.dts or 0) * packet.time_base
+        packet.stream = route.stream
+        yield time, 1 + route.stream.index, packet

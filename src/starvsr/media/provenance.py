@@ -1,0 +1,45 @@
+"""What made a file, in its own tags: a sentence such as `starvsr 0.1.0 nano: 256x144 to 1024x576, --blend 0.3`.
+
+Matroska and WebM keep it under a name of its own; mp4 keeps what programs call their encoding tool. QuickTime keeps
+neither, but every container keeps the video stream's encoder, of which there is room for the words before the colon.
+(mp4 would keep any name with `movflags=use_metadata_tags`, but then players find no title.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from av.container import OutputContainer
+from av.stream import Stream
+
+from starvsr.media.source import open_source
+
+PROGRAM = "starvsr"
+_TAG = "STARVSR"
+_MP4_TAG = "encoding_tool"
+# Of the name of the compressor in a sample entry.
+_MOST_BYTES = 31
+
+
+def add_provenance(output: OutputContainer, video: Stream, text: str) -> None:
+    """Say in the tags what made a file that is being written, instead of what they said before; empty is nothing."""
+    for key in [key for key in output.metadata if key.upper() == _TAG]:
+        del output.metadata[key]
+    if text:
+        output.metadata[_MP4_TAG if output.format.name == "mp4" else _TAG] = text
+        short = text.partition(":")[0].encode()[:_MOST_BYTES].decode(errors="ignore")
+        video.metadata["encoder"] = short
+
+
+def provenance_of(path: Path) -> str:
+    """What made a file, by its tags; empty where starvsr did not. Raises InputError."""
+    with open_source(path) as source:
+        tags = {key.upper(): text for key, text in source.metadata.items()}
+        encoders = [
+            text
+            for stream in source.streams.video
+            for key, text in stream.metadata.items()
+            if key.upper() == "ENCODER"
+        ]
+    said = (tags.get(_TAG, ""), tags.get("ENCODER", ""), *encoders)
+    return next((text for text in said if text.startswith(f"{PROGRAM} ")), "")

@@ -1,0 +1,74 @@
+"""Image sequences: names such as `frames/%06d.png` that stand for one file a frame."""
+
+from __future__ import annotations
+
+import os
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from starvsr.errors import InputError
+
+DEFAULT_FPS = Fraction(25)
+
+ENCODERS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
+"""The encoder of each ending that can be written."""
+_ENDINGS = (*ENCODERS, *(".bmp", ".webp", ".dpx", ".exr", ".tga", ".jp2", ".j2k", ".ppm", ".pgm"))
+_PLACE = re.compile("%(?:0([0-9]{1,2}))?d")
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether a name stands for numbered images."""
+    return path.suffix.lower() in _ENDINGS and len(_PLACE.findall(path.name)) == 1
+
+
+def image_path(pattern: Path, number: int) -> Path:
+    """The file of one image."""
+
+    def digits(place: re.Match[str]) -> str:
+        return f"{number:0{int(place[1] or 0)}d}"
+
+    return pattern.with_name(_PLACE.sub(digits, pattern.name))
+
+
+def numbers_of(pattern: Path) -> list[int]:
+    """The numbers whose images are there, rising. Raises OSError where the folder cannot be read."""
+    before, _, behind = _PLACE.split(pattern.name)
+    form = re.compile(f"{re.escape(before)}([0-9]+){re.escape(behind)}")
+    files = pattern.parent.iterdir() if pattern.parent.is_dir() else ()
+    found = (form.fullmatch(file.name) for file in files)
+    # 7.png is none of %06d.png.
+    return sorted(
+        int(match[1])
+        for match in found
+        if match and image_path(pattern, int(match[1])).name == match[0]
+    )
+
+
+def source_numbers(pattern: Path) -> list[int]:
+    """The numbers of a sequence that is read. Raises InputError where there is none or one is missing."""
+    numbers = numbers_of(pattern)
+    if not numbers:
+        raise InputError(f"{pattern} does not exist: no image has a name of this form")
+    missing = next((at for at, number in enumerate(numbers, numbers[0]) if at != number), None)
+    if missing is not None:
+        raise InputError(
+            f"{image_path(pattern, missing)} is missing: a sequence must have no gaps; rename the images behind it"
+        )
+    return numbers
+
+
+def open_sequence(pattern: Path) -> InputContainer:
+    """All images as one video of 1 tick a frame. Raises InputError as `source_numbers`, and what libav raises."""
+    first = source_numbers(pattern)[0]
+    # A per cent sign in a folder's name is none of libav's.
+    folder = Path(os.fspath(pattern.absolute().parent).replace("%", "%%"))
+    options = {
+        "pattern_type": "sequence",
+        "start_number": str(first),
+        "start_number_range": "1",
+    }
+    return av.open(os.fspath(folder / pattern.name), "r", format="image2", options=options)

@@ -1,0 +1,24 @@
+"""The stretch of the source that is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True)
+class Span:
+    """The stretch of the source that is written, in seconds of its clock."""
+
+    start: Fraction
+    end: Fraction | None
+    """None: everything is written, and `start` does not matter."""
+    origin: Fraction
+    """What becomes 0."""
+
+    def clipped(self, start: Fraction, length: Fraction) -> tuple[Fraction, Fraction] | None:
+        """Start and length of what of something lies inside the span; None where nothing does."""
+        if self.end is None:
+            return start, length
+        begins, ends = max(start, self.start), min(start + length, self.end)
+        return (begins, ends - begins) if begins < ends else None

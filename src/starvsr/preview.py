@@ -1,0 +1,204 @@
+"""A before/after video of a few seconds, so that the options of a long job can be judged before it is begun.
+
+The seconds are restored and encoded as the job itself would do it; then the input, plainly enlarged, and that result
+stand side by side.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from starvsr.errors import UsageError
+from starvsr.media.encoder import IMAGES, EncoderSettings, check_encoder, container_of
+from starvsr.media.files import check_target, complete_or_absent, errors_of, work_dir
+from starvsr.media.index import build_index
+from starvsr.media.join import join
+from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
+from starvsr.media.writer import PartWriter
+from starvsr.options import EncodeOptions, PreviewOptions, RangeOptions, UpscaleOptions
+from starvsr.request import flag_of
+from starvsr.restore import Frame, frames_to_tensor, tensor_to_frames
+from starvsr.types import Progress, ProgressCallback
+from starvsr.upsample import upsample
+from starvsr.upscale import Job, UpscaleResult, plan_video, run_job
+from starvsr.work import LastModel
+
+if TYPE_CHECKING:
+    from starvsr.zoo.install import InstallPlan
+
+DIVIDER_PX = 4
+# Nearly without loss to the eye: what shows shall be the job's own losses.
+_ENCODE = EncodeOptions(codec="libx264", crf=14, preset="veryfast")
+_ENCODE_WEBM = EncodeOptions(
+    codec="libvpx-vp9", crf=16, extra=(("deadline", "realtime"), ("cpu-used", "6"))
+)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A checked and planned preview; `run_preview` makes it."""
+
+    job: Job
+    """Restores the seconds; its target is the video."""
+    picture: Path
+    """A PNG of the video's middle frame."""
+    encoder: EncoderSettings
+    """Of the video."""
+
+
+@dataclass(frozen=True)
+class PreviewResult(UpscaleResult):
+    """What a preview made, and what it says of the whole job; sizes are those of the restored side."""
+
+    picture: Path
+    whole_s: float
+    """How long the whole video would take at this pace."""
+    whole_bytes: float
+    """How large it would become if all of it were like this."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return {**super().to_json(), "picture": str(self.picture)}
+
+
+def plan_preview(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    preview: PreviewOptions,
+    options: UpscaleOptions | None = None,
+    *,
+    fetch: Callable[[InstallPlan], None] | None = None,
+    progress: ProgressCallback | None = None,
+) -> Preview:
+    """Check and plan a preview; writes no video.
+
+    target: the before/after video; the PNG lies beside it under the same name. Other parameters as of `plan_video`.
+    Raises StarvsrError.
+    """
+    options = options or UpscaleOptions()
+    check_contradictions(options)
+    if container_of(Path(target)) == IMAGES:
+        raise UsageError(f"--preview makes a video, and {target} are images: name a video file")
+    span = RangeOptions(start_s=preview.at_s, duration_s=preview.seconds)
+    options = dataclasses.replace(options, range=span)
+    picture = Path(target).with_suffix(".png")
+    check_target(Path(source), picture, overwrite=options.overwrite)
+    job = plan_video(source, target, options, fetch=fetch, progress=progress)
+    plan = job.plan
+    encoder = check_encoder(
+        _ENCODE_WEBM if container_of(job.target) == "webm" else _ENCODE,
+        job.target,
+        job.info,
+        2 * plan.width + DIVIDER_PX,
+        plan.height + plan.height % 2,
+    )
+    return Preview(job, picture, encoder)
+
+
+def check_contradictions(options: UpscaleOptions) -> None:
+    """Raise UsageError for options of a job that mean nothing beside a preview's own."""
+    given = dataclasses.asdict(options.range)
+    flags = [flag_of(name) for name, value in given.items() if value is not None]
+    if options.resume.work_dir is not None:
+        flags.append("--work-dir")
+    if flags:
+        raise UsageError(
+            f"--preview and {' and '.join(flags)} contradict each other: give --at for where it begins"
+        )
+
+
+def run_preview(
+    preview: Preview,
+    *,
+    progress: ProgressCallback | None = None,
+    models: LastModel | None = None,
+) -> PreviewResult:
+    """Make a planned preview: both files, or none. Parameters as of `run_job`. Raises StarvsrError."""
+    began = time.perf_counter()
+    report = progress or (lambda _: None)
+    job = preview.job
+    with errors_of(job.target), work_dir(job.target) as folder:
+        restored = folder / f"restored{job.target.suffix}"
+        result = run_job(
+            dataclasses.replace(job, target=restored), progress=progress, models=models
+        )
+        size = restored.stat().st_size
+        part, middle = _compose(preview, restored, folder, report)
+        with complete_or_absent(preview.picture, folder) as picture:
+            Image.fromarray((middle / 257 + 0.5).astype(np.uint8)).save(picture, "png")
+            join(
+                [part],
+                job.info,
+                job.index,
+                job.target,
+                preview.encoder,
+                job.options.streams,
+                job.plan.first,
+                job.plan.last,
+                work_dir=folder,
+            )
+    share = job.index.frames / result.frames
+    facts = {
+        **vars(result),
+        "target": job.target,
+        "elapsed_s": time.perf_counter() - began,
+        "picture": preview.picture,
+        "whole_s": (result.elapsed_s - result.seconds.get("load", 0.0)) * share,
+        "whole_bytes": size * share,
+    }
+    return PreviewResult(**facts)
+
+
+def _compose(
+    preview: Preview, restored: Path, folder: Path, report: ProgressCallback
+) -> tuple[Path, Frame]:
+    """Encode input and result side by side; the part's file, and its middle frame."""
+    job, settings = preview.job, preview.encoder
+    plan, index = job.plan, job.index
+    part = folder / f"compared{settings.part_suffix}"
+    info = probe(restored)
+    found = build_index(info, scene_detect=False)
+    middle = (plan.first + plan.last) // 2
+    with (
+        PartWriter(part, settings, job.info, settings.width, settings.height) as writer,
+        closing(
+            read_frames(
+                job.info,
+                index,
+                plan.first,
+                plan.last,
+                deinterlace=job.options.look.deinterlace,
+            )
+        ) as before,
+        closing(read_frames(info, found, 0, plan.frames)) as after,
+    ):
+        for number, (small, large) in enumerate(zip(before, after, strict=True), plan.first):
+            pixels = side_by_side(small, large)
+            writer.write(pixels, index.pts[number], index.durations[number])
+            if number == middle:
+                picture = pixels[: plan.height]
+            report(Progress("compose", number + 1 - plan.first, plan.frames))
+    return part, picture
+
+
+def side_by_side(before: Frame, after: Frame) -> Frame:
+    """`before` enlarged to the size of `after` by bicubic interpolation, a white line, and `after`.
+
+    The number of rows is even: an odd one's last row is there twice.
+    """
+    rows, columns = after.shape[:2]
+    (large,) = tensor_to_frames(upsample(frames_to_tensor([before]), (rows, columns), "bicubic"))
+    line = np.full((rows, DIVIDER_PX, 3), 65535, np.uint16)
+    pixels = np.concatenate([large, line, after], axis=1)
+    return np.ascontiguousarray(np.pad(pixels, ((0, rows % 2), (0, 0), (0, 0)), "edge"))

@@ -1,0 +1,188 @@
+"""The restoration of a job's segments by one process: the model loaded as planned, one segment after the other.
+
+An *executor* is handed the segments that a job still lacks and gives what it made of them, in any order: `InTurn` here,
+`workers.Workers` with processes of this machine, `cluster.Cluster` with those of others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from starvsr.attempts import is_out_of_memory
+from starvsr.errors import MemoryLimitError
+from starvsr.layout import OFFLOAD_STEPS
+from starvsr.media.encoder import EncoderSettings
+from starvsr.options import UpscaleOptions
+from starvsr.parts import OnFrames, PartMaker, SegmentFiles
+from starvsr.plan import Plan, Segment
+from starvsr.restore import Restorer
+from starvsr.types import DeviceInfo, VideoIndex, VideoInfo
+from starvsr.zoo.load import LoadedModel, ModelChoice, load_choice
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a process needs to restore segments of a job; it can be pickled."""
+
+    info: VideoInfo
+    index: VideoIndex
+    options: UpscaleOptions
+    choice: ModelChoice
+    device: DeviceInfo
+    settings: EncoderSettings
+    plan: Plan
+    folder: Path
+    """Where parts are put; absolute."""
+    threads: int
+    """Of the processor, for the network: its last bits depend on them, so they stay those that the job began with."""
+    windows: dict[str, Any] | None
+    """What the job had to shrink its windows to so far."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of one segment."""
+
+    files: SegmentFiles
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Spent in each part of the work."""
+    windows: dict[str, Any] | None = None
+    """What memory forced the windows to while this segment was restored."""
+
+
+class Executor(Protocol):
+    """Has segments restored, and gives what was made as it comes, in any order."""
+
+    def __call__(
+        self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
+    ) -> Generator[Made, None, None]:
+        """on_load: is called once, when a model is loaded. on_frames: see `parts`; both in the caller's thread.
+
+        Raises StarvsrError.
+        """
+        ...
+
+
+OnLoad = Callable[[], None]
+
+
+class LastModel:
+    """Loads models, and keeps the last one for jobs that want the same."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._model: LoadedModel | None = None
+
+    def __call__(self, work: Work, offload: str) -> LoadedModel:
+        """The model of a job. Raises as `load_choice`."""
+        options = dataclasses.replace(work.options.device, precision=work.plan.precision)
+        sampling = work.options.sampling
+        key = (
+            work.choice,
+            work.device.name,
+            options.precision,
+            options.attention,
+            offload,
+            sampling.prompt,
+            sampling.negative_prompt,
+        )
+        if self._model is None or key != self._key:
+            # The old one goes before there is a new one.
+            self._model = None
+            self._model = load_choice(
+                work.choice,
+                work.device,
+                options,
+                offload=offload,
+                prompt=sampling.prompt,
+                negative_prompt=sampling.negative_prompt,
+            )
+            self._key = key
+        return self._model
+
+
+class InTurn:
+    """The executor of one process: this one."""
+
+    def __init__(self, models: LastModel | None = None) -> None:
+        self.models = models or LastModel()
+
+    def __call__(
+        self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
+    ) -> Generator[Made, None, None]:
+        """See `Executor`."""
+        if not segments:
+            return
+        restorer = load_restorer(work, self.models)
+        on_load()
+        maker = part_maker(work, restorer, on_frames)
+        for segment in segments:
+            yield made_by(maker, segment)
+
+
+def part_maker(work: Work, restorer: Restorer, on_frames: OnFrames) -> PartMaker:
+    """What restores segments of this work."""
+    return PartMaker(
+        work.info, work.index, work.plan, work.settings, restorer, work.folder, on_frames
+    )
+
+
+def made_by(maker: PartMaker, segment: Segment) -> Made:
+    """Restore one segment. Raises as `PartMaker.make`."""
+    restorer = maker.restorer
+    before = restorer.layout.windows_json() if restorer.layout else None
+    restorer.seconds = {}
+    began = time.monotonic()
+    files = maker.make(segment)
+    logger.debug(
+        "segment %d of %d, frames %d to %d: restored in %.1f s",
+        segment.index + 1,
+        len(maker.plan.segments),
+        segment.first,
+        segment.last - 1,
+        time.monotonic() - began,
+    )
+    behind = restorer.layout.windows_json() if restorer.layout else None
+    return Made(files, restorer.seconds, behind if behind != before else None)
+
+
+def load_restorer(work: Work, models: LastModel) -> Restorer:
+    """The model of a job, loaded as its plan says, or with more of it waiting in main memory where it does not fit.
+
+    Raises WeightsError where files are missing or corrupt, MemoryLimitError where there is no room for the weights.
+    """
+    if work.device.name == "cpu" and torch.get_num_threads() != work.threads:
+        torch.set_num_threads(work.threads)
+    options, layout = work.options, work.plan.layout
+    if work.windows is not None:
+        layout = layout.with_windows(work.windows)
+    planned = layout.offload
+    for step in OFFLOAD_STEPS[OFFLOAD_STEPS.index(planned) :]:
+        try:
+            model = models(work, step)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            logger.warning("memory ran out while loading with --offload %s", step)
+            continue
+        return Restorer(
+            model,
+            sampling=options.sampling,
+            look=options.look,
+            windows=options.windows,
+            layout=dataclasses.replace(layout, offload=step),
+        )
+    raise MemoryLimitError(
+        f"there is no room for the weights of {work.choice.spec.name} on {work.device.name}, even block by block: "
+        "end what else uses it, or give another --device"
+    )

@@ -1,0 +1,240 @@
+"""Several processes of this machine that restore segments side by side; only the caller writes the journal.
+
+Each process has a pipe to the caller. It is handed one segment at a time, loads the model at its first one, and sends
+back how far it is, what the library has to say, and what it made or what went wrong. One that dies is replaced, and its
+segment goes to whoever is free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections import Counter, deque
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+from starvsr.errors import MemoryLimitError
+from starvsr.parts import OnFrames
+from starvsr.plan import Segment
+from starvsr.types import DeviceInfo
+from starvsr.work import LastModel, Made, OnLoad, Work, load_restorer, made_by, part_maker
+from starvsr.zoo.load import device_info
+
+logger = logging.getLogger(__name__)
+_library = logging.getLogger("starvsr")
+
+MOST_DEATHS = 3
+"""After so many workers died at one segment, the job fails."""
+
+_KILLED = -9
+# A worker that does not end when it is told to is killed.
+_ENDING_S = 2.0
+
+# Spawned, since neither CUDA nor threads survive a fork.
+_processes = multiprocessing.get_context("spawn")
+
+
+class Workers:
+    """The executor of several processes; they end with the context."""
+
+    def __init__(self, count: int) -> None:
+        """count: most processes at once."""
+        self.count = count
+        self._team: list[_Worker] = []
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _end(self._team)
+
+    def __call__(
+        self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
+    ) -> Generator[Made, None, None]:
+        """See `Executor`. Raises MemoryLimitError where workers are killed at one segment again and again."""
+        left = deque(segments)
+        deaths: Counter[int] = Counter()
+        devices = worker_devices(work.options.device.device, work.device.name, self.count)
+        loaded = False
+        while left or any(worker.segment for worker in self._team):
+            self._hand_out(work, left, devices)
+            for worker in self._ready():
+                try:
+                    kind, content = worker.pipe.recv()
+                except (EOFError, OSError):
+                    self._replace(worker, left, deaths)
+                    continue
+                if kind == "frames":
+                    if not loaded:
+                        loaded = True
+                        on_load()
+                    on_frames(*content)
+                elif kind == "log":
+                    _library.handle(content)
+                elif kind == "made":
+                    worker.segment = None
+                    yield content
+                else:
+                    error, cause = content
+                    raise error from cause
+
+    def _hand_out(self, work: Work, left: deque[Segment], devices: Sequence[str]) -> None:
+        """Give everybody who is free a segment; more workers are begun while there are segments for them."""
+        free = [worker for worker in self._team if worker.segment is None]
+        while left and (free or len(self._team) < self.count):
+            if not free:
+                taken = Counter(worker.device for worker in self._team)
+                self._team.append(_Worker(min(devices, key=taken.__getitem__)))
+            worker = free.pop() if free else self._team[-1]
+            worker.hand(work, left.popleft())
+
+    def _ready(self) -> Iterable[_Worker]:
+        """Wait for workers that have something to say, or have died."""
+        by_pipe = {worker.pipe: worker for worker in self._team}
+        return [by_pipe[pipe] for pipe in wait(list(by_pipe)) if isinstance(pipe, Connection)]
+
+    def _replace(self, worker: _Worker, left: deque[Segment], deaths: Counter[int]) -> None:
+        """Put back the segment of a worker that died; a new one takes its place when there is work for it."""
+        self._team.remove(worker)
+        worker.process.join()
+        segment, code = worker.segment, worker.process.exitcode
+        if segment is None:
+            return
+        left.appendleft(segment)
+        deaths[segment.index] += 1
+        place = f"frames {segment.first} to {segment.last - 1}"
+        if deaths[segment.index] < MOST_DEATHS:
+            logger.warning("a worker died (exit code %s); %s are restored again", code, place)
+        elif code == _KILLED:
+            raise MemoryLimitError(
+                f"a worker was killed {MOST_DEATHS} times while it restored {place}, most likely because main memory "
+                "ran out: give fewer --workers, or a smaller --scale"
+            )
+        else:
+            raise RuntimeError(
+                f"{MOST_DEATHS} workers died while they restored {place}, the last with exit code {code}"
+            )
+
+
+class _Worker:
+    """One process, seen from outside."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self.segment: Segment | None = None
+        """What it restores; None while it waits."""
+        self._work: Work | None = None
+        self.pipe, other = _processes.Pipe()
+        # A daemon ends with the caller, whatever else goes wrong.
+        self.process = _processes.Process(
+            target=_serve, args=(other, device, _library.getEffectiveLevel()), daemon=True
+        )
+        self.process.start()
+        # Only the worker holds its end, so that the pipe closes when it dies.
+        other.close()
+
+    def hand(self, work: Work, segment: Segment) -> None:
+        """Give it a segment to restore."""
+        self.segment = segment
+        device = dataclasses.replace(work.device, name=self.device)
+        news = None if work is self._work else dataclasses.replace(work, device=device)
+        self._work = work
+        # One that has just died shows it when its answer is awaited.
+        with suppress(BrokenPipeError):
+            self.pipe.send((news, segment))
+
+
+def worker_devices(asked: str, name: str, count: int) -> list[str]:
+    """Devices of `count` workers: all GPUs where none was asked for by number, else one device for all.
+
+    asked: what the user gave; name: what that means for one process.
+    """
+    gpus = torch.cuda.device_count() if name == "cuda:0" and asked in ("auto", "cuda") else 0
+    return [f"cuda:{number % gpus}" for number in range(count)] if gpus > 1 else [name] * count
+
+
+def shared_device(asked: str, device: DeviceInfo, count: int) -> DeviceInfo:
+    """The device that each of `count` workers can count on: its share of the memory there, the least of any."""
+    names = set(worker_devices(asked, device.name, count))
+    free_bytes = min(device_info(name).memory_bytes for name in names)
+    most = -(-count // len(names))
+    return dataclasses.replace(device, memory_bytes=free_bytes // most)
+
+
+def _end(team: list[_Worker]) -> None:
+    """End all workers, whatever they do."""
+    for worker in team:
+        worker.process.terminate()
+    for worker in team:
+        worker.process.join(_ENDING_S)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
+        worker.pipe.close()
+    team.clear()
+
+
+def _serve(pipe: Connection, device: str, level: int) -> None:
+    """What a worker does: restore segments as they come."""
+    # Ctrl-C reaches everybody on the terminal: the caller ends the workers then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_caller, daemon=True).start()
+    send = _Sender(pipe)
+    _library.addHandler(send)
+    _library.setLevel(level)
+    models = LastModel()
+    while True:
+        work, segment = pipe.recv()
+        try:
+            if work is not None:
+                restorer = load_restorer(work, models)
+                maker = part_maker(work, restorer, lambda *frames: send("frames", frames))
+            maker.on_frames(segment.index, 0.0)
+            send("made", made_by(maker, segment))
+        except BaseException as error:
+            send("failed", _sendable(error))
+
+
+def _end_with_caller() -> None:
+    """End this process at once when the one that began it has ended, however that did."""
+    caller = multiprocessing.parent_process()
+    if caller is not None:
+        caller.join()
+        os._exit(1)
+
+
+def _sendable(error: BaseException) -> tuple[BaseException, BaseException | None]:
+    """An error and its cause, or what is left of them where they cannot be pickled."""
+    logger.debug("this went wrong in a worker", exc_info=error)
+    found: Any = error, error.__cause__
+    try:
+        pickle.loads(pickle.dumps(found))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}"), None
+    return error, error.__cause__
+
+
+class _Sender(logging.Handler):
+    """Sends to the caller, from any thread; as a handler, the library's messages."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__()
+        self.pipe = pipe
+
+    def __call__(self, kind: str, content: object) -> None:
+        assert self.lock is not None, "handlers have one"
+        with self.lock:
+            self.pipe.send((kind, content))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        plain = {"msg": self.format(record), "args": None, "exc_info": None, "exc_text": None}
+        self("log", logging.makeLogRecord(record.__dict__ | plain))

@@ -1,0 +1,177 @@
+"""Checkpoints of SwissArmyTransformer (SAT), the framework that STAR on CogVideoX was trained in, as our parameters.
+
+Each of ours is one or more equal parts of a published tensor: a third of a fused projection, six of twelve modulations.
+Low-rank updates (LoRA) of attention may be merged into the weights or stand beside them; then they are merged here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from starvsr.errors import WeightsError
+from starvsr.zoo.checkpoint import listed, misfits, not_plain
+from starvsr.zoo.convert import published_tensors
+
+_PREFIX = "model.diffusion_model."
+# Autoencoder and text encoder, which are components of their own.
+_OTHER_PARTS = ("first_stage_model.", "conditioner.")
+# Tables of places that are computed, and one that was never read.
+_TABLES = (
+    "mixins.pos_embed.freqs_sin",
+    "mixins.pos_embed.freqs_cos",
+    "transformer.position_embeddings.weight",
+)
+_LORA_LAYERS = {"attention.query_key_value": 3, "attention.dense": 1}
+"""Layers that have low-rank updates, and how many, one below the other."""
+_FIRST_UPDATE = "transformer.layers.0.attention.dense.matrix_A.0"
+
+
+class _Source(NamedTuple):
+    """Where one of our parameters is: some of the equal parts, along the first axis, of a published tensor."""
+
+    name: str
+    parts: int = 1
+    taken: tuple[int, ...] = (0,)
+
+
+_WHOLE = {
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "patch_embed.proj": "mixins.patch_embed.proj_sr",
+    "patch_embed.text_proj": "mixins.patch_embed.text_proj",
+    "norm_final": "transformer.final_layernorm",
+    "norm_out.norm": "mixins.final_layer.norm_final",
+    "norm_out.linear": "mixins.final_layer.adaLN_modulation.1",
+    "proj_out": "mixins.final_layer.linear",
+}
+_ADAPTIVE = "mixins.adaln_layer."
+_BLOCK = {
+    "norm1.norm": _Source("transformer.layers.{i}.input_layernorm"),
+    # Shift, scale and gate: of the image in attention and in the feed-forward, then of the text in both.
+    "norm1.linear": _Source(f"{_ADAPTIVE}adaLN_modulations.{{i}}.1", 12, (0, 1, 2, 6, 7, 8)),
+    "norm2.linear": _Source(f"{_ADAPTIVE}adaLN_modulations.{{i}}.1", 12, (3, 4, 5, 9, 10, 11)),
+    "attn1.to_q": _Source("transformer.layers.{i}.attention.query_key_value", 3, (0,)),
+    "attn1.to_k": _Source("transformer.layers.{i}.attention.query_key_value", 3, (1,)),
+    "attn1.to_v": _Source("transformer.layers.{i}.attention.query_key_value", 3, (2,)),
+    "attn1.norm_q": _Source(f"{_ADAPTIVE}query_layernorm_list.{{i}}"),
+    "attn1.norm_k": _Source(f"{_ADAPTIVE}key_layernorm_list.{{i}}"),
+    "attn1.to_out.0": _Source("transformer.layers.{i}.attention.dense"),
+    "attn1.processor.space": _Source("transformer.layers.{i}.spa_local.conv1"),
+    "attn1.processor.time": _Source("transformer.layers.{i}.temp_local.conv1"),
+    "norm2.norm": _Source("transformer.layers.{i}.post_attention_layernorm"),
+    "ff.net.0.proj": _Source("transformer.layers.{i}.mlp.dense_h_to_4h"),
+    "ff.net.2": _Source("transformer.layers.{i}.mlp.dense_4h_to_h"),
+}
+
+
+def from_sat(content: Mapping[str, object], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Our parameters from a checkpoint's content: under `module` or bare, named within the whole model or the network.
+
+    wanted: the network's parameters, of which only names and shapes count. Each is made when it is asked for, in the
+    published type, so that no more than one is in memory. Raises WeightsError where a tensor of the network is missing,
+    unknown or of another shape.
+    """
+    tensors = dict(_network_tensors(published_tensors(content, "module")))
+    rank = tensors[_FIRST_UPDATE].shape[0] if _FIRST_UPDATE in tensors else 0
+    problems = misfits(to_sat(wanted, rank=rank), tensors) or not_plain(tensors)
+    if problems:
+        raise WeightsError(
+            f"the parameters are not those of this network, in {len(problems)} tensors: {listed(problems)}"
+        )
+    return _Lazy({name: partial(_made, _source(name), tensors) for name in wanted})
+
+
+def to_sat(state: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
+    """The inverse of `from_sat`, without the prefix.
+
+    rank: of low-rank updates to lay beside the weights of attention, all zero; 0 is none.
+    """
+    parts: dict[str, dict[int, Tensor]] = {}
+    for name, tensor in state.items():
+        source = _source(name)
+        chunks = tensor.chunk(len(source.taken))
+        parts.setdefault(source.name, {}).update(zip(source.taken, chunks, strict=True))
+    whole = {
+        name: torch.cat([found[place] for place in sorted(found)]) if len(found) > 1 else found[0]
+        for name, found in parts.items()
+    }
+    return dict(_with_updates(whole, rank)) if rank else whole
+
+
+class _Lazy(Mapping[str, Tensor]):
+    """Tensors that are made anew whenever they are asked for."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
+        self._makers = makers
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._makers[name]()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def _source(name: str) -> _Source:
+    """Where one of our parameters is. Raises WeightsError for a name that is none."""
+    layer, _, leaf = name.rpartition(".")
+    block = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", layer)
+    if block and block[2] in _BLOCK:
+        source = _BLOCK[block[2]]
+        return source._replace(name=f"{source.name.format(i=block[1])}.{leaf}")
+    if layer in _WHOLE:
+        return _Source(f"{_WHOLE[layer]}.{leaf}")
+    raise WeightsError(f"{name} is no parameter of STAR's CogVideoX network")
+
+
+def _network_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        bare = name.removeprefix(_PREFIX)
+        if bare not in _TABLES and not name.startswith(_OTHER_PARTS):
+            yield bare, tensor
+
+
+def _made(source: _Source, tensors: Mapping[str, Tensor]) -> Tensor:
+    chunks = _merged(source.name, tensors).chunk(source.parts)
+    taken = [chunks[place] for place in source.taken]
+    return torch.cat(taken) if len(taken) > 1 else taken[0]
+
+
+def _merged(name: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """A published tensor, its low-rank updates `B A / rank` added in float32."""
+    if name in tensors:
+        return tensors[name]
+    layer, _, leaf = name.rpartition(".")
+    original = tensors[f"{layer}.original.{leaf}"]
+    if leaf == "bias":
+        return original
+    updates = [
+        tensors[f"{layer}.matrix_B.{j}"].float() @ tensors[f"{layer}.matrix_A.{j}"].float()
+        for j in range(_updates_of(layer))
+    ]
+    rank = tensors[f"{layer}.matrix_A.0"].shape[0]
+    return (original.float() + torch.cat(updates) / rank).to(original.dtype)
+
+
+def _updates_of(layer: str) -> int:
+    return next((n for end, n in _LORA_LAYERS.items() if layer.endswith(f".{end}")), 0)
+
+
+def _with_updates(tensors: Mapping[str, Tensor], rank: int) -> Iterable[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        layer, _, leaf = name.rpartition(".")
+        count = _updates_of(layer)
+        yield (f"{layer}.original.{leaf}" if count else name), tensor
+        if leaf == "weight":
+            rows, columns = tensor.shape[0] // max(count, 1), tensor.shape[-1]
+            for j in range(count):
+                yield f"{layer}.matrix_A.{j}", tensor.new_zeros(rank, columns)
+                yield f"{layer}.matrix_B.{j}", tensor.new_zeros(rows, rank)

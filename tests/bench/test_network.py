@@ -1,0 +1,64 @@
+"""FLOPs and layers of a call against counts by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from starvsr.bench.network import count_flops, measure_call, measure_layers
+from starvsr.models.build import build_network
+from starvsr.types import RecurrentConfig
+from tests.conftest import TOY
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SMALL = RecurrentConfig(
+    latent_channels=3,
+    stem_width=4,
+    width=8,
+    deep_width=8,
+    motion_width=4,
+    blocks_before=1,
+    deep_blocks=1,
+    blocks_behind=1,
+)
+ROWS, COLUMNS = 8, 12
+
+
+def conv(width_in: int, width_out: int, shrunk: int = 1) -> int:
+    """FLOPs of a 3x3 convolution whose result is `shrunk` times smaller each way."""
+    return 2 * 9 * width_in * width_out * (ROWS // shrunk) * (COLUMNS // shrunk)
+
+
+def test_convolutions_are_counted_exactly() -> None:
+    layer = torch.nn.Conv2d(3, 5, 3, padding=1)
+    found = count_flops(lambda: layer(torch.zeros(2, 3, ROWS, COLUMNS)))
+    assert found == 2 * conv(3, 5)
+
+
+def test_attention_is_counted() -> None:
+    q = torch.zeros(1, 2, 6, 16)
+    found = count_flops(lambda: torch.nn.functional.scaled_dot_product_attention(q, q, q))
+    assert found == 2 * (2 * 6 * 6 * 16 * 2)
+
+
+def test_a_recurrent_call_follows_on_a_frame() -> None:
+    """So that its motion and what it remembers are part of every frame."""
+    network = build_network(SMALL).eval()
+    one, two = (measure_call(network, (frames, ROWS, COLUMNS), repeats=1) for frames in (1, 2))
+    assert two.flops == 2 * one.flops
+    layers = {layer.name: layer for layer in measure_layers(network, (2, ROWS, COLUMNS))}
+    assert layers["stem"].flops == 2 * conv(3, 4)
+    assert layers["down"].flops == 2 * conv(8, 8, 2)
+    assert layers["motion.entry"].flops == 2 * conv(8, 4, 2)
+    assert layers["recall"].flops == 2 * 2 * 8 * 8 * ROWS * COLUMNS
+    assert two.gflops > 0 and all(layer.wall_s > 0 for layer in layers.values())
+
+
+def test_layers_come_with_the_dearest_first_and_hold_most_of_a_call() -> None:
+    network = build_network(TOY.network).eval()
+    found = measure_layers(network, (1, 4, 4))
+    assert [layer.wall_s for layer in found] == sorted((f.wall_s for f in found), reverse=True)
+    whole = measure_call(network, (1, 4, 4), repeats=1).flops
+    assert 0.5 * whole < sum(layer.flops for layer in found) <= whole
+    assert not any(module._forward_hooks for module in network.modules())

@@ -1,0 +1,72 @@
+"""`starvsr bench`: figures as text and JSON, its history, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+QUICK = ("--frames", "2", "--size", "64x36", "--latent", "1x8x8", "--repeats", "1")
+
+
+def test_figures_of_nano(cli: Cli) -> None:
+    result = cli("bench", *QUICK, "--layers", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["version"] == 1
+    assert found["model"] == "nano"
+    assert set(found["machine"]) >= {"processor", "threads", "torch", "vector_units"}
+    (call,) = found["calls"]
+    assert call["latent"] == [1, 8, 8]
+    best = max(found["ceilings"]["matmul_gflops"], found["ceilings"]["conv_gflops"])
+    assert call["share_of_ceiling"] == pytest.approx(call["gflops"] / best)
+    assert sum(layer["flops"] for layer in found["layers"]) == pytest.approx(call["flops"], rel=0.1)
+    assert found["job"]["output_size"] == [256, 144]
+
+
+def test_history_and_comparison(cli: Cli, tmp_path: Path) -> None:
+    history = tmp_path / "history.jsonl"
+    first = cli("bench", *QUICK, "--history", history)
+    assert first.code == 0, first.err
+    assert "beside the result" not in first.out
+    second = cli("bench", *QUICK, "--history", history, "--threads", "1")
+    lines = [json.loads(line) for line in history.read_text().splitlines()]
+    assert len(lines) == 2
+    assert f"beside the result of {lines[0]['at']}" in second.out
+    ratio = lines[1]["job"]["wall_s"] / lines[0]["job"]["wall_s"]
+    assert f"upscale: {ratio:.2f} of the seconds" in second.out
+    assert "not comparable" not in second.out
+    history.write_text(json.dumps({**lines[0], "machine": {"processor": "another"}}) + "\n")
+    other = cli("bench", *QUICK, "--history", history)
+    assert "not comparable as seconds: processor, threads" in other.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--latent", "4x8"], 2, "--latent 4x8 is not allowed: give 3 numbers such as 4x108x192"),
+        (["--latent", "0x8x8"], 2, "--latent 0x8x8 is not allowed"),
+        (["--size", "64"], 2, "--size 64 is not allowed: give 2 numbers such as 480x270"),
+        ([*QUICK[:4], "--latent", "1x7x8"], 2, "--latent 1x7x8: a latent of 1 frames of 7x8"),
+        (["--model", "none"], 4, "--model none is neither a file nor a known model"),
+    ],
+)
+def test_refusals(cli: Cli, arguments: list[str], code: int, message: str) -> None:
+    result = cli("bench", *arguments)
+    assert (result.code, result.out) == (code, "")
+    assert message in result.error
+
+
+def test_a_history_that_is_none(cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("hello\n")
+    result = cli("bench", *QUICK, "--history", path)
+    assert result.code == 3
+    assert "is no history of starvsr bench" in result.error
+    assert path.read_text() == "hello\n"
+    result = cli("bench", *QUICK, "--history", tmp_path / "no" / "h.jsonl")
+    assert result.code == 7
+    assert "h.jsonl" in result.error

@@ -1,0 +1,184 @@
+"""The shell scripts of examples/, run as a user would run them, on clips that take milliseconds."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import listing
+from tests.media.clips import Clip, make
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SCRIPTS = sorted(EXAMPLES.glob("*.sh"))
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="shell scripts")
+
+
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """In which `starvsr` is this one."""
+    folder = tmp_path_factory.mktemp("bin")
+    command = folder / "starvsr"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m starvsr "$@"\n')
+    command.chmod(0o755)
+    return {
+        **os.environ,
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+@pytest.fixture
+def quick(toy_path: Path) -> list[str]:
+    return ["--model", str(toy_path), "--scale", "1", "--steps", "1", "--cfg", "1"]
+
+
+def script(
+    name: str, *arguments: str | Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    command = [str(EXAMPLES / name), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def clip(path: Path, frames: int = 2) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return make(path, Clip(frames=frames, width=32, height=24))
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_shellcheck_has_nothing_to_say(path: Path) -> None:
+    command = shutil.which("shellcheck", path=Path(sys.executable).parent)
+    assert command, "pip install '.[dev]' brings shellcheck"
+    found = subprocess.run([command, path], capture_output=True, text=True, check=False)
+    assert found.stdout == ""
+    assert found.returncode == 0
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_without_arguments_they_say_how_they_are_used(
+    path: Path, environment: dict[str, str]
+) -> None:
+    result = script(path.name, environment=environment)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: ")
+    assert os.access(path, os.X_OK)
+    assert path.name in (EXAMPLES / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_series_with_a_broken_episode(
+    tmp_path: Path, environment: dict[str, str], quick: list[str]
+) -> None:
+    series = tmp_path / "my [series]"
+    clip(series / "season 1" / "a.mp4")
+    broken = series / "season 1" / "b.mkv"
+    broken.write_bytes(b"no video")
+    clip(series / ".trash" / "c.mkv")
+    large = series / "large"
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return script("upscale-folder.sh", series, large, *quick, environment=environment)
+
+    result = run()
+    assert result.returncode == 6, result.stderr
+    made = ["season 1", "season 1/a.mp4", "starvsr.log"]
+    assert sorted(listing(large)) == made
+    assert "b.mkv is not a media file" in (large / "starvsr.log").read_text()
+    clip(broken)
+    result = run()
+    assert result.returncode == 0, result.stderr
+    assert sorted(listing(large)) == sorted([*made, "season 1/b.mkv"])
+    assert result.stderr.count("there already") == 1
+
+
+@pytest.mark.slow
+def test_settings_side_by_side(
+    tmp_path: Path, environment: dict[str, str], quick: list[str]
+) -> None:
+    video = clip(tmp_path / "film.mkv", 10)
+    base = " ".join(quick)
+    settings = [f"--blend 0.5 {base}", f"--crf 40 {base}"]
+    result = script(
+        "preview-settings.sh",
+        video,
+        tmp_path / "out",
+        "0.1",
+        "0.2",
+        *settings,
+        environment=environment,
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2
+    for line, setting in zip(lines, settings, strict=True):
+        facts = line.removeprefix(setting).split()
+        assert facts[:2] == ["whole", "video:"]
+        assert float(facts[2]) >= 0
+        assert (facts[3], facts[5]) == ("s", "MB")
+        assert Path(line.split("MB   ")[1]).is_file()
+    assert sum(name.endswith("-preview.png") for name in listing(tmp_path / "out")) == 2
+    result = script(
+        "preview-settings.sh",
+        video,
+        tmp_path / "out",
+        "0.1",
+        "9",
+        *settings,
+        environment=environment,
+    )
+    assert (result.returncode, result.stdout) == (2, ""), "the first mistake ends it"
+
+
+@pytest.mark.slow
+def test_two_machines_share_a_folder(
+    tmp_path: Path, environment: dict[str, str], quick: list[str]
+) -> None:
+    names = [f"{number}.mkv" for number in range(3)]
+    for name in names:
+        clip(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    # One that this machine left when it crashed, and one of another machine's.
+    for name, owner in (("0.mkv", f"{os.uname().nodename}.999999999"), ("1.mkv", "elsewhere.1")):
+        (out / ".claims" / name).mkdir(parents=True)
+        (out / ".claims" / name / owner).touch()
+    command = [str(EXAMPLES / "parallel-machines.sh"), str(tmp_path / "in"), str(out), *quick]
+    runs = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
+    ]
+    said = "".join(run.communicate()[1] for run in runs)
+    assert [run.returncode for run in runs] == [0, 0], said
+    assert sorted(listing(out)) == [
+        ".claims",
+        ".claims/1.mkv",
+        ".claims/1.mkv/elsewhere.1",
+        *(name for name in names if name != "1.mkv"),
+    ]
+    assert said.count("2 frames in") == 2, "nothing was done twice"
+    assert "others are at work on" in said
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_terminated_leaves_its_video_to_others(
+    tmp_path: Path, environment: dict[str, str], quick: list[str]
+) -> None:
+    clip(tmp_path / "in" / "long.mkv", 400)
+    out = tmp_path / "out"
+    options = [*quick, "--segment-frames", "8"]
+    command = [str(EXAMPLES / "parallel-machines.sh"), str(tmp_path / "in"), str(out), *options]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    journal = out / "long.mkv.starvsr" / "journal.jsonl"
+    while run.poll() is None and not (journal.exists() and "core-0" in journal.read_text()):
+        time.sleep(0.05)
+    run.send_signal(signal.SIGTERM)
+    said = run.communicate()[1]
+    assert run.returncode == 143, said
+    assert sorted(path.name for path in out.iterdir()) == [".claims", "long.mkv.starvsr"]
+    assert list((out / ".claims").iterdir()) == []
