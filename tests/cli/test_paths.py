@@ -28,7 +28,7 @@ NAMES = [
     "pipe:0.mp4",
     "%06d.mp4",
     "[a-z]*?.mp4",
-    "{stem} #1 & (2); rm -rf.mp4",
+    "# {stem} & (2); rm -rf.mp4",
     "..mp4.mp4",
     "\\back\\slash.mp4",
     "é" * 125 + "x.mp4",
@@ -197,7 +197,8 @@ def test_pipes_and_devices(cli: Cli, clip: Path, quick: list[str]) -> None:
         result = cli(*command)
         assert (result.code, result.error) == (
             3,
-            f"{pipe} is a pipe or a device, which cannot be read twice: write it to a file first",
+            f"{pipe} is a pipe or a device, which cannot be read twice: write it to a file, or give - for "
+            "standard input",
         )
     assert cli("info", "/dev/zero").code == 3
     result = cli("upscale", clip, pipe, *quick, "--overwrite")

@@ -20,7 +20,7 @@ MOST_BYTES = 3 << 29
 _CODES = (0, 2, 3, 5, 7, 8)
 _DONE = (0, 8)
 _LINE = re.compile(
-    r"(error|warning): \S|(reading|restoring|joining|loading model): |[^ ].*: \d+ frames? in |\d+ frames?, \d+x\d+ -> "
+    r"(error|warning|note): \S|(reading|restoring|joining|loading model): |[^ ].*: \d+ frames? in |\d+ frames?, \d+x\d+ -> "
     "|what is finished is kept in "
 )
 _LONGEST_ERROR = 600

@@ -87,17 +87,18 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """
     # A name that is too long or lies in a closed folder cannot even be looked at.
     with written_errors(target):
-        is_folder, exists, is_file = target.is_dir(), target.exists(), target.is_file()
+        is_folder, exists = target.is_dir(), target.exists()
+        is_device = exists and not is_folder and not target.is_file()
         is_source = exists and target.samefile(source)
-        if is_sequence(target) and not exists:
-            exists = is_file = bool(numbers_of(target))
-            is_source = target.absolute() == source.absolute()
         folder = _followed(target).parent if target.is_symlink() else target.parent
+        if is_sequence(target) and not exists:
+            exists = bool(numbers_of(target))
+            is_source = target.absolute() == source.absolute()
     if is_folder:
         raise OutputError(f"{target} is a folder: give the name of a file to write")
     if is_source:
         raise UsageError(f"{target} is the input itself: give another output")
-    if exists and not is_file:
+    if is_device:
         raise OutputError(f"{target} is a pipe or a device: give the name of a file to write")
     if exists and not overwrite:
         raise OutputError(f"{target} exists already: give --overwrite to replace it")
