@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,10 @@ import pytest
 
 # As the command line does, and before torch is imported: tests must not crawl on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell that runs the tests in the background has Ctrl-C ignored, and what they start would ignore it too.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import torch
 
