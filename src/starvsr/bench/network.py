@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -91,7 +92,7 @@ def measure_layers(network: VideoNetwork, latent: tuple[int, int, int]) -> list[
     state = _state_before(network, arguments)
     seconds: dict[str, float] = {}
     extra = () if state is None else (Memory(state),)
-    with FlopCounterMode(display=False) as counter, _timed_layers(network, seconds):
+    with _flop_counter() as counter, _timed_layers(network, seconds):
         network(*arguments, *extra)
     counts = counter.get_flop_counts()
     prefix = type(network).__name__
@@ -104,16 +105,26 @@ def measure_layers(network: VideoNetwork, latent: tuple[int, int, int]) -> list[
 
 def count_flops(call: Callable[[], object]) -> int:
     """FLOPs of one call: products and convolutions, not norms and elementwise work."""
-    kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    with FlopCounterMode(display=False, custom_mapping={kernel: _attention_flops}) as counter:
+    with _flop_counter() as counter:
         call()
     return int(counter.get_total_flops())
+
+
+def _flop_counter() -> FlopCounterMode:
+    """torch's counter, which by itself leaves out kernels that only a processor has."""
+    return FlopCounterMode(
+        display=False,
+        custom_mapping={
+            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
+            torch.ops.mkldnn._linear_pointwise: _linear_flops,
+        },
+    )
 
 
 def _attention_flops(
     q: tuple[int, ...], k: tuple[int, ...], v: tuple[int, ...], *_: object, **__: object
 ) -> int:
-    """Multiplications and additions of both products; torch's counter leaves out the CPU kernel."""
+    """Multiplications and additions of both products."""
     batch, heads, queries, width = q
     return 2 * batch * heads * queries * k[2] * (width + v[3])
 
@@ -127,6 +138,11 @@ def _state_before(network: VideoNetwork, arguments: tuple[Any, ...]) -> Any:
     memory = Memory(None)
     network(x[:, :, :1], *others, memory)
     return memory.state
+
+
+def _linear_flops(x: tuple[int, ...], weight: tuple[int, ...], *_: object, **__: object) -> int:
+    """Multiplications and additions."""
+    return 2 * math.prod(x) * weight[0]
 
 
 @contextmanager

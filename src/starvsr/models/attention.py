@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.models.linear import Linear
+
 _MAX_BATCH = 65535
 """CUDA kernels launch one grid row per batch entry, and a grid has at most this many
 (https://github.com/pytorch/pytorch/issues/142228); attention over time has an entry per pixel."""
@@ -98,10 +100,10 @@ class Attention(nn.Module):
         source = width if context_width is None else context_width
         self.heads = width // head_width
         self.backend = Backend.SDPA
-        self.q = nn.Linear(width, width, bias=False)
-        self.k = nn.Linear(source, width, bias=False)
-        self.v = nn.Linear(source, width, bias=False)
-        self.out = nn.Linear(width, width)
+        self.q = Linear(width, width, bias=False)
+        self.k = Linear(source, width, bias=False)
+        self.v = Linear(source, width, bias=False)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """x is `b n c`, context `b m k` (x itself by default); gives `b n c`."""

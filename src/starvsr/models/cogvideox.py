@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from starvsr.models.attention import Backend, attention, hide_xformers
 from starvsr.models.liem import FrameGate, SpatialGate
+from starvsr.models.linear import Linear
 from starvsr.models.network import VideoNetwork, shape_of
 from starvsr.types import CogVideoXConfig
 
@@ -128,7 +129,7 @@ class StarCogVideoX(VideoNetwork):
         self.patch_embed = nn.ModuleDict(
             {
                 "proj": nn.Conv2d(2 * config.latent_channels, width, PATCH, stride=PATCH),
-                "text_proj": nn.Linear(config.context_width, width),
+                "text_proj": Linear(config.context_width, width),
             }
         )
         self.transformer_blocks = nn.ModuleList()
@@ -151,7 +152,7 @@ class StarCogVideoX(VideoNetwork):
             norm_eps=_EPS,
             chunk_dim=1,
         )
-        self.proj_out = nn.Linear(width, PATCH**2 * config.latent_channels)
+        self.proj_out = Linear(width, PATCH**2 * config.latent_channels)
         self.use_channels_last()
 
     def use_attention(self, backend: Backend) -> None:

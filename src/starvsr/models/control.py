@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from starvsr.models.layers import SpatialConv, TimeEmbedding, zeroed
+from starvsr.models.linear import Linear
 from starvsr.models.stages import Encoder, Middle, encoder_widths
 from starvsr.types import UNetConfig
 
@@ -24,8 +25,8 @@ class ControlBranch(nn.Module):
         self.hint = SpatialConv(config.latent_channels, config.width)
         self.encoder = Encoder(config)
         self.middle = Middle(config)
-        self.exits = nn.ModuleList(nn.Linear(width, width) for width in widths)
-        self.middle_exit = nn.Linear(widths[-1], widths[-1])
+        self.exits = nn.ModuleList(Linear(width, width) for width in widths)
+        self.middle_exit = Linear(widths[-1], widths[-1])
         for layer in (self.hint, *self.exits, self.middle_exit):
             zeroed(layer)
 

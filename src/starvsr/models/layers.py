@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.models.linear import Linear
+
 GROUPS = 32
 """Groups of every group norm."""
 
@@ -140,8 +142,8 @@ class TimeEmbedding(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
-        self.first = nn.Linear(width, 4 * width)
-        self.second = nn.Linear(4 * width, 4 * width)
+        self.first = Linear(width, 4 * width)
+        self.second = Linear(4 * width, 4 * width)
 
     def forward(self, t: Tensor) -> Tensor:
         """t is `b`, 0..999; gives `b 4*width`. The angles are float32 whatever the weights are."""
@@ -219,10 +221,10 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm_in = GroupNorm(width_in, per_frame=True)
         self.conv_in = SpatialConv(width_in, width_out)
-        self.time = nn.Linear(time_width, width_out)
+        self.time = Linear(time_width, width_out)
         self.norm_out = GroupNorm(width_out, per_frame=True)
         self.conv_out = SpatialConv(width_out, width_out)
-        self.skip = nn.Linear(width_in, width_out) if width_in != width_out else None
+        self.skip = Linear(width_in, width_out) if width_in != width_out else None
         self.temporal_conv = FrameConvBranch(width_out)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:

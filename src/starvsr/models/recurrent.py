@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from starvsr.models.layers import add_, zeroed
 from starvsr.models.liem import SpatialGate
+from starvsr.models.linear import Linear
 from starvsr.models.network import VideoNetwork, shape_of
 from starvsr.types import RecurrentConfig
 
@@ -110,12 +111,12 @@ class RecurrentNet(VideoNetwork):
         self.stem = Convolution(config.latent_channels, features)
         self.motion = Motion(features, config.motion_width)
         self.entry = Convolution(features, width)
-        self.recall = nn.Linear(width, width, bias=False)
+        self.recall = Linear(width, width, bias=False)
         self.trust = SpatialGate()
         self.before = _blocks(config.blocks_before, width, config.liem)
         self.down = Convolution(width, deep, stride=2)
         self.deep = _blocks(config.deep_blocks, deep, config.liem)
-        self.up = nn.Linear(deep, 4 * width)
+        self.up = Linear(deep, 4 * width)
         self.behind = _blocks(config.blocks_behind, width, config.liem)
         self.head = Convolution(width, config.latent_channels)
         zeroed(self.head)

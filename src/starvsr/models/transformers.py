@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from starvsr.models.attention import Attention, FrameAttention
 from starvsr.models.layers import Branch, GroupNorm, add_, zeroed
 from starvsr.models.liem import FrameGate, SpatialGate
+from starvsr.models.linear import Linear, linear
 
 _HIDDEN_ELEMENTS = 2**22
 """How many hidden elements of a feed-forward are computed at once without autograd."""
@@ -22,8 +23,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, 8 * width)
-        self.contract = nn.Linear(4 * width, width)
+        self.expand = Linear(width, 8 * width)
+        self.contract = Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """`... c -> ... c`."""
@@ -37,8 +38,8 @@ class FeedForward(nn.Module):
     def _mix(self, x: Tensor) -> Tensor:
         value_weight, gate_weight = self.expand.weight.chunk(2)
         value_bias, gate_bias = self.expand.bias.chunk(2)
-        gate = F.linear(x, gate_weight, gate_bias)
-        value = F.linear(x, value_weight, value_bias)
+        gate = linear(x, gate_weight, gate_bias)
+        value = linear(x, value_weight, value_bias)
         if torch.is_grad_enabled():
             hidden = value * F.gelu(gate)
         else:
@@ -131,9 +132,9 @@ class SpatialTransformer(Branch):
     def __init__(self, width: int, head_width: int, context_width: int, liem: str) -> None:
         super().__init__()
         self.norm = GroupNorm(width, per_frame=True, eps=1e-6)
-        self.entry = nn.Linear(width, width)
+        self.entry = Linear(width, width)
         self.block = SpatialBlock(width, head_width, context_width, liem)
-        self.exit = nn.Linear(width, width)
+        self.exit = Linear(width, width)
         zeroed(self.exit)
 
     def exit_layer(self) -> nn.Linear:
@@ -156,9 +157,9 @@ class TemporalTransformer(Branch):
         super().__init__()
         inner = width if inner_width is None else inner_width
         self.norm = GroupNorm(width, per_frame=False, eps=1e-6)
-        self.entry = nn.Linear(width, inner)
+        self.entry = Linear(width, inner)
         self.block = TemporalBlock(inner, head_width, liem)
-        self.exit = nn.Linear(inner, width)
+        self.exit = Linear(inner, width)
         zeroed(self.exit)
 
     def exit_layer(self) -> nn.Linear:

@@ -1,0 +1,46 @@
+"""The linear layer of every network here: on a processor without autograd it goes through oneDNN.
+
+torch multiplies float32 matrices on a processor by MKL, which on AMD's does not use all of the vector unit: with
+AVX-512 it reached 0.44 of oneDNN's rate, that of convolutions too (`benchmarks/linear.py`).
+"""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ONEDNN_AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine() in (  # type: ignore[no-untyped-call]
+    "x86_64",
+    "AMD64",
+)
+"""Elsewhere oneDNN is not the faster one by any measurement of ours."""
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x weight^T + bias` for x of `... c`, weight `k c` and bias `k`; gives `... k`."""
+    if _through_onednn(x, weight):
+        # The operator that torch.compile writes for the same product; torch has no public name for it.
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return out
+    return F.linear(x, weight, bias)
+
+
+def _through_onednn(x: Tensor, weight: Tensor) -> bool:
+    return (
+        ONEDNN_AVAILABLE
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() > 0
+        and not torch.is_grad_enabled()
+    )
+
+
+class Linear(nn.Linear):
+    """`nn.Linear`, by `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`... c -> ... k`."""
+        return linear(x, self.weight, self.bias)
