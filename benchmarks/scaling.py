@@ -1,0 +1,200 @@
+"""What grows with frames, pixels and workers, and how a film would spread over many workers.
+
+    python benchmarks/scaling.py frames     jobs of more and more frames, fitted by a line
+    python benchmarks/scaling.py pixels     jobs of larger and larger pictures, fitted by a line
+    python benchmarks/scaling.py workers    the same job by one and by two processes of one thread each
+    python benchmarks/scaling.py film       a simulation: nothing of it was measured on a GPU
+
+Frames and pixels are measured in processor time with nano. The film is two hours of 24 frames a second, 480x270 to
+1920x1080 by star-light, in shots of log-normal length. Its plan is the program's own, and its work that plan's calls of
+the network, counted in FLOPs on the meta device. Workers take segments one at a time, as `--workers` and `--cluster`
+hand them out, and each first loads the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import heapq
+import itertools
+import json
+import random
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from starvsr.bench.job import JobTime, measure_job
+from starvsr.bench.machine import describe_machine
+from starvsr.bench.network import count_flops
+from starvsr.models.build import build_network
+from starvsr.options import DeviceOptions, UpscaleOptions, WindowOptions, WorkerOptions
+from starvsr.plan import Plan, Segment, calls_per_window, make_plan
+from starvsr.specs import STAR_LIGHT
+from starvsr.types import ColorInfo, DeviceInfo, VideoIndex, VideoInfo
+from starvsr.windows import Span
+
+FRAMES = (24, 48, 96, 192)
+SIZES = ((96, 54), (192, 108), (288, 162), (384, 216))
+WORKERS = (1, 8, 64, 512)
+FILM_FRAMES, FILM_RATE, FILM_SIZE = 2 * 3600 * 24, 24, (480, 270)
+
+COUNTED_LENGTHS = (1, 4, 16, 32)
+
+LOADING_S, RATE = 60.0, 100e12
+"""Assumed of a worker: seconds to load the model, FLOPs a second. Only their product counts, and it is varied."""
+
+
+def show_fit(unit: str, amounts: list[int], jobs: list[JobTime]) -> None:
+    """Processor time against an amount, and the line through it."""
+    seconds = [job.processor_s for job in jobs]
+    slope, constant = np.polyfit(amounts, seconds, 1)
+    for amount, spent in zip(amounts, seconds, strict=True):
+        line = constant + slope * amount
+        print(f"{amount:>9} {unit}: {spent:7.2f} s, line {line:7.2f} s, {spent / line - 1:+.1%}")
+    print(f"line: {constant:.2f} s + {1e6 * slope:.2f} s for a million {unit}")
+
+
+def measure_frames() -> None:
+    """Jobs of 192x108."""
+    show_fit("frames", list(FRAMES), [measure_job((192, 108), n, UpscaleOptions()) for n in FRAMES])
+
+
+def measure_pixels() -> None:
+    """Jobs of 24 frames."""
+    jobs = [measure_job(size, 24, UpscaleOptions()) for size in SIZES]
+    show_fit("pixels", [24 * width * height for width, height in SIZES], jobs)
+
+
+def measure_workers() -> None:
+    """96 frames of 288x162 in segments of 12, one thread a process."""
+    base = UpscaleOptions(device=DeviceOptions(threads=1))
+    base = dataclasses.replace(base, windows=dataclasses.replace(base.windows, segment_frames=12))
+    walls = []
+    for count in (1, 2):
+        options = dataclasses.replace(base, workers=WorkerOptions(count=count))
+        job = measure_job((288, 162), 96, options)
+        walls.append(job.wall_s)
+        print(f"{count} workers: {job.wall_s:.2f} s")
+    print(f"efficiency of two: {walls[0] / walls[1] / 2:.0%}")
+
+
+def window_flops(frames: int, rows: int, columns: int) -> float:
+    """Of one call of star-light's network on a window; close to linear in frames, so counted at a few lengths only."""
+    at = [counted_flops(length, rows, columns) for length in COUNTED_LENGTHS]
+    return float(np.interp(frames, COUNTED_LENGTHS, at))
+
+
+@cache
+def counted_flops(frames: int, rows: int, columns: int) -> int:
+    """As torch counts them on the meta device."""
+    config = STAR_LIGHT.network
+    with torch.device("meta"), torch.inference_mode():
+        network = build_network(config).eval()
+        x = torch.empty(1, config.latent_channels, frames, rows, columns)
+        context = torch.empty(1, 77, config.context_width)
+        time = torch.zeros(1)
+        return count_flops(lambda: network(x, time, context, x))
+
+
+def segment_flops(plan: Plan, segment: Segment) -> float:
+    """Of all calls of the network for a segment."""
+
+    def lengths(spans: tuple[Span, ...]) -> list[int]:
+        return [stop - start for start, stop in spans]
+
+    total = 0.0
+    for first, last in plan.runs(segment):
+        grid = plan.grid(last - first)
+        windows = itertools.product(*map(lengths, (grid.frames, grid.rows, grid.columns)))
+        total += sum(window_flops(*window) for window in windows)
+    return total * calls_per_window(STAR_LIGHT, UpscaleOptions().sampling)
+
+
+def film_plan(shot_s: float, segment_frames: int | None) -> Plan:
+    """The plan of the film in shots of a mean length; no shots for 0."""
+    draw = random.Random(0)
+    cuts: list[int] = []
+    # Log-normal with sigma 1: its mean is exp(1/2) times its median.
+    while shot_s and (not cuts or cuts[-1] < FILM_FRAMES):
+        length = draw.lognormvariate(np.log(shot_s) - 0.5, 1.0)
+        cuts.append((cuts[-1] if cuts else 0) + max(1, round(FILM_RATE * length)))
+    tick = 1000
+    info = VideoInfo(
+        path=Path("film.mp4"),
+        container="mov",
+        stream_index=0,
+        codec="h264",
+        pix_fmt="yuv420p",
+        bit_depth=8,
+        width=FILM_SIZE[0],
+        height=FILM_SIZE[1],
+        rotation=0,
+        sample_aspect=Fraction(1),
+        time_base=Fraction(1, FILM_RATE * tick),
+        frame_rate=Fraction(FILM_RATE),
+        duration_s=FILM_FRAMES / FILM_RATE,
+        header_frames=FILM_FRAMES,
+        interlaced=False,
+        color=ColorInfo(),
+        streams=(),
+    )
+    pts = tuple(range(0, FILM_FRAMES * tick, tick))
+    index = VideoIndex(
+        pts, (tick,) * FILM_FRAMES, pts[:1], tuple(cut for cut in cuts if cut < FILM_FRAMES)
+    )
+    device = DeviceInfo("cuda:0", "80 GB", 80 << 30, 1)
+    options = UpscaleOptions(windows=WindowOptions(segment_frames=segment_frames))
+    return make_plan(info, index, STAR_LIGHT, device, options, even=True)
+
+
+def makespan(costs_s: list[float], workers: int, loading_s: float) -> float:
+    """Seconds until the last worker is done, each taking the next segment when it is free."""
+    free_at = [loading_s] * workers
+    for cost in costs_s:
+        heapq.heappush(free_at, heapq.heappop(free_at) + cost)
+    return max(free_at)
+
+
+def simulate_film(shot_s: float, segment_frames: int | None) -> None:
+    """Efficiency: the work of all segments over what the workers' time could have done until the end."""
+    plan = film_plan(shot_s, segment_frames)
+    costs_s = [segment_flops(plan, segment) / RATE for segment in plan.segments]
+    work_s = sum(costs_s)
+    print(
+        f"shots of {shot_s:g} s, at most {segment_frames or STAR_LIGHT.segment_frames} frames: "
+        f"{len(costs_s)} segments, the longest {max(costs_s) / work_s:.3%} of the work, "
+        f"{work_s * RATE / FILM_FRAMES / 1e12:.0f} TFLOP a frame, overlaps cost {plan.overlap_cost - 1:.0%}"
+    )
+    for workers in WORKERS:
+        row = [
+            work_s / workers / makespan(order, workers, loading_s)
+            for loading_s in (0.0, LOADING_S, 10 * LOADING_S)
+            for order in (costs_s, sorted(costs_s, reverse=True))
+        ]
+        print(f"{workers:>4} workers: " + "  ".join(f"{share:6.1%}" for share in row))
+
+
+def main() -> None:
+    """Run one part."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("part", choices=("frames", "pixels", "workers", "film"))
+    part = parser.parse_args().part
+    if part == "film":
+        print(
+            f"columns: loading 0, {LOADING_S:g} and {10 * LOADING_S:g} s at {RATE / 1e12:g} TFLOP/s (assumed), each in "
+            "order and the longest segment first"
+        )
+        for shot_s, segment_frames in itertools.product((0.0, 4.0), (None, 64)):
+            simulate_film(shot_s, segment_frames)
+        return
+    {"frames": measure_frames, "pixels": measure_pixels, "workers": measure_workers}[part]()
+    print(json.dumps(describe_machine()))
+
+
+if __name__ == "__main__":
+    main()
