@@ -2,13 +2,13 @@
 
     python benchmarks/scaling.py frames     jobs of more and more frames, fitted by a line
     python benchmarks/scaling.py pixels     jobs of larger and larger pictures, fitted by a line
-    python benchmarks/scaling.py workers    the same job by one and by two processes of one thread each
+    python benchmarks/scaling.py workers    the same job by one and by two processes, one thread each
     python benchmarks/scaling.py film       a simulation: nothing of it was measured on a GPU
 
-Frames and pixels are measured in processor time with nano. The film is two hours of 24 frames a second, 480x270 to
-1920x1080 by star-light, in shots of log-normal length. Its plan is the program's own, and its work that plan's calls of
-the network, counted in FLOPs on the meta device. Workers take segments one at a time, as `--workers` and `--cluster`
-hand them out, and each first loads the model.
+Frames and pixels are measured in processor time with nano on one thread. The film is two hours of 24 frames a second,
+480x270 to 1920x1080 by star-light, in shots of log-normal length. Its plan is the program's own, and its work the calls
+of the network in that plan, counted in FLOPs on the meta device. Workers take segments one at a time, as `--workers`
+and `--cluster` hand them out, and each first loads the model.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from starvsr.bench.job import JobTime, measure_job
 from starvsr.bench.machine import describe_machine
 from starvsr.bench.network import count_flops
 from starvsr.models.build import build_network
-from starvsr.options import DeviceOptions, UpscaleOptions, WindowOptions, WorkerOptions
+from starvsr.options import UpscaleOptions, WindowOptions, WorkerOptions
 from starvsr.plan import Plan, Segment, calls_per_window, make_plan
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import ColorInfo, DeviceInfo, VideoIndex, VideoInfo
@@ -70,8 +70,7 @@ def measure_pixels() -> None:
 
 def measure_workers() -> None:
     """96 frames of 288x162 in segments of 12, one thread a process."""
-    base = UpscaleOptions(device=DeviceOptions(threads=1))
-    base = dataclasses.replace(base, windows=dataclasses.replace(base.windows, segment_frames=12))
+    base = UpscaleOptions(windows=WindowOptions(segment_frames=12))
     walls = []
     for count in (1, 2):
         options = dataclasses.replace(base, workers=WorkerOptions(count=count))
@@ -192,6 +191,7 @@ def main() -> None:
         for shot_s, segment_frames in itertools.product((0.0, 4.0), (None, 64)):
             simulate_film(shot_s, segment_frames)
         return
+    torch.set_num_threads(1)
     {"frames": measure_frames, "pixels": measure_pixels, "workers": measure_workers}[part]()
     print(json.dumps(describe_machine()))
 

@@ -17,7 +17,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.models.convolution import conv2d
 from starvsr.models.linear import Linear
+
+_Sides = tuple[int, int]
 
 GROUPS = 32
 """Groups of every group norm."""
@@ -81,7 +84,7 @@ class SpatialConv(nn.Conv2d):
         """`b f h w c -> b f h w c`."""
         b, f, h, w, _ = x.shape
         frames = _pictures(x, b * f, h, w)
-        out = F.conv2d(frames, self.weight, self.bias, self.stride, self.padding)
+        out = conv2d(frames, self.weight, self.bias, self.stride, cast(_Sides, self.padding))
         return rearrange(out, "(b f) c h w -> b f h w c", b=b)
 
 
@@ -95,7 +98,8 @@ class FrameConv(nn.Conv2d):
         """`b f h w c -> b f h w c`."""
         # Time takes the place of rows and all pixels that of columns.
         b, f, h, w, _ = x.shape
-        out = F.conv2d(_pictures(x, b, f, h * w), self.weight, self.bias, padding=self.padding)
+        pictures = _pictures(x, b, f, h * w)
+        out = conv2d(pictures, self.weight, self.bias, padding=cast(_Sides, self.padding))
         return _video(out, x)
 
 

@@ -21,14 +21,15 @@ ONEDNN_AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine() i
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x weight^T + bias` for x of `... c`, weight `k c` and bias `k`; gives `... k`."""
-    if _through_onednn(x, weight):
+    if goes_through_onednn(x, weight):
         # The operator that torch.compile writes for the same product; torch has no public name for it.
         out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
         return out
     return F.linear(x, weight, bias)
 
 
-def _through_onednn(x: Tensor, weight: Tensor) -> bool:
+def goes_through_onednn(x: Tensor, weight: Tensor) -> bool:
+    """Whether `linear` takes these to oneDNN."""
     return (
         ONEDNN_AVAILABLE
         and x.device.type == "cpu"
