@@ -362,7 +362,12 @@ def tile_spans(
         return ((0, latent[0]),), ((0, latent[1]),)
     rows, columns = (
         legal_spans(
-            size, longest or size, windows.tile_overlap, multiple=rule.multiple, remainder=remainder
+            size,
+            longest or size,
+            windows.tile_overlap,
+            multiple=rule.multiple,
+            remainder=remainder,
+            whole=windows.whole_tiles,
         )
         for size, longest, remainder in (
             (latent[0], windows.tile_height, rule.height_remainder),

@@ -71,7 +71,12 @@ SMALL_COGVIDEOX = ModelSpec(
     upsampling="bicubic",
     color_fix="adain",
     windows=WindowSpec(
-        chunk_frames=3, chunk_overlap=1, tile_height=20, tile_width=24, tile_overlap=6
+        chunk_frames=3,
+        chunk_overlap=1,
+        tile_height=20,
+        tile_width=24,
+        tile_overlap=6,
+        whole_tiles=True,
     ),
     segment_frames=17,
     context_frames=2,
