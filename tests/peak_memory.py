@@ -88,7 +88,7 @@ def network_call(
 
     def on(window: tuple[int, int, int]) -> Callable[[], object]:
         x = torch.randn(1, config.latent_channels, *window).to(dtype)
-        hint = x.clone() if config.control else None
+        hint = network.see(x.clone()) if config.control else None
         return lambda: network(x, torch.tensor([500]), context, hint)
 
     return on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -94,11 +94,11 @@ def expected(frames: Tensor, *, steps: int, seed: int = 666, cfg: float | None =
     vae = diffusers_module()
     mean, log_variance = vae.encoder(video.transpose(0, 1)[None])[0].chunk(2, dim=1)
     noise = FrameNoise(seed, 0, mean.shape, "cpu", by_run=True)
-    z_lr = 0.7 * (mean + torch.exp(log_variance / 2) * noise(POSTERIOR_DRAW))
+    hint = network.see(0.7 * (mean + torch.exp(log_variance / 2) * noise(POSTERIOR_DRAW)))
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         v_pos, v_neg = (
-            network(x.float(), t, context, z_lr).double() for context in (positive, negative)
+            network(x.float(), t, context, hint).double() for context in (positive, negative)
         )
         scale = dynamic_scale(int(t), steps=steps, scale=6) if cfg is None else cfg
         guided: Tensor = v_neg + scale * (v_pos - v_neg)
@@ -130,6 +130,33 @@ def test_the_command_line_equals_the_plain_loop(
     reference = expected(frames_of(clip), **options)  # type: ignore[arg-type]
     assert result.shape == reference.shape == (frames, 3, *SIZE)
     assert (result - reference).norm() < 1e-3 * reference.norm()
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_what_is_constant_is_made_once_for_all_steps(
+    room: bool, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip, flags = clip_of(tmp_path, 9, 60, 16), ("--steps", "3")
+    wanted = upscaled(clip, weights, tmp_path, *flags)
+    made: list[str] = []
+
+    def counted(name: str, method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def counting(*inputs: object) -> Tensor:
+            made.append(name)
+            return method(*inputs)
+
+        return counting
+
+    for name in ("see", "embed", "forward"):
+        monkeypatch.setattr(StarCogVideoX, name, counted(name, getattr(StarCogVideoX, name)))
+    if not room:
+        monkeypatch.setattr("starvsr.velocity.KEPT_HINTS_BYTES", 20_000)
+    assert torch.equal(upscaled(clip, weights, tmp_path, *flags), wanted)
+    windows = 2
+    assert made.count("forward") == 3 * 2 * windows
+    assert made.count("embed") == 2
+    # One of the two has room.
+    assert made.count("see") == (windows if room else 1 + 3 * 2)
 
 
 def test_offload_and_windows_of_memory_change_no_more_than_they_must(

@@ -22,7 +22,7 @@ from starvsr.layout import (
 )
 from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes
 from starvsr.options import WindowOptions
-from starvsr.specs import NANO, STAR_LIGHT
+from starvsr.specs import NANO, STAR_COGVIDEOX, STAR_LIGHT
 from starvsr.types import ModelSpec
 from starvsr.windows import Grid
 from tests.conftest import TOY
@@ -261,3 +261,11 @@ def test_the_published_way_is_not_for_a_start_of_noise() -> None:
     spec = dataclasses.replace(COMPRESSED, start="noise", schedule="scaled_linear_zero_snr")
     with pytest.raises(UsageError, match="--parity is not for the model small-star"):
         plain_layout(spec, WindowOptions(parity=True), (96, 96), 41)
+
+
+@pytest.mark.parametrize("size", [(480, 720), (488, 728), (720, 1280), (1080, 1920), (2160, 3840)])
+def test_a_network_that_knows_one_size_sees_no_other(size: tuple[int, int]) -> None:
+    layout = plain_layout(STAR_COGVIDEOX, WindowOptions(), size, 41)
+    assert largest_window(STAR_COGVIDEOX, layout) == (7, 60, 90)
+    blocks = network_grid(STAR_COGVIDEOX, layout, 11).tiles()
+    assert {(rows[1] - rows[0], columns[1] - columns[0]) for rows, columns in blocks} == {(60, 90)}

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from starvsr import memory
+from starvsr.cogvideox_memory import KEPT_HINTS_BYTES
 from starvsr.models import transformers
 from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE, build_causal_vae
+from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.models.offload import units
 from starvsr.specs import NANO, STAR_LIGHT
 from starvsr.types import AutoencoderSpec, CogVideoXConfig, NetworkConfig, UNetConfig
@@ -170,6 +172,18 @@ def test_text_takes_memory_where_it_is_tokens_as_any_other() -> None:
     window = (7, 60, 90)
     peaks = {o: memory.network_stage_bytes(CAUSAL, window, 2, o) for o in OFFLOADS}
     assert 0.7e9 < peaks["block"] < peaks["model"] < peaks["none"] < 13e9
+
+
+def test_hints_that_are_kept_take_memory_up_to_a_limit() -> None:
+    window, one = (7, 60, 90), 9450 * 3072 * 2
+    first, second, many, more = (
+        memory.network_stage_bytes(CAUSAL, window, 2, "block", windows=n) for n in (1, 2, 50, 60)
+    )
+    assert second - first == one
+    assert many == more == first + KEPT_HINTS_BYTES
+    assert StarCogVideoX(COGVIDEOX).see(torch.zeros(1, 16, *window)).nbytes == 9450 * 128 * 4
+    unet = {memory.network_stage_bytes(STAR_LIGHT, window, 2, "none", windows=n) for n in (1, 50)}
+    assert len(unet) == 1
 
 
 def test_peak_scales_with_the_type_and_the_window() -> None:

@@ -173,6 +173,9 @@ class Scarce(torch.nn.Module):
     def embed(self, context: Tensor) -> Tensor:
         return context
 
+    def see(self, hint: Tensor) -> Tensor:
+        return hint
+
 
 def test_where_memory_runs_out_windows_are_halved(
     toy: LoadedModel, caplog: pytest.LogCaptureFixture

@@ -46,6 +46,7 @@ def test_fields_with_defaults_may_be_left_out() -> None:
     del (
         fields["context_tokens"],
         fields["windows"]["tiles_bound"],
+        fields["windows"]["whole_tiles"],
         fields["windows"]["call_elements"],
     )
     assert spec_from_json(json.dumps(fields)) == TOY

@@ -75,18 +75,23 @@ def test_even_spans_refuse_an_overlap_over_half() -> None:
         even_spans(9, 1, 1)
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("multiple", [1, 4, 8])
 @pytest.mark.parametrize("remainder", [0, 2])
 @pytest.mark.parametrize(("longest", "overlap"), [(40, 0), (40, 5), (41, 12), (64, 16)])
 def test_legal_spans_are_legal_and_cover(
-    multiple: int, remainder: int, longest: int, overlap: int
+    multiple: int, remainder: int, longest: int, overlap: int, whole: bool
 ) -> None:
+    largest = max(s for s in range(longest + 1) if s % multiple == remainder % multiple)
     for length in range(remainder or multiple, 400, multiple):
-        spans = legal_spans(length, longest, overlap, multiple=multiple, remainder=remainder)
+        spans = legal_spans(
+            length, longest, overlap, multiple=multiple, remainder=remainder, whole=whole
+        )
         sizes = {stop - start for start, stop in spans}
         assert len(sizes) == 1
         size = sizes.pop()
         assert size <= longest
+        assert not whole or size == min(length, largest)
         assert size % multiple == remainder % multiple
         assert spans[0][0] == 0
         assert spans[-1][1] == length

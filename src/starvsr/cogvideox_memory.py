@@ -6,6 +6,7 @@ measured at its published widths. `tests/test_memory.py` measures both.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from starvsr.types import AutoencoderSpec, CogVideoXConfig
@@ -18,6 +19,11 @@ _FLOAT32_BYTES = 4
 _PATCH = 4
 """Latent elements of a token."""
 _GATES = 2 * 49 + 2
+
+KEPT_HINTS_BYTES = 2**27
+"""Of the hint's half of all windows' tokens, which is the same at every step: what is kept on the device. That is two
+usual windows in bf16, a segment of 720x480. More would keep weights off a device of 12 GiB; what finds no room is made
+again, which is one thirty-thousandth of a call."""
 
 
 def cogvideox_peak_bytes(
@@ -32,6 +38,14 @@ def cogvideox_peak_bytes(
     held = (12 * tokens + text_tokens) * config.width
     angles = image * config.head_width * _FLOAT32_BYTES
     return held * bytes_per_element + angles
+
+
+def cogvideox_hints_bytes(
+    config: CogVideoXConfig, window: tuple[int, int, int], windows: int, bytes_per_element: int
+) -> int:
+    """Most bytes of hints that a run of so many windows (frames, rows, columns) holds on the device."""
+    one = math.prod(window) // _PATCH * config.width * bytes_per_element
+    return min(windows * one, KEPT_HINTS_BYTES + one)
 
 
 def cogvideox_unit_parameters(config: CogVideoXConfig) -> Iterator[int]:

@@ -148,7 +148,13 @@ def fitted_layout(
     def predicted(windows: WindowSpec, autoencoder: AutoencoderSpec, step: str) -> Layout:
         layout = dataclasses.replace(plain, windows=windows, autoencoder=autoencoder, offload=step)
         peak = max(
-            network_stage_bytes(spec, largest_window(spec, layout), bytes_per_element, step),
+            network_stage_bytes(
+                spec,
+                largest_window(spec, layout),
+                bytes_per_element,
+                step,
+                windows=len(network_grid(spec, layout, layout.frames)),
+            ),
             autoencoder_stage_bytes(spec, largest_picture(layout), bytes_per_element, step),
         )
         return dataclasses.replace(layout, peak_bytes=peak)
@@ -356,7 +362,12 @@ def tile_spans(
         return ((0, latent[0]),), ((0, latent[1]),)
     rows, columns = (
         legal_spans(
-            size, longest or size, windows.tile_overlap, multiple=rule.multiple, remainder=remainder
+            size,
+            longest or size,
+            windows.tile_overlap,
+            multiple=rule.multiple,
+            remainder=remainder,
+            whole=windows.whole_tiles,
         )
         for size, longest, remainder in (
             (latent[0], windows.tile_height, rule.height_remainder),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from starvsr.cogvideox_memory import (
     CAUSAL_VAE_PARAMETERS,
     causal_vae_peak_bytes,
+    cogvideox_hints_bytes,
     cogvideox_peak_bytes,
     cogvideox_unit_parameters,
 )
@@ -62,12 +63,17 @@ class _Level(NamedTuple):
 
 
 def network_stage_bytes(
-    spec: ModelSpec, window: tuple[int, int, int], bytes_per_element: int, offload: str
+    spec: ModelSpec,
+    window: tuple[int, int, int],
+    bytes_per_element: int,
+    offload: str,
+    *,
+    windows: int = 1,
 ) -> int:
-    """Peak device bytes while the network runs on a window, with the weights that are on the device then.
+    """Peak device bytes while the network runs on windows, with the weights that are on the device then.
 
-    window: frames, rows and columns of the latent. offload: with `none` the autoencoder's weights are there too, with
-    `model` only the network's, with `block` only its largest unit's.
+    window: frames, rows and columns of the latent in the largest; windows: their number in a run. offload: with `none`
+    the autoencoder's weights are there too, with `model` only the network's, with `block` only its largest unit's.
     """
     weights = weights_bytes(spec.network, bytes_per_element, offload=offload)
     if offload == "none":
@@ -75,6 +81,8 @@ def network_stage_bytes(
     frames, rows, columns = window
     inputs = (2 if spec.network.control else 1) * spec.network.latent_channels
     held = inputs * frames * rows * columns * bytes_per_element
+    if isinstance(spec.network, CogVideoXConfig):
+        held += cogvideox_hints_bytes(spec.network, window, windows, bytes_per_element)
     peak = network_peak_bytes(
         spec.network, window, bytes_per_element, text_tokens=spec.context_tokens
     )

@@ -190,7 +190,12 @@ STAR_COGVIDEOX = ModelSpec(
     upsampling="bicubic",
     color_fix="adain",
     windows=WindowSpec(
-        chunk_frames=7, chunk_overlap=3, tile_height=60, tile_width=90, tile_overlap=12
+        chunk_frames=7,
+        chunk_overlap=3,
+        tile_height=60,
+        tile_width=90,
+        tile_overlap=12,
+        whole_tiles=True,
     ),
     # 11 latent frames: two windows.
     segment_frames=41,

@@ -258,6 +258,9 @@ class WindowSpec:
     `attention`: calls see whole pictures and only spatial attention stays within tiles, so that norms see all of
     a frame; for networks small enough, whose results depend on group statistics far more than on what lies far
     away."""
+    whole_tiles: bool = False
+    """Whether every tile has the full size, for a network that knows one size; else the smallest that needs no more
+    tiles."""
     call_elements: int = 0
     """Most latent elements (frames x rows x columns) of a call, which shortens chunks of large pictures;
     0 is no limit. Only for models whose frames do not depend on each other."""

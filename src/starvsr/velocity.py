@@ -12,6 +12,7 @@ from torch import Tensor
 
 from starvsr.attempts import Attempts
 from starvsr.blend import windowed
+from starvsr.cogvideox_memory import KEPT_HINTS_BYTES
 from starvsr.errors import StarvsrError, UsageError, WeightsError
 from starvsr.guidance import guided
 from starvsr.layout import attention_pieces, network_grid
@@ -95,8 +96,10 @@ class WindowedVelocity:
         self.timed, self.on_window = timed, on_window
         self.first_frame, self.carried = first_frame, carried or Carried()
         self.done = self.finished = 0.0
+        self.seen: dict[Block, Tensor] = {}
+        self.seen_in = attempts.layout
         self.contexts = [
-            model.network.embed(context.to(model.device, model.dtype))
+            model.network.embed(self._there(context))
             for context in (model.context, model.negative_context)
         ]
 
@@ -112,6 +115,8 @@ class WindowedVelocity:
         # An attempt that fails leaves nothing behind.
         self.carrying = self.carried.copy()
         layout = self.attempts.layout
+        if layout is not self.seen_in:
+            self.seen, self.seen_in = {}, layout
         self.model.network.use_attention_pieces(*attention_pieces(layout.windows, layout.latent))
         scale_at, rescale = self.guidance
         scale = scale_at(int(t[0]))
@@ -135,16 +140,12 @@ class WindowedVelocity:
     def _call(self, x: Tensor, t: Tensor, where: Block, context: Tensor) -> Tensor:
         """One call of the network, where its weights are."""
         model = self.model
-
-        def there(tensor: Tensor) -> Tensor:
-            return tensor.to(model.device, model.dtype)
-
-        hint = there(where.of(self.z_lr)) if model.spec.network.control else None
+        hint = self._hint(where) if model.spec.network.control else None
         first, last = (self.first_frame + frame for frame in where.frames)
         memory = self.carrying.recall(where, first) if model.spec.network.recurrent else None
         extra = () if memory is None else (memory,)
         with self.timed("network"):
-            v: Tensor = model.network(there(x), t.to(model.device), context, hint, *extra)
+            v: Tensor = model.network(self._there(x), t.to(model.device), context, hint, *extra)
             v = v.float().cpu()
         if memory is not None:
             self.carrying.keep(where, last, memory)
@@ -152,6 +153,20 @@ class WindowedVelocity:
             raise _not_a_number(model)
         self._report()
         return v
+
+    def _hint(self, where: Block) -> Tensor:
+        """What the network sees of the degraded latent in a window: made once, where there is room to keep it."""
+        if where in self.seen:
+            return self.seen[where]
+        hint = self._there(where.of(self.z_lr))
+        seen = self.model.network.see(hint)
+        kept_bytes = sum(kept.nbytes for kept in self.seen.values())
+        if seen is not hint and kept_bytes + seen.nbytes <= KEPT_HINTS_BYTES:
+            self.seen[where] = seen
+        return seen
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.model.device, self.model.dtype)
 
     def _report(self) -> None:
         grid = network_grid(self.attempts.spec, self.attempts.layout, self.z_lr.shape[2])

@@ -72,12 +72,12 @@ def even_spans(length: int, longest: int, overlap: int) -> tuple[Span, ...]:
 
 
 def legal_spans(
-    length: int, longest: int, overlap: int, *, multiple: int, remainder: int
+    length: int, longest: int, overlap: int, *, multiple: int, remainder: int, whole: bool = False
 ) -> tuple[Span, ...]:
     """Spans of one legal size (`remainder` modulo `multiple`) that cover a legal `length`.
 
     Neighbours share at least `overlap`. The size is the smallest that needs no more spans than the largest
-    legal size up to `longest` does, so that little is computed twice.
+    legal size up to `longest` does, so that little is computed twice; `whole`: that largest size itself.
     Raises ValueError where `length` is not legal or `longest` leaves no room beside the overlap.
     """
     if length % multiple != remainder % multiple:
@@ -88,7 +88,8 @@ def legal_spans(
     if limit <= 2 * overlap:
         raise ValueError(f"a window of {longest} leaves no room beside two overlaps of {overlap}")
     count = math.ceil((length - overlap) / (limit - overlap))
-    size = legal_size(math.ceil((length + (count - 1) * overlap) / count), multiple, remainder)
+    least = limit if whole else math.ceil((length + (count - 1) * overlap) / count)
+    size = legal_size(least, multiple, remainder)
     starts = [index * (length - size) // (count - 1) for index in range(count)]
     return tuple((start, start + size) for start in starts)
 

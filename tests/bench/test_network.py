@@ -9,6 +9,7 @@ from starvsr.bench.network import count_flops, measure_call, measure_layers
 from starvsr.models.build import build_network
 from starvsr.types import RecurrentConfig
 from tests.conftest import TOY
+from tests.zoo.published_cogvideox import SMALL_COGVIDEOX
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,6 +54,14 @@ def test_a_recurrent_call_follows_on_a_frame() -> None:
     assert layers["motion.entry"].flops == 2 * conv(8, 4, 2)
     assert layers["recall"].flops == 2 * 2 * 8 * 8 * ROWS * COLUMNS
     assert two.gflops > 0 and all(layer.wall_s > 0 for layer in layers.values())
+
+
+def test_a_network_is_given_what_it_makes_once_for_all_calls() -> None:
+    network = build_network(SMALL_COGVIDEOX.network).eval()
+    layers = {layer.name: layer for layer in measure_layers(network, (1, ROWS, COLUMNS))}
+    width = SMALL_COGVIDEOX.network.width
+    assert layers["patch_embed.proj"].flops == 2 * 4 * 4 * width * (ROWS // 2) * (COLUMNS // 2)
+    assert "patch_embed.text_proj" not in layers
 
 
 def test_layers_come_with_the_dearest_first_and_hold_most_of_a_call() -> None:

@@ -43,7 +43,7 @@ def inputs(size: tuple[int, int, int], batch: int = 1) -> tuple[Tensor, Tensor, 
 
 
 def call(network: StarCogVideoX, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> Tensor:
-    out: Tensor = network(x, t, network.embed(context), hint)
+    out: Tensor = network(x, t, network.embed(context), network.see(hint))
     return out
 
 
@@ -255,12 +255,13 @@ def test_half_precision_is_close() -> None:
         ({"x": torch.zeros(1, 4, 1, 3, 2)}, "multiples of 2; pad it first"),
         ({"t": torch.zeros(2)}, "one time per batch item"),
         ({"context": torch.zeros(1, 5, 12)}, "context must be 1 n 64"),
-        ({"hint": torch.zeros(1, 4, 2, 2, 2)}, "hint must have the shape of x"),
+        ({"hint": torch.zeros(1, 4, 1, 2, 2)}, "hint must be what `see` gives"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Tensor], message: str) -> None:
     x = torch.zeros(1, 4, 1, 2, 2)
-    given = {"x": x, "t": torch.zeros(1), "context": torch.zeros(1, 5, 64), "hint": x} | change
+    context, hint = torch.zeros(1, 5, 64), torch.zeros(1, 64, 1, 1)
+    given = {"x": x, "t": torch.zeros(1), "context": context, "hint": hint} | change
     with pytest.raises(ValueError, match=message):
         seeded()(**given)
 
@@ -270,3 +271,5 @@ def test_other_sizes_are_refused() -> None:
         StarCogVideoX(dataclasses.replace(SMALL, head_width=24))
     with pytest.raises(ValueError, match="context must be b n 12"):
         seeded().embed(torch.zeros(1, 5, 13))
+    with pytest.raises(ValueError, match="hint must be b 4 f h w"):
+        seeded().see(torch.zeros(1, 8, 1, 2, 2))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -69,7 +71,12 @@ SMALL_COGVIDEOX = ModelSpec(
     upsampling="bicubic",
     color_fix="adain",
     windows=WindowSpec(
-        chunk_frames=3, chunk_overlap=1, tile_height=20, tile_width=24, tile_overlap=6
+        chunk_frames=3,
+        chunk_overlap=1,
+        tile_height=20,
+        tile_width=24,
+        tile_overlap=6,
+        whole_tiles=True,
     ),
     segment_frames=17,
     context_frames=2,
@@ -181,7 +188,17 @@ def sat_checkpoint(
         f"model.diffusion_model.mixins.pos_embed.freqs_{name}": torch.rand(9, config.head_width)
         for name in ("sin", "cos")
     }
-    return {"iteration": 1, "module": {**seeded_state_dict(shapes), **tables}}
+    # What else a training run writes.
+    rest = {
+        "iteration": 1,
+        "random_rng_state": random.Random(0).getstate(),
+        "np_rng_state": np.random.RandomState(0).get_state(),
+        "torch_rng_state": torch.get_rng_state(),
+        "param_shapes": [{name: torch.Size(shape) for name, shape in shapes.items()}],
+        "sparse_tensor_module_names": set(),
+        "ds_config": {"bf16": {"enabled": True}, "optimizer": None},
+    }
+    return {**rest, "module": {**seeded_state_dict(shapes), **tables}}
 
 
 def write_published_cogvideox(folder: Path) -> None:

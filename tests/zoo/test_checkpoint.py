@@ -6,8 +6,10 @@ import collections
 import datetime
 import os
 import pickle
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +34,29 @@ def test_files_of_every_age(tmp_path: Path, dtype: torch.dtype, modern: bool) ->
     assert torch.equal(state["weight"], tensor)
     assert torch.equal(state["part"], tensor[1:].t())
     assert state["weight"].dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("modern", "package"), [(True, "numpy._core"), (False, "numpy._core"), (False, "numpy.core")]
+)
+def test_what_trainers_keep_beside_the_weights(tmp_path: Path, modern: bool, package: str) -> None:
+    path = tmp_path / "net.pt"
+    states = {
+        "np_rng_state": np.random.get_state(),
+        "random_rng_state": random.getstate(),
+        "torch_rng_state": torch.get_rng_state(),
+        "best": np.float64(0.5),
+    }
+    weights = {"weight": torch.rand(3)}
+    torch.save({"module": weights, **states}, path, _use_new_zipfile_serialization=modern)
+    if not modern:
+        # A zip would have to keep its length.
+        path.write_bytes(path.read_bytes().replace(b"numpy._core", package.encode()))
+    found = read_pickle(path)
+    assert found.keys() == {"module", *states}
+    module = found["module"]
+    assert isinstance(module, dict) and torch.equal(module["weight"], weights["weight"])
+    assert not isinstance(found["best"], float), "numpy is not asked for anything"
 
 
 class Malicious:

@@ -54,14 +54,14 @@ class Layer:
 
 
 def network_inputs(network: VideoNetwork, latent: tuple[int, int, int]) -> tuple[Any, ...]:
-    """Seeded arguments of a call on a latent of (frames, rows, columns)."""
+    """Seeded arguments of a call on a latent of (frames, rows, columns), what is made once for all calls made."""
     config: NetworkConfig = network.config
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, config.latent_channels, *latent, generator=generator)
-    hint = torch.randn(x.shape, generator=generator) if config.control else None
+    hint = network.see(torch.randn(x.shape, generator=generator)) if config.control else None
     tokens = 77 if config.control else 1
     context = torch.randn(1, tokens, config.context_width, generator=generator)
-    return x, torch.tensor([100]), context, hint
+    return x, torch.tensor([100]), network.embed(context), hint
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
@@ -107,6 +108,17 @@ def rotary_turns(grid: TokenGrid, head_width: int, device: torch.device) -> tupl
     return together.cos().float().to(device), together.sin().float().to(device)
 
 
+class PatchProjection(nn.Conv2d):
+    """Patches of the noisy latent and of the hint to one token: a sum of both halves, of which the hint's stays."""
+
+    def forward(self, x: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Pictures `n c h w` to `n width h/2 w/2`: the hint's half, or with that as `seen` the tokens."""
+        of_x, of_hint = self.weight.chunk(2, dim=1)
+        if seen is None:
+            return F.conv2d(x, of_hint, self.bias, self.stride)
+        return F.conv2d(x, of_x, stride=self.stride).add_(seen)
+
+
 class StarCogVideoX(VideoNetwork):
     """The network `v(x_t, t, text, hint)` of STAR's second variant: CogVideoX that sees the degraded latent.
 
@@ -128,7 +140,7 @@ class StarCogVideoX(VideoNetwork):
         self.time_embedding = TimestepEmbedding(width, config.time_width)
         self.patch_embed = nn.ModuleDict(
             {
-                "proj": nn.Conv2d(2 * config.latent_channels, width, PATCH, stride=PATCH),
+                "proj": PatchProjection(2 * config.latent_channels, width, PATCH, stride=PATCH),
                 "text_proj": Linear(config.context_width, width),
             }
         )
@@ -170,22 +182,24 @@ class StarCogVideoX(VideoNetwork):
         text: Tensor = self.patch_embed["text_proj"](context)
         return text
 
+    def see(self, hint: Tensor) -> Tensor:
+        """The hint's half of the tokens, `(b f) width h/2 w/2` for `b c f h w`."""
+        self._check_latent("hint", hint)
+        seen: Tensor = self.patch_embed["proj"](rearrange(hint, "b c f h w -> (b f) c h w"))
+        return seen
+
     def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> Tensor:
         """Velocity `v` of the latent `x` at diffusion time `t`.
 
-        x, the hint (the degraded latent, without noise) and the result are `b c f h w` with even h and w, t is `b`
-        (0..999), context is what `embed` gives, all in the dtype and on the device of the weights. Places are counted
-        from the window's first frame, row and column. Raises `ValueError` otherwise.
+        x and the result are `b c f h w` with even h and w, t is `b` (0..999), context and hint (the degraded latent,
+        without noise) are what `embed` and `see` give, all in the dtype and on the device of the weights. Places are
+        counted from the window's first frame, row and column. Raises `ValueError` otherwise.
         """
-        _check_inputs(self.config, x, t, context, hint)
+        self._check_inputs(x, t, context, hint)
         frames, rows, columns = x.shape[2:]
         grid = frames, rows // PATCH, columns // PATCH
         time = self.time_embedding(self.time_proj(t).to(x.dtype))
-        # The hint's half could be kept from step to step: one thirty-thousandth of a call for tokens that are 48
-        # times as large as the latent.
-        patches = self.patch_embed["proj"](
-            rearrange(torch.cat([x, hint], dim=1), "b c f h w -> (b f) c h w")
-        )
+        patches = self.patch_embed["proj"](rearrange(x, "b c f h w -> (b f) c h w"), hint)
         image = rearrange(patches, "(b f) c h w -> b (f h w) c", f=frames)
         del patches
         turns = rotary_turns(grid, self.config.head_width, x.device)
@@ -205,21 +219,23 @@ class StarCogVideoX(VideoNetwork):
         )
         return v.contiguous()
 
+    def _check_latent(self, name: str, latent: Tensor) -> None:
+        channels = self.config.latent_channels
+        if latent.ndim != 5 or latent.shape[1] != channels:
+            raise ValueError(f"{name} must be b {channels} f h w, and is {shape_of(latent)}")
+        f, h, w = latent.shape[2:]
+        if f < 1 or h < 1 or w < 1 or h % PATCH or w % PATCH:
+            raise ValueError(
+                f"a latent of {f} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
+                f"rows and columns multiples of {PATCH}; pad it first"
+            )
 
-def _check_inputs(
-    config: CogVideoXConfig, x: Tensor, t: Tensor, context: Tensor, hint: Tensor
-) -> None:
-    if x.ndim != 5 or x.shape[1] != config.latent_channels:
-        raise ValueError(f"x must be b {config.latent_channels} f h w, and is {shape_of(x)}")
-    b, _, f, h, w = x.shape
-    if f < 1 or h < 1 or w < 1 or h % PATCH or w % PATCH:
-        raise ValueError(
-            f"a latent of {f} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, rows "
-            f"and columns multiples of {PATCH}; pad it first"
-        )
-    if t.shape != (b,):
-        raise ValueError(f"t must hold one time per batch item, ({b},), and is {shape_of(t)}")
-    if context.ndim != 3 or context.shape[0] != b or context.shape[2] != config.width:
-        raise ValueError(f"context must be {b} n {config.width}, and is {shape_of(context)}")
-    if hint.shape != x.shape:
-        raise ValueError(f"hint must have the shape of x, {shape_of(x)}, and is {shape_of(hint)}")
+    def _check_inputs(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> None:
+        self._check_latent("x", x)
+        (b, _, f, h, w), width = x.shape, self.config.width
+        if t.shape != (b,):
+            raise ValueError(f"t must hold one time per batch item, ({b},), and is {shape_of(t)}")
+        if context.ndim != 3 or context.shape[0] != b or context.shape[2] != width:
+            raise ValueError(f"context must be {b} n {width}, and is {shape_of(context)}")
+        if hint.shape != (b * f, width, h // PATCH, w // PATCH):
+            raise ValueError(f"hint must be what `see` gives for x, and is {shape_of(hint)}")

@@ -11,10 +11,10 @@ from starvsr.models.transformers import SpatialBlock
 
 
 class VideoNetwork(nn.Module):
-    """A network `v(x, t, context, hint)`; x, hint and the result are `b c f h w`, t is `b`, context `b n k`.
+    """A network `v(x, t, context, hint)`; x and the result are `b c f h w`, t is `b`, context `b n k`.
 
-    The context is what `embed` makes of the text's. Networks that carry something from call to call
-    (`config.recurrent`) take a `memory` besides.
+    The context is what `embed` makes of the text's, the hint what `see` makes of the degraded latent. Networks that
+    carry something from call to call (`config.recurrent`) take a `memory` besides.
     """
 
     def __init__(self) -> None:
@@ -25,6 +25,11 @@ class VideoNetwork(nn.Module):
     def embed(self, context: Tensor) -> Tensor:
         """What calls take as their context, `b n k`: all that can be made of the text's once for all of them."""
         return context
+
+    def see(self, hint: Tensor) -> Tensor:
+        """What calls on a window take as their hint: all that can be made of the degraded latent `b c f h w` in it once
+        for all of them; itself where that is nothing."""
+        return hint
 
     def use_channels_last(self) -> None:
         """Bring kernels into channels-last order."""

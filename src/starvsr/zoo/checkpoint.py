@@ -27,15 +27,40 @@ _LISTED = 5
 _ANEW = "get the file anew from its publisher"
 
 
+class _Ignored:
+    """Stands where a file has numpy's own, as the states of random numbers that trainers keep beside the weights."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+
+# An array's constructors before numpy 2 and since, and those of its type.
+_IGNORED: list[Any] = [
+    (_Ignored, f"numpy.{name}")
+    for name in (
+        "core.multiarray._reconstruct",
+        "core.multiarray.scalar",
+        "_core.multiarray._reconstruct",
+        "_core.multiarray.scalar",
+        "ndarray",
+        "dtype",
+    )
+]
+
+
 def read_pickle(path: Path) -> Mapping[str, object]:
     """What a `.pt` file of `torch.save` holds, its tensors mapped (those of files before torch 1.6 are read).
 
+    Of numpy's arrays nothing but their place is kept.
     Raises WeightsError for a file that is corrupt, no mapping, or needs more than tensors and plain containers to be
     read: such a file could run code, and none of it is run. Raises MemoryLimitError where memory runs out.
     """
     mapped = _is_zip(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_IGNORED):
             # Old files make torch warn of its own classes.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
