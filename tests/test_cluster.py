@@ -143,6 +143,14 @@ def test_a_worker_that_is_killed_changes_nothing(
 
 
 @pytest.mark.slow
+def test_a_machine_that_is_lost_before_the_job_is_left_out(address: str) -> None:
+    # Ray takes it for alive for some seconds more.
+    with node("--address", address):
+        pass
+    assert cluster_device(address, "cpu").description == "processor of 2 machines"
+
+
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_finished(
     tmp_path: Path, clip: Path, options: UpscaleOptions, toy_path: Path, address: str
 ) -> None:
