@@ -143,11 +143,15 @@ def test_a_worker_that_is_killed_changes_nothing(
 
 
 @pytest.mark.slow
-def test_a_machine_that_is_lost_before_the_job_is_left_out(address: str) -> None:
+def test_a_machine_that_is_lost_before_the_job_is_left_out(clip: Path, address: str) -> None:
     # Ray takes it for alive for some seconds more.
     with node("--address", address):
         pass
-    assert cluster_device(address, "cpu").description == "processor of 2 machines"
+    command = [sys.executable, "-m", "starvsr", "plan", str(clip), "--cluster", address]
+    planned = subprocess.run(command, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr
+    assert "processor of 2 machines" in planned.stdout + planned.stderr
+    assert "raylet" not in planned.stdout
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import secrets
 import socket
 import time
@@ -186,6 +187,8 @@ def cluster_device(address: str, asked: str) -> DeviceInfo:
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     """Connected to the cluster, unless the caller already is. Raises UsageError."""
+    # Ray reads it on import; else it would tell of lost machines on standard output.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError as error:
