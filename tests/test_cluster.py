@@ -143,6 +143,18 @@ def test_a_worker_that_is_killed_changes_nothing(
 
 
 @pytest.mark.slow
+def test_a_machine_that_is_lost_before_the_job_is_left_out(clip: Path, address: str) -> None:
+    # Ray takes it for alive for some seconds more.
+    with node("--address", address):
+        pass
+    command = [sys.executable, "-m", "starvsr", "plan", str(clip), "--cluster", address]
+    planned = subprocess.run(command, capture_output=True, text=True)
+    assert planned.returncode == 0, planned.stderr
+    assert "processor of 2 machines" in planned.stdout + planned.stderr
+    assert "raylet" not in planned.stdout
+
+
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_is_finished(
     tmp_path: Path, clip: Path, options: UpscaleOptions, toy_path: Path, address: str
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import secrets
 import socket
 import time
@@ -19,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from starvsr.errors import InputError, MemoryLimitError, UsageError, WeightsError
+from starvsr.errors import InputError, MemoryLimitError, StarvsrError, UsageError, WeightsError
 from starvsr.journal import fingerprint
 from starvsr.media.files import complete_or_absent
 from starvsr.parts import OnFrames, SegmentFiles
@@ -87,13 +88,13 @@ class Cluster:
         order_ref = ray.put(order)
         with _marked(work.folder, order.token):
             pending = {restore.remote(order_ref, segment, board): segment for segment in segments}
-            yield from self._results(pending, board, work.folder, on_load, on_frames)
+            yield from self._results(work, pending, board, on_load, on_frames)
 
     def _results(
         self,
+        work: Work,
         pending: dict[Any, Segment],
         board: Any,
-        folder: Path,
         on_load: OnLoad,
         on_frames: OnFrames,
     ) -> Iterator[Made]:
@@ -101,8 +102,14 @@ class Cluster:
         import ray
 
         loaded = False
+        able = _names(work)
         while pending:
             done, _ = ray.wait(list(pending), num_returns=1, timeout=_INTERVAL_S)
+            before, able = able, _names(work)
+            for node in before.keys() - able:
+                logger.warning("%s is lost: others restore what it had in hand", before[node])
+            if before and not able:
+                logger.warning("no machine is left: the job waits for others (`ray start`)")
             running = {segment.index for segment in pending.values()}
             for kind, content in ray.get(board.take.remote()):
                 if kind == "log":
@@ -114,7 +121,7 @@ class Cluster:
                     on_frames(*content)
             for task in done:
                 made, contents = _result(task, pending.pop(task))
-                yield _brought(made, contents, folder)
+                yield _brought(made, contents, work.folder)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,8 +161,6 @@ def cluster_device(address: str, asked: str) -> DeviceInfo:
     if asked not in ("auto", "cpu", "cuda"):
         raise UsageError(f"--device {asked} does not go with --cluster: give auto, cpu or cuda")
     with _connected(address):
-        import ray
-
         gpus = _able("GPU", 1)
         on_gpu = asked == "cuda" or (asked == "auto" and bool(gpus))
         able = gpus if on_gpu else _able("CPU", 1)
@@ -165,14 +170,16 @@ def cluster_device(address: str, asked: str) -> DeviceInfo:
                 "give another --device, or start machines with `ray start`"
             )
         # A task without a GPU of its own would not see one.
-        ask = _task(device_info, num_cpus=0, num_gpus=1 if on_gpu else 0)
-        name = "cuda" if on_gpu else "cpu"
-        found = ray.get([ask.options(**_at(node["NodeID"])).remote(name) for node in able])
-        processors = [int(node["Resources"].get("CPU", 1)) for node in able]
+        gpu = 1 if on_gpu else 0
+        answers = _answers(able, device_info, "cuda" if on_gpu else "cpu", num_gpus=gpu)
+    if not answers:
+        raise UsageError("no machine of the cluster answers: start machines with `ray start`")
+    processors = [int(node["Resources"].get("CPU", 1)) for node, _ in answers]
+    found: list[DeviceInfo] = [device for _, device in answers]
     threads = min(processors)
     tasks = [1 if on_gpu else count // threads for count in processors]
     free_bytes = [device.memory_bytes // count for device, count in zip(found, tasks, strict=True)]
-    count = "1 machine" if len(able) == 1 else f"{len(able)} machines"
+    count = "1 machine" if len(found) == 1 else f"{len(found)} machines"
     description = f"{found[0].description} of {count}"
     return DeviceInfo(found[0].name, description, min(free_bytes), threads)
 
@@ -180,6 +187,8 @@ def cluster_device(address: str, asked: str) -> DeviceInfo:
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     """Connected to the cluster, unless the caller already is. Raises UsageError."""
+    # Ray reads it on import; else it would tell of lost machines on standard output.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
     except ImportError as error:
@@ -226,6 +235,36 @@ def _task(function: Any, **options: Any) -> Any:
     return ray.remote(**options)(function)
 
 
+def _answers(
+    able: Sequence[dict[str, Any]], function: Any, *arguments: Any, **needed: Any
+) -> list[tuple[dict[str, Any], Any]]:
+    """These machines and what a function gives on each, without those that are lost by then.
+
+    needed: resources, besides which it takes no processor. Raises what the function raises, UsageError where it
+    is not there.
+    """
+    import ray
+
+    ask = _task(function, num_cpus=0, **needed)
+    asked = [(node, ask.options(**_at(node["NodeID"])).remote(*arguments)) for node in able]
+    answers = []
+    for node, task in asked:
+        try:
+            answers.append((node, ray.get(task)))
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, StarvsrError):
+                raise error.cause from error
+            raise UsageError(
+                f"{node['NodeManagerHostname']} cannot run starvsr {version('starvsr')}: install it there as it is here"
+            ) from error
+        except ray.exceptions.RayError as error:
+            # Ray takes a machine for alive until it has not answered for a while.
+            name = node["NodeManagerHostname"]
+            logger.warning("%s no longer answers: the job is done without it", name)
+            logger.debug("of Ray", exc_info=error)
+    return answers
+
+
 def _own_node() -> str:
     import ray
 
@@ -241,10 +280,8 @@ def _at(node: str) -> dict[str, Any]:
 
 def _able_for(work: Work) -> list[dict[str, Any]]:
     """Machines that can do this job. Raises UsageError where there is none."""
-    if work.device.name != "cpu":
-        return _able("GPU", 1)
-    able = _able("CPU", work.threads)
-    if not able:
+    able = _able(*_least(work))
+    if not able and work.device.name == "cpu":
         raise UsageError(
             f"the job was begun with {work.threads} threads, and no machine of the cluster has so many: start one "
             "with `ray start --num-cpus`, or give --no-resume to begin anew"
@@ -252,15 +289,23 @@ def _able_for(work: Work) -> list[dict[str, Any]]:
     return able
 
 
-def _sent_input(work: Work, able: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+def _least(work: Work) -> tuple[str, int]:
+    """What a machine must have of what for this job."""
+    return ("CPU", work.threads) if work.device.name == "cpu" else ("GPU", 1)
+
+
+def _names(work: Work) -> dict[str, str]:
+    """Machines that can do this job at this moment, and how they are called."""
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in _able(*_least(work))}
+
+
+def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     """The input in the object store, where one of these machines cannot read it. Raises InputError."""
     import ray
 
     path = work.info.path
-    ask = _task(_name_without_input, num_cpus=0)
-    own = fingerprint(path)
-    asked = [ask.options(**_at(node["NodeID"])).remote(path, own) for node in able]
-    without = [name for name in ray.get(asked) if name is not None]
+    answers = _answers(able, _name_without_input, path, fingerprint(path))
+    without = [name for _, name in answers if name is not None]
     if not without:
         return ()
     size = path.stat().st_size
