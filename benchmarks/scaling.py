@@ -35,6 +35,7 @@ from starvsr.plan import Plan, Segment, calls_per_window, make_plan
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import ColorInfo, DeviceInfo, VideoIndex, VideoInfo
 from starvsr.windows import Span
+from starvsr.work import handing_order
 
 FRAMES = (24, 48, 96, 192)
 SIZES = ((96, 54), (192, 108), (288, 162), (384, 216))
@@ -160,18 +161,19 @@ def makespan(costs_s: list[float], workers: int, loading_s: float) -> float:
 def simulate_film(shot_s: float, segment_frames: int | None) -> None:
     """Efficiency: the work of all segments over what the workers' time could have done until the end."""
     plan = film_plan(shot_s, segment_frames)
-    costs_s = [segment_flops(plan, segment) / RATE for segment in plan.segments]
-    work_s = sum(costs_s)
+    seconds = {segment: segment_flops(plan, segment) / RATE for segment in plan.segments}
+    work_s = sum(seconds.values())
     print(
         f"shots of {shot_s:g} s, at most {segment_frames or STAR_LIGHT.segment_frames} frames: "
-        f"{len(costs_s)} segments, the longest {max(costs_s) / work_s:.3%} of the work, "
+        f"{len(seconds)} segments, the longest {max(seconds.values()) / work_s:.3%} of the work, "
         f"{work_s * RATE / FILM_FRAMES / 1e12:.0f} TFLOP a frame, overlaps cost {plan.overlap_cost - 1:.0%}"
     )
     for workers in WORKERS:
+        orders = plan.segments, handing_order(plan.segments, workers)
         row = [
-            work_s / workers / makespan(order, workers, loading_s)
+            work_s / workers / makespan([seconds[one] for one in order], workers, loading_s)
             for loading_s in (0.0, LOADING_S, 10 * LOADING_S)
-            for order in (costs_s, sorted(costs_s, reverse=True))
+            for order in orders
         ]
         print(f"{workers:>4} workers: " + "  ".join(f"{share:6.1%}" for share in row))
 
@@ -186,7 +188,7 @@ def main() -> None:
     if part == "film":
         print(
             f"columns: loading 0, {LOADING_S:g} and {10 * LOADING_S:g} s at {RATE / 1e12:g} TFLOP/s (assumed), each in "
-            "order and the longest segment first"
+            "order, and as workers are handed segments"
         )
         for shot_s, segment_frames in itertools.product((0.0, 4.0), (None, 64)):
             simulate_film(shot_s, segment_frames)

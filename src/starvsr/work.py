@@ -75,6 +75,21 @@ class Executor(Protocol):
 
 OnLoad = Callable[[], None]
 
+_LAST_ROUNDS = 4
+
+
+def handing_order(segments: Sequence[Segment], workers: int) -> list[Segment]:
+    """Segments as several workers are to take them: in order, but the last four a worker from the longest on.
+
+    In order an interrupted job has most of its beginning; with a long segment last all others would wait for its worker
+    (`benchmarks/scaling.py film`).
+    """
+    last = max(0, len(segments) - _LAST_ROUNDS * workers)
+    return [
+        *segments[:last],
+        *sorted(segments[last:], key=lambda segment: segment.frames, reverse=True),
+    ]
+
 
 class LastModel:
     """Loads models, and keeps the last one for jobs that want the same."""

@@ -26,7 +26,16 @@ from starvsr.errors import MemoryLimitError
 from starvsr.parts import OnFrames
 from starvsr.plan import Segment
 from starvsr.types import DeviceInfo
-from starvsr.work import LastModel, Made, OnLoad, Work, load_restorer, made_by, part_maker
+from starvsr.work import (
+    LastModel,
+    Made,
+    OnLoad,
+    Work,
+    handing_order,
+    load_restorer,
+    made_by,
+    part_maker,
+)
 from starvsr.zoo.load import device_info
 
 logger = logging.getLogger(__name__)
@@ -61,7 +70,7 @@ class Workers:
         self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
     ) -> Generator[Made, None, None]:
         """See `Executor`. Raises MemoryLimitError where workers are killed at one segment again and again."""
-        left = deque(segments)
+        left = deque(handing_order(segments, self.count))
         deaths: Counter[int] = Counter()
         devices = worker_devices(work.options.device.device, work.device.name, self.count)
         loaded = False
