@@ -165,13 +165,17 @@ def run_batch(
     one: does an item; failed: is told of an error that the batch goes on behind. Raises an item's StarvsrError unless
     `keep_going`.
     """
+    from starvsr.journal import is_made, journal_folder
     from starvsr.media.files import written_errors
 
     outcomes = []
     for item in items:
+        folder = journal_folder(item.target, item.options.resume.work_dir)
         try:
             with written_errors(item.target):
                 there = not item.options.overwrite and item.target.exists()
+                # What a kill left undone is done.
+                there = there and not is_made(folder, item.target)
             outcomes.append(Outcome(item, "there") if there else one(item))
         except StarvsrError as error:
             if not keep_going:
