@@ -205,7 +205,7 @@ def killed_clearing(tmp_path: Path, clip: Path, options: UpscaleOptions, unbroke
                 os._exit(KILLED)
             unlink(path, missing_ok)
 
-        Path.unlink = last  # type: ignore[method-assign]
+        Path.unlink = last  # type: ignore[method-assign, assignment]
         upscale_video(clip, target, options)
 
     assert in_a_child(killed) == KILLED

@@ -17,8 +17,8 @@ EXIT_SOME_FAILED = 6
 
 NAME_TEMPLATE = "{stem}{ext}"
 _FIELDS = "{stem} (the input's name without its ending), {ext} (its ending), {number} (1, 2, ...)"
-# What can hold whatever else an input has; any other input becomes Matroska.
-_KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv")
+# Those that are written; any other input becomes Matroska.
+_KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _OTHER_ENDING = ".mkv"
 
 
