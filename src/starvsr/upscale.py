@@ -21,7 +21,7 @@ from starvsr.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, errors_of, written_errors
 from starvsr.media.hwaccel import usable_device
-from starvsr.media.index import build_index
+from starvsr.media.index import build_index, expected_frames
 from starvsr.media.join import join
 from starvsr.media.notes import picture_notes
 from starvsr.media.passage import check_streams
@@ -128,11 +128,14 @@ def plan_video(
     *,
     fetch: Callable[[InstallPlan], None] | None = None,
     progress: ProgressCallback | None = None,
+    index_until_s: float | None = None,
 ) -> Job:
     """Check everything that can be checked before weights are loaded, and plan the job; writes no video.
 
     A target of None plans without looking at the place of the output. fetch: download weights that are missing, before
-    the video is read, and call this with what that takes; None needs no weights. Raises StarvsrError.
+    the video is read, and call this with what that takes; None needs no weights. index_until_s: what is behind
+    this time is not wanted, and is left out of the job's index if the header says how many frames there are.
+    Raises StarvsrError.
     """
     options = options or UpscaleOptions()
     source_path = Path(source)
@@ -172,7 +175,12 @@ def plan_video(
         )
         choice = choose_model(options.model, device, options.weights)
     info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
-    index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
+    index = build_index(
+        info,
+        scene_detect=options.windows.scene_detect,
+        until_s=index_until_s if expected_frames(info) else None,
+        progress=progress,
+    )
     notes = picture_notes(info, index, settings, options)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)
