@@ -57,7 +57,7 @@ def test_every_frame_keeps_its_time(tmp_path: Path, target: str, pts: list[int] 
     ],
 )
 def test_codecs(tmp_path: Path, codec: str, target: str) -> None:
-    # Neither VP9 and AV1 nor libav's Matroska can say how wide a sample is.
+    # VP9 and AV1 do not say how wide a sample is, and PyAV cannot have Matroska say it.
     aspect = Fraction(1) if codec in ("libvpx-vp9", "libsvtav1") else Fraction(4, 3)
     source = make(tmp_path / "a.mp4", Clip(sample_aspect=aspect))
     made = upscale(source, tmp_path / target, codec=codec)

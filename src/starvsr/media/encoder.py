@@ -22,6 +22,7 @@ from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
 from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.sequence import ENCODERS, is_sequence
+from starvsr.media.siting import siting_options
 from starvsr.options import DEFAULT_CODEC, EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
 
@@ -159,7 +160,7 @@ def check_encoder(
     )
     check_hdr(info, options.codec, pix_fmt)
     _check_holds(settings, target)
-    own = _own_options(options.codec, info, width, height)
+    own = _own_options(settings, info)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
     settings, unused = _try_open(settings, info, target)
@@ -176,10 +177,11 @@ def check_encoder(
     return settings
 
 
-def _own_options(codec: str, info: VideoInfo, width: int, height: int) -> dict[str, str]:
-    """What is always set: for the sake of parts, and what the source says of its dynamic range."""
-    own = dict(_ALWAYS.get(codec, {}))
-    small = _SMALL.get(codec, {}) if width * height <= _SMALL_PX else {}
+def _own_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
+    """What is always set: for the sake of parts, and what the source says of its dynamic range and its chroma."""
+    codec = settings.codec
+    own = {**_ALWAYS.get(codec, {}), **siting_options(settings.color.chroma_location, codec)}
+    small = _SMALL.get(codec, {}) if settings.width * settings.height <= _SMALL_PX else {}
     for key, text in (*small.items(), *hdr_options(codec, info.hdr).items()):
         own[key] = f"{own[key]}:{text}" if key in own else text
     return own
