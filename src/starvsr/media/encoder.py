@@ -29,7 +29,14 @@ from starvsr.types import ColorInfo, VideoInfo
 logger = logging.getLogger(__name__)
 
 # libav's muxer for each file name extension that keeps frame times, chapters and copied streams.
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".nut": "nut",
+}
 # Of a sequence of images, which is no container.
 IMAGES = "image2"
 DEFAULT_CRF = 17
@@ -84,8 +91,13 @@ class EncoderSettings:
 
     @property
     def part_container(self) -> str:
-        """libav's muxer of part files: the output's, or one that holds what images are encoded with."""
-        return "mov" if self.container == IMAGES else self.container
+        """libav's muxer of part files: the output's, or one that holds the same and any frame number as a time."""
+        return {IMAGES: "mov", "nut": "matroska"}.get(self.container, self.container)
+
+    @property
+    def stream_container(self) -> str:
+        """libav's muxer that must hold the stream: the output's, but images have none."""
+        return self.part_container if self.container == IMAGES else self.container
 
     @property
     def part_suffix(self) -> str:
@@ -209,7 +221,7 @@ def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str
 
 
 def _check_holds(settings: EncoderSettings, target: Path) -> None:
-    with av.open(io.BytesIO(), "w", format=settings.part_container) as output:
+    with av.open(io.BytesIO(), "w", format=settings.stream_container) as output:
         try:
             output.add_stream(settings.codec, rate=25)
         except ValueError as error:
@@ -231,7 +243,7 @@ def _try_open(
     by_number = replace(settings, time_base=(den, num), source_times=False)
     failure: Exception | None = None
     for attempt in (settings, by_number):
-        with av.open(io.BytesIO(), "w", format=settings.part_container) as scratch:
+        with av.open(io.BytesIO(), "w", format=settings.stream_container) as scratch:
             try:
                 stream = add_video(scratch, attempt, info)
                 stream.codec_context.open()
@@ -262,7 +274,7 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
     stream keep it there (VP9 and AV1 have none).
     """
     file = io.BytesIO()
-    with av.open(file, "w", format=settings.part_container) as output:
+    with av.open(file, "w", format=settings.stream_container) as output:
         stream = add_video(output, settings, info)
         frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
         # What happens to be in memory may be out of a sample's range, of which x264 dies.

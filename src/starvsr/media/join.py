@@ -134,6 +134,9 @@ def _span(
 
 
 def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
+    if settings.container == "nut":
+        # It has no sign: all streams are moved together, by as much as the first frame is decoded before 0.
+        return {"avoid_negative_ts": "make_non_negative"}
     if settings.container not in ("mp4", "mov"):
         # Audio begins before 0 where its encoder was primed; pictures keep their times all the same. Streams that the
         # source does not call the default ones are not made that.
