@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check matrix fuzz format clean
+.PHONY: demo test check matrix fuzz kill format clean
 
 demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
 	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
@@ -14,6 +14,9 @@ test: $(VENV)/.dev-installed  ## all tests, in two processes
 
 fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale
 	$(BIN)/python -m tests.fuzz
+
+kill: $(VENV)/.dev-installed  ## 40 runs killed anywhere, each gone on with; some four minutes, on Linux
+	$(BIN)/python -m tests.kill
 
 check: $(VENV)/.dev-installed  ## lint, format, types, layers
 	$(BIN)/ruff check .

@@ -27,7 +27,7 @@ from starvsr.options import (
 from starvsr.preview import DIVIDER_PX, plan_preview, run_preview, side_by_side
 from starvsr.restore import Frame
 from starvsr.types import Progress
-from starvsr.upscale import upscale_video
+from starvsr.upscale import plan_video, upscale_video
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import times
 
@@ -93,6 +93,25 @@ def test_it_shows_what_the_job_would_make(
     assert payloads(target, "audio") == payloads(whole, "audio")
     assert result.whole_bytes == pytest.approx(3 * whole.stat().st_size, rel=0.1)
     assert 0 < result.whole_s < 3 * result.elapsed_s
+
+
+@pytest.mark.parametrize("name", ["long.mkv", "long.mp4"])
+def test_what_is_not_shown_is_not_read(tmp_path: Path, options: UpscaleOptions, name: str) -> None:
+    clip = make(tmp_path / name, Clip(frames=300, width=32, height=24, options={"g": "50"}))
+    target = tmp_path / "short.mkv"
+    preview = plan_preview(clip, target, PreviewOptions(0.2, at_s=0.4), options)
+    index, whole = preview.job.index, build_index(probe(clip))
+    assert 15 < index.frames < 60
+    assert index.pts == whole.pts[: index.frames]
+    assert index.durations == whole.durations[: index.frames]
+    assert index.lost_frames == 0
+    result = run_preview(preview)
+    span = dataclasses.replace(options, range=RangeOptions(start_s=0.4, duration_s=0.2))
+    upscale_video(clip, tmp_path / "whole.mkv", span)
+    assert result.whole_bytes == pytest.approx(
+        60 * (tmp_path / "whole.mkv").stat().st_size, rel=0.1
+    )
+    assert preview.job.plan.segments == plan_video(clip, None, span).plan.segments
 
 
 def test_a_container_that_holds_no_h264(

@@ -13,7 +13,7 @@ from typing import Any
 import av
 import pytest
 
-from starvsr.errors import StarvsrError, UsageError, WorkDirError
+from starvsr.errors import OutputError, StarvsrError, UsageError, WorkDirError
 from starvsr.journal import Journal
 from starvsr.media import files
 from starvsr.media.writer import PartWriter
@@ -144,9 +144,10 @@ def test_a_kill_anywhere_changes_nothing(
             break
         done = _finished_segments(made)
         restored.clear()
-        job = plan_video(clip, target, dataclasses.replace(options, overwrite=True))
+        whole = target.exists()
+        job = plan_video(clip, target, options)
         run_job(job, on_resume=lambda count, _: restored.append(count))
-        assert restored == ([done] if done else []), number
+        assert restored == ([done] if done and not whole else []), number
         assert packets(target) == unbroken, number
         assert names(made) == ["out.mkv"], number
         target.unlink()
@@ -189,6 +190,61 @@ def test_a_damaged_part_is_made_again(
     assert "000000-core.mkv is damaged and is made again" in caplog.text
     assert packets(target) == unbroken
     assert not work.exists()
+
+
+@pytest.fixture
+def killed_clearing(tmp_path: Path, clip: Path, options: UpscaleOptions, unbroken: Packets) -> Path:
+    """An output that is in its place, with its work directory, of which some is gone."""
+    target = tmp_path / "out.mkv"
+
+    def killed() -> None:
+        unlink = Path.unlink
+
+        def last(path: Path, missing_ok: bool = False) -> None:
+            if target.exists():
+                os._exit(KILLED)
+            unlink(path, missing_ok)
+
+        Path.unlink = last  # type: ignore[method-assign, assignment]
+        upscale_video(clip, target, options)
+
+    assert in_a_child(killed) == KILLED
+    (tmp_path / "out.mkv.starvsr" / "000000-core.mkv").unlink()
+    return target
+
+
+def test_what_a_kill_left_undone_behind_the_last_step_is_done(
+    clip: Path,
+    options: UpscaleOptions,
+    unbroken: Packets,
+    killed_clearing: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(StarUNet, "forward", None)
+    assert upscale_video(clip, killed_clearing, options).frames == 12
+    assert packets(killed_clearing) == unbroken
+    assert names(clip.parent) == ["clip.mkv", "out.mkv"]
+
+
+def test_an_empty_work_directory_goes(clip: Path, options: UpscaleOptions) -> None:
+    target = clip.with_name("out.mkv")
+    target.write_bytes(b"done before")
+    target.with_name("out.mkv.starvsr").mkdir()
+    with pytest.raises(OutputError, match="exists already"):
+        upscale_video(clip, target, options)
+    assert names(clip.parent) == ["clip.mkv", "out.mkv"]
+
+
+def test_a_file_that_the_job_did_not_make_is_not_replaced(
+    clip: Path, options: UpscaleOptions, killed_clearing: Path
+) -> None:
+    anew = dataclasses.replace(options, resume=ResumeOptions(resume=False))
+    with pytest.raises(OutputError, match="exists already"):
+        upscale_video(clip, killed_clearing, anew)
+    killed_clearing.write_bytes(b"mine")
+    with pytest.raises(OutputError, match="exists already"):
+        upscale_video(clip, killed_clearing, options)
+    assert killed_clearing.read_bytes() == b"mine"
 
 
 def test_a_torn_line_is_no_line(

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 _NAME, _LOCK = "journal.jsonl", ".lock"
 _VERSION = 1
+# Under which a journal has the fingerprint of the finished file.
+_MADE = "made"
 _PIECE_BYTES = 1 << 22
 # A fingerprint reads so many places of a file at most.
 _PLACES, _PLACE_BYTES = 64, 1 << 16
@@ -86,6 +88,14 @@ class Journal:
         """Keep plain data beside the steps. Raises OutputError where the journal cannot be written."""
         self._append({"note": {name: value}})
         self.notes[name] = value
+
+    def note_made(self, file: Path) -> None:
+        """Keep what the finished file is, before it takes the name of the target. Raises OutputError."""
+        self.note(_MADE, fingerprint(file))
+
+    def made(self, target: Path) -> bool:
+        """Whether `target` is the finished file of this job, so that only clearing up is left."""
+        return _MADE in self.notes and target.is_file() and self.notes[_MADE] == fingerprint(target)
 
     def _append(self, line: dict[str, Any]) -> None:
         path = self.folder / _NAME
@@ -169,7 +179,7 @@ def open_begun(folder: Path) -> Iterator[tuple[Journal, dict[str, Any]]]:
     with written_errors(folder):
         lock = _locked(folder)
         try:
-            lines = _whole_lines(folder / _NAME)
+            lines = _cut_lines(folder / _NAME)
         except BaseException:
             lock.release()
             raise
@@ -233,6 +243,15 @@ def is_begun(folder: Path) -> bool:
     return (folder / _NAME).exists()
 
 
+def is_made(folder: Path, target: Path) -> bool:
+    """Whether `target` is what the job with this work directory made, which was then killed while it cleared up."""
+    journal = Journal(folder)
+    lines, _ = _whole_lines(folder / _NAME)
+    if lines:
+        _read_steps(journal, lines)
+    return journal.made(target)
+
+
 def _begin(
     journal: Journal, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
 ) -> None:
@@ -241,7 +260,7 @@ def _begin(
     # As it will be when it is read.
     wanted, first = json.loads(json.dumps([request, notes]))
     with written_errors(path):
-        lines = _whole_lines(path) if resume else []
+        lines = _cut_lines(path) if resume else []
         if lines:
             _check_request(journal.folder, lines[0]["request"], wanted)
             _read_steps(journal, lines)
@@ -264,8 +283,16 @@ def _known(journal: Journal) -> set[str]:
     return {_NAME, _LOCK} | {file["name"] for files in journal.steps.values() for file in files}
 
 
-def _whole_lines(path: Path) -> list[dict[str, Any]]:
+def _cut_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of a journal up to one that is torn or damaged, which is cut off with all behind it."""
+    lines, size = _whole_lines(path)
+    if path.exists():
+        os.truncate(path, size)
+    return lines
+
+
+def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The lines of a journal up to one that is torn or damaged, and their bytes."""
     found: list[dict[str, Any]] = []
     size = 0
     for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
@@ -277,9 +304,7 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
             break
         found.append(content)
         size += len(line)
-    if path.exists():
-        os.truncate(path, size)
-    return found
+    return found, size
 
 
 def _check_request(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -315,8 +340,8 @@ def _end(folder: Path, lock: filelock.BaseFileLock, *, keep: bool) -> None:
 def _remove(folder: Path, *, keep: Collection[str] = ()) -> None:
     """Remove our files but those to keep, and the folder if nothing is left in it. What cannot be removed stays."""
     with suppress(OSError):
-        # First: files that a journal promises are there or it is not.
-        for path in sorted(folder.iterdir(), key=lambda path: path.name != _NAME):
+        # Last: it says whether the job is done, and what it promises is looked at before it is used.
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == _NAME):
             if path.name not in keep and _OURS.fullmatch(path.name):
                 path.unlink()
     with suppress(OSError):

@@ -21,7 +21,7 @@ from PIL import Image
 from starvsr.errors import UsageError
 from starvsr.media.encoder import IMAGES, EncoderSettings, check_encoder, container_of
 from starvsr.media.files import check_target, complete_or_absent, errors_of, work_dir
-from starvsr.media.index import build_index
+from starvsr.media.index import build_index, expected_frames
 from starvsr.media.join import join
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -94,7 +94,8 @@ def plan_preview(
     options = dataclasses.replace(options, range=span)
     picture = Path(target).with_suffix(".png")
     check_target(Path(source), picture, overwrite=options.overwrite)
-    job = plan_video(source, target, options, fetch=fetch, progress=progress)
+    end_s = (preview.at_s or 0.0) + preview.seconds
+    job = plan_video(source, target, options, fetch=fetch, progress=progress, index_until_s=end_s)
     plan = job.plan
     encoder = check_encoder(
         _ENCODE_WEBM if container_of(job.target) == "webm" else _ENCODE,
@@ -148,7 +149,9 @@ def run_preview(
                 job.plan.last,
                 work_dir=folder,
             )
-    share = job.index.frames / result.frames
+    # Of a video that was not read to its end, the header has to be believed.
+    frames = job.index.frames if job.index.whole else expected_frames(job.info)
+    share = frames / result.frames
     facts = {
         **vars(result),
         "target": job.target,

@@ -104,6 +104,8 @@ class VideoIndex:
     """Frames that the file promises or begins but that cannot be decoded."""
     interlaced_frames: int = 0
     """Frames that say they are two fields of different times."""
+    whole: bool = True
+    """Whether the pass went to the end."""
 
     @property
     def frames(self) -> int:

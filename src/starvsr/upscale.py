@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +16,12 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
-from starvsr.journal import Journal, is_begun, journal_folder, open_journal
+from starvsr.journal import Journal, is_begun, is_made, journal_folder, open_journal
 from starvsr.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
-from starvsr.media.files import check_target, errors_of
+from starvsr.media.files import check_target, errors_of, written_errors
 from starvsr.media.hwaccel import usable_device
-from starvsr.media.index import build_index
+from starvsr.media.index import build_index, expected_frames
 from starvsr.media.join import join
 from starvsr.media.notes import picture_notes
 from starvsr.media.passage import check_streams
@@ -128,11 +128,14 @@ def plan_video(
     *,
     fetch: Callable[[InstallPlan], None] | None = None,
     progress: ProgressCallback | None = None,
+    index_until_s: float | None = None,
 ) -> Job:
     """Check everything that can be checked before weights are loaded, and plan the job; writes no video.
 
     A target of None plans without looking at the place of the output. fetch: download weights that are missing, before
-    the video is read, and call this with what that takes; None needs no weights. Raises StarvsrError.
+    the video is read, and call this with what that takes; None needs no weights. index_until_s: what is behind
+    this time is not wanted, and is left out of the job's index if the header says how many frames there are.
+    Raises StarvsrError.
     """
     options = options or UpscaleOptions()
     source_path = Path(source)
@@ -172,7 +175,12 @@ def plan_video(
         )
         choice = choose_model(options.model, device, options.weights)
     info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
-    index = build_index(info, scene_detect=options.windows.scene_detect, progress=progress)
+    index = build_index(
+        info,
+        scene_detect=options.windows.scene_detect,
+        until_s=index_until_s if expected_frames(info) else None,
+        progress=progress,
+    )
     notes = picture_notes(info, index, settings, options)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)
@@ -203,14 +211,18 @@ def run_job(
     report = progress or _ignored
     with _errors_named(job), _opened_journal(job) as journal, _memory_errors(job.plan):
         job = _as_begun(job, journal)
-        kept = KeptParts(job.info, job.index, job.plan.segments, job.settings, journal, report)
-        if kept.files and on_resume is not None:
-            on_resume(len(kept.files), journal.folder)
-        with nullcontext(executor) if executor else open_executor(job.options, models) as chosen:
-            _restore_missing(job, kept, chosen)
-        report(Progress("join", 0, 1))
-        _join(job, kept.parts()[0], journal.folder)
-        report(Progress("join", 1, 1))
+        seconds: dict[str, float] = {}
+        if not journal.made(job.target):
+            kept = KeptParts(job.info, job.index, job.plan.segments, job.settings, journal, report)
+            if kept.files and on_resume is not None:
+                on_resume(len(kept.files), journal.folder)
+            chosen = nullcontext(executor) if executor else open_executor(job.options, models)
+            with chosen as running:
+                _restore_missing(job, kept, running)
+            report(Progress("join", 0, 1))
+            _join(job, kept.parts()[0], journal)
+            report(Progress("join", 1, 1))
+            seconds = kept.seconds
     return UpscaleResult(
         target=job.target,
         width=job.plan.width,
@@ -219,7 +231,7 @@ def run_job(
         lost_frames=job.index.lost_frames,
         model=job.choice.spec.name,
         elapsed_s=time.perf_counter() - began,
-        seconds={name: round(spent, 3) for name, spent in kept.seconds.items()},
+        seconds={name: round(spent, 3) for name, spent in seconds.items()},
         peak_memory_bytes=peak_process_bytes(),
         peak_device_bytes=peak_device_bytes(job.device),
     )
@@ -317,7 +329,7 @@ def open_executor(
     return nullcontext(InTurn(models))
 
 
-def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
+def _join(job: Job, parts: Sequence[Path], journal: Journal) -> None:
     join(
         parts,
         job.info,
@@ -327,8 +339,9 @@ def _join(job: Job, parts: Sequence[Path], folder: Path) -> None:
         job.options.streams,
         job.plan.first,
         job.plan.last,
-        work_dir=folder,
+        work_dir=journal.folder,
         provenance=_provenance(job),
+        on_complete=journal.note_made,
     )
 
 
@@ -353,9 +366,18 @@ def _memory_errors(plan: Plan) -> Iterator[None]:
 def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
     """Refuse an output that cannot be written, or a work directory that it or the input lies in: files there go."""
     folder = journal_folder(target, options.resume.work_dir)
-    # Images of a job that was broken off while it put them there are its own.
-    begun = is_sequence(target) and is_begun(folder)
-    check_target(source, target, overwrite=options.overwrite or begun)
+    with written_errors(target):
+        # What a job put there before it was broken off is its own.
+        own = (
+            is_begun(folder)
+            if is_sequence(target)
+            else options.resume.resume and is_made(folder, target)
+        )
+    if options.resume.work_dir is None:
+        # All that a kill can leave of it behind a job that is done; what is not empty stays.
+        with suppress(OSError):
+            folder.rmdir()
+    check_target(source, target, overwrite=options.overwrite or own)
     real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):
         # A link may lie there, or what it names.

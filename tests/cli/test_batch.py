@@ -66,6 +66,14 @@ def test_a_folder_becomes_a_folder(
     assert "[2/2]" in result.err
 
 
+def test_endings_that_are_written_are_kept(tmp_path: Path) -> None:
+    names = ["a.MP4", "b.webm", "c.mov", "d.m4v", "e.mkv", "f.avi"]
+    for name in names:
+        (tmp_path / name).touch()
+    items = batch.find_items([tmp_path], tmp_path / "out", batch.NAME_TEMPLATE, UpscaleOptions())
+    assert [item.target.name for item in items] == [*names[:5], "f.mkv"]
+
+
 def test_files_that_are_there_are_passed_over(cli: Cli, videos: Path, quick: list[str]) -> None:
     output = videos.with_name("large")
     output.mkdir()

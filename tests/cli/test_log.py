@@ -44,6 +44,15 @@ def test_all_is_logged_whatever_is_shown(
     assert any(text.startswith(f"{clip.with_name('out.mkv')}: 12 frames in 0:") for text in texts)
 
 
+@pytest.mark.slow
+def test_workers_are_logged(cli: Cli, clip: Path, quick: list[str]) -> None:
+    log = clip.with_name("run.log")
+    options = [*quick, "--segment-frames", "8", "--workers", "2", "--quiet", "--log-file", str(log)]
+    assert cli("upscale", clip, clip.with_name("out.mkv"), *options).code == 0
+    found = [text.partition(" of ")[0] for _, text in logged(log) if "restored in" in text]
+    assert sorted(found) == ["segment 1", "segment 2"]
+
+
 def test_a_batch_is_appended_with_its_failures(cli: Cli, clip: Path, quick: list[str]) -> None:
     log = clip.with_name("run.log")
     log.write_text("before\n")

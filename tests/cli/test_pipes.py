@@ -22,21 +22,30 @@ def standing_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
 
 
+@pytest.mark.parametrize(
+    ("options", "container"), [([], "matroska,webm"), (["--container", "nut"], "nut")]
+)
 def test_a_video_goes_in_and_comes_out(
-    cli: Cli, tmp_path: Path, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+    cli: Cli,
+    tmp_path: Path,
+    clip: Path,
+    quick: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    container: str,
 ) -> None:
-    kept, made = tmp_path / "temporary", tmp_path / "made.mkv"
+    kept, made = tmp_path / "temporary", tmp_path / "made"
     kept.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(kept))
     standing_in(monkeypatch, clip.read_bytes())
     with made.open("w") as out:
         monkeypatch.setattr(sys, "stdout", out)
-        result = cli("upscale", "-", "-", *quick)
+        result = cli("upscale", "-", "-", *quick, *options)
     assert result.code == 0, result.err
     # Whatever is said is not among the video.
     assert "12 frames, 32x24 -> 32x24" in result.err and result.out == ""
     info, index = opened(made)
-    assert (info.container, index.frames) == ("matroska,webm", FRAMES)
+    assert (info.container, index.frames) == (container, FRAMES)
     assert [stream.kind for stream in info.streams] == ["video", "audio"]
     assert listing(kept) == {}
 

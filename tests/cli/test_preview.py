@@ -53,6 +53,20 @@ def test_of_several_videos(cli: Cli, clip: Path, quick: list[str]) -> None:
     assert (result.code, said in result.error) == (2, True)
 
 
+def test_names_that_differ_in_their_ending_alone(cli: Cli, clip: Path, quick: list[str]) -> None:
+    other = clip.with_suffix(".mov")
+    shutil.copy(clip, other)
+    output = clip.with_name("large")
+    result = cli("upscale", clip, other, output, *quick, "--preview", "0.08")
+    assert result.code == 0, result.err
+    assert sorted(listing(output)) == [
+        "clip-mov-preview.mov",
+        "clip-mov-preview.png",
+        "clip-mp4-preview.mp4",
+        "clip-mp4-preview.png",
+    ]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

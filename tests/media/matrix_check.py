@@ -146,8 +146,11 @@ def _said(case: Case, source: Path, target: Path, lines: list[str]) -> Iterator[
         expected.append("cover picture")
     if case.picture == "interlaced":
         expected.append("are interlaced and are deinterlaced")
-    if case.picture == "alpha" and not layout_of(probe(target).pix_fmt).alpha:
+    before, behind = (layout_of(probe(path).pix_fmt) for path in (source, target))
+    if case.picture == "alpha" and not behind.alpha:
         expected.append("alpha, if it has any, is left out")
+    if behind.depth < before.depth:
+        expected.append(f"{before.depth} bits become {behind.depth}")
     if len(lines) != len(expected) or not all(any(e in line for line in lines) for e in expected):
         yield f"said {lines}, and should say {expected}"
 

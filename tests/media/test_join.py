@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import re
 from fractions import Fraction
@@ -14,6 +15,7 @@ import pytest
 from starvsr.errors import OutputError
 from starvsr.media import join as join_module
 from starvsr.media.join import join
+from starvsr.media.passage import check_streams
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import check_encoder
@@ -57,7 +59,7 @@ def test_every_frame_keeps_its_time(tmp_path: Path, target: str, pts: list[int] 
     ],
 )
 def test_codecs(tmp_path: Path, codec: str, target: str) -> None:
-    # Neither VP9 and AV1 nor libav's Matroska can say how wide a sample is.
+    # VP9 and AV1 do not say how wide a sample is, and PyAV cannot have Matroska say it.
     aspect = Fraction(1) if codec in ("libvpx-vp9", "libsvtav1") else Fraction(4, 3)
     source = make(tmp_path / "a.mp4", Clip(sample_aspect=aspect))
     made = upscale(source, tmp_path / target, codec=codec)
@@ -77,6 +79,28 @@ def test_aspect_that_cannot_be_kept(tmp_path: Path) -> None:
     assert probe(upscale(source, tmp_path / "o.mp4", codec="libvpx-vp9")).sample_aspect == Fraction(
         4, 3
     )
+
+
+@pytest.mark.parametrize("codec", ["libx264", "ffv1", "libvpx-vp9"])
+def test_nut(tmp_path: Path, codec: str) -> None:
+    """Its times have no sign, so all of them are moved by what frames are decoded before 0."""
+    source = make(tmp_path / "a.mkv", dataclasses.replace(RICH, subtitles=()))
+    made = upscale(source, tmp_path / "b.nut", codec=codec)
+    info, index = opened(made)
+    assert (info.container, index.frames, info.chapters) == ("nut", 25, 2)
+    moved = {behind - before for before, behind in zip(times(source), times(made), strict=True)}
+    assert len(moved) == 1 and 0 <= moved.pop() < Fraction(1, 5)
+    assert abs(offsets(made)[0] - offsets(source)[0]) < Fraction(1, 1000)
+    sound = [[packet.data for packet in payloads(path, "audio")[0]] for path in (source, made)]
+    assert sound[0] == sound[1]
+
+
+def test_what_nut_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot hold subtitle stream .*--subtitles none"):
+        check_streams(probe(make(tmp_path / "a.mkv", RICH)), tmp_path / "b.nut", StreamOptions())
+    source = probe(make(tmp_path / "b.mkv"))
+    with pytest.raises(OutputError, match="cannot hold video of the encoder prores_ks"):
+        check_encoder(EncodeOptions(codec="prores_ks"), tmp_path / "b.nut", source, 64, 48)
 
 
 def test_pixels_follow_their_times(tmp_path: Path) -> None:

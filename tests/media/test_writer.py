@@ -17,10 +17,12 @@ import pytest
 from starvsr.errors import OutputError
 from starvsr.media.encoder import with_codec
 from starvsr.media.index import build_index
+from starvsr.media.notes import picture_notes
+from starvsr.media.pixfmt import layout_of
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import EncoderSettings, PartWriter, check_encoder
-from starvsr.options import EncodeOptions
+from starvsr.options import EncodeOptions, UpscaleOptions
 from starvsr.types import VideoInfo
 from tests.media.clips import Clip, make, picture
 
@@ -226,3 +228,29 @@ def test_the_usual_codec_of_a_container(
     info = dataclasses.replace(info, bit_depth=bits)
     assert with_codec(EncodeOptions(), tmp_path / target, info).codec == codec
     assert with_codec(EncodeOptions(codec="ffv1"), tmp_path / target, info).codec == "ffv1"
+
+
+@pytest.mark.parametrize(
+    ("encode", "target", "said"),
+    [
+        # A build of libvpx with more bits would keep them, and be right to say nothing.
+        (EncodeOptions(codec="libvpx-vp9"), "o.webm", "--codec libsvtav1 or libx265 keep them"),
+        (EncodeOptions(codec="mpeg4"), "o.mp4", "--codec libsvtav1 or libx265 keep them"),
+        (EncodeOptions(), "%d.jpg", ".png and .tif keep up to 16"),
+        (EncodeOptions(codec="libx264", pix_fmt="yuv420p"), "o.mp4", ""),
+        (EncodeOptions(codec="libsvtav1"), "o.webm", ""),
+    ],
+)
+def test_bits_that_are_lost_are_said(
+    tmp_path: Path, encode: EncodeOptions, target: str, said: str
+) -> None:
+    path = make(tmp_path / "a.mkv", Clip(frames=2, codec="ffv1", pix_fmt="yuv420p10le"))
+    info = probe(path)
+    index = build_index(info, scene_detect=False)
+    settings = check_encoder(encode, tmp_path / target, info, *SIZE)
+    notes = picture_notes(info, index, settings, UpscaleOptions(encode=encode))
+    kept = layout_of(settings.pix_fmt).depth >= 10
+    lost = f"10 bits become 8: {settings.codec} takes no more here; "
+    assert [note for note in notes if "bits" in note] == (
+        [lost + said] if said and not kept else []
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,8 @@ EXIT_SOME_FAILED = 6
 
 NAME_TEMPLATE = "{stem}{ext}"
 _FIELDS = "{stem} (the input's name without its ending), {ext} (its ending), {number} (1, 2, ...)"
-# What can hold whatever else an input has; any other input becomes Matroska.
-_KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv")
+# Those that are written; any other input becomes Matroska.
+_KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _OTHER_ENDING = ".mkv"
 
 
@@ -113,6 +114,7 @@ def _matches(pattern: Path) -> list[Path]:
 def as_previews(items: Sequence[Item]) -> list[Item]:
     """The same videos, with the names of their previews as outputs: the finished files are not in the way.
 
+    A preview's picture has its name but for the ending, so names that differ in that alone get it as a part.
     Raises UsageError, before anything is done, where a video's options contradict a preview.
     """
     from starvsr.preview import check_contradictions
@@ -122,12 +124,14 @@ def as_previews(items: Sequence[Item]) -> list[Item]:
             check_contradictions(item.options)
         except UsageError as error:
             raise UsageError(f"{item.source}: {error}") from error
-    return [
-        replace(
-            item, target=item.target.with_name(f"{item.target.stem}-preview{item.target.suffix}")
-        )
-        for item in items
-    ]
+    pictures = Counter(_anywhere(item.target.with_suffix("")) for item in items)
+
+    def named(target: Path) -> Path:
+        alone = pictures[_anywhere(target.with_suffix(""))] == 1
+        stem = target.stem if alone else f"{target.stem}-{target.suffix[1:]}"
+        return target.with_name(f"{stem}-preview{target.suffix}")
+
+    return [replace(item, target=named(item.target)) for item in items]
 
 
 def check_items(items: Sequence[Item]) -> None:
@@ -165,13 +169,17 @@ def run_batch(
     one: does an item; failed: is told of an error that the batch goes on behind. Raises an item's StarvsrError unless
     `keep_going`.
     """
+    from starvsr.journal import is_made, journal_folder
     from starvsr.media.files import written_errors
 
     outcomes = []
     for item in items:
+        folder = journal_folder(item.target, item.options.resume.work_dir)
         try:
             with written_errors(item.target):
                 there = not item.options.overwrite and item.target.exists()
+                # What a kill left undone is done.
+                there = there and not is_made(folder, item.target)
             outcomes.append(Outcome(item, "there") if there else one(item))
         except StarvsrError as error:
             if not keep_going:

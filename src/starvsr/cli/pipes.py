@@ -23,6 +23,7 @@ class Container(str, Enum):
     mp4 = "mp4"
     mov = "mov"
     webm = "webm"
+    nut = "nut"
 
 
 def check_pipes(source: Path, target: Path, container: Container | None, *, as_json: bool) -> None:

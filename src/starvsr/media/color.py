@@ -34,6 +34,7 @@ from starvsr.media.quantize import (
     to_depth,
     to_levels,
 )
+from starvsr.media.siting import LEFT, SITINGS, carried_siting, usual_siting
 from starvsr.types import ColorInfo, VideoInfo
 
 __all__ = [
@@ -63,14 +64,9 @@ _MATRICES = {
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 # Subsamplings that libav has up to 16 bits, by how far chroma is halved (columns, rows).
 _SAMPLINGS = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
-# libav's codes of where chroma samples lie between luma samples.
-_LEFT, _CENTRE = 1, 2
-_SITINGS = {_LEFT: "left", _CENTRE: "center"}
 _JPEG_MATRIX = 5
 # Encoders whose decoders take everything for limited range.
 _LIMITED_CODECS = ("prores", "prores_aw", "prores_ks", "mpeg1video", "mpeg2video", "mpeg4")
-# Codecs that define them as centred; MPEG-2 and its heirs have them left unless they say otherwise.
-_CENTRED_CODECS = ("mjpeg", "mpeg1video")
 
 
 def resolve_color(info: VideoInfo) -> ColorInfo:
@@ -98,15 +94,11 @@ def resolve_color(info: VideoInfo) -> ColorInfo:
         color,
         matrix=matrix,
         range=FULL if full else LIMITED,
-        chroma_location=_siting(info.codec, info.pix_fmt),
+        # libswscale would take all for centred.
+        chroma_location=(color.chroma_location or usual_siting(info.codec))
+        if is_subsampled(info.pix_fmt)
+        else 0,
     )
-
-
-def _siting(codec: str, pix_fmt: str) -> int:
-    """Where chroma lies. PyAV does not tell what a file says of it, and libswscale would take all for centred."""
-    if not is_subsampled(pix_fmt):
-        return 0
-    return _CENTRE if codec in _CENTRED_CODECS else _LEFT
 
 
 def _usual_matrix(width: int, height: int) -> int:
@@ -122,7 +114,9 @@ def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
     RGB becomes BT.709 limited where the encoder takes YUV only. JPEG is full range and BT.601 by definition, ProRes and
     MPEG are limited range; the rare 4:1:1, 4:1:0 and 4:4:0 are written so too.
     """
-    color = replace(resolve_color(info), chroma_location=_siting(codec, pix_fmt))
+    said = info.color.chroma_location if is_subsampled(info.pix_fmt) else 0
+    siting = carried_siting(said, info.codec, codec) if is_subsampled(pix_fmt) else 0
+    color = replace(resolve_color(info), chroma_location=siting)
     if layout_of(pix_fmt).rgb:
         return replace(color, matrix=0, range=FULL)
     if color.matrix == 0:
@@ -171,7 +165,7 @@ class ToRgb:
         if not layout.rgb:
             scale += f":in_color_matrix={_MATRICES[self._color.matrix or 1]}"
             if is_subsampled(frame.format.name):
-                scale += f":in_chroma_loc={_SITINGS[self._color.chroma_location or _LEFT]}"
+                scale += f":in_chroma_loc={SITINGS[self._color.chroma_location or LEFT]}"
         # 8-bit RGB is copied as it is; a detour through 16 bits would not be exact.
         wanted = "rgb24" if layout.rgb and layout.depth <= 8 else "rgb48le"
         return VideoGraph(frame, [("scale", scale)], wanted)
@@ -288,7 +282,7 @@ class FromRgb:
         if self._graph is None:
             scale = (
                 f"flags={_FLAGS}:in_range=pc:out_range=tv:out_color_matrix={_MATRICES[self._color.matrix]}"
-                f":out_chroma_loc={_SITINGS[self._color.chroma_location or _LEFT]}"
+                f":out_chroma_loc={SITINGS[self._color.chroma_location or LEFT]}"
             )
             wanted = _planar(self._layout.chroma_shift, 16) if by_hand else self._pix_fmt
             self._graph = VideoGraph(frame, [("scale", scale)], wanted)

@@ -22,13 +22,21 @@ from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
 from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.sequence import ENCODERS, is_sequence
+from starvsr.media.siting import siting_options
 from starvsr.options import DEFAULT_CODEC, EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
 
 logger = logging.getLogger(__name__)
 
 # libav's muxer for each file name extension that keeps frame times, chapters and copied streams.
-CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".nut": "nut",
+}
 # Of a sequence of images, which is no container.
 IMAGES = "image2"
 DEFAULT_CRF = 17
@@ -83,8 +91,13 @@ class EncoderSettings:
 
     @property
     def part_container(self) -> str:
-        """libav's muxer of part files: the output's, or one that holds what images are encoded with."""
-        return "mov" if self.container == IMAGES else self.container
+        """libav's muxer of part files: the output's, or one that holds the same and any frame number as a time."""
+        return {IMAGES: "mov", "nut": "matroska"}.get(self.container, self.container)
+
+    @property
+    def stream_container(self) -> str:
+        """libav's muxer that must hold the stream: the output's, but images have none."""
+        return self.part_container if self.container == IMAGES else self.container
 
     @property
     def part_suffix(self) -> str:
@@ -159,7 +172,7 @@ def check_encoder(
     )
     check_hdr(info, options.codec, pix_fmt)
     _check_holds(settings, target)
-    own = _own_options(options.codec, info, width, height)
+    own = _own_options(settings, info)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
     settings, unused = _try_open(settings, info, target)
@@ -176,10 +189,11 @@ def check_encoder(
     return settings
 
 
-def _own_options(codec: str, info: VideoInfo, width: int, height: int) -> dict[str, str]:
-    """What is always set: for the sake of parts, and what the source says of its dynamic range."""
-    own = dict(_ALWAYS.get(codec, {}))
-    small = _SMALL.get(codec, {}) if width * height <= _SMALL_PX else {}
+def _own_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
+    """What is always set: for the sake of parts, and what the source says of its dynamic range and its chroma."""
+    codec = settings.codec
+    own = {**_ALWAYS.get(codec, {}), **siting_options(settings.color.chroma_location, codec)}
+    small = _SMALL.get(codec, {}) if settings.width * settings.height <= _SMALL_PX else {}
     for key, text in (*small.items(), *hdr_options(codec, info.hdr).items()):
         own[key] = f"{own[key]}:{text}" if key in own else text
     return own
@@ -207,7 +221,7 @@ def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str
 
 
 def _check_holds(settings: EncoderSettings, target: Path) -> None:
-    with av.open(io.BytesIO(), "w", format=settings.part_container) as output:
+    with av.open(io.BytesIO(), "w", format=settings.stream_container) as output:
         try:
             output.add_stream(settings.codec, rate=25)
         except ValueError as error:
@@ -229,7 +243,7 @@ def _try_open(
     by_number = replace(settings, time_base=(den, num), source_times=False)
     failure: Exception | None = None
     for attempt in (settings, by_number):
-        with av.open(io.BytesIO(), "w", format=settings.part_container) as scratch:
+        with av.open(io.BytesIO(), "w", format=settings.stream_container) as scratch:
             try:
                 stream = add_video(scratch, attempt, info)
                 stream.codec_context.open()
@@ -260,7 +274,7 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
     stream keep it there (VP9 and AV1 have none).
     """
     file = io.BytesIO()
-    with av.open(file, "w", format=settings.part_container) as output:
+    with av.open(file, "w", format=settings.stream_container) as output:
         stream = add_video(output, settings, info)
         frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
         # What happens to be in memory may be out of a sample's range, of which x264 dies.

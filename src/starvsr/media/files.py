@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,13 +18,15 @@ from starvsr.media.sequence import is_sequence, numbers_of
 
 
 @contextmanager
-def complete_or_absent(target: Path, folder: Path | None = None) -> Iterator[Path]:
+def complete_or_absent(
+    target: Path, folder: Path | None = None, on_complete: Callable[[Path], None] | None = None
+) -> Iterator[Path]:
     """A temporary file that on leaving is synced and takes `target`'s name.
 
     It lies in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
     `target`'s may be as long as names can be. Where `target` is a symbolic link, the file that it names is replaced and
-    the link stays. On any exception it is removed and `target` is as it was. Raises OutputError where it cannot be
-    synced or renamed.
+    the link stays. On any exception it is removed and `target` is as it was. on_complete: is called with it when it is
+    synced and not renamed yet. Raises OutputError where it cannot be synced or renamed.
     """
     with written_errors(target):
         real = _followed(target)
@@ -36,6 +38,9 @@ def complete_or_absent(target: Path, folder: Path | None = None) -> Iterator[Pat
         yield temporary
         with written_errors(target):
             _sync(temporary)
+        if on_complete is not None:
+            on_complete(temporary)
+        with written_errors(target):
             temporary.replace(real)
         # Not every system can sync a folder, and the file is complete without it.
         with suppress(OSError):

@@ -17,21 +17,29 @@ logger = logging.getLogger(__name__)
 
 # Reports are cheap, but not free.
 _REPORT_EVERY = 50
+# What is said of a frame depends on so many behind it at most: its duration, and whether it begins a shot.
+_BEYOND_FRAMES = 32
 
 
 def build_index(
-    info: VideoInfo, *, scene_detect: bool = True, progress: ProgressCallback | None = None
+    info: VideoInfo,
+    *,
+    scene_detect: bool = True,
+    until_s: float | None = None,
+    progress: ProgressCallback | None = None,
 ) -> VideoIndex:
     """Decode the whole video once, in memory that does not grow with the size of its frames.
 
-    scene_detect: also find shot changes; without it `cuts` is empty. Damaged places are stepped over and
-    counted in `lost_frames`. Raises InputError where not a single frame can be decoded.
+    scene_detect: also find shot changes; without it `cuts` is empty. until_s: frames from this time on,
+    seconds from the first one, are not needed, and most are not read. Damaged places are stepped over and counted in
+    `lost_frames`. Raises InputError where not a single frame can be decoded.
     """
-    scan = _Scan(info, scene_detect=scene_detect, progress=progress, one_thread=False)
+    until = float("inf") if until_s is None else until_s / float(info.time_base)
+    scan = _Scan(info, until, scene_detect=scene_detect, progress=progress, one_thread=False)
     # The reader goes by what is lost too: both must see the same frames.
     if scan.failures or scan.lost:
         logger.debug("damaged: reading again with one thread")
-        scan = _Scan(info, scene_detect=scene_detect, progress=progress, one_thread=True)
+        scan = _Scan(info, until, scene_detect=scene_detect, progress=progress, one_thread=True)
     if not scan.raw_pts:
         raise InputError(f"{info.path}: not one frame of its video can be decoded")
     if scan.damaged:
@@ -47,6 +55,7 @@ class _Scan:
     def __init__(
         self,
         info: VideoInfo,
+        until: float,
         *,
         scene_detect: bool,
         progress: ProgressCallback | None,
@@ -56,7 +65,7 @@ class _Scan:
         self.raw_pts: list[int | None] = []
         self.keyframes: list[int] = []
         self.last_duration = 0
-        self.interlaced = 0
+        self.interlaced = beyond = 0
         self.shots = ShotDetector() if scene_detect else None
         with open_for(info) as container:
             stream = video_stream(container, info.path)
@@ -71,14 +80,21 @@ class _Scan:
                     self.shots.add(frame)
                 if progress is not None and decoder.frames % _REPORT_EVERY == 0:
                     progress(_report(info, decoder.frames))
+                beyond += (self.raw_pts[-1] or 0) - (self.raw_pts[0] or 0) >= until
+                if beyond > _BEYOND_FRAMES:
+                    break
             self.failures, self.damaged = decoder.failures, decoder.damaged
             undecoded = max(0, decoder.packets - decoder.frames)
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)
         self.lost = min(self.failures, undecoded) + missing
-        if info.path.is_file() and boxes.is_cut(info.path):
+        self.whole = beyond <= _BEYOND_FRAMES
+        if not self.whole:
+            # What was not read is not lost.
+            self.lost = self.failures
+        elif info.path.is_file() and boxes.is_cut(info.path):
             # A cut mp4 tells its samples by its index; other headers tell at least a duration.
-            expected = 0 if promised else _expected(info)
+            expected = 0 if promised else expected_frames(info)
             self.lost = max(1, self.lost, expected - len(self.raw_pts))
         if progress is not None:
             progress(Progress("index", len(self.raw_pts), len(self.raw_pts)))
@@ -95,10 +111,11 @@ class _Scan:
             cuts=self.shots.cuts() if self.shots is not None else (),
             lost_frames=self.lost,
             interlaced_frames=self.interlaced,
+            whole=self.whole,
         )
 
 
-def _expected(info: VideoInfo) -> int:
+def expected_frames(info: VideoInfo) -> int:
     """Frames by the header, or by its duration and rate; 0 where it does not say."""
     if info.header_frames or not info.duration_s or not info.frame_rate:
         return info.header_frames
@@ -106,4 +123,4 @@ def _expected(info: VideoInfo) -> int:
 
 
 def _report(info: VideoInfo, done: int) -> Progress:
-    return Progress("index", done, max(done, _expected(info)))
+    return Progress("index", done, max(done, expected_frames(info)))

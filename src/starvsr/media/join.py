@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -50,6 +50,7 @@ def join(
     *,
     work_dir: Path | None = None,
     provenance: str = "",
+    on_complete: Callable[[Path], None] | None = None,
 ) -> None:
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
@@ -58,7 +59,8 @@ def join(
     part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
     in `work_dir` if that is on the same file system. Of an image sequence every image does so on its own. provenance:
-    what its tags say of how it was made. Raises OutputError where it cannot be written (no half of a file is left
+    what its tags say of how it was made. on_complete: is called with the complete file before it takes its name; not
+    for images. Raises OutputError where it cannot be written (no half of a file is left
     behind then), ValueError where the parts do not hold last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
@@ -68,7 +70,7 @@ def join(
         _write_images(parts, target, _first_image(info, first), work_dir)
         return
     with (
-        complete_or_absent(target, work_dir) as temporary,
+        complete_or_absent(target, work_dir, on_complete) as temporary,
         open_source(info.path) as source,
         written_errors(target),
         av.open(str(parts[0])) as model,
@@ -132,6 +134,9 @@ def _span(
 
 
 def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
+    if settings.container == "nut":
+        # It has no sign: all streams are moved together, by as much as the first frame is decoded before 0.
+        return {"avoid_negative_ts": "make_non_negative"}
     if settings.container not in ("mp4", "mov"):
         # Audio begins before 0 where its encoder was primed; pictures keep their times all the same. Streams that the
         # source does not call the default ones are not made that.

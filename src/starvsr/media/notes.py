@@ -22,6 +22,7 @@ def picture_notes(
         *_images(info, settings, options),
         *_fields(info, index, options.look.deinterlace),
         *_alpha(info, settings),
+        *_depth(info, settings, options.encode.pix_fmt),
         *_dynamic_range(info.hdr, settings.codec),
         *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
     )
@@ -49,6 +50,19 @@ def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
         f"alpha, if it has any, is left out: {settings.codec} {settings.pix_fmt} in {settings.container} has none; "
         "--codec ffv1 in .mkv, prores_ks in .mov or libvpx-vp9 in .webm keep it"
     ]
+
+
+def _depth(info: VideoInfo, settings: EncoderSettings, asked: str) -> list[str]:
+    before, behind = layout_of(info.pix_fmt).depth, layout_of(settings.pix_fmt).depth
+    if behind >= before or asked != "auto":
+        return []
+    if settings.container == IMAGES:
+        advice = ".png and .tif keep up to 16"
+    elif before > 12 or settings.alpha:
+        advice = "--codec ffv1 in .mkv keeps them"
+    else:
+        advice = f"--codec {'libsvtav1 or libx265 keep' if before <= 10 else 'libx265 keeps'} them"
+    return [f"{before} bits become {behind}: {settings.codec} takes no more here; {advice}"]
 
 
 def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions) -> list[str]:

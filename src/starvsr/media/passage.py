@@ -37,6 +37,7 @@ _USUAL_AUDIO = {
     "mov": ("aac", "alac"),
     "matroska": ("libopus", "flac"),
     "webm": ("libopus", "libopus"),
+    "nut": ("libopus", "flac"),
 }
 _USUAL_TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 # Subtitles with fonts, colours and places, of which others keep little.
@@ -120,7 +121,7 @@ def _audio(stream: Stream, container: str, target: Path, streams: StreamOptions)
 def _subtitles(stream: Stream, container: str, target: Path) -> Passage:
     if can_hold(container, stream):
         return Passage()
-    if is_text(stream):
+    if is_text(stream) and container in _USUAL_TEXT:
         return Passage(text=_USUAL_TEXT[container])
     raise OutputError(_cannot_hold(target, stream))
 

@@ -21,6 +21,7 @@ from starvsr.media.graph import frame_aspect
 from starvsr.media.hdr import hdr_of
 from starvsr.media.orientation import orientation_of
 from starvsr.media.sequence import DEFAULT_FPS, is_sequence, source_numbers
+from starvsr.media.siting import said_siting
 from starvsr.media.source import is_cover, open_source, video_stream
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
 
@@ -68,7 +69,7 @@ def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
             header_frames=stream.frames,
             interlaced=stream.codec_context.field_order > _PROGRESSIVE
             or bool(frame and frame.interlaced_frame),
-            color=_color(stream, frame),
+            color=replace(_color(stream, frame), chroma_location=said_siting(container, stream)),
             streams=tuple(_describe(each) for each in container.streams),
             chapters=len(container.chapters()),
             hdr=hdr_of(frame),

@@ -1,0 +1,172 @@
+"""One kill and what must hold when the same command is run again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from tests.kill.runs import STAGES, Job, Moment, Pace, Run, pace_of, run
+from tests.media.clips import Audio, Clip, make, payloads
+
+_FRAMES = 40
+_COMMON = ("--model", "nano", "--segment-frames", "12", "--device", "cpu", "--json")
+_KINDS = (
+    ("out.mkv", ("--codec", "ffv1")),
+    ("out.mp4", ("--codec", "libx264", "--preset", "veryfast")),
+)
+# A run that is quicker than the unbroken one may end before its moment.
+_MOST_TRIES = 8
+
+Content = tuple[list[str], list[object]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A job, what it makes where nobody disturbs it, and how."""
+
+    job: Job
+    content: Content
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a kill came to."""
+
+    seed: int
+    wanted: str
+    """The stage; empty for any time at all."""
+    stage: str
+    """Where it was killed."""
+    kept: int
+    """Segments that were in the journal."""
+    failures: tuple[str, ...]
+    """What should not have been; empty is well."""
+
+
+def whole_runs(folder: Path) -> list[Whole]:
+    """Run all jobs, in an empty folder."""
+    source = make(
+        folder / "clip.mkv",
+        Clip(
+            frames=_FRAMES,
+            width=96,
+            height=72,
+            audio=(Audio(seconds=_FRAMES / 25),),
+            chapters=((0, 0.5, "Start"), (0.5, 1.5, "End")),
+        ),
+    )
+    return [
+        _whole(Job(source, folder / f"whole-{name}" / name, (*_COMMON, *options)))
+        for name, options in _KINDS
+    ]
+
+
+def _whole(job: Job) -> Whole:
+    job.target.parent.mkdir()
+    pace = pace_of(run(job), job)
+    content = content_of(job.target)
+    shutil.rmtree(job.target.parent)
+    return Whole(job, content, pace)
+
+
+def content_of(path: Path) -> Content:
+    """Hash and time of every decoded frame; time and data of every packet of the sound."""
+    with av.open(str(path)) as container:
+        pictures = [
+            f"{frame.pts} {hashlib.sha256(frame.to_ndarray().tobytes()).hexdigest()}"
+            for frame in container.decode(video=0)
+        ]
+    return pictures, [*payloads(path, "audio")]
+
+
+def moment_of(random_: random.Random, stage: str, pace: Pace) -> Moment:
+    """A moment in a stage, or where that is empty at any time of a run."""
+    if not stage:
+        return Moment("", 0, random_.uniform(0, pace.seconds))
+    number = random_.randint(1, pace.events[stage])
+    if stage == "decode":
+        return Moment(stage, number, random_.uniform(0, pace.decode_s))
+    if stage == "network":
+        return Moment(stage, number, random_.uniform(1.2 * pace.decode_s, 0.9 * pace.quiet_s))
+    return Moment(stage, number, 0.0)
+
+
+def run_case(seed: int, wholes: list[Whole], folder: Path) -> Case:
+    """Kill a run where the seed says, run the same command again, and look. folder: an empty one; left empty.
+
+    Of ten seeds eight are for one stage each, two for any time.
+    """
+    whole = wholes[seed // 10 % len(wholes)]
+    stage = STAGES[seed % 10] if seed % 10 < len(STAGES) else ""
+    job = Job(whole.job.source, folder / whole.job.target.name, whole.job.options)
+    random_ = random.Random(seed)
+    for _ in range(_MOST_TRIES):
+        killed = run(job, whole.pace, moment_of(random_, stage, whole.pace))
+        if killed.code < 0:
+            break
+        job.target.unlink()
+    kept = _recorded(job.journal)
+    cores = sum("-core." in name for name in kept)
+    # All was done, and only the process had not ended.
+    over = job.target.exists() and not job.journal.exists()
+    again = run(job)
+    if over:
+        failures = tuple(failures_when_over(job, whole, again))
+    else:
+        failures = tuple(failures_of(job, whole, killed, kept, again))
+    shutil.rmtree(folder)
+    folder.mkdir()
+    return Case(seed, stage, "over" if over else killed.stage, cores, failures)
+
+
+def _recorded(journal: Path) -> list[str]:
+    """Names of the files that a journal says are finished."""
+    lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
+    return [
+        file["name"]
+        for line in lines
+        if line.endswith(b"\n")
+        for files in json.loads(line).get("steps", {}).values()
+        for file in files
+    ]
+
+
+def failures_of(job: Job, whole: Whole, killed: Run, kept: list[str], again: Run) -> Iterator[str]:
+    """What must not be. kept: files that the journal promised after the kill. again: the run behind it."""
+    if killed.code >= 0:
+        yield f"was not killed: {killed.code}, {killed.err.strip()}"
+    if again.code:
+        yield f"the same command gives {again.code}: {again.err.strip()}"
+        return
+    made = again.moved_to()
+    if twice := sorted(set(kept) & set(made)):
+        yield f"made twice: {', '.join(twice)}"
+    cores = [name for name in (*kept, *made) if "-core." in name]
+    if len(cores) != whole.pace.segments:
+        yield f"{len(cores)} segments were restored, not {whole.pace.segments}"
+    yield from _differences(job, whole)
+
+
+def failures_when_over(job: Job, whole: Whole, again: Run) -> Iterator[str]:
+    """What must not be where the output was there and the work directory gone, or empty."""
+    if again.code != 7 or "exists already" not in again.err:
+        yield f"the same command gives {again.code}: {again.err.strip()}"
+    yield from _differences(job, whole)
+
+
+def _differences(job: Job, whole: Whole) -> Iterator[str]:
+    pictures, sound = content_of(job.target)
+    if pictures != whole.content[0]:
+        yield "the frames are not those of the unbroken run"
+    if sound != whole.content[1]:
+        yield "the sound is not that of the unbroken run"
+    if strays := [path.name for path in job.target.parent.iterdir() if path != job.target]:
+        yield f"left behind: {', '.join(sorted(strays))}"
