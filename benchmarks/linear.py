@@ -1,4 +1,4 @@
-"""How fast linear layers and deep convolutions of the full-size network are, by torch and as done here, on one thread.
+"""How fast linear layers, deep convolutions and attention of the full-size network are on one thread: torch's and ours.
 
 python benchmarks/linear.py
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 from starvsr.bench.machine import describe_machine, measure_ceilings, timed
 from starvsr.models.convolution import conv2d
 from starvsr.models.linear import linear
+from starvsr.models.strips import attention_in_strips
 
 SHAPES = (
     (3328, 320, 320),
@@ -30,6 +31,9 @@ SHAPES = (
 PICTURES = ((4, 8, 8), (4, 5, 4), (8, 8, 10))
 """Frames, rows and columns at the two lowest levels of that latent, and at the lowest of 50x80 with 8 frames."""
 WIDTH = 1280
+
+TOKENS = ((832, 5), (1040, 10), (4000, 5))
+"""Pixels of a frame and heads of 64 channels."""
 
 
 def compare(
@@ -45,6 +49,12 @@ def compare(
     print(
         f"{name}: torch {rates[0]:.0f}, ours {rates[1]:.0f} GFLOP/s, ratio {rates[1] / rates[0]:.2f}"
     )
+
+
+def in_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """torch's attention of `b n h d`."""
+    mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    return mixed.transpose(1, 2)
 
 
 def main() -> None:
@@ -67,6 +77,10 @@ def main() -> None:
         patches = x, weight, torch.randn(WIDTH), (1, 1), (1, 1)
         flops = 2 * frames * rows * columns * weight.numel()
         compare(f"3x3 on {frames} x {rows}x{columns}", F.conv2d, conv2d, patches, flops)
+    for tokens, heads in TOKENS:
+        q, k, v = (torch.randn(1, heads, tokens, 64).transpose(1, 2) for _ in range(3))
+        flops = 4 * heads * tokens**2 * 64
+        compare(f"attention of {tokens}", in_heads, attention_in_strips, (q, k, v), flops)
     print(json.dumps(describe_machine()))
 
 

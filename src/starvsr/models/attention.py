@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.models import strips
 from starvsr.models.linear import Linear
 
 _MAX_BATCH = 65535
@@ -84,6 +85,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, backend: Backend = Backend.SDPA) 
     if backend is Backend.XFORMERS:
         out: Tensor = import_module("xformers.ops").memory_efficient_attention(q, k, v)
         return out
+    if strips.pays(q, k):
+        return strips.attention_in_strips(q, k, v)
     out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return out.transpose(1, 2)
 
