@@ -53,6 +53,13 @@ INF, NAN = float("inf"), float("nan")
         (SamplingOptions, "cfg_rescale", "--cfg-rescale", (0, 0.2, 1), (-0.1, 1.1, NAN)),
         (SamplingOptions, "noise_level", "--noise-level", (1, 900, 1000), (0, 1001)),
         (SamplingOptions, "solver_mode", "--solver-mode", ("fast", "normal"), ("", "Fast")),
+        (
+            SamplingOptions,
+            "guidance_interval",
+            "--guidance-interval",
+            ((0, 1), (0.2, 0.8)),
+            ((0.8, 0.2), (0.5, 0.5), (-0.1, 1), (0, 1.1), (NAN, 1)),
+        ),
         (WindowOptions, "chunk_frames", "--chunk-frames", (1, 32), (0, -1)),
         (WindowOptions, "chunk_overlap", "--chunk-overlap", (0, 16), (-1,)),
         (WindowOptions, "tile_px", "--tile", (0, 512), (-1,)),

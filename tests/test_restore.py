@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -100,6 +101,15 @@ def test_every_sampling_option_changes_the_result(toy: LoadedModel) -> None:
                 OPTIONS[one],
                 OPTIONS[other],
             )
+
+
+def test_an_interval_of_all_steps_or_none_is_guidance_or_none(toy: LoadedModel) -> None:
+    def restored(**sampling: Any) -> Tensor:
+        return run(Restorer(toy, SamplingOptions(steps=5, **sampling)), clip(2), (10, 12))
+
+    assert torch.equal(restored(guidance_interval=(0, 1)), restored())
+    assert torch.equal(restored(guidance_interval=(0, 0.01)), restored(cfg=1))
+    assert not torch.equal(restored(guidance_interval=(0, 0.5)), restored())
 
 
 def test_the_same_options_give_the_same_result(toy: LoadedModel) -> None:

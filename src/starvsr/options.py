@@ -42,6 +42,11 @@ def _check_one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     _check(value in allowed, flag, repr(value), "one of " + ", ".join(allowed))
 
 
+def shares_text(shares: tuple[float, float]) -> str:
+    """As they are typed: `0.2:0.8`."""
+    return f"{shares[0]:g}:{shares[1]:g}"
+
+
 @dataclass(frozen=True)
 class InputOptions:
     """How the input is read."""
@@ -159,6 +164,8 @@ class SamplingOptions:
     """What the video shows; the model's quality words are joined to it."""
     negative_prompt: str | None = None
     """What it must not look like."""
+    guidance_interval: tuple[float, float] | None = None
+    """Shares (0..1) of the steps between which there is guidance; before and behind, a step costs half."""
 
     def __post_init__(self) -> None:
         ok = self.steps is None or 1 <= self.steps <= MOST_STEPS
@@ -178,6 +185,13 @@ class SamplingOptions:
             "--noise-level",
             self.noise_level,
             "1 to 1000",
+        )
+        interval = self.guidance_interval
+        _check(
+            interval is None or 0 <= interval[0] < interval[1] <= 1,
+            "--guidance-interval",
+            interval and shares_text(interval),
+            "two rising shares of the steps from 0 to 1, such as 0.2:0.8",
         )
 
 

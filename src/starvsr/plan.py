@@ -267,6 +267,7 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--cfg-rescale": sampling.cfg_rescale,
             "--noise-level": sampling.noise_level,
             "--seed": sampling.seed,
+            "--guidance-interval": sampling.guidance_interval,
             "--parity": options.windows.parity or None,
         }
     if spec.start == "noise":
@@ -279,6 +280,7 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
         given |= {
             "--cfg-rescale": sampling.cfg_rescale,
             "--negative-prompt": sampling.negative_prompt,
+            "--guidance-interval": sampling.guidance_interval,
         }
     if spec.windows.tiles_bound == "attention":
         given["--tile-overlap"] = options.windows.tile_overlap_px
@@ -288,7 +290,7 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
 
 
 def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
-    """Network calls that one window costs: one a step, twice with guidance."""
+    """Network calls that one window costs: one a step, twice where there is guidance."""
     if spec.solver == "one_step":
         return 1
     steps = options.steps or spec.steps
@@ -297,12 +299,18 @@ def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
     fast = fast and spec.schedule == "logsnr_cosine_interp"
     guided = (spec.cfg if options.cfg is None else options.cfg) != 1
     # As published: the multistep solver leaves one of the fast steps out, Heun's method evaluates twice.
-    evaluations = {
-        "dpmpp_2m_sde": max(1, steps - 1) if fast else steps,
-        "vpsde_dpmpp_2m": steps,
-        "heun": 2 * steps - 1,
-    }[spec.solver]
-    return evaluations * (2 if guided else 1)
+    if spec.solver == "dpmpp_2m_sde" and fast:
+        steps = max(1, steps - 1)
+    again = 2 if spec.solver == "heun" else 1
+    evaluations = [1] + [again] * (steps - 1)
+    first, last = guided_steps(steps, options.guidance_interval) if guided else (0, 0)
+    return sum(evaluations) + sum(evaluations[first:last])
+
+
+def guided_steps(steps: int, interval: tuple[float, float] | None) -> Span:
+    """Of so many steps, those (first, behind last) that have guidance where it is bound to `interval`."""
+    first, last = interval or (0, 1)
+    return math.floor(first * steps + 0.5), math.floor(last * steps + 0.5)
 
 
 def _longest_segment(spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]) -> int:

@@ -27,7 +27,7 @@ from starvsr.options import (
     WeightsOptions,
     WindowOptions,
 )
-from starvsr.plan import DEFAULT_SCALE, calls_per_window, output_size
+from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, output_size
 from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
 from starvsr.upsample import upsample
@@ -100,6 +100,10 @@ class Restorer:
             self.schedule, self.sigmas = self._levels()
         except ValueError as error:
             raise UsageError(f"--steps and --noise-level do not fit: {error}") from error
+        guided = slice(*guided_steps(len(self.sigmas) - 1, self.sampling.guidance_interval))
+        self.guided_times = {
+            self.schedule.network_time(s) for s in self.sigmas[:-1][guided].tolist()
+        }
 
     def _levels(self) -> tuple[Levels, Tensor]:
         """The noise levels, and those that the solver visits. Raises ValueError where these are none."""
@@ -116,7 +120,9 @@ class Restorer:
         )
 
     def guidance_scale(self, t: int) -> float:
-        """The scale of guidance at an integer time."""
+        """The scale of guidance at an integer time; 1 is none."""
+        if t not in self.guided_times:
+            return 1.0
         if self.model.spec.cfg_dynamic and self.sampling.cfg is None:
             return dynamic_scale(t, steps=len(self.sigmas) - 1, scale=self.cfg)
         return self.cfg
