@@ -53,6 +53,7 @@ INF, NAN = float("inf"), float("nan")
         (SamplingOptions, "cfg_rescale", "--cfg-rescale", (0, 0.2, 1), (-0.1, 1.1, NAN)),
         (SamplingOptions, "noise_level", "--noise-level", (1, 900, 1000), (0, 1001)),
         (SamplingOptions, "solver_mode", "--solver-mode", ("fast", "normal"), ("", "Fast")),
+        (SamplingOptions, "cache", "--cache", (0, 0.01, 1), (-0.1, 1.1, NAN)),
         (
             SamplingOptions,
             "guidance_interval",

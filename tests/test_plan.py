@@ -248,6 +248,10 @@ def test_ineffective_options_are_named() -> None:
     assert named == ["--cfg-rescale", "--negative-prompt"]
     bound = UpscaleOptions(sampling=SamplingOptions(guidance_interval=(0, 0.5)))
     assert ineffective_options(NANO, bound) == ["--guidance-interval"]
+    cached = UpscaleOptions(sampling=SamplingOptions(cache=0.01))
+    assert ineffective_options(NANO, cached) == ["--cache"]
+    assert ineffective_options(dataclasses.replace(TOY, solver="heun"), cached) == ["--cache"]
+    assert ineffective_options(TOY, cached) == []
     assert ineffective_options(TOY, UpscaleOptions(sampling=SamplingOptions(prompt="x"))) == [
         "--prompt"
     ]

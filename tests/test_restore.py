@@ -112,6 +112,39 @@ def test_an_interval_of_all_steps_or_none_is_guidance_or_none(toy: LoadedModel) 
     assert not torch.equal(restored(guidance_interval=(0, 0.5)), restored())
 
 
+def test_a_cache_of_nothing_changes_no_bit_and_one_of_more_leaves_out_calls(
+    toy: LoadedModel,
+) -> None:
+    def restored(cache: float | None) -> tuple[Tensor, int, float]:
+        """Result, network calls, last progress."""
+        calls: list[int] = []
+        seen: list[float] = []
+        handle = toy.network.register_forward_hook(lambda *_: calls.append(1))
+        restorer = Restorer(toy, SamplingOptions(steps=8, cache=cache))
+        result = torch.cat(list(restorer.restore(clip(12), (18, 24), on_window=seen.append)))
+        handle.remove()
+        assert seen == sorted(seen)
+        return result, len(calls), seen[-1]
+
+    exact, all_calls, _ = restored(None)
+    nothing, as_many, _ = restored(0.0)
+    cached, fewer, done = restored(1.0)
+    assert torch.equal(nothing, exact)
+    assert as_many == all_calls
+    assert all_calls * 3 // 7 <= fewer < all_calls, "at least the first two steps and the last"
+    assert done == pytest.approx(1)
+    assert torch.isfinite(cached).all()
+    assert not torch.equal(cached, exact)
+
+
+def test_a_cache_lives_for_one_run(toy: LoadedModel) -> None:
+    """What was restored before leaves nothing in it, as a job that goes on must have it."""
+    restorer = Restorer(toy, SamplingOptions(steps=6, cache=1.0))
+    first = run(restorer, clip(4), (18, 24))
+    run(restorer, clip(4).flip(0), (18, 24), first=7)
+    assert torch.equal(run(restorer, clip(4), (18, 24)), first)
+
+
 def test_the_same_options_give_the_same_result(toy: LoadedModel) -> None:
     first, second = (
         run(Restorer(toy, SamplingOptions(steps=3)), clip(3), (18, 24)) for _ in range(2)
@@ -197,11 +230,10 @@ def test_where_memory_runs_out_windows_are_halved(
     elements = math.prod(largest_window(toy.spec, first))
     scarce = dataclasses.replace(toy, network=Scarce(toy.network, elements))  # type: ignore[arg-type]
     seen: list[float] = []
-    restorer = Restorer(scarce, SamplingOptions(steps=2, cfg=1), layout=layout)
+    sampling = SamplingOptions(steps=5, cfg=1, cache=1.0)
+    restorer = Restorer(scarce, sampling, layout=layout)
     halved = torch.cat(list(restorer.restore(frames, size, on_window=seen.append)))
-    assert torch.equal(
-        halved, run(Restorer(toy, SamplingOptions(steps=2, cfg=1), layout=first), frames, size)
-    )
+    assert torch.equal(halved, run(Restorer(toy, sampling, layout=first), frames, size))
     assert len(caplog.records) == 1, "said once"
     assert "the network goes on with windows of" in caplog.text
     assert seen[-1] == pytest.approx(1)

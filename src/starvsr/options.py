@@ -166,6 +166,8 @@ class SamplingOptions:
     """What it must not look like."""
     guidance_interval: tuple[float, float] | None = None
     """Shares (0..1) of the steps between which there is guidance; before and behind, a step costs half."""
+    cache: float | None = None
+    """Largest expected error, relative to the latent, of leaving out steps; 0, as None, leaves out none."""
 
     def __post_init__(self) -> None:
         ok = self.steps is None or 1 <= self.steps <= MOST_STEPS
@@ -186,6 +188,8 @@ class SamplingOptions:
             self.noise_level,
             "1 to 1000",
         )
+        ok = self.cache is None or 0 <= self.cache <= 1
+        _check(ok, "--cache", self.cache, "an error from 0 (none) to 1")
         interval = self.guidance_interval
         _check(
             interval is None or 0 <= interval[0] < interval[1] <= 1,

@@ -82,7 +82,7 @@ class Plan:
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
     network_calls: int
-    """Calls of the network on one window over the whole job."""
+    """Calls of the network on one window over the whole job; with a cache, the most there can be."""
     overlap_cost: float
     """Latent elements computed over latent elements needed; 1 is no overlap."""
     memory_bytes: int
@@ -268,8 +268,11 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--noise-level": sampling.noise_level,
             "--seed": sampling.seed,
             "--guidance-interval": sampling.guidance_interval,
+            "--cache": sampling.cache,
             "--parity": options.windows.parity or None,
         }
+    if spec.solver == "heun":
+        given["--cache"] = sampling.cache
     if spec.start == "noise":
         given |= {
             "--solver-mode": sampling.solver_mode,

@@ -28,6 +28,7 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, output_size
+from starvsr.reuse import ReusingDenoiser
 from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
 from starvsr.upsample import upsample
@@ -96,6 +97,7 @@ class Restorer:
         self.color_fix = self.look.color_fix or spec.color_fix
         self.noise_level = self.sampling.noise_level or spec.noise_level
         self.solver = SOLVERS[spec.solver]
+        self.cache = (self.sampling.cache or 0.0) if self.solver.stochastic else 0.0
         try:
             self.schedule, self.sigmas = self._levels()
         except ValueError as error:
@@ -214,9 +216,13 @@ class Restorer:
         else:
             x_t = logsnr_cosine_interp().add_noise(z_lr, noise(0), self.noise_level - 1)
             x = scale_noised(x_t, first_sigma)
-        return self.solver.sample(
-            v_denoiser(velocity, self.schedule), x, self.sigmas, noise=lambda step: noise(step + 1)
+        denoise = ReusingDenoiser(
+            v_denoiser(velocity, self.schedule),
+            self.sigmas,
+            bound=self.cache,
+            on_reuse=lambda sigma: velocity.leave_out(self.schedule.network_time(sigma)),
         )
+        return self.solver.sample(denoise, x, self.sigmas, noise=lambda step: noise(step + 1))
 
     def _finish(
         self, runs: Iterator[Tensor], frames: Tensor, size: tuple[int, int], layout: Layout

@@ -110,6 +110,14 @@ class WindowedVelocity:
         self.carried.take(self.carrying)
         return v
 
+    def leave_out(self, t: int) -> None:
+        """Count the calls at an integer time as done, without a call."""
+        scale_at, _ = self.guidance
+        self.finished += 1 if scale_at(t) == 1 else 2
+        self.done = self.finished
+        if self.on_window is not None:
+            self.on_window(self.done / self.calls)
+
     def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.done = self.finished
         # An attempt that fails leaves nothing behind.
