@@ -14,6 +14,7 @@ from pathlib import Path
 from starvsr.errors import UsageError
 
 SOLVER_MODES = ("fast", "normal")
+SPEEDS = ("exact", "balanced", "fast")
 COLOR_FIXES = ("adain", "wavelet", "none")
 DEINTERLACING = ("auto", "on", "off")
 ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
@@ -168,6 +169,8 @@ class SamplingOptions:
     """Shares (0..1) of the steps between which there is guidance; before and behind, a step costs half."""
     cache: float | None = None
     """Largest expected error, relative to the latent, of leaving out steps; 0, as None, leaves out none."""
+    speed: str = "exact"
+    """What `speed` puts in place of options that are not given; `exact` puts nothing."""
 
     def __post_init__(self) -> None:
         ok = self.steps is None or 1 <= self.steps <= MOST_STEPS
@@ -188,6 +191,7 @@ class SamplingOptions:
             self.noise_level,
             "1 to 1000",
         )
+        _check_one_of("--speed", self.speed, SPEEDS)
         ok = self.cache is None or 0 <= self.cache <= 1
         _check(ok, "--cache", self.cache, "an error from 0 (none) to 1")
         interval = self.guidance_interval
@@ -398,3 +402,9 @@ class UpscaleOptions:
     resume: ResumeOptions = field(default_factory=ResumeOptions)
     workers: WorkerOptions = field(default_factory=WorkerOptions)
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.windows.parity and self.sampling.speed != "exact":
+            raise UsageError(
+                f"--parity and --speed {self.sampling.speed} contradict each other: leave one out"
+            )

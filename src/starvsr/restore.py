@@ -31,6 +31,7 @@ from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, output_s
 from starvsr.reuse import ReusingDenoiser
 from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.speed import with_speed
 from starvsr.upsample import upsample
 from starvsr.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
@@ -89,6 +90,7 @@ class Restorer:
 
     def __post_init__(self) -> None:
         spec = self.model.spec
+        self.sampling, self.windows = with_speed(spec, self.sampling, self.windows)
         self.cfg = spec.cfg if self.sampling.cfg is None else self.sampling.cfg
         self.cfg_rescale = (
             spec.cfg_rescale if self.sampling.cfg_rescale is None else self.sampling.cfg_rescale
