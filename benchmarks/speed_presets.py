@@ -1,6 +1,6 @@
 """What `--speed` and the options it stands for save, and how far they lead from the exact result.
 
-    python benchmarks/speed_presets.py [CLIP] [--frames 16] [--pictures DIR]
+    python benchmarks/speed_presets.py [CLIP] [--frames 12] [--rows N...] [--pictures DIR]
 
 The embedded toy restores frames of a clip that were made four times smaller. Its calls are counted, and with them, the
 windows that a plan lays over a long shot of 720x1280, and FLOPs counted without computing, the FLOPs that the full-size
@@ -29,6 +29,7 @@ from starvsr.bench.network import count_flops
 from starvsr.layout import autoencoder_grid
 from starvsr.models.autoencoder import temporal_decoder_class
 from starvsr.models.build import build_network
+from starvsr.models.shared import Shared
 from starvsr.options import SamplingOptions, SizeOptions, UpscaleOptions, WindowOptions
 from starvsr.plan import Plan, make_plan
 from starvsr.restore import Restorer
@@ -84,7 +85,10 @@ class Restored:
     pictures: Tensor
     calls: float
     """Of the network, for each window."""
+    second: float
+    """Of these, those that share their beginning with the call before."""
     seconds: float
+    """Of processors: wall time says nothing on a busy machine."""
 
 
 def small_clip(path: Path, frames: int) -> Tensor:
@@ -99,17 +103,20 @@ def small_clip(path: Path, frames: int) -> Tensor:
 
 def restored(toy: LoadedModel, row: Row, frames: Tensor) -> Restored:
     """The clip four times enlarged."""
-    calls: list[tuple[int, ...]] = []
-    handle = toy.network.register_forward_pre_hook(lambda _, given: calls.append(given[0].shape))
+    second: list[bool] = []
+    handle = toy.network.register_forward_pre_hook(
+        lambda _, given: second.append(torch.equal(given[2], toy.negative_context))
+    )
     windows = row.windows(toy.spec.windows.chunk_frames)
-    began = time.perf_counter()
+    began = time.process_time()
     pictures = Restorer(toy, row.sampling, windows=windows)(frames)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     handle.remove()
     options = UpscaleOptions(sampling=row.sampling, windows=windows)
     size = frames.shape[3], frames.shape[2]
     plan = planned(toy, size, len(frames), options)
-    return Restored(pictures, len(calls) / len(plan.grid(len(frames))), seconds)
+    windows_made = len(plan.grid(len(frames)))
+    return Restored(pictures, len(second) / windows_made, sum(second) / windows_made, seconds)
 
 
 def planned(
@@ -127,14 +134,14 @@ def planned(
 
 
 @cache
-def call_flops() -> float:
-    """Of the full-size network and control branch, for a latent frame of 90x160."""
+def call_flops() -> tuple[float, float]:
+    """Of the full-size network and control branch, for a latent frame of 90x160; and of the guidance's other half."""
     with torch.device("meta"), torch.inference_mode():
         network = build_network(STAR_LIGHT.network).eval()
-        x = torch.zeros(1, 4, *CALL)
-        return (
-            count_flops(lambda: network(x, torch.zeros(1), torch.zeros(1, 77, 1024), x)) / CALL[0]
-        )
+        x, shared = torch.zeros(1, 4, *CALL), Shared()
+        inputs = x, torch.zeros(1), torch.zeros(1, 77, 1024), x, shared
+        first, second = (count_flops(lambda: network(*inputs)) / CALL[0] for _ in range(2))
+    return first, second
 
 
 @cache
@@ -154,14 +161,16 @@ def vae_flops() -> tuple[float, float]:
     return encoding, decoding / PICTURES[0]
 
 
-def full_size_flops(row: Row, calls: float) -> float:
-    """For an output frame of 720x1280 of a long shot, with so many calls a window."""
+def full_size_flops(row: Row, made: Restored) -> float:
+    """For an output frame of 720x1280 of a long shot, with as many calls a window."""
     windows = row.windows(STAR_LIGHT.windows.chunk_frames)
     options = UpscaleOptions(size=SizeOptions(scale=4), sampling=row.sampling, windows=windows)
     plan = planned(None, (320, 180), LONG_SHOT, options)
     encoding, decoding = vae_flops()
     decoded = sum(b - a for a, b in autoencoder_grid(plan.layout, LONG_SHOT).frames) / LONG_SHOT
-    return calls * plan.overlap_cost * call_flops() + encoding + decoded * decoding
+    first, second = call_flops()
+    network = (made.calls - made.second) * first + made.second * second
+    return network * plan.overlap_cost + encoding + decoded * decoding
 
 
 def psnr(one: Tensor, other: Tensor) -> float:
@@ -187,18 +196,25 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("clip", type=Path, nargs="?", default=ROOT / "examples" / "bee.mp4")
-    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--pictures", type=Path, help="folder for the middle frame of every row")
+    parser.add_argument(
+        "--rows", type=int, nargs="*", help="numbers of the rows to measure, from 1"
+    )
     options = parser.parse_args()
     toy, frames = load_model("toy", device="cpu"), small_clip(options.clip, options.frames)
     restored(toy, Row("warm"), frames[:1])
     exact = restored(toy, ROWS[0], frames)
-    whole = full_size_flops(ROWS[0], exact.calls)
-    print("| | calls a window | TFLOP a frame, full size | share | toy's seconds | PSNR to exact |")
+    whole = full_size_flops(ROWS[0], exact)
+    print(
+        "| | calls a window | TFLOP a frame, full size | share | toy's processor time | PSNR to exact |"
+    )
     print("|---|---|---|---|---|---|")
     for number, row in enumerate(ROWS):
+        if options.rows and number + 1 not in options.rows:
+            continue
         made = exact if number == 0 else restored(toy, row, frames)
-        flops = full_size_flops(row, made.calls)
+        flops = full_size_flops(row, made)
         distance = "" if number == 0 else f"{psnr(made.pictures, exact.pictures):.1f} dB"
         cells = (
             row.name,

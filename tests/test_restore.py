@@ -145,6 +145,22 @@ def test_a_cache_lives_for_one_run(toy: LoadedModel) -> None:
     assert torch.equal(run(restorer, clip(4), (18, 24)), first)
 
 
+@pytest.mark.parametrize("published", [False, True])
+def test_what_guidance_halves_share_changes_no_bit(toy: LoadedModel, published: bool) -> None:
+    windows = WindowOptions(chunk_frames=4, parity=published)
+    frames, size, sampling = clip(10), (24, 32), SamplingOptions(steps=4)
+    layout = plain_layout(toy.spec, windows, size, len(frames))
+    apart, together = (
+        run(
+            Restorer(toy, sampling, windows=windows, layout=dataclasses.replace(layout, shared=s)),
+            frames,
+            size,
+        )
+        for s in (False, True)
+    )
+    assert torch.equal(apart, together)
+
+
 def test_the_same_options_give_the_same_result(toy: LoadedModel) -> None:
     first, second = (
         run(Restorer(toy, SamplingOptions(steps=3)), clip(3), (18, 24)) for _ in range(2)

@@ -163,6 +163,7 @@ def make_plan(
         limit_bytes=limit_bytes,
         strict=options.device.memory_limit_bytes is not None,
         offload=options.device.offload,
+        halves=is_guided(spec, sampling),
     )
     latent = layout.latent
     longest = longest or _longest_segment(spec, layout.windows, latent)
@@ -292,7 +293,7 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--noise-level": sampling.noise_level,
             "--parity": options.windows.parity or None,
         }
-    if spec.solver != "one_step" and (spec.cfg if sampling.cfg is None else sampling.cfg) == 1:
+    if spec.solver != "one_step" and not is_guided(spec, sampling):
         given |= {
             "--cfg-rescale": sampling.cfg_rescale,
             "--negative-prompt": sampling.negative_prompt,
@@ -313,14 +314,20 @@ def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
     level = options.noise_level or spec.noise_level
     fast = (options.solver_mode or "fast") == "fast" and level > FAST_SPLIT_LEVEL
     fast = fast and spec.schedule == "logsnr_cosine_interp"
-    guided = (spec.cfg if options.cfg is None else options.cfg) != 1
     # As published: the multistep solver leaves one of the fast steps out, Heun's method evaluates twice.
     if spec.solver == "dpmpp_2m_sde" and fast:
         steps = max(1, steps - 1)
     again = 2 if spec.solver == "heun" else 1
     evaluations = [1] + [again] * (steps - 1)
-    first, last = guided_steps(steps, options.guidance_interval) if guided else (0, 0)
+    first, last = (
+        guided_steps(steps, options.guidance_interval) if is_guided(spec, options) else (0, 0)
+    )
     return sum(evaluations) + sum(evaluations[first:last])
+
+
+def is_guided(spec: ModelSpec, options: SamplingOptions) -> bool:
+    """Whether there is guidance in any step."""
+    return spec.solver != "one_step" and (spec.cfg if options.cfg is None else options.cfg) != 1
 
 
 def guided_steps(steps: int, interval: tuple[float, float] | None) -> Span:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from starvsr.options import (
     WeightsOptions,
     WindowOptions,
 )
-from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, output_size
+from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, is_guided, output_size
 from starvsr.reuse import ReusingDenoiser
 from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
@@ -168,7 +169,7 @@ class Restorer:
         Yields `t c H W` float32 in [-1, 1] on the CPU. Memory: the latents of all frames, and of full-size
         pictures no more than one chunk.
         """
-        layout = self.layout or plain_layout(self.model.spec, self.windows, size, len(frames))
+        layout = self.layout or self._plain_layout(size, len(frames))
         attempts = Attempts(self.model.spec, layout)
         coder = LatentCoder(self.model.autoencoder, attempts, self.seed)
         try:
@@ -183,6 +184,12 @@ class Restorer:
             if self.layout is not None:
                 # What was too large once is not tried again.
                 self.layout = attempts.layout
+
+    def _plain_layout(self, size: tuple[int, int], frames: int) -> Layout:
+        """For as much memory as it takes."""
+        spec = self.model.spec
+        shared = spec.network.shares and is_guided(spec, self.sampling)
+        return dataclasses.replace(plain_layout(spec, self.windows, size, frames), shared=shared)
 
     def _upsample(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         """Plain upsampling to the output size, `t c H W` in [-1, 1]."""
