@@ -269,3 +269,25 @@ def test_a_network_that_knows_one_size_sees_no_other(size: tuple[int, int]) -> N
     assert largest_window(STAR_COGVIDEOX, layout) == (7, 60, 90)
     blocks = network_grid(STAR_COGVIDEOX, layout, 11).tiles()
     assert {(rows[1] - rows[0], columns[1] - columns[0]) for rows, columns in blocks} == {(60, 90)}
+
+
+def test_guidance_halves_share_where_there_is_room_for_it() -> None:
+    def fitted(limit_bytes: int | None, *, halves: bool) -> Layout:
+        return fitted_layout(
+            STAR_LIGHT,
+            WindowOptions(),
+            (720, 1280),
+            160,
+            bytes_per_element=2,
+            limit_bytes=limit_bytes,
+            offload="none",
+            halves=halves,
+        )
+
+    for limit_bytes, shared in ((None, True), (12 << 30, True), (10 << 30, False), (6 << 30, True)):
+        apart, together = (fitted(limit_bytes, halves=halves) for halves in (False, True))
+        assert (apart.shared, together.shared) == (False, shared)
+        assert together.windows == apart.windows, "windows come first"
+        assert limit_bytes is None or apart.peak_bytes <= together.peak_bytes <= limit_bytes
+    smaller = smaller_network(STAR_LIGHT, together)
+    assert smaller == dataclasses.replace(together, shared=False)

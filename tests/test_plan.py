@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+from pathlib import Path
 
 import pytest
 
@@ -27,10 +28,12 @@ from starvsr.plan import (
     make_plan,
     output_size,
 )
+from starvsr.restore import Restorer
 from starvsr.sampling import SOLVERS
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import ModelSpec
+from starvsr.zoo.load import load_model
 from tests.conftest import CPU, NANO, TOY, video_index, video_info
 from tests.test_layout import COMPRESSED
 
@@ -216,6 +219,23 @@ def test_calls_equal_what_the_sampler_does(
     assert calls_per_window(spec, guided) == 2 * calls
 
 
+@pytest.mark.parametrize("solver", ["dpmpp_2m_sde", "heun"])
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.3, 0.7), (0.0, 0.01), (0.9, 1.0)])
+def test_calls_equal_what_a_bound_guidance_does(
+    toy_path: Path, solver: str, interval: tuple[float, float]
+) -> None:
+    import torch
+
+    model = load_model(str(toy_path), device="cpu")
+    model = dataclasses.replace(model, spec=dataclasses.replace(model.spec, solver=solver))
+    sampling = SamplingOptions(steps=6, guidance_interval=interval)
+    calls = []
+    handle = model.network.register_forward_hook(lambda *_: calls.append(1))
+    Restorer(model, sampling)(torch.rand(1, 3, 9, 12), scale=2)
+    handle.remove()
+    assert len(calls) == calls_per_window(model.spec, sampling)
+
+
 def test_ineffective_options_are_named() -> None:
     sampling = SamplingOptions(steps=3, seed=1)
     given = UpscaleOptions(sampling=sampling, windows=WindowOptions(tile_overlap_px=64))
@@ -226,6 +246,12 @@ def test_ineffective_options_are_named() -> None:
     unguided = SamplingOptions(cfg=1, cfg_rescale=0.5, negative_prompt="rain")
     named = ineffective_options(STAR_LIGHT, UpscaleOptions(sampling=unguided))
     assert named == ["--cfg-rescale", "--negative-prompt"]
+    bound = UpscaleOptions(sampling=SamplingOptions(guidance_interval=(0, 0.5)))
+    assert ineffective_options(NANO, bound) == ["--guidance-interval"]
+    cached = UpscaleOptions(sampling=SamplingOptions(cache=0.01))
+    assert ineffective_options(NANO, cached) == ["--cache"]
+    assert ineffective_options(dataclasses.replace(TOY, solver="heun"), cached) == ["--cache"]
+    assert ineffective_options(TOY, cached) == []
     assert ineffective_options(TOY, UpscaleOptions(sampling=SamplingOptions(prompt="x"))) == [
         "--prompt"
     ]

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -102,6 +103,64 @@ def test_every_sampling_option_changes_the_result(toy: LoadedModel) -> None:
             )
 
 
+def test_an_interval_of_all_steps_or_none_is_guidance_or_none(toy: LoadedModel) -> None:
+    def restored(**sampling: Any) -> Tensor:
+        return run(Restorer(toy, SamplingOptions(steps=5, **sampling)), clip(2), (10, 12))
+
+    assert torch.equal(restored(guidance_interval=(0, 1)), restored())
+    assert torch.equal(restored(guidance_interval=(0, 0.01)), restored(cfg=1))
+    assert not torch.equal(restored(guidance_interval=(0, 0.5)), restored())
+
+
+def test_a_cache_of_nothing_changes_no_bit_and_one_of_more_leaves_out_calls(
+    toy: LoadedModel,
+) -> None:
+    def restored(cache: float | None) -> tuple[Tensor, int, float]:
+        """Result, network calls, last progress."""
+        calls: list[int] = []
+        seen: list[float] = []
+        handle = toy.network.register_forward_hook(lambda *_: calls.append(1))
+        restorer = Restorer(toy, SamplingOptions(steps=8, cache=cache))
+        result = torch.cat(list(restorer.restore(clip(12), (18, 24), on_window=seen.append)))
+        handle.remove()
+        assert seen == sorted(seen)
+        return result, len(calls), seen[-1]
+
+    exact, all_calls, _ = restored(None)
+    nothing, as_many, _ = restored(0.0)
+    cached, fewer, done = restored(1.0)
+    assert torch.equal(nothing, exact)
+    assert as_many == all_calls
+    assert all_calls * 3 // 7 <= fewer < all_calls, "at least the first two steps and the last"
+    assert done == pytest.approx(1)
+    assert torch.isfinite(cached).all()
+    assert not torch.equal(cached, exact)
+
+
+def test_a_cache_lives_for_one_run(toy: LoadedModel) -> None:
+    """What was restored before leaves nothing in it, as a job that goes on must have it."""
+    restorer = Restorer(toy, SamplingOptions(steps=6, cache=1.0))
+    first = run(restorer, clip(4), (18, 24))
+    run(restorer, clip(4).flip(0), (18, 24), first=7)
+    assert torch.equal(run(restorer, clip(4), (18, 24)), first)
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_what_guidance_halves_share_changes_no_bit(toy: LoadedModel, published: bool) -> None:
+    windows = WindowOptions(chunk_frames=4, parity=published)
+    frames, size, sampling = clip(10), (24, 32), SamplingOptions(steps=4)
+    layout = plain_layout(toy.spec, windows, size, len(frames))
+    apart, together = (
+        run(
+            Restorer(toy, sampling, windows=windows, layout=dataclasses.replace(layout, shared=s)),
+            frames,
+            size,
+        )
+        for s in (False, True)
+    )
+    assert torch.equal(apart, together)
+
+
 def test_the_same_options_give_the_same_result(toy: LoadedModel) -> None:
     first, second = (
         run(Restorer(toy, SamplingOptions(steps=3)), clip(3), (18, 24)) for _ in range(2)
@@ -187,11 +246,10 @@ def test_where_memory_runs_out_windows_are_halved(
     elements = math.prod(largest_window(toy.spec, first))
     scarce = dataclasses.replace(toy, network=Scarce(toy.network, elements))  # type: ignore[arg-type]
     seen: list[float] = []
-    restorer = Restorer(scarce, SamplingOptions(steps=2, cfg=1), layout=layout)
+    sampling = SamplingOptions(steps=5, cfg=1, cache=1.0)
+    restorer = Restorer(scarce, sampling, layout=layout)
     halved = torch.cat(list(restorer.restore(frames, size, on_window=seen.append)))
-    assert torch.equal(
-        halved, run(Restorer(toy, SamplingOptions(steps=2, cfg=1), layout=first), frames, size)
-    )
+    assert torch.equal(halved, run(Restorer(toy, sampling, layout=first), frames, size))
     assert len(caplog.records) == 1, "said once"
     assert "the network goes on with windows of" in caplog.text
     assert seen[-1] == pytest.approx(1)

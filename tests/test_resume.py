@@ -123,6 +123,28 @@ def dying(number: int) -> None:
     counted(files, "_sync", behind=True)
 
 
+def test_a_job_with_a_cache_goes_on_the_same(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    sampling = SamplingOptions(steps=6, speed="fast")
+    options = dataclasses.replace(options, sampling=sampling)
+    target, whole = tmp_path / "out.mkv", tmp_path / "whole.mkv"
+    upscale_video(clip, whole, options)
+
+    def killed() -> None:
+        dying(30)
+        upscale_video(clip, target, options)
+
+    assert in_a_child(killed) == KILLED
+    with pytest.raises(WorkDirError, match="--speed"):
+        exact = dataclasses.replace(options, sampling=dataclasses.replace(sampling, speed="exact"))
+        upscale_video(clip, target, exact)
+    kept: list[int] = []
+    run_job(plan_video(clip, target, options), on_resume=lambda count, _: kept.append(count))
+    assert kept in ([1], [2])
+    assert packets(target) == packets(whole)
+
+
 @pytest.mark.slow
 def test_a_kill_anywhere_changes_nothing(
     tmp_path: Path, clip: Path, options: UpscaleOptions, unbroken: Packets

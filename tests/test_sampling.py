@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr.guidance import guided
+from starvsr.guidance import guide
 from starvsr.sampling import (
     SOLVERS,
     Denoise,
@@ -75,11 +75,11 @@ def hard_cut(chunk: Chunk, x: Tensor, t: Tensor, hint: Tensor) -> Tensor:
 
 def published_network(case: dict[str, Tensor], *, chunked: bool, scale: float) -> Network:
     y, y_neg, hint = case["y"], case["y_neg"], case["hint"]
-    chunk = guided(
-        lambda x, t, hint: published_function(x, t, y, hint),
-        lambda x, t, hint: published_function(x, t, y_neg, hint),
-        scale=scale,
-    )
+
+    def chunk(x: Tensor, t: Tensor, hint: Tensor) -> Tensor:
+        v_pos, v_neg = (published_function(x, t, words, hint) for words in (y, y_neg))
+        return v_pos if scale == 1 else guide(v_pos, v_neg, scale=scale, rescale=0.2)
+
     if chunked:
         return lambda x, t: hard_cut(chunk, x, t, hint)
     return lambda x, t: chunk(x, t, hint)

@@ -136,6 +136,27 @@ def test_more_steps_converge(toy: LoadedModel) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("speed", "share", "distance"), [("balanced", 0.5, 45), ("fast", 0.43, 42)]
+)
+def test_speeds_keep_near_the_exact_picture(
+    toy: LoadedModel, speed: str, share: float, distance: float
+) -> None:
+    """In one chunk, where they make fewer calls and no other windows."""
+    calls: list[int] = []
+    handle = toy.network.register_forward_hook(lambda *_: calls.append(1))
+    exact = restored(toy, speed="exact")
+    assert len(calls) == 28
+    calls.clear()
+    faster = restored(toy, speed=speed)
+    handle.remove()
+    assert len(calls) <= share * 28
+    assert psnr(faster, exact) > distance
+    plain = restored(toy, speed=speed, cache=0.0, guidance_interval=(0.0, 1.0))
+    assert torch.equal(plain, exact)
+
+
+@pytest.mark.slow
 def test_tiles_and_chunks_leave_no_seams(toy: LoadedModel) -> None:
     frames = small(12)
     options = SamplingOptions(steps=6)

@@ -1,48 +1,28 @@
-"""Classifier-free guidance with rescale, as a wrapper of a network call.
+"""Classifier-free guidance with rescale.
 
-It acts on whatever callables it is given: networks (then statistics span what one call sees) or their windowed forms
-(then the halves are blended before the rescale, whose statistics span all windows).
+It acts on whatever it is given: what one call made (then statistics span what that call sees) or what all windows made
+(then the halves are blended before the rescale, whose statistics span them all).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ParamSpec
 
 import torch
 from torch import Tensor
-
-P = ParamSpec("P")
-
-
-def guided(
-    v_pos: Callable[P, Tensor], v_neg: Callable[P, Tensor], *, scale: float, rescale: float = 0.2
-) -> Callable[P, Tensor]:
-    """A call that runs `v_pos` and `v_neg` on the same arguments and returns `guide` of the two results.
-
-    At `scale` 1 it is `v_pos`, never calls `v_neg` and does not rescale. Raises ValueError unless `scale` >= 0 is
-    finite and `rescale` is in 0 .. 1.
-    """
-    if not (math.isfinite(scale) and scale >= 0):
-        raise ValueError(f"guidance scale must be a finite number >= 0, got {scale}")
-    if not 0 <= rescale <= 1:
-        raise ValueError(f"guidance rescale must be 0 .. 1, got {rescale}")
-    if scale == 1:
-        return v_pos
-
-    def v(*args: P.args, **kwargs: P.kwargs) -> Tensor:
-        return guide(v_pos(*args, **kwargs), v_neg(*args, **kwargs), scale=scale, rescale=rescale)
-
-    return v
 
 
 def guide(v_pos: Tensor, v_neg: Tensor, *, scale: float, rescale: float) -> Tensor:
     """`v = v_neg + scale (v_pos - v_neg)`, times `rescale std(v_pos) / std(v) + 1 - rescale`.
 
     Predictions (b ...) of one shape, at least two elements a sample. The rescale (Lin et al., 2023, section 3.4)
-    undoes the growth of contrast under strong guidance; its standard deviations are one a sample.
+    undoes the growth of contrast under strong guidance; its standard deviations are one a sample. Raises ValueError
+    unless `scale` >= 0 is finite and `rescale` is in 0 .. 1.
     """
+    if not (math.isfinite(scale) and scale >= 0):
+        raise ValueError(f"guidance scale must be a finite number >= 0, got {scale}")
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"guidance rescale must be 0 .. 1, got {rescale}")
     v = v_neg + scale * (v_pos - v_neg)
     if rescale == 0:
         return v

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starvsr.errors import MemoryLimitError, UsageError
-from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes
+from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes, shared_bytes
 from starvsr.options import WindowOptions
 from starvsr.types import AutoencoderSpec, ModelSpec, WindowSpec
 from starvsr.windows import (
@@ -56,6 +56,9 @@ class Layout:
     """Predicted peak of device memory; 0 where nothing was predicted."""
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Pixels left, right, above and below the picture that complete the latent."""
+    shared: bool = False
+    """Whether the halves of the guidance share what they compute before the text: a choice of memory, no bit of a
+    result depends on it."""
     published: bool = False
     """Whether everything is cut up as in the published code: white padding, hard cuts in time, guidance per window."""
 
@@ -127,12 +130,14 @@ def fitted_layout(
     limit_bytes: int | None,
     strict: bool = True,
     offload: str = "auto",
+    halves: bool = False,
 ) -> Layout:
     """The largest layout whose predicted peak stays within `limit_bytes`; `plain_layout` where there is no limit.
 
     The autoencoder's pieces shrink first, then weights leave the device, then the network's windows shrink, but for
     what the options give. Where even the smallest is too large, it is returned all the same unless `strict`: then
-    MemoryLimitError is raised. Raises UsageError as `resolve_windows`.
+    MemoryLimitError is raised. halves: whether there is guidance; its halves share what they can where there is room
+    left for it. Raises UsageError as `resolve_windows`.
     """
     plain = plain_layout(spec, options, size, frames)
     ladder = tuple(
@@ -145,25 +150,31 @@ def fitted_layout(
     )
     steps = OFFLOAD_STEPS if offload == "auto" else (offload,)
 
+    def network_peak(layout: Layout) -> int:
+        window = largest_window(spec, layout)
+        count = len(network_grid(spec, layout, layout.frames))
+        return network_stage_bytes(spec, window, bytes_per_element, layout.offload, windows=count)
+
     def predicted(windows: WindowSpec, autoencoder: AutoencoderSpec, step: str) -> Layout:
         layout = dataclasses.replace(plain, windows=windows, autoencoder=autoencoder, offload=step)
         peak = max(
-            network_stage_bytes(
-                spec,
-                largest_window(spec, layout),
-                bytes_per_element,
-                step,
-                windows=len(network_grid(spec, layout, layout.frames)),
-            ),
+            network_peak(layout),
             autoencoder_stage_bytes(spec, largest_picture(layout), bytes_per_element, step),
         )
         return dataclasses.replace(layout, peak_bytes=peak)
+
+    def sharing(layout: Layout) -> Layout:
+        more = shared_bytes(spec.network, largest_window(spec, layout), bytes_per_element)
+        peak = max(layout.peak_bytes, network_peak(layout) + more)
+        if not (halves and more) or (limit_bytes is not None and peak > limit_bytes):
+            return layout
+        return dataclasses.replace(layout, shared=True, peak_bytes=peak)
 
     pieces = tuple(_autoencoder_ladder(plain))
     for windows, step, autoencoder in itertools.product(ladder, steps, pieces):
         layout = predicted(windows, autoencoder, step)
         if limit_bytes is None or layout.peak_bytes <= limit_bytes:
-            return layout
+            return sharing(layout)
     if limit_bytes is None or not strict:
         return layout
     raise MemoryLimitError(
@@ -205,7 +216,10 @@ def largest_picture(layout: Layout) -> tuple[int, int, int]:
 
 
 def smaller_network(spec: ModelSpec, layout: Layout) -> Layout | None:
-    """With the next smaller windows of the network; None where they cannot be smaller."""
+    """With halves of the guidance that share nothing, else with the next smaller windows of the network; None where
+    they cannot be smaller."""
+    if layout.shared:
+        return dataclasses.replace(layout, shared=False)
     windows = next(itertools.islice(_network_ladder(spec, layout), 1, None), None)
     return None if windows is None else dataclasses.replace(layout, windows=windows)
 

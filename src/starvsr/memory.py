@@ -12,6 +12,7 @@ convolutions, and room lost between blocks. `RESERVE_BYTES` stands for these on 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import NamedTuple
 
 from starvsr.cogvideox_memory import (
@@ -162,6 +163,23 @@ def network_peak_bytes(
         + _kernel(levels[0].width, config.latent_channels),
     )
     return int(peak * bytes_per_element)
+
+
+def shared_bytes(
+    config: NetworkConfig, window: tuple[int, int, int], bytes_per_element: int
+) -> int:
+    """What calls that share what comes before the text (`models.shared`) hold at most beside one call's peak."""
+    if not config.shares:
+        return 0
+    levels = _levels(config, window)
+    kept = levels[0].tokens * config.width
+    for level, below in zip_longest(levels, levels[1:]):
+        if level.attention or below is None:
+            # The residual block's result, and the tokens that have seen each other.
+            kept += 2 * level.size
+            break
+        kept += config.residual_blocks * level.size + below.tokens * level.width
+    return int(kept * (2 if config.control else 1) * bytes_per_element)
 
 
 def _levels(config: UNetConfig, window: tuple[int, int, int]) -> list[_Level]:

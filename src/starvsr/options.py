@@ -14,6 +14,7 @@ from pathlib import Path
 from starvsr.errors import UsageError
 
 SOLVER_MODES = ("fast", "normal")
+SPEEDS = ("exact", "balanced", "fast")
 COLOR_FIXES = ("adain", "wavelet", "none")
 DEINTERLACING = ("auto", "on", "off")
 ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
@@ -40,6 +41,11 @@ def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
 
 def _check_one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
     _check(value in allowed, flag, repr(value), "one of " + ", ".join(allowed))
+
+
+def shares_text(shares: tuple[float, float]) -> str:
+    """As they are typed: `0.2:0.8`."""
+    return f"{shares[0]:g}:{shares[1]:g}"
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,12 @@ class SamplingOptions:
     """What the video shows; the model's quality words are joined to it."""
     negative_prompt: str | None = None
     """What it must not look like."""
+    guidance_interval: tuple[float, float] | None = None
+    """Shares (0..1) of the steps between which there is guidance; before and behind, a step costs half."""
+    cache: float | None = None
+    """Largest expected error, relative to the latent, of leaving out steps; 0, as None, leaves out none."""
+    speed: str = "exact"
+    """What `speed` puts in place of options that are not given; `exact` puts nothing."""
 
     def __post_init__(self) -> None:
         ok = self.steps is None or 1 <= self.steps <= MOST_STEPS
@@ -178,6 +190,16 @@ class SamplingOptions:
             "--noise-level",
             self.noise_level,
             "1 to 1000",
+        )
+        _check_one_of("--speed", self.speed, SPEEDS)
+        ok = self.cache is None or 0 <= self.cache <= 1
+        _check(ok, "--cache", self.cache, "an error from 0 (none) to 1")
+        interval = self.guidance_interval
+        _check(
+            interval is None or 0 <= interval[0] < interval[1] <= 1,
+            "--guidance-interval",
+            interval and shares_text(interval),
+            "two rising shares of the steps from 0 to 1, such as 0.2:0.8",
         )
 
 
@@ -380,3 +402,9 @@ class UpscaleOptions:
     resume: ResumeOptions = field(default_factory=ResumeOptions)
     workers: WorkerOptions = field(default_factory=WorkerOptions)
     overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if self.windows.parity and self.sampling.speed != "exact":
+            raise UsageError(
+                f"--parity and --speed {self.sampling.speed} contradict each other: leave one out"
+            )

@@ -22,6 +22,7 @@ from starvsr.options import (
     UpscaleOptions,
     resolve_precision,
 )
+from starvsr.speed import has_speeds, with_speed
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
 from starvsr.windows import Grid, Span, even_spans, latent_frames
 
@@ -82,11 +83,17 @@ class Plan:
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
     network_calls: int
-    """Calls of the network on one window over the whole job."""
+    """Calls of the network on one window over the whole job; with a cache, the most there can be."""
     overlap_cost: float
     """Latent elements computed over latent elements needed; 1 is no overlap."""
     memory_bytes: int
     """What the latents of the longest run take in main memory, roughly; and its pictures, if they are made at once."""
+    speed: str
+    """`exact`, `balanced` or `fast`; the next two and the layout have what it stands for."""
+    guidance_interval: tuple[float, float] | None
+    """Shares of the steps between which there is guidance; None is all."""
+    cache: float
+    """Largest expected error of leaving out steps."""
 
     @property
     def frames(self) -> int:
@@ -140,25 +147,27 @@ def make_plan(
     even: whether the output's pixel format needs even sides.
     Raises UsageError for a range without frames, an output that is too large, or windows that cannot be laid.
     """
+    sampling, windows = with_speed(spec, options.sampling, options.windows)
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
-    whole = options.windows.parity
-    longest = last - first if whole else options.windows.segment_frames
+    whole = windows.parity
+    longest = last - first if whole else windows.segment_frames
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
-        options.windows,
+        windows,
         (height, width),
         min(last - first, longest or spec.segment_frames),
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
         strict=options.device.memory_limit_bytes is not None,
         offload=options.device.offload,
+        halves=is_guided(spec, sampling),
     )
     latent = layout.latent
     longest = longest or _longest_segment(spec, layout.windows, latent)
-    cuts = [cut for cut in index.cuts if options.windows.scene_detect and not whole]
+    cuts = [cut for cut in index.cuts if windows.scene_detect and not whole]
     segments = _segments(cuts, first, last, longest, 0 if whole else spec.context_frames)
     rows, columns = tile_spans(spec, layout.windows, latent)
     plan = Plan(
@@ -177,13 +186,16 @@ def make_plan(
         network_calls=0,
         overlap_cost=1.0,
         memory_bytes=0,
+        speed=sampling.speed,
+        guidance_interval=sampling.guidance_interval,
+        cache=sampling.cache or 0.0,
     )
     factor = spec.autoencoder.time_factor
     grids = [plan.grid(segment.frames) for segment in segments]
     computed = sum(_volume(grid) for grid in grids)
     return dataclasses.replace(
         plan,
-        network_calls=sum(len(grid) for grid in grids) * calls_per_window(spec, options.sampling),
+        network_calls=sum(len(grid) for grid in grids) * calls_per_window(spec, sampling),
         overlap_cost=computed / (latent_frames(plan.frames, factor) * latent[0] * latent[1]),
         memory_bytes=max(
             _run_bytes(spec, latent, b - a) for segment in segments for a, b in plan.runs(segment)
@@ -259,6 +271,8 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
     """Flags that are given and change nothing, for this model or beside the other flags."""
     sampling = options.sampling
     given: dict[str, object] = {}
+    if not has_speeds(spec) and sampling.speed != "exact":
+        given["--speed"] = sampling.speed
     if spec.solver == "one_step":
         given |= {
             "--steps": sampling.steps,
@@ -267,18 +281,23 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--cfg-rescale": sampling.cfg_rescale,
             "--noise-level": sampling.noise_level,
             "--seed": sampling.seed,
+            "--guidance-interval": sampling.guidance_interval,
+            "--cache": sampling.cache,
             "--parity": options.windows.parity or None,
         }
+    if spec.solver == "heun":
+        given["--cache"] = sampling.cache
     if spec.start == "noise":
         given |= {
             "--solver-mode": sampling.solver_mode,
             "--noise-level": sampling.noise_level,
             "--parity": options.windows.parity or None,
         }
-    if spec.solver != "one_step" and (spec.cfg if sampling.cfg is None else sampling.cfg) == 1:
+    if spec.solver != "one_step" and not is_guided(spec, sampling):
         given |= {
             "--cfg-rescale": sampling.cfg_rescale,
             "--negative-prompt": sampling.negative_prompt,
+            "--guidance-interval": sampling.guidance_interval,
         }
     if spec.windows.tiles_bound == "attention":
         given["--tile-overlap"] = options.windows.tile_overlap_px
@@ -288,21 +307,33 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
 
 
 def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
-    """Network calls that one window costs: one a step, twice with guidance."""
+    """Network calls that one window costs at most: one a step, twice where there is guidance."""
     if spec.solver == "one_step":
         return 1
     steps = options.steps or spec.steps
     level = options.noise_level or spec.noise_level
     fast = (options.solver_mode or "fast") == "fast" and level > FAST_SPLIT_LEVEL
     fast = fast and spec.schedule == "logsnr_cosine_interp"
-    guided = (spec.cfg if options.cfg is None else options.cfg) != 1
     # As published: the multistep solver leaves one of the fast steps out, Heun's method evaluates twice.
-    evaluations = {
-        "dpmpp_2m_sde": max(1, steps - 1) if fast else steps,
-        "vpsde_dpmpp_2m": steps,
-        "heun": 2 * steps - 1,
-    }[spec.solver]
-    return evaluations * (2 if guided else 1)
+    if spec.solver == "dpmpp_2m_sde" and fast:
+        steps = max(1, steps - 1)
+    again = 2 if spec.solver == "heun" else 1
+    evaluations = [1] + [again] * (steps - 1)
+    first, last = (
+        guided_steps(steps, options.guidance_interval) if is_guided(spec, options) else (0, 0)
+    )
+    return sum(evaluations) + sum(evaluations[first:last])
+
+
+def is_guided(spec: ModelSpec, options: SamplingOptions) -> bool:
+    """Whether there is guidance in any step."""
+    return spec.solver != "one_step" and (spec.cfg if options.cfg is None else options.cfg) != 1
+
+
+def guided_steps(steps: int, interval: tuple[float, float] | None) -> Span:
+    """Of so many steps, those (first, behind last) that have guidance where it is bound to `interval`."""
+    first, last = interval or (0, 1)
+    return math.floor(first * steps + 0.5), math.floor(last * steps + 0.5)
 
 
 def _longest_segment(spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]) -> int:

@@ -9,12 +9,12 @@ import dataclasses
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from starvsr.journal import fingerprint
 from starvsr.media.provenance import PROGRAM
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
-from starvsr.options import UpscaleOptions
+from starvsr.options import UpscaleOptions, shares_text
 from starvsr.plan import Plan
 from starvsr.specs import components_of
 from starvsr.types import DeviceInfo, VideoInfo
@@ -88,6 +88,8 @@ def provenance_text(
 def _typed(field: str, value: object) -> str:
     if isinstance(value, bool):
         return flag_of(field) if value else f"--no-{flag_of(field).removeprefix('--')}"
+    if field == "guidance_interval":
+        value = shares_text(cast(tuple[float, float], value))
     return f"{flag_of(field)} {value}"
 
 

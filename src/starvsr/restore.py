@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,9 +28,11 @@ from starvsr.options import (
     WeightsOptions,
     WindowOptions,
 )
-from starvsr.plan import DEFAULT_SCALE, calls_per_window, output_size
+from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, is_guided, output_size
+from starvsr.reuse import ReusingDenoiser
 from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.speed import with_speed
 from starvsr.upsample import upsample
 from starvsr.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
@@ -88,6 +91,7 @@ class Restorer:
 
     def __post_init__(self) -> None:
         spec = self.model.spec
+        self.sampling, self.windows = with_speed(spec, self.sampling, self.windows)
         self.cfg = spec.cfg if self.sampling.cfg is None else self.sampling.cfg
         self.cfg_rescale = (
             spec.cfg_rescale if self.sampling.cfg_rescale is None else self.sampling.cfg_rescale
@@ -96,10 +100,15 @@ class Restorer:
         self.color_fix = self.look.color_fix or spec.color_fix
         self.noise_level = self.sampling.noise_level or spec.noise_level
         self.solver = SOLVERS[spec.solver]
+        self.cache = (self.sampling.cache or 0.0) if self.solver.stochastic else 0.0
         try:
             self.schedule, self.sigmas = self._levels()
         except ValueError as error:
             raise UsageError(f"--steps and --noise-level do not fit: {error}") from error
+        guided = slice(*guided_steps(len(self.sigmas) - 1, self.sampling.guidance_interval))
+        self.guided_times = {
+            self.schedule.network_time(s) for s in self.sigmas[:-1][guided].tolist()
+        }
 
     def _levels(self) -> tuple[Levels, Tensor]:
         """The noise levels, and those that the solver visits. Raises ValueError where these are none."""
@@ -116,7 +125,9 @@ class Restorer:
         )
 
     def guidance_scale(self, t: int) -> float:
-        """The scale of guidance at an integer time."""
+        """The scale of guidance at an integer time; 1 is none."""
+        if t not in self.guided_times:
+            return 1.0
         if self.model.spec.cfg_dynamic and self.sampling.cfg is None:
             return dynamic_scale(t, steps=len(self.sigmas) - 1, scale=self.cfg)
         return self.cfg
@@ -158,7 +169,7 @@ class Restorer:
         Yields `t c H W` float32 in [-1, 1] on the CPU. Memory: the latents of all frames, and of full-size
         pictures no more than one chunk.
         """
-        layout = self.layout or plain_layout(self.model.spec, self.windows, size, len(frames))
+        layout = self.layout or self._plain_layout(size, len(frames))
         attempts = Attempts(self.model.spec, layout)
         coder = LatentCoder(self.model.autoencoder, attempts, self.seed)
         try:
@@ -173,6 +184,12 @@ class Restorer:
             if self.layout is not None:
                 # What was too large once is not tried again.
                 self.layout = attempts.layout
+
+    def _plain_layout(self, size: tuple[int, int], frames: int) -> Layout:
+        """For as much memory as it takes."""
+        spec = self.model.spec
+        shared = spec.network.shares and is_guided(spec, self.sampling)
+        return dataclasses.replace(plain_layout(spec, self.windows, size, frames), shared=shared)
 
     def _upsample(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         """Plain upsampling to the output size, `t c H W` in [-1, 1]."""
@@ -208,9 +225,13 @@ class Restorer:
         else:
             x_t = logsnr_cosine_interp().add_noise(z_lr, noise(0), self.noise_level - 1)
             x = scale_noised(x_t, first_sigma)
-        return self.solver.sample(
-            v_denoiser(velocity, self.schedule), x, self.sigmas, noise=lambda step: noise(step + 1)
+        denoise = ReusingDenoiser(
+            v_denoiser(velocity, self.schedule),
+            self.sigmas,
+            bound=self.cache,
+            on_reuse=lambda sigma: velocity.leave_out(self.schedule.network_time(sigma)),
         )
+        return self.solver.sample(denoise, x, self.sigmas, noise=lambda step: noise(step + 1))
 
     def _finish(
         self, runs: Iterator[Tensor], frames: Tensor, size: tuple[int, int], layout: Layout

@@ -154,6 +154,11 @@ class UNetConfig:
         return False
 
     @property
+    def shares(self) -> bool:
+        """Whether calls that differ in their text alone can have a common beginning (`models.shared`): always."""
+        return True
+
+    @property
     def levels(self) -> int:
         """Number of levels; the latent is halved `levels - 1` times."""
         return len(self.multipliers)
@@ -192,6 +197,11 @@ class RecurrentConfig:
         return True
 
     @property
+    def shares(self) -> bool:
+        """Whether calls that differ in their text alone have a common beginning: there are none."""
+        return False
+
+    @property
     def context_width(self) -> int:
         """Channels of a text token, which this network does not read."""
         return 1
@@ -216,6 +226,8 @@ class CogVideoXConfig:
     """The network is given the degraded latent, as a hint."""
     recurrent: ClassVar[bool] = False
     """Frames do not depend on a `Memory` of the frames before them."""
+    shares: ClassVar[bool] = False
+    """Calls that differ in their text have no common beginning: its tokens are among the others from the start."""
 
     @property
     def width(self) -> int:

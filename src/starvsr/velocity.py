@@ -14,9 +14,10 @@ from starvsr.attempts import Attempts
 from starvsr.blend import windowed
 from starvsr.cogvideox_memory import KEPT_HINTS_BYTES
 from starvsr.errors import StarvsrError, UsageError, WeightsError
-from starvsr.guidance import guided
+from starvsr.guidance import guide
 from starvsr.layout import attention_pieces, network_grid
 from starvsr.models.recurrent import Memory, State
+from starvsr.models.shared import Shared
 from starvsr.windows import Block, Span
 from starvsr.zoo.load import LoadedModel
 
@@ -71,8 +72,9 @@ class WindowedVelocity:
     """`v(x_t, t)` as samplers want it: `x_t` is `1 c t h w` float32 in main memory, and so is the result.
 
     Halves of the guidance are blended over all windows before they are combined, so that the rescale's statistics
-    span the video; a published layout combines them window by window and cuts hard in time. Where memory runs out
-    the whole evaluation is done again with smaller windows.
+    span the video; a published layout combines them window by window and cuts hard in time. Both are computed one
+    after the other for each window, and may share what they have in common. Where memory runs out the whole evaluation
+    is done again with smaller windows.
     """
 
     def __init__(
@@ -110,6 +112,14 @@ class WindowedVelocity:
         self.carried.take(self.carrying)
         return v
 
+    def leave_out(self, t: int) -> None:
+        """Count the calls at an integer time as done, without a call."""
+        scale_at, _ = self.guidance
+        self.finished += 1 if scale_at(t) == 1 else 2
+        self.done = self.finished
+        if self.on_window is not None:
+            self.on_window(self.done / self.calls)
+
     def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.done = self.finished
         # An attempt that fails leaves nothing behind.
@@ -120,13 +130,21 @@ class WindowedVelocity:
         self.model.network.use_attention_pieces(*attention_pieces(layout.windows, layout.latent))
         scale_at, rescale = self.guidance
         scale = scale_at(int(t[0]))
-        positive, negative = (partial(self._call, context=context) for context in self.contexts)
+        if scale == 1:
+            return self._over_windows(partial(self._call, context=self.contexts[0]), x_t, t)
+
+        def guide_both(both: Tensor) -> Tensor:
+            return guide(*both.chunk(2, 1), scale=scale, rescale=rescale)
+
         if layout.published:
-            return self._over_windows(
-                guided(positive, negative, scale=scale, rescale=rescale), x_t, t
-            )
-        halves = (partial(self._over_windows, half) for half in (positive, negative))
-        return guided(*halves, scale=scale, rescale=rescale)(x_t, t)
+            return self._over_windows(lambda *window: guide_both(self._both(*window)), x_t, t)
+        return guide_both(self._over_windows(self._both, x_t, t))
+
+    def _both(self, x: Tensor, t: Tensor, where: Block) -> Tensor:
+        """Both halves of the guidance for one window, beside each other as channels."""
+        shared = Shared() if self.attempts.layout.shared else None
+        halves = [self._call(x, t, where, context, shared) for context in self.contexts]
+        return torch.cat(halves, 1)
 
     def _over_windows(self, call: _Call, x_t: Tensor, t: Tensor) -> Tensor:
         layout = self.attempts.layout
@@ -137,13 +155,15 @@ class WindowedVelocity:
             weighting="cut" if layout.published else "smooth",
         )
 
-    def _call(self, x: Tensor, t: Tensor, where: Block, context: Tensor) -> Tensor:
+    def _call(
+        self, x: Tensor, t: Tensor, where: Block, context: Tensor, shared: Shared | None = None
+    ) -> Tensor:
         """One call of the network, where its weights are."""
         model = self.model
         hint = self._hint(where) if model.spec.network.control else None
         first, last = (self.first_frame + frame for frame in where.frames)
         memory = self.carrying.recall(where, first) if model.spec.network.recurrent else None
-        extra = () if memory is None else (memory,)
+        extra = tuple(carry for carry in (memory, shared) if carry is not None)
         with self.timed("network"):
             v: Tensor = model.network(self._there(x), t.to(model.device), context, hint, *extra)
             v = v.float().cpu()

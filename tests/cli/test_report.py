@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.options import shares_text
+from starvsr.speed import SPEEDS
 from starvsr.types import Progress, SegmentProgress
 from tests.cli.conftest import FRAMES, Cli, listing
 from tests.media.clips import Clip, make
@@ -309,6 +311,29 @@ def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
     assert lines["star-light:"].startswith("--segment-frames 8 is too short")
     assert "calls on 8 frames of 64x48" in lines["nano:"]
     assert listing(clip.parent) == before
+
+
+def test_plan_says_what_a_speed_stands_for(cli: Cli, clip: Path) -> None:
+    def network_calls(*arguments: str) -> tuple[int, str, dict[str, str]]:
+        result = cli("plan", clip, "--model", "toy", *arguments)
+        assert (result.code, result.err) == (0, "")
+        lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
+        words = lines["network"].split()
+        return int(words[words.index("calls,") - 1]), lines["network"], lines
+
+    exact, said, lines = network_calls()
+    assert "at most" not in said
+    assert "speed" not in lines
+    fast, said, lines = network_calls("--speed", "fast")
+    assert fast < exact
+    assert said.startswith("at most ")
+    speed = SPEEDS["fast"]
+    assert speed.guidance_interval is not None
+    assert lines["speed"] == (
+        f"fast: --guidance-interval {shares_text(speed.guidance_interval)} --cache {speed.cache} --chunk-overlap 2"
+    )
+    _, _, lines = network_calls("--speed", "fast", "--cache", "0.5", "--chunk-overlap", "3")
+    assert lines["speed"].endswith("--cache 0.5 --chunk-overlap 3")
 
 
 def test_plan_as_json(cli: Cli, clip: Path, toy_path: Path) -> None:

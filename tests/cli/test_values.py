@@ -117,6 +117,37 @@ def test_options_without_effect_are_refused_for_a_model_that_was_asked_for(
     assert "nano" in result.error
 
 
+@pytest.mark.parametrize("model", ["nano", "star-cogvideox"])
+def test_speed_is_refused_for_models_without_such_sets(cli: Cli, clip: Path, model: str) -> None:
+    target = clip.with_name("out.mp4")
+    result = cli("upscale", clip, target, "--model", model, "--speed", "balanced")
+    assert result.code == 2
+    assert f"--speed would have no effect on the model {model}" in result.error
+    result = cli("plan", clip, "--model", model, "--speed", "exact")
+    assert (result.code, result.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--guidance-interval", "half"], ["'half' is not an interval", "0.2:0.8"]),
+        (["--guidance-interval", "0.8:0.2"], ["--guidance-interval 0.8:0.2 is not allowed"]),
+        (["--cache", "2"], ["--cache 2.0 is not allowed"]),
+        (["--speed", "faster"], ["--speed", "balanced"]),
+        (["--speed", "fast", "--parity"], ["--parity and --speed fast contradict"]),
+        (["--model", "nano", "--cache", "0.1"], ["--cache would have no effect"]),
+        (["--model", "nano", "--guidance-interval", "0:1"], ["--guidance-interval would have no"]),
+    ],
+)
+def test_fewer_calls_are_asked_for_in_words(
+    cli: Cli, clip: Path, arguments: list[str], words: list[str]
+) -> None:
+    result = cli("plan", clip, *arguments)
+    assert result.code == 2
+    for word in words:
+        assert word in result.error
+
+
 def test_options_without_effect_are_warned_about_under_auto(cli: Cli, clip: Path) -> None:
     result = cli("plan", clip, "--steps", "3", "--device", "cpu")
     assert result.code == 0

@@ -100,3 +100,7 @@ def test_words_and_paths_stay_out(clip: Path, toy_path: Path) -> None:
     wordy = dataclasses.replace(options, sampling=SamplingOptions(prompt="secret"))
     text = provenance_text(job.choice, job.info, job.plan, wordy)
     assert text == f"{SHORT}: 16x12 to 32x24, --tile 0, --no-scene-detect"
+    sampling = SamplingOptions(speed="fast", guidance_interval=(0.25, 1.0), cache=0.02)
+    faster = UpscaleOptions(model=str(toy_path), sampling=sampling)
+    text = provenance_text(job.choice, job.info, job.plan, faster)
+    assert text.endswith(": 16x12 to 32x24, --guidance-interval 0.25:1, --cache 0.02, --speed fast")

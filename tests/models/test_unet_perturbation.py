@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -38,20 +39,21 @@ class Remembered:
 
     def __init__(self, part: nn.Module) -> None:
         self.compute: Callable[..., Tensor] = part.forward
-        self.inputs: list[Tensor] | None = None
+        self.inputs: list[Any] | None = None
         self.first = torch.empty(0)
         self.told: Tensor | None = None
 
-    def __call__(self, *inputs: Tensor) -> Tensor:
+    def __call__(self, *inputs: Any) -> Tensor:
         """What the part computes for each item of the batch."""
         if self.inputs is None:
-            self.inputs = [tensor.clone() for tensor in inputs]
+            self.inputs = [x.clone() if isinstance(x, Tensor) else x for x in inputs]
             self.first = self.compute(*inputs)
             return self.first.clone()
         if self.told is not None:
             return self.told.clone()
         pairs = zip(inputs, self.inputs, strict=True)
-        if all(torch.equal(new, old.expand_as(new)) for new, old in pairs):
+        tensors = [(new, old) for new, old in pairs if isinstance(new, Tensor)]
+        if all(torch.equal(new, old.expand_as(new)) for new, old in tensors):
             return self.first.repeat(len(inputs[0]), *[1] * (self.first.ndim - 1))
         return self.compute(*inputs)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from starvsr.errors import StarvsrError
 from starvsr.layout import attention_pieces, largest_picture, largest_window
+from starvsr.options import shares_text
 from starvsr.plan import Plan, make_plan
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
@@ -37,10 +38,12 @@ def plan_text(job: Job) -> str:
         ("latent", f"{plan.latent[1]}x{plan.latent[0]} elements with padding"),
         ("chunks", _chunks_text(plan)),
         ("tiles", _tiles_text(plan)),
-        ("network", f"{plan.network_calls} calls, overlaps cost {plan.overlap_cost - 1:.0%}"),
+        ("network", f"{_calls_text(plan)}, overlaps cost {plan.overlap_cost - 1:.0%}"),
         ("memory", _memory_text(plan)),
         ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of main memory"),
     ]
+    if plan.speed != "exact":
+        lines.append(("speed", _speed_text(plan)))
     lines += [("note", note) for note in job.notes]
     if job.choice.missing:
         fetch = f"starvsr download-weights {job.choice.spec.name}"
@@ -68,6 +71,18 @@ def _chunks_text(plan: Plan) -> str:
     return f"up to {frames_of(frames, time_factor)} frames as {frames} latent ones, {shared} of these shared"
 
 
+def _calls_text(plan: Plan) -> str:
+    return f"{'at most ' if plan.cache else ''}{plan.network_calls} calls"
+
+
+def _speed_text(plan: Plan) -> str:
+    """The options that it stands for, as in effect."""
+    parts = [f"--cache {plan.cache:g}", f"--chunk-overlap {plan.windows.chunk_overlap}"]
+    if plan.guidance_interval is not None:
+        parts.insert(0, f"--guidance-interval {shares_text(plan.guidance_interval)}")
+    return f"{plan.speed}: {' '.join(parts)}"
+
+
 def _memory_text(plan: Plan) -> str:
     layout = plan.layout
     allowed = f" of {plan.limit_bytes / GIB:.1f} GiB" if plan.limit_bytes else ""
@@ -91,7 +106,7 @@ def _model_text(job: Job, spec: ModelSpec) -> str:
         return str(error)
     frames, rows, columns = largest_window(spec, plan.layout)
     frames, factor = frames_of(frames, spec.autoencoder.time_factor), spec.autoencoder.factor
-    return f"{plan.network_calls} calls on {frames} frames of {columns * factor}x{rows * factor}, {_memory_text(plan)}"
+    return f"{_calls_text(plan)} on {frames} frames of {columns * factor}x{rows * factor}, {_memory_text(plan)}"
 
 
 def _tiles_text(plan: Plan) -> str:

@@ -40,6 +40,14 @@ class SolverMode(str, Enum):
     normal = "normal"
 
 
+class Speed(str, Enum):
+    """`--speed`."""
+
+    exact = "exact"
+    balanced = "balanced"
+    fast = "fast"
+
+
 class ColorFix(str, Enum):
     """`--color-fix`."""
 
@@ -128,6 +136,15 @@ def parse_time(text: str) -> float:
     for value in values:
         seconds = 60 * seconds + value
     return seconds
+
+
+def parse_shares(text: str) -> tuple[float, float]:
+    """Two shares from `0.2:0.8`."""
+    first, _, last = text.partition(":")
+    try:
+        return float(first), float(last)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not an interval: give one such as 0.2:0.8") from None
 
 
 def parse_pair(text: str) -> tuple[str, str]:
@@ -226,6 +243,9 @@ def collect_options(
     solver_mode: Annotated[SolverMode | None, _model("--solver-mode", help="How the steps are spread (default fast).")] = None,  # noqa: E501
     cfg: Annotated[float | None, _model("--cfg", help="Guidance scale, 1 is none (default: the model's).", **_NUMBER)] = None,  # noqa: E501
     cfg_rescale: Annotated[float | None, _model("--cfg-rescale", help="Share 0..1 of the guided deviation brought back (default: the model's).", **_NUMBER)] = None,  # noqa: E501
+    speed: Annotated[Speed, _model("--speed", help="Compute less for nearly the same picture, by a tested set of the options for that; those that are given come first.")] = Speed.exact,  # noqa: E501
+    guidance_interval: Annotated[Any, _model("--guidance-interval", help="Guidance only in these steps, as shares of all; others cost half (default 0:1, all).", parser=parse_shares, metavar="A:B")] = None,  # noqa: E501
+    cache: Annotated[float | None, _model("--cache", help="Leave out steps while the expected error, a share of the latent's size, stays below this, such as 0.01 (default 0, none).", **_NUMBER)] = None,  # noqa: E501
     noise_level: Annotated[int | None, _model("--noise-level", help="Noise added before sampling, 1..1000 (default: the model's).", **_COUNT)] = None,  # noqa: E501
     seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).", **_COUNT)] = None,
     color_fix: Annotated[ColorFix | None, _model("--color-fix", help="Match colours to the input (default: the model's).")] = None,  # noqa: E501
@@ -276,6 +296,9 @@ def collect_options(
             seed,
             read_prompt(prompt, prompt_file),
             negative_prompt,
+            guidance_interval,
+            cache,
+            speed.value,
         ),
         windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect, parity),
         look=LookOptions(color_fix.value if color_fix else None, blend, deinterlace.value),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from starvsr.models.layers import SpatialConv, TimeEmbedding, zeroed
 from starvsr.models.linear import Linear
+from starvsr.models.shared import Shared
 from starvsr.models.stages import Encoder, Middle, encoder_widths
 from starvsr.types import UNetConfig
 
@@ -30,12 +33,14 @@ class ControlBranch(nn.Module):
         for layer in (self.hint, *self.exits, self.middle_exit):
             zeroed(layer)
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> list[Tensor]:
+    def forward(
+        self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor, shared: Shared | None = None
+    ) -> list[Tensor]:
         """What is added to each of the UNet's encoder outputs, in order, and last to its middle's output.
 
         x and hint are latents `b f h w c`, t is `b`, context `b n k`; every result is `b f h w c`.
         """
         time = F.silu(self.time_embedding(t))
-        outputs = self.encoder(x, time, context, self.hint(hint))
+        outputs = self.encoder(x, time, context, partial(self.hint, hint), shared)
         middle = self.middle_exit(self.middle(outputs[-1], time, context))
         return [*(leave(h) for leave, h in zip(self.exits, outputs, strict=True)), middle]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from starvsr.models.layers import Downsample, ResidualBlock, SpatialConv, Upsample, add_
+from starvsr.models.shared import Shared
 from starvsr.models.transformers import SpatialTransformer, TemporalTransformer
 from starvsr.types import UNetConfig
 
@@ -35,11 +38,14 @@ class Block(nn.Module):
             self.spatial = SpatialTransformer(width_out, head, text, config.liem)
             self.temporal = TemporalTransformer(width_out, head, config.liem)
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, context: Tensor, shared: Shared | None = None
+    ) -> Tensor:
         """x is `b f h w c`, time `b e` after its SiLU, context `b n k`; gives `b f h w c`."""
-        x = self.residual(x, time)
+        shared = shared or Shared()
+        x = shared.once(self.residual, lambda: self.residual(x, time))
         if self.spatial is not None and self.temporal is not None:
-            x = self.temporal(self.spatial(x, context))
+            x = shared.once(self.temporal, partial(self.temporal, self.spatial(x, context, shared)))
         return x
 
 
@@ -56,14 +62,14 @@ class EncoderLevel(nn.Module):
         )
         self.down = Downsample(width) if level + 1 < config.levels else None
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, shared: Shared) -> list[Tensor]:
         """Outputs of the blocks and of the halving, in order, each `b f h w c`."""
         outputs = []
         for block in self.blocks:
-            x = block(x, time, context)
+            x = block(x, time, context, shared)
             outputs.append(x)
         if self.down is not None:
-            outputs.append(self.down(x))
+            outputs.append(shared.once(self.down, partial(self.down, x)))
         return outputs
 
 
@@ -83,18 +89,31 @@ class Encoder(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, time: Tensor, context: Tensor, hint: Tensor | None = None
+        self,
+        x: Tensor,
+        time: Tensor,
+        context: Tensor,
+        hint: Callable[[], Tensor] | None = None,
+        shared: Shared | None = None,
     ) -> list[Tensor]:
         """The tensors that the decoder concatenates, in order of creation, each `b f h w c`.
 
-        x is the latent `b f h w c`; `hint`, of the first level's width, is added behind the first convolution.
+        x is the latent `b f h w c`; what `hint` gives, of the first level's width, is added behind the first
+        convolution. shared: of calls that differ in the context alone.
         """
-        x = self.stem(x)
-        if hint is not None:
-            x = add_(x, hint)
-        outputs = [self.stem_temporal(x)]
+        if shared is None:
+            shared = Shared()
+        else:
+            shared.begin()
+
+        def stem() -> Tensor:
+            first: Tensor = self.stem(x)
+            first = self.stem_temporal(first if hint is None else add_(first, hint()))
+            return first
+
+        outputs = [shared.once(self.stem, stem)]
         for level in self.levels:
-            outputs += level(outputs[-1], time, context)
+            outputs += level(outputs[-1], time, context, shared)
         return outputs
 
 

@@ -13,6 +13,7 @@ from starvsr.models.attention import Attention, FrameAttention
 from starvsr.models.layers import Branch, GroupNorm, add_, zeroed
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.linear import Linear, linear
+from starvsr.models.shared import Shared
 
 _HIDDEN_ELEMENTS = 2**22
 """How many hidden elements of a feed-forward are computed at once without autograd."""
@@ -75,12 +76,15 @@ class SpatialBlock(nn.Module):
         self.pieces = (1, 1)
         """Rows and columns of pieces that self-attention is confined to."""
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """x is `b f h w c`, taken over; context is `b n k`; gives `b f h w c`."""
-        b, f, h = x.shape[:3]
+    def see_itself(self, x: Tensor) -> Tensor:
+        """The part that comes before the text: x is `b f h w c`, taken over; gives `b f h w c`."""
         frames = rearrange(x, "b f h w c -> (b f) h w c")
         tokens = self._attend(_normed(frames, self.norm_self, self.gate, self.liem))
-        x = add_(x, rearrange(tokens, "(b f) h w c -> b f h w c", b=b))
+        return add_(x, rearrange(tokens, "(b f) h w c -> b f h w c", b=len(x)))
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        """The rest, of what `see_itself` gave: x is `b f h w c`, taken over; context is `b n k`; gives `b f h w c`."""
+        f, h = x.shape[1:3]
         # All frames see the same text, so the tokens of all of them ask it at once.
         tokens = rearrange(self.norm_cross(x), "b f h w c -> b (f h w) c")
         tokens = self.cross_attention(tokens, context)
@@ -141,11 +145,12 @@ class SpatialTransformer(Branch):
         """The linear projection back."""
         return self.exit
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+    def forward(self, x: Tensor, context: Tensor, shared: Shared) -> Tensor:
         """x is `b f h w c`, context `b n k`; gives `b f h w c`."""
         if self.skipped:
             return x
-        return add_(self.exit(self.block(self.entry(self.norm(x)), context)), x)
+        tokens = shared.until_text(self, lambda: self.block.see_itself(self.entry(self.norm(x))))
+        return add_(self.exit(self.block(tokens, context)), x)
 
 
 class TemporalTransformer(Branch):

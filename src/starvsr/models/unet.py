@@ -19,6 +19,7 @@ from starvsr.models.layers import (
     zeroed,
 )
 from starvsr.models.network import VideoNetwork, shape_of
+from starvsr.models.shared import Shared
 from starvsr.models.stages import Decoder, Encoder, Middle
 from starvsr.types import UNetConfig
 
@@ -59,20 +60,28 @@ class StarUNet(VideoNetwork):
         self.control = ControlBranch(config) if config.control else None
         self.use_channels_last()
 
-    def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor,
+        hint: Tensor | None = None,
+        shared: Shared | None = None,
+    ) -> Tensor:
         """Velocity `v` of the latent `x` at diffusion time `t`.
 
         x, hint and the result are `b c f h w`, t is `b` (0..999, integer or float), context is `b n k`, all in
         the dtype and on the device of the weights. The hint belongs to networks with a control branch. With n
-        halvings, h must be 2 modulo 2^n and w 0 modulo 2^n. Raises `ValueError` otherwise.
+        halvings, h must be 2 modulo 2^n and w 0 modulo 2^n. shared: the same one for calls that differ in the context
+        alone. Raises `ValueError` otherwise.
         """
         _check_inputs(self.config, x, t, context, hint)
         video = _channels_last(x)
         control = None
         if self.control is not None and hint is not None:
-            control = self.control(video, t, context, _channels_last(hint))
+            control = self.control(video, t, context, _channels_last(hint), shared)
         time = F.silu(self.time_embedding(t))
-        skips = self.encoder(video, time, context)
+        skips = self.encoder(video, time, context, shared=shared)
         h = self.middle(skips[-1], time, context)
         if control is not None:
             h = add_(h, control.pop())

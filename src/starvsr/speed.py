@@ -1,0 +1,51 @@
+"""`--speed`: named sets of options with which a model of many steps computes less for nearly the same picture.
+
+They were chosen and measured on the trained toy and counted on the full-size network (`benchmarks/speed_presets.py`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from starvsr.options import SamplingOptions, WindowOptions
+from starvsr.types import ModelSpec
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one of the sets gives where the user gave nothing; None is the model's own."""
+
+    guidance_interval: tuple[float, float] | None = None
+    cache: float | None = None
+    chunk_overlap: float | None = None
+    """Share of a chunk's frames."""
+
+
+SPEEDS: dict[str, Speed] = {
+    "exact": Speed(),
+    "balanced": Speed(guidance_interval=(0.3, 0.8), cache=0.008),
+    "fast": Speed(guidance_interval=(0.3, 0.8), cache=0.015, chunk_overlap=0.25),
+}
+
+
+def has_speeds(spec: ModelSpec) -> bool:
+    """Whether the sets were made for this model: STAR's video UNet, walked by its own solver."""
+    return spec.start == "noised" and spec.solver == "dpmpp_2m_sde"
+
+
+def with_speed(
+    spec: ModelSpec, sampling: SamplingOptions, windows: WindowOptions
+) -> tuple[SamplingOptions, WindowOptions]:
+    """The options, completed by those of `sampling.speed` where the model has such sets."""
+    if not has_speeds(spec):
+        return sampling, windows
+    speed = SPEEDS[sampling.speed]
+    if sampling.guidance_interval is None:
+        sampling = dataclasses.replace(sampling, guidance_interval=speed.guidance_interval)
+    if sampling.cache is None:
+        sampling = dataclasses.replace(sampling, cache=speed.cache)
+    if windows.chunk_overlap is None and speed.chunk_overlap is not None:
+        frames = windows.chunk_frames or spec.windows.chunk_frames
+        windows = dataclasses.replace(windows, chunk_overlap=int(frames * speed.chunk_overlap))
+    return sampling, windows

@@ -1,0 +1,69 @@
+"""`--speed`: what its sets put in place of options, and for which models."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from starvsr import options
+from starvsr.errors import UsageError
+from starvsr.options import SamplingOptions, UpscaleOptions, WindowOptions
+from starvsr.plan import calls_per_window, ineffective_options, make_plan
+from starvsr.specs import NANO, SPECS, STAR_COGVIDEOX, STAR_LIGHT
+from starvsr.speed import SPEEDS, has_speeds, with_speed
+from tests.conftest import CPU, TOY, video_index, video_info
+
+FASTER = [name for name in SPEEDS if name != "exact"]
+
+
+def test_every_name_has_a_set() -> None:
+    assert tuple(SPEEDS) == options.SPEEDS
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: spec.name)
+def test_exact_puts_nothing(spec: object) -> None:
+    given = SamplingOptions(), WindowOptions()
+    assert with_speed(spec, *given) == given  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FASTER)
+def test_what_is_given_comes_first(name: str) -> None:
+    sampling = SamplingOptions(speed=name, cache=0.0, guidance_interval=(0, 1))
+    windows = WindowOptions(chunk_overlap=3)
+    assert with_speed(STAR_LIGHT, sampling, windows) == (sampling, windows)
+    filled, _ = with_speed(STAR_LIGHT, SamplingOptions(speed=name, cache=0.0), windows)
+    assert filled.cache == 0
+    assert filled.guidance_interval == SPEEDS[name].guidance_interval
+
+
+@pytest.mark.parametrize("name", FASTER)
+@pytest.mark.parametrize("chunk_frames", [None, 1, 2, 3, 7, 32])
+def test_windows_can_always_be_laid(name: str, chunk_frames: int | None) -> None:
+    asked = UpscaleOptions(
+        sampling=SamplingOptions(speed=name), windows=WindowOptions(chunk_frames=chunk_frames)
+    )
+    plan = make_plan(video_info(), video_index(60), TOY, CPU, asked, even=True)
+    exact = make_plan(
+        video_info(), video_index(60), TOY, CPU, UpscaleOptions(windows=asked.windows), even=True
+    )
+    assert (plan.speed, exact.speed) == (name, "exact")
+    assert plan.cache == SPEEDS[name].cache
+    assert plan.network_calls < exact.network_calls
+
+
+def test_other_models_have_none() -> None:
+    for spec in (NANO, STAR_COGVIDEOX, dataclasses.replace(TOY, solver="heun")):
+        assert not has_speeds(spec)
+        sampling, windows = SamplingOptions(speed="fast"), WindowOptions()
+        assert with_speed(spec, sampling, windows) == (sampling, windows)
+        asked = UpscaleOptions(sampling=sampling)
+        assert ineffective_options(spec, asked) == ["--speed"]
+    assert ineffective_options(TOY, UpscaleOptions(sampling=SamplingOptions(speed="fast"))) == []
+    options_of_their_own = SamplingOptions(steps=50, cache=0.01, guidance_interval=(0, 0.5))
+    assert calls_per_window(STAR_COGVIDEOX, options_of_their_own) == 75
+
+
+def test_parity_is_exact() -> None:
+    with pytest.raises(UsageError, match="--parity and --speed fast contradict"):
+        UpscaleOptions(sampling=SamplingOptions(speed="fast"), windows=WindowOptions(parity=True))
