@@ -33,8 +33,9 @@ HEAP_SHARE = 0.75
 """How much of main memory to plan with where that is the device: the heap keeps blocks that are free, latents and
 pictures live there too, and what does not fit is not refused but ends the process."""
 
-# `transformers._HIDDEN_ELEMENTS`; importing it would import torch.
+# `transformers._HIDDEN_ELEMENTS`, and `strips.STRIP_ELEMENTS` and `LEAST_TOKENS`; importing them would import torch.
 HIDDEN_ELEMENTS = 2**22
+STRIP_ELEMENTS, STRIP_QUERIES = 2**20, 256
 _GATE_KERNEL, _FRAME_KERNEL, _SPATIAL_KERNEL = 49, 3, 9
 
 # Upper bounds: what is known as TAESD.
@@ -53,6 +54,7 @@ class _Level(NamedTuple):
     width: int
     """Channels."""
     attention: bool
+    head_width: int
 
     @property
     def tokens(self) -> int:
@@ -187,7 +189,8 @@ def _levels(config: UNetConfig, window: tuple[int, int, int]) -> list[_Level]:
     levels = []
     for number, multiplier in enumerate(config.multipliers):
         attention = 0.5**number in config.attention_scales
-        levels.append(_Level(frames, rows, columns, config.width * multiplier, attention))
+        width = config.width * multiplier
+        levels.append(_Level(frames, rows, columns, width, attention, config.head_width))
         rows, columns = (rows + 2) // 2, columns // 2
     return levels
 
@@ -195,19 +198,18 @@ def _levels(config: UNetConfig, window: tuple[int, int, int]) -> list[_Level]:
 def _encoder_peak(config: UNetConfig, levels: list[_Level]) -> tuple[int, list[int]]:
     """Above what its caller holds; and the sizes of its outputs, in order."""
     first, width = levels[0], config.width
-    # The first convolution's result is held until the encoder returns.
     stem = first.tokens * width
     inner = config.first_heads * config.head_width
     peak = stem + _temporal_peak(first._replace(width=width), inner)
     outputs = [stem]
     for number, level in enumerate(levels):
         for _ in range(config.residual_blocks):
-            peak = max(peak, stem + sum(outputs) + _block_peak(level, width))
+            peak = max(peak, sum(outputs) + _block_peak(level, width))
             outputs.append(level.size)
             width = level.width
         if number + 1 < len(levels):
             halved = levels[number + 1].tokens * width
-            peak = max(peak, stem + sum(outputs) + halved + _kernel(width, width))
+            peak = max(peak, sum(outputs) + halved + _kernel(width, width))
             outputs.append(halved)
     return peak, outputs
 
@@ -260,8 +262,18 @@ def _residual_peak(level: _Level, width_in: int) -> int:
 
 
 def _spatial_peak(level: _Level) -> int:
-    # Tokens, their norm, q, k, v, what attention makes of them, and its projection.
-    return max(7 * level.size, _feed_forward_peak(level.tokens, level.width))
+    # Tokens, their norm, q, k, v, what attention makes of them, and its projection or what it takes to make it.
+    attention = 6 * level.size + max(
+        level.size, _strips(level.rows * level.columns, level.head_width)
+    )
+    return max(attention, _feed_forward_peak(level.tokens, level.width))
+
+
+def _strips(pixels: int, head_width: int) -> int:
+    """What a head takes on a processor: queries, keys, values, and a strip of weights before and after the softmax."""
+    if pixels < STRIP_QUERIES:
+        return 0
+    return 3 * pixels * head_width + 2 * min(STRIP_ELEMENTS, STRIP_QUERIES * pixels)
 
 
 def _temporal_peak(level: _Level, inner: int) -> int:

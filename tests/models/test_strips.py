@@ -36,7 +36,7 @@ def test_long_rows_make_short_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = tokens(7), tokens(5), tokens(5)
     with torch.no_grad():
         wanted = attention_in_strips(q, k, v)
-        monkeypatch.setattr(strips, "_STRIP_ELEMENTS", 3)
+        monkeypatch.setattr(strips, "STRIP_ELEMENTS", 3)
         assert torch.allclose(attention_in_strips(q, k, v), wanted, atol=1e-6)
 
 

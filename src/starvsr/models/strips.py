@@ -14,7 +14,7 @@ from starvsr.models.linear import goes_through_onednn, linear
 LEAST_TOKENS = 256
 """Of queries and of keys; with fewer there is too little in a product."""
 
-_STRIP_ELEMENTS = 2**20
+STRIP_ELEMENTS = 2**20
 """Weights of attention that are held at once, 4 MiB: they stay in the cache."""
 
 
@@ -26,7 +26,7 @@ def pays(q: Tensor, k: Tensor) -> bool:
 def attention_in_strips(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`softmax(q k^T / sqrt(d)) v` for q of `b n h d`, k and v of `b m h d`; gives `b n h d`."""
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    length = min(LEAST_TOKENS, max(1, _STRIP_ELEMENTS // k.shape[1]))
+    length = min(LEAST_TOKENS, max(1, STRIP_ELEMENTS // k.shape[1]))
     for entry in range(q.shape[0]):
         for head in range(q.shape[2]):
             queries = torch.split(q[entry, :, head] * q.shape[3] ** -0.5, length)
