@@ -22,6 +22,7 @@ def picture_notes(
         *_images(info, settings, options),
         *_fields(info, index, options.look.deinterlace),
         *_alpha(info, settings),
+        *_depth(info, settings, options.encode.pix_fmt),
         *_dynamic_range(info.hdr, settings.codec),
         *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
     )
@@ -48,6 +49,16 @@ def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
     return [
         f"alpha, if it has any, is left out: {settings.codec} {settings.pix_fmt} in {settings.container} has none; "
         "--codec ffv1 in .mkv, prores_ks in .mov or libvpx-vp9 in .webm keep it"
+    ]
+
+
+def _depth(info: VideoInfo, settings: EncoderSettings, asked: str) -> list[str]:
+    source, own = (layout_of(name).depth for name in (info.pix_fmt, settings.pix_fmt))
+    if own >= source or asked != "auto":
+        return []
+    more = ".png and .tif" if settings.container == IMAGES else "--codec ffv1 in .mkv"
+    return [
+        f"{source} bits become {own}, dithered: {settings.codec} has no fitting format of more; {more} can hold them"
     ]
 
 
