@@ -169,6 +169,8 @@ class Outcome:
     seconds: float
     restarts: list[float]
     """When segments were begun anew, in seconds after the loss of a host."""
+    named: list[float]
+    """When it was said that the host is lost."""
     digests: tuple[str, str]
     """Of the file and of its decoded frames."""
 
@@ -218,6 +220,8 @@ class Watched:
         self.said: list[str] = []
         self.restarts: list[float] = []
         """When segments were begun anew."""
+        self.named: list[float] = []
+        """When it was said that a host is lost."""
         self._shares: dict[int, float] = {}
         """How far segments are."""
         self.process = subprocess.Popen(
@@ -245,6 +249,8 @@ class Watched:
         for line in self.process.stderr:
             if not line.startswith("{"):
                 self.said.append(line)
+                if " is lost: " in line:
+                    self.named.append(time.monotonic())
                 continue
             event = json.loads(line)
             if event["stage"] != "restore" or not event["segment"]:
@@ -298,14 +304,15 @@ def on_hosts(name: str, place: str, clip: Path, folder: Path, options: Sequence[
         left = sorted(path.name for path in work.iterdir() if path.name != "ray")
         if left != sorted([clip.name, TARGET]):
             raise FailedError(f"files were left behind: {left}")
-        return Outcome(seconds, [at - lost for at in job.restarts], digests(work / TARGET))
+        restarts, named = ([at - lost for at in times] for times in (job.restarts, job.named))
+        return Outcome(seconds, restarts, named, digests(work / TARGET))
 
 
 def alone(clip: Path, folder: Path, options: Sequence[str]) -> Outcome:
     """Upscale a clip by one process with as many threads as a worker has."""
     target = folder / TARGET
     job = Watched(upscale(str(clip), str(target), *options), {**os.environ, "OMP_NUM_THREADS": "1"})
-    return Outcome(job.wait(), [], digests(target))
+    return Outcome(job.wait(), [], [], digests(target))
 
 
 def upscale(*arguments: str) -> list[str]:
@@ -369,8 +376,14 @@ def report(made: Outcome, wanted: Outcome) -> str:
         "equal" if own == other else "DIFFERENT"
         for own, other in zip(made.digests, wanted.digests, strict=True)
     )
-    anew = ", ".join(f"{seconds:.1f} s" for seconds in made.restarts) or "-"
-    return f"{made.seconds:6.1f} s, file {file}, frames {frames}, begun anew after: {anew}"
+    named, anew = (
+        ", ".join(f"{seconds:.1f} s" for seconds in times) or "-"
+        for times in (made.named, made.restarts)
+    )
+    return (
+        f"{made.seconds:6.1f} s, file {file}, frames {frames}, "
+        f"after the loss: named {named}, segments begun anew {anew}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from starvsr.cluster import _brought, _Order, _restore_segment, cluster_device
+from starvsr.cluster import _brought, _Order, _restore_here, cluster_device
 from starvsr.errors import InputError, UsageError, WeightsError
 from starvsr.journal import fingerprint
 from starvsr.options import (
@@ -57,27 +57,37 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """Two machines of one processor each, as far as Ray can tell."""
-    pytest.importorskip("ray")
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder, ExitStack() as nodes:
-        # Port 0 would be a free one, which nobody is told.
-        place = f"127.0.0.1:{20000 + os.getpid() % 20000}"
-        port = place.rpartition(":")[2]
-        nodes.enter_context(node("--head", "--port", port, "--temp-dir", folder))
-        nodes.enter_context(node("--address", place))
+    """Of a cluster."""
+    with cluster() as (place, _):
         yield place
 
 
 @contextmanager
-def node(*arguments: str) -> Iterator[None]:
-    """A Ray node, which ends with all its processes."""
+def cluster(**settings: str) -> Iterator[tuple[str, int]]:
+    """Two machines of one processor each, as far as Ray can tell: the address, and the process that holds the second.
+
+    settings: variables of the environment.
+    """
+    pytest.importorskip("ray")
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder, ExitStack() as nodes:
+        # Port 0 would be a free one, which nobody is told.
+        place = f"127.0.0.1:{20000 + (os.getpid() + len(settings)) % 20000}"
+        port = place.rpartition(":")[2]
+        head = node("--head", "--port", port, "--temp-dir", folder, **settings)
+        nodes.enter_context(head)
+        yield place, nodes.enter_context(node("--address", place))
+
+
+@contextmanager
+def node(*arguments: str, **settings: str) -> Iterator[int]:
+    """A Ray node, which ends with all its processes; the one that holds it."""
     command = [str(Path(sys.executable).with_name("ray")), "start", "--block", *arguments]
     command += ["--num-cpus", "1", "--num-gpus", "0", "--disable-usage-stats"]
     command += ["--object-store-memory", "100000000"]
     if "--head" in arguments:
         command.append("--include-dashboard=false")
     # Busy machines take longer than Ray would wait.
-    environment = {**os.environ, "RAY_raylet_start_wait_time_s": "300"}
+    environment = {**os.environ, "RAY_raylet_start_wait_time_s": "300", **settings}
     with subprocess.Popen(
         command,
         env=environment,
@@ -95,7 +105,7 @@ def node(*arguments: str) -> Iterator[None]:
                     break
             else:
                 pytest.fail("".join(said))
-            yield
+            yield process.pid
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
@@ -142,6 +152,33 @@ def test_a_worker_that_is_killed_changes_nothing(
     assert names(tmp_path) == ["clip.mkv", "one.mkv", "two.mkv"]
 
 
+# Ray alone would go on after seven minutes.
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+def test_a_machine_that_no_longer_answers_changes_nothing(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, toy_path: Path
+) -> None:
+    upscale_video(clip, tmp_path / "one.mkv", options)
+    # Ray would take it for alive for a minute.
+    soon = {"period_ms": "1000", "timeout_ms": "3000", "failure_threshold": "3"}
+    health = {f"RAY_health_check_{name}": value for name, value in soon.items()}
+    with (
+        cluster(**health) as (place, machine),
+        upscale(clip, tmp_path / "two.mkv", toy_path, place) as process,
+    ):
+        wait_until(lambda: process.poll() is not None or bool({*workers()} & {*below(machine)}))
+        stopped = below(machine)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        _, said = process.communicate()
+        for pid in stopped:
+            os.kill(pid, signal.SIGKILL)
+    assert process.returncode == 0, said
+    assert "is lost: others restore what it had in hand" in said
+    assert packets(tmp_path / "two.mkv") == packets(tmp_path / "one.mkv")
+    assert names(tmp_path) == ["clip.mkv", "one.mkv", "two.mkv"]
+
+
 @pytest.mark.slow
 def test_a_machine_that_is_lost_before_the_job_is_left_out(clip: Path, address: str) -> None:
     # Ray takes it for alive for some seconds more.
@@ -184,6 +221,13 @@ def workers() -> list[int]:
         except OSError:
             continue
     return found
+
+
+def below(pid: int) -> list[int]:
+    """The processes that a process started, and those that they did."""
+    children = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(child) for path in children for child in path.read_text().split()]
+    return found + [each for child in found for each in below(child)]
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -241,7 +285,7 @@ def test_what_a_machine_made_comes_back_where_it_does_not_see_the_work_directory
     segment, here, there = order.work.plan.segments[1], tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    made, contents = _restore_segment(order, segment, Ignored())
+    made, contents = _restore_here(order, segment, Ignored())
     files = _brought(made, contents, here).files
     assert names(tmp_path) == sorted(
         ["clip.mkv", "here", "there", *(f"here/{name}" for name in contents)]
@@ -265,7 +309,7 @@ def test_a_machine_with_other_files_refuses(tmp_path: Path, order: _Order, clip:
     segment = order.work.plan.segments[0]
     other = dataclasses.replace(order, weights={"the model's weights": "other"})
     with pytest.raises(WeightsError, match="has other files of the model seeded-toy"):
-        _restore_segment(other, segment, Ignored())
+        _restore_here(other, segment, Ignored())
     clip.write_bytes(clip.read_bytes() + b"x")
     with pytest.raises(InputError, match=r"clip\.mkv cannot be read by"):
-        _restore_segment(order, segment, Ignored())
+        _restore_here(order, segment, Ignored())

@@ -67,7 +67,6 @@ class Cluster:
         """See `Executor`. Raises InputError where a machine cannot read an input that is too large to be sent."""
         if not segments:
             return
-        import ray
 
         work = dataclasses.replace(
             work, info=dataclasses.replace(work.info, path=work.info.path.absolute())
@@ -85,16 +84,17 @@ class Cluster:
         )
         board = _task(_Board, num_cpus=0).options(**_at(_own_node())).remote()
         restore = _task(_restore_segment, **needed)
-        order_ref = ray.put(order)
         with _marked(work.folder, order.token):
-            pending = {restore.remote(order_ref, segment, board): segment for segment in segments}
-            yield from self._results(work, pending, board, on_load, on_frames)
+            handed = _Handed(order, restore, board)
+            for segment in segments:
+                handed.out(segment)
+            yield from self._results(handed, board, work.folder, on_load, on_frames)
 
     def _results(
         self,
-        work: Work,
-        pending: dict[Any, Segment],
+        handed: _Handed,
         board: Any,
+        folder: Path,
         on_load: OnLoad,
         on_frames: OnFrames,
     ) -> Iterator[Made]:
@@ -102,26 +102,65 @@ class Cluster:
         import ray
 
         loaded = False
-        able = _names(work)
-        while pending:
-            done, _ = ray.wait(list(pending), num_returns=1, timeout=_INTERVAL_S)
-            before, able = able, _names(work)
-            for node in before.keys() - able:
-                logger.warning("%s is lost: others restore what it had in hand", before[node])
-            if before and not able:
-                logger.warning("no machine is left: the job waits for others (`ray start`)")
-            running = {segment.index for segment in pending.values()}
+        while handed.pending:
+            done, _ = ray.wait(list(handed.pending), num_returns=1, timeout=_INTERVAL_S)
+            running = {segment.index for segment in handed.pending.values()}
             for kind, content in ray.get(board.take.remote()):
                 if kind == "log":
                     _library.log(*content)
+                elif kind == "place":
+                    handed.places.update([content])
                 elif content[0] in running:
                     if not loaded:
                         loaded = True
                         on_load()
                     on_frames(*content)
             for task in done:
-                made, contents = _result(task, pending.pop(task))
-                yield _brought(made, contents, work.folder)
+                made, contents = _result(task, handed.pending.pop(task))
+                yield _brought(made, contents, folder)
+            handed.out_again()
+
+
+class _Handed:
+    """Segments that machines have in hand, or will have."""
+
+    def __init__(self, order: _Order, restore: Any, board: Any) -> None:
+        """restore: the task of one segment."""
+        import ray
+
+        self.order, self.restore, self.board = order, restore, board
+        self._put = ray.put(order)
+        self.pending: dict[Any, Segment] = {}
+        """By their tasks."""
+        self.places: dict[int, str] = {}
+        """Nodes that segments were last begun at, by the segments' indices."""
+        self._nodes = _names(order.work)
+
+    def out(self, segment: Segment) -> None:
+        """Have a segment restored."""
+        self.places.pop(segment.index, None)
+        self.pending[self.restore.remote(self._put, segment, self.board)] = segment
+
+    def out_again(self) -> None:
+        """Have others restore what nodes had in hand that are lost: Ray itself would wait minutes for their answer."""
+        import ray
+
+        before, self._nodes = self._nodes, _names(self.order.work)
+        lost = before.keys() - self._nodes
+        for node in lost:
+            logger.warning("%s is lost: others restore what it had in hand", before[node])
+        if before and not self._nodes:
+            logger.warning("no machine is left: the job waits for others (`ray start`)")
+        if not lost:
+            return
+        # Tasks of the same objects would still wait for the answer of a lost machine that Ray asked to begin one.
+        self._put = ray.put(self.order)
+        for task, segment in list(self.pending.items()):
+            # Also where nobody has said yet that it is begun: it may be on its way to what is lost.
+            if self.places.get(segment.index) not in self._nodes:
+                del self.pending[task]
+                ray.cancel(task, force=True)
+                self.out(segment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -378,7 +417,13 @@ def _brought(made: Made, contents: Mapping[str, bytes], folder: Path) -> Made:
 
 
 def _restore_segment(order: _Order, segment: Segment, board: Any) -> tuple[Made, dict[str, bytes]]:
-    """A task: restore one segment on this machine; gives the files' contents where the caller would not see them."""
+    """A task: see `_restore_here`."""
+    board.put.remote("place", (segment.index, _own_node()))
+    return _restore_here(order, segment, board)
+
+
+def _restore_here(order: _Order, segment: Segment, board: Any) -> tuple[Made, dict[str, bytes]]:
+    """Restore one segment on this machine; gives the files' contents where the caller would not see them."""
     with _messages_to(board), TemporaryDirectory(prefix="starvsr-") as scratch:
         work = _at_home(order, Path(scratch))
         restorer = load_restorer(work, _models)

@@ -155,6 +155,11 @@ def _said(case: Case, source: Path, target: Path, lines: list[str]) -> Iterator[
         yield f"said {lines}, and should say {expected}"
 
 
+def _depth(case: Case, depth: int) -> int:
+    """The bits that are left: VP9, the one codec of webm with alpha, has it with 8; others have no more than 10."""
+    return 8 if case.picture == "alpha" and case.target == ".webm" else min(depth, 10)
+
+
 class _Comparison:
     """One output beside its source."""
 
@@ -187,7 +192,7 @@ class _Comparison:
         yield from _unlike("size", size, (new.width, new.height))
         yield from _unlike("rotation", 0, new.rotation)
         yield from _unlike("sample aspect", old.sample_aspect, new.sample_aspect)
-        yield from _unlike("bit depth", min(old.bit_depth, 10), new.bit_depth)
+        yield from _unlike("bit depth", _depth(self.case, old.bit_depth), new.bit_depth)
         for name in ("matrix", "primaries", "transfer"):
             yield from _unlike(name, getattr(old.color, name), getattr(new.color, name))
 

@@ -156,6 +156,17 @@ def test_alpha_that_is_left_out_is_said(tmp_path: Path) -> None:
     )
 
 
+def test_bits_that_alpha_costs_are_said(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mkv", clip("ffv1", "yuva420p10le"))
+    info, target = probe(path), tmp_path / "b.webm"
+    index = build_index(info, scene_detect=False)
+    settings = check_encoder(EncodeOptions(), target, info, WIDTH, HEIGHT)
+    (note,) = picture_notes(info, index, settings, UpscaleOptions())
+    assert note.startswith("10 bits become 8, dithered: libvpx-vp9 has no fitting format of more")
+    asked = UpscaleOptions(encode=EncodeOptions(pix_fmt="yuva420p"))
+    assert picture_notes(info, index, settings, asked) == ()
+
+
 def test_webm_gets_the_encoder_that_keeps_alpha(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mov", clip("prores_ks", "yuva444p10le"))
     info = probe(path)
