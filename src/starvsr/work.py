@@ -19,6 +19,7 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import MemoryLimitError
+from starvsr.heap import give_back
 from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
@@ -179,6 +180,7 @@ def made_of(maker: PartMaker, segments: Sequence[Segment]) -> Generator[Made, No
             behind = restorer.layout.windows_json() if restorer.layout else None
             yield Made(files, seconds, behind if behind != before else None)
             before = behind
+            give_back()
 
 
 def load_restorer(work: Work, models: LastModel) -> Restorer:
