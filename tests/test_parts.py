@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from starvsr.errors import OutputError
 from starvsr.journal import Journal
 from starvsr.kept import KeptParts
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
+from starvsr.media.writer import PartWriter
 from starvsr.options import (
     EncodeOptions,
     SamplingOptions,
@@ -120,6 +124,77 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
     assert np.array_equal(part_frames(files.part), wanted[2:])
     for path, frame in zip(files.head, wanted[:2], strict=True):
         assert np.array_equal(raw(path, frame), frame)
+
+
+def test_segments_one_after_the_other_are_those_made_alone(tmp_path: Path, job: Job) -> None:
+    alone, together = Making(job, tmp_path / "alone"), Making(job, tmp_path / "together")
+    wanted = [alone.maker.make(segment) for segment in job.plan.segments]
+    made = list(together.maker.make_each(job.plan.segments))
+    assert [files.segment for files in made] == list(job.plan.segments)
+    for ours, theirs in zip(made, wanted, strict=True):
+        # Matroska's own numbers are drawn anew for each file.
+        assert np.array_equal(part_frames(ours.part), part_frames(theirs.part))
+        shared = zip((*ours.head, *ours.tail), (*theirs.head, *theirs.tail), strict=True)
+        assert all(a.read_bytes() == b.read_bytes() for a, b in shared)
+
+
+@pytest.mark.parametrize(("chunk_frames", "overlaps"), [(2, True), (8, False)])
+def test_the_end_of_a_segment_is_encoded_while_the_next_is_restored(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch, chunk_frames: int, overlaps: bool
+) -> None:
+    # Where the next segment is one run, which may take hours, the one before it is recorded first.
+    options = dataclasses.replace(job.options.windows, chunk_frames=chunk_frames, chunk_overlap=0)
+    job = plan_video(job.source, job.target, dataclasses.replace(job.options, windows=options))
+    making, begun, finish = Making(job, tmp_path / "work"), threading.Event(), PartWriter._finish
+    waited: list[bool] = []
+
+    def on_frames(index: int, frames: float) -> None:
+        if index == 1:
+            begun.set()
+
+    def slow(writer: PartWriter) -> None:
+        if not waited:
+            waited.append(begun.wait(30 if overlaps else 0.5))
+        finish(writer)
+
+    making.maker.on_frames = on_frames
+    monkeypatch.setattr(PartWriter, "_finish", slow)
+    assert len(list(making.maker.make_each(job.plan.segments))) == 2
+    assert waited == [overlaps]
+
+
+@pytest.mark.parametrize("frame", [0, 3, 4, 8])
+def test_an_encoder_that_fails_leaves_no_part_that_is_not_whole(
+    tmp_path: Path, job: Job, monkeypatch: pytest.MonkeyPatch, frame: int
+) -> None:
+    making, write, threads = (
+        Making(job, tmp_path / "work"),
+        PartWriter.write,
+        threading.active_count(),
+    )
+    written = iter(range(20))
+
+    def failing(writer: PartWriter, *arguments: Any) -> None:
+        if next(written) == frame:
+            raise OutputError("the disk is full")
+        write(writer, *arguments)
+
+    monkeypatch.setattr(PartWriter, "write", failing)
+    made: list[SegmentFiles] = []
+    with pytest.raises(OutputError, match="the disk is full"):
+        made.extend(making.maker.make_each(job.plan.segments))
+    assert threading.active_count() == threads
+    parts = {path for path in (tmp_path / "work").iterdir() if path.suffix == ".mkv"}
+    assert parts == ({tmp_path / "work" / "000000-core.mkv"} if frame >= 4 else set())
+
+
+def test_segments_that_nobody_waits_for_any_more_are_given_up(tmp_path: Path, job: Job) -> None:
+    making, threads = Making(job, tmp_path / "work"), threading.active_count()
+    results = making.maker.make_each(job.plan.segments)
+    assert next(results).segment == job.plan.segments[0]
+    results.close()
+    assert threading.active_count() == threads
+    assert not (tmp_path / "work" / "000001-core.mkv").exists()
 
 
 def test_a_seam_is_the_crossfade_of_what_two_segments_share(tmp_path: Path, job: Job) -> None:

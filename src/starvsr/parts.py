@@ -11,7 +11,7 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from starvsr.ahead import Ahead
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import complete_or_absent
 from starvsr.media.pixfmt import layout_of
@@ -28,7 +29,7 @@ from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.transparency import join_alpha, split_alpha
+from starvsr.transparency import Alpha, join_alpha, split_alpha
 from starvsr.types import VideoIndex, VideoInfo
 from starvsr.velocity import Carried
 
@@ -72,53 +73,50 @@ class PartMaker:
 
     def make(self, segment: Segment) -> SegmentFiles:
         """Restore one segment: its core encoded, its shared frames raw. Raises OutputError, InputError."""
-        part = self._path(segment.index, "core", self.settings.part_suffix)
-        shared: dict[int, Path] = {}
-        # The pool ends before the writer, so nothing is written to a part that is being finished or given up.
-        with (
-            PartWriter(part, self.settings, self.info, self.plan.width, self.plan.height) as writer,
-            ThreadPoolExecutor(1) as pool,
-        ):
-            waiting: deque[Future[None]] = deque()
-            for number, frame in self._restored(segment):
-                if segment.core[0] <= number < segment.core[1]:
-                    self._wait(waiting, most=_WAITING_FRAMES - 1)
-                    times = self.index.pts[number], self.index.durations[number]
-                    waiting.append(pool.submit(writer.write, frame, *times))
-                else:
-                    shared[number] = self._path(segment.index, f"{number:08d}", ".raw")
-                    with complete_or_absent(shared[number]) as temporary:
-                        # `np.save` would hide why a write failed.
-                        temporary.write_bytes(np.ascontiguousarray(frame).data)
-            self._wait(waiting, most=0)
-        return SegmentFiles(
-            segment,
-            part,
-            tuple(shared[number] for number in range(segment.first, segment.core[0])),
-            tuple(shared[number] for number in range(segment.core[1], segment.last)),
-        )
+        (files,) = self.make_each([segment])
+        return files
 
-    def _restored(self, segment: Segment) -> Iterator[tuple[int, Frame]]:
-        """Absolute index and picture of every frame of a segment, restored run by run."""
-        number = segment.first
-        with closing(self._source(segment)) as source:
-            carried = Carried()
-            for first, last in self.plan.runs(segment):
-                with self.restorer.timed("decode video"):
+    def make_each(self, segments: Sequence[Segment]) -> Generator[SegmentFiles, None, None]:
+        """Restore segments in order. The next run's frames are read while one is restored, and the end of a segment is
+        encoded while the next one is.
+
+        Raises OutputError, InputError; then, and where it is closed early, what was not given yet is lost.
+        """
+        behind: _Part | None = None
+        part: _Part | None = None
+        try:
+            with closing(Ahead(self._runs(segments))) as runs:
+                for segment in segments:
+                    part = _Part(self, segment)
+                    spans = self.plan.runs(segment)
+                    for run in islice(self._timed(runs), len(spans)):
+                        # What is finished is soon given, to be recorded: a run may take hours.
+                        if behind is not None and (len(spans) == 1 or behind.is_ended()):
+                            yield self._ended(behind)
+                            behind = None
+                        self._restore(run, part)
+                    part.end()
+                    if behind is not None:
+                        yield self._ended(behind)
+                    behind, part = part, None
+            if behind is not None:
+                yield self._ended(behind)
+                behind = None
+        except BaseException as error:
+            for each in (behind, part):
+                if each is not None:
+                    each.give_up(error)
+            raise
+
+    def _runs(self, segments: Sequence[Segment]) -> Generator[_Run, None, None]:
+        """The frames of every run of the segments, read one after the other."""
+        for segment in segments:
+            with closing(self._source(segment)) as source:
+                carried = Carried()
+                for first, last in self.plan.runs(segment):
                     frames = list(islice(source, last - first))
                     frames, alphas = split_alpha(frames) if self.alpha else (frames, [])
-                    decoded = frames_to_tensor(frames)
-                    del frames
-                for pictures in self._restore_run(segment, decoded, first, carried):
-                    with self.restorer.timed("finish"):
-                        made = list(
-                            tensor_to_frames(pictures, truncated=self.plan.layout.published)
-                        )
-                    for frame in made:
-                        if self.alpha:
-                            frame = join_alpha(frame, alphas.pop(0))
-                        yield number, frame
-                        number += 1
+                    yield _Run(segment, first, frames_to_tensor(frames), alphas, carried)
 
     def _source(self, segment: Segment) -> Generator[Frame, None, None]:
         return read_frames(
@@ -130,26 +128,132 @@ class PartMaker:
             alpha=self.alpha,
         )
 
-    def _restore_run(
-        self, segment: Segment, decoded: Tensor, first: int, carried: Carried
-    ) -> Iterator[Tensor]:
-        before = first - segment.first
-        return self.restorer.restore(
-            decoded,
+    def _timed(self, runs: Iterator[_Run]) -> Iterator[_Run]:
+        while True:
+            with self.restorer.timed("decode video"):
+                run = next(runs, None)
+            if run is None:
+                return
+            yield run
+
+    def _restore(self, run: _Run, part: _Part) -> None:
+        """Restore a run, and have its frames encoded."""
+        segment, frames = run.segment, len(run.frames)
+        before, number = run.first - segment.first, run.first
+        for pictures in self.restorer.restore(
+            run.frames,
             (self.plan.height, self.plan.width),
-            first_frame=first,
-            on_window=lambda share: self.on_frames(segment.index, before + len(decoded) * share),
-            carried=carried,
+            first_frame=run.first,
+            on_window=lambda share: self.on_frames(segment.index, before + frames * share),
+            carried=run.carried,
+        ):
+            for picture in pictures:
+                alpha = run.alphas[number - run.first] if self.alpha else None
+                with self.restorer.timed("encode video"):
+                    part.put(number, picture, alpha)
+                number += 1
+
+    def _ended(self, part: _Part) -> SegmentFiles:
+        with self.restorer.timed("encode video"):
+            return part.files()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Frames that are restored together."""
+
+    segment: Segment
+    first: int
+    """Absolute index of the first frame."""
+    frames: Tensor
+    """`t c h w` float32 in [-1, 1]."""
+    alphas: list[Alpha]
+    """Of every frame, where there is alpha."""
+    carried: Carried
+    """What the segment's runs leave for each other."""
+
+
+class _Part:
+    """What restoring one segment leaves, written by a thread of its own."""
+
+    def __init__(self, maker: PartMaker, segment: Segment) -> None:
+        """Raises OutputError where the part cannot be begun."""
+        self.segment, self.folder = segment, maker.folder
+        self.index, self.truncated = maker.index, maker.plan.layout.published
+        self.part = self._path("core", maker.settings.part_suffix)
+        self.shared: dict[int, Path] = {}
+        self.waiting: deque[Future[None]] = deque()
+        self.ending: Future[None] | None = None
+        self.writer = PartWriter(
+            self.part, maker.settings, maker.info, maker.plan.width, maker.plan.height
+        ).__enter__()
+        self.pool = ThreadPoolExecutor(1)
+
+    def put(self, number: int, picture: Tensor, alpha: Alpha | None) -> None:
+        """Take a restored frame; waits where too many are not written yet. Raises what writing them raised.
+
+        number: absolute. picture: `c h w` float32 in [-1, 1].
+        """
+        self._wait(most=_WAITING_FRAMES - 1)
+        self.waiting.append(self.pool.submit(self._write, number, picture, alpha))
+
+    def end(self) -> None:
+        """There are no more frames."""
+        self.ending = self.pool.submit(self._end, tuple(self.waiting))
+        self.waiting.append(self.ending)
+
+    def is_ended(self) -> bool:
+        """Whether `files` need not wait."""
+        return self.ending is not None and self.ending.done()
+
+    def files(self) -> SegmentFiles:
+        """Wait for the end, and say what is there. Raises OutputError."""
+        self._wait(most=0)
+        self.pool.shutdown()
+        segment, shared = self.segment, self.shared
+        return SegmentFiles(
+            segment,
+            self.part,
+            tuple(shared[number] for number in range(segment.first, segment.core[0])),
+            tuple(shared[number] for number in range(segment.core[1], segment.last)),
         )
 
-    def _wait(self, waiting: deque[Future[None]], *, most: int) -> None:
-        """Wait until at most `most` frames are not yet encoded. Raises what encoding raised."""
-        with self.restorer.timed("encode video"):
-            while len(waiting) > most:
-                waiting.popleft().result()
+    def give_up(self, error: BaseException) -> None:
+        """Stop writing because of an error; a part that is not whole goes away."""
+        # The thread ends first, so that nothing is written to a file that is being given up.
+        self.pool.shutdown(cancel_futures=True)
+        if self.ending is None or self.ending.cancelled():
+            self.writer.__exit__(type(error), error, error.__traceback__)
 
-    def _path(self, index: int, what: str, suffix: str) -> Path:
-        return self.folder / f"{index:06d}-{what}{suffix}"
+    def _end(self, written: tuple[Future[None], ...]) -> None:
+        try:
+            for each in written:
+                each.result()
+        except BaseException as error:
+            self.writer.__exit__(type(error), error, error.__traceback__)
+            raise
+        self.writer.__exit__(None, None, None)
+
+    def _write(self, number: int, picture: Tensor, alpha: Alpha | None) -> None:
+        (frame,) = tensor_to_frames(picture[None], truncated=self.truncated)
+        if alpha is not None:
+            frame = join_alpha(frame, alpha)
+        if self.segment.core[0] <= number < self.segment.core[1]:
+            self.writer.write(frame, self.index.pts[number], self.index.durations[number])
+            return
+        path = self._path(f"{number:08d}", ".raw")
+        with complete_or_absent(path) as temporary:
+            # `np.save` would hide why a write failed.
+            temporary.write_bytes(np.ascontiguousarray(frame).data)
+        self.shared[number] = path
+
+    def _wait(self, *, most: int) -> None:
+        """Wait until at most `most` things are not yet done. Raises what doing them raised."""
+        while len(self.waiting) > most:
+            self.waiting.popleft().result()
+
+    def _path(self, what: str, suffix: str) -> Path:
+        return self.folder / f"{self.segment.index:06d}-{what}{suffix}"
 
 
 def with_alpha(info: VideoInfo, settings: EncoderSettings) -> bool:

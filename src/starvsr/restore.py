@@ -40,6 +40,9 @@ from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
 DEFAULT_SEED = 666
 
 
+# Of a large picture so many rows stay in a processor's cache while they are worked on.
+_CACHED_ROWS = 32
+
 Frame = npt.NDArray[np.uint16]
 """`h w 3` RGB, 0..65535."""
 
@@ -262,7 +265,7 @@ class Restorer:
         pictures = apply_color_fix(self.color_fix, pictures, source, upsampled)
         if self.look.blend > 0:
             pictures = torch.lerp(pictures, upsampled, self.look.blend)
-        return pictures.clamp(-1, 1)
+        return pictures.clamp_(-1, 1)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -276,8 +279,14 @@ class Restorer:
 
 def frames_to_tensor(frames: list[Frame]) -> Tensor:
     """Decoded frames (`h w c` uint16, 0..65535) as `t c h w` float32 in [-1, 1]."""
-    stacked = torch.from_numpy(np.stack(frames).astype(np.float32))
-    return stacked.permute(0, 3, 1, 2).div_(32767.5).sub_(1).contiguous()
+    height, width, channels = frames[0].shape
+    values = np.empty((len(frames), channels, height, width), np.float32)
+    # By NumPy, here and below: another thread's torch would set up processor threads beside the network's.
+    for planes, frame in zip(values, frames, strict=True):
+        planes[...] = frame.transpose(2, 0, 1)
+    values /= np.float32(32767.5)
+    values -= 1
+    return torch.from_numpy(values)
 
 
 def tensor_to_frames(pictures: Tensor, *, truncated: bool = False) -> Iterator[Frame]:
@@ -285,9 +294,25 @@ def tensor_to_frames(pictures: Tensor, *, truncated: bool = False) -> Iterator[F
 
     truncated: as the published code writes frames, with the 256 levels of 8 bits, each rounded down.
     """
-    if truncated:
-        # 257 levels of 16 bits are one of 8; what is not quite a level in float32 is not meant to be one less.
-        pictures = pictures.add(1).mul_(127.5).clamp_(0, 255).floor_().div_(127.5).sub_(1)
-    for picture in pictures:
-        levels = picture.permute(1, 2, 0).add(1).mul_(32767.5).add_(0.5).clamp_(0, 65535)
-        yield levels.contiguous().numpy().astype(np.uint16)
+    for picture in pictures.numpy():
+        channels, height, width = picture.shape
+        frame = np.empty((height, width, channels), np.uint16)
+        for top in range(0, height, _CACHED_ROWS):
+            rows = slice(top, top + _CACHED_ROWS)
+            levels = picture[:, rows] + np.float32(1)
+            if truncated:
+                _truncate(levels)
+            levels *= np.float32(32767.5)
+            levels += np.float32(0.5)
+            frame[rows] = levels.clip(0, 65535, out=levels).transpose(1, 2, 0)
+        yield frame
+
+
+def _truncate(levels: npt.NDArray[np.float32]) -> None:
+    """Values 0..2 to the 256 levels of 8 bits in that range, each rounded down, in place."""
+    levels *= np.float32(127.5)
+    np.floor(levels.clip(0, 255, out=levels), out=levels)
+    levels /= np.float32(127.5)
+    # 257 levels of 16 bits are one of 8; what is not quite a level in float32 is not meant to be one less.
+    levels -= 1
+    levels += 1

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,7 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import MemoryLimitError
+from starvsr.heap import give_back
 from starvsr.layout import OFFLOAD_STEPS
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
@@ -140,9 +142,7 @@ class InTurn:
             return
         restorer = load_restorer(work, self.models)
         on_load()
-        maker = part_maker(work, restorer, on_frames)
-        for segment in segments:
-            yield made_by(maker, segment)
+        yield from made_of(part_maker(work, restorer, on_frames), segments)
 
 
 def part_maker(work: Work, restorer: Restorer, on_frames: OnFrames) -> PartMaker:
@@ -153,22 +153,34 @@ def part_maker(work: Work, restorer: Restorer, on_frames: OnFrames) -> PartMaker
 
 
 def made_by(maker: PartMaker, segment: Segment) -> Made:
-    """Restore one segment. Raises as `PartMaker.make`."""
+    """Restore one segment. Raises as `PartMaker.make_each`."""
+    (made,) = made_of(maker, [segment])
+    return made
+
+
+def made_of(maker: PartMaker, segments: Sequence[Segment]) -> Generator[Made, None, None]:
+    """Restore segments, in order. Raises as `PartMaker.make_each`."""
     restorer = maker.restorer
     before = restorer.layout.windows_json() if restorer.layout else None
     restorer.seconds = {}
     began = time.monotonic()
-    files = maker.make(segment)
-    logger.debug(
-        "segment %d of %d, frames %d to %d: restored in %.1f s",
-        segment.index + 1,
-        len(maker.plan.segments),
-        segment.first,
-        segment.last - 1,
-        time.monotonic() - began,
-    )
-    behind = restorer.layout.windows_json() if restorer.layout else None
-    return Made(files, restorer.seconds, behind if behind != before else None)
+    with closing(maker.make_each(segments)) as results:
+        for files in results:
+            segment, now = files.segment, time.monotonic()
+            logger.debug(
+                "segment %d of %d, frames %d to %d: restored in %.1f s",
+                segment.index + 1,
+                len(maker.plan.segments),
+                segment.first,
+                segment.last - 1,
+                now - began,
+            )
+            # Of what the next segment took so far, some counts here.
+            seconds, restorer.seconds, began = restorer.seconds, {}, now
+            behind = restorer.layout.windows_json() if restorer.layout else None
+            yield Made(files, seconds, behind if behind != before else None)
+            before = behind
+            give_back()
 
 
 def load_restorer(work: Work, models: LastModel) -> Restorer:

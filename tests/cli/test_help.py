@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import typer
 import starvsr
 from starvsr.cli.app import app
 from tests.cli.conftest import Cli
+from tests.media.clips import Clip, make
 
 COMMANDS = (
     "upscale",
@@ -55,6 +57,30 @@ print(json.dumps(loaded))
 """
 
 
+# What `nano` has no use for, though it is installed beside it, and what a line of progress has none for.
+UNUSED = (
+    "diffusers",
+    "transformers",
+    "cv2",
+    "huggingface_hub",
+    "xformers",
+    "scipy",
+    "ray",
+    "rich",
+    "torch._dynamo",
+    "torch._inductor",
+    "starvsr.workers",
+    "starvsr.train",
+)
+
+UPSCALE_SCRIPT = f"""
+import json, sys
+from starvsr.cli.app import run
+code = run(sys.argv[1:])
+print(json.dumps([code, [module for module in {UNUSED!r} if module in sys.modules]]))
+"""
+
+
 def parameters(command: str) -> list[Any]:
     group: Any = typer.main.get_command(app)
     return list(group.commands[command].params)
@@ -67,6 +93,18 @@ def test_help_and_refused_options_load_nothing_heavy() -> None:
     loaded: dict[str, list[str]] = json.loads(shown.stdout)
     assert len(loaded) == 16
     assert not any(loaded.values()), loaded
+
+
+def test_upscaling_with_nano_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    source = make(tmp_path / "in.mp4", Clip(frames=1, width=64, height=36))
+    arguments = ["upscale", str(source), str(tmp_path / "out.mp4"), "--model", "nano"]
+    shown = subprocess.run(
+        [sys.executable, "-c", UPSCALE_SCRIPT, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shown.stdout) == [0, []], shown.stderr
 
 
 def test_python_dash_m_is_the_command() -> None:

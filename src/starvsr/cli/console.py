@@ -1,4 +1,4 @@
-"""Progress on standard error: Rich bars on a terminal, a plain line every few seconds elsewhere."""
+"""Progress on standard error: bars on a terminal (see `bars`), a plain line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -11,20 +11,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.progress import Progress as RichProgress
-from rich.text import Text
-
-from starvsr.types import Progress, SegmentProgress
+from starvsr.types import Progress
 from starvsr.zoo.amounts import format_bytes
 
 PLAIN_INTERVAL_S = 5.0
@@ -81,7 +68,10 @@ def progress_view(mode: ProgressMode, *, quiet: bool) -> ProgressView:
     if mode is ProgressMode.json:
         return _JsonView()
     if mode is ProgressMode.rich or (mode is ProgressMode.auto and sys.stderr.isatty()):
-        return _RichView()
+        # Lines need not wait for Rich.
+        from starvsr.cli.bars import Bars
+
+        return Bars()
     return _PlainView()
 
 
@@ -123,7 +113,7 @@ class _LineView(_NoView, ABC):
         if progress.stage != self.stage:
             self._say()
             self.stage, self.began, self.printed = progress.stage, now, now
-            self.first = _first(progress)
+            self.first = first_done(progress)
         self.unsaid = progress, now
         if now - self.printed >= self.interval_s:
             self._say()
@@ -158,7 +148,7 @@ class _JsonView(_LineView):
     def _line(self, progress: Progress, elapsed_s: float) -> str:
         usual = "frames" if progress.total > 1 else ""
         unit = "bytes" if progress.stage == "download" else UNITS.get(progress.stage, usual)
-        pace = _pace(progress, elapsed_s, self.first)
+        pace = pace_of(progress, elapsed_s, self.first)
         rate, left_s = pace or (None, None if progress.done < progress.total else 0.0)
         segment = progress.segment and asdict(progress.segment)
         facts = {
@@ -177,12 +167,12 @@ class _JsonView(_LineView):
         return json.dumps(facts)
 
 
-def _first(progress: Progress) -> float:
+def first_done(progress: Progress) -> float:
     """What was done before the stage began: some go on from what is there."""
     return progress.done if progress.stage in ("download", "train", "restore") else 0.0
 
 
-def _pace(progress: Progress, elapsed_s: float, first: float) -> tuple[float, float] | None:
+def pace_of(progress: Progress, elapsed_s: float, first: float) -> tuple[float, float] | None:
     """Units per second since the stage began, `first` not counted, and the seconds that are left; None at first."""
     if progress.done <= first or elapsed_s <= 0:
         return None
@@ -194,94 +184,27 @@ def _plain_line(progress: Progress, elapsed_s: float, first: float) -> str:
     name = STAGE_NAMES.get(progress.stage, progress.stage)
     if progress.total <= 1:
         return f"{name}: done in {format_seconds(elapsed_s)}"
-    line = f"{name}: {_amount(progress)}"
+    line = f"{name}: {format_amount(progress)}"
     segment = progress.segment
     if segment is not None and segment.count > 1:
         line += (
             f" (segment {segment.number} of {segment.count}: {segment.done:.0f}/{segment.total})"
         )
-    pace = _pace(progress, elapsed_s, first)
+    pace = pace_of(progress, elapsed_s, first)
     if pace is not None:
-        line += f", {_rate(progress, pace[0])}, {format_seconds(elapsed_s)} elapsed, {format_seconds(pace[1])} left"
+        elapsed, left = format_seconds(elapsed_s), format_seconds(pace[1])
+        line += f", {format_rate(progress, pace[0])}, {elapsed} elapsed, {left} left"
     return line
 
 
-def _amount(progress: Progress) -> str:
+def format_amount(progress: Progress) -> str:
     if progress.stage == "download":
         return f"{format_bytes(progress.done)} of {format_bytes(progress.total)}"
     return f"{progress.done:.0f}/{progress.total} {UNITS.get(progress.stage, 'frames')}"
 
 
-def _rate(progress: Progress, rate: float) -> str:
+def format_rate(progress: Progress, rate: float) -> str:
     if progress.stage == "download":
         return f"{format_bytes(rate)}/s"
     unit = UNITS.get(progress.stage)
     return f"{rate:.2f} {unit}/s" if unit else f"{rate:.2f} fps"
-
-
-class _RichView:
-    """One bar per stage with its pace, elapsed and remaining time, and one per segment that is under way."""
-
-    def __init__(self) -> None:
-        self.bars = RichProgress(
-            TextColumn("{task.description:<15}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            _AmountColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", style="progress.remaining"),
-            console=Console(stderr=True),
-        )
-        self.tasks: dict[str, tuple[TaskID, float, float]] = {}
-        self.segments: dict[int, TaskID] = {}
-
-    def __enter__(self) -> _RichView:
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if progress.stage not in self.tasks:
-            name = STAGE_NAMES.get(progress.stage, progress.stage)
-            self.tasks[progress.stage] = (self._bar(name), now, _first(progress))
-        number, began, first = self.tasks[progress.stage]
-        pace = _pace(progress, now - began, first) if progress.total > 1 else None
-        self.bars.update(
-            number,
-            completed=progress.done,
-            total=progress.total,
-            rate=_rate(progress, pace[0]) if pace else "",
-            left=f"{format_seconds(pace[1])} left" if pace else "",
-            amount=_amount(progress).removesuffix(" frames"),
-        )
-        if progress.segment is not None and progress.segment.count > 1:
-            self._show_segment(progress.segment)
-
-    def _show_segment(self, segment: SegmentProgress) -> None:
-        if segment.done >= segment.total:
-            if segment.number in self.segments:
-                self.bars.remove_task(self.segments.pop(segment.number))
-            return
-        if segment.number not in self.segments:
-            name = f"  segment {segment.number}/{segment.count}"
-            self.segments[segment.number] = self._bar(name)
-        self.bars.update(
-            self.segments[segment.number],
-            completed=segment.done,
-            total=segment.total,
-            amount=f"{segment.done:.0f}/{segment.total}",
-        )
-
-    def _bar(self, name: str) -> TaskID:
-        return self.bars.add_task(name, total=None, rate="", left="", amount="")
-
-
-class _AmountColumn(ProgressColumn):
-    """How much of a stage is done, in its own unit."""
-
-    def render(self, task: Task) -> Text:
-        return Text(task.fields["amount"], style="progress.download")

@@ -277,7 +277,9 @@ class FromRgb:
         )
         colors = pixels[..., :3]
         # White at 65280, as libswscale has it.
-        frame = VideoFrame.from_ndarray(np.ascontiguousarray(colors - (colors >> 8)), "rgb48le")
+        scaled = colors >> 8
+        np.subtract(colors, scaled, out=scaled)
+        frame = VideoFrame.from_ndarray(np.ascontiguousarray(scaled), "rgb48le")
         _tag(frame, 0, FULL)
         if self._graph is None:
             scale = (

@@ -1,0 +1,96 @@
+"""Progress as Rich's bars on a terminal."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from starvsr.cli.console import (
+    STAGE_NAMES,
+    first_done,
+    format_amount,
+    format_rate,
+    format_seconds,
+    pace_of,
+)
+from starvsr.types import Progress, SegmentProgress
+
+
+class Bars:
+    """One bar per stage with its pace, elapsed and remaining time, and one per segment that is under way."""
+
+    def __init__(self) -> None:
+        self.bars = RichProgress(
+            TextColumn("{task.description:<15}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            _AmountColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}", style="progress.remaining"),
+            console=Console(stderr=True),
+        )
+        self.tasks: dict[str, tuple[TaskID, float, float]] = {}
+        self.segments: dict[int, TaskID] = {}
+
+    def __enter__(self) -> Bars:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if progress.stage not in self.tasks:
+            name = STAGE_NAMES.get(progress.stage, progress.stage)
+            self.tasks[progress.stage] = (self._bar(name), now, first_done(progress))
+        number, began, first = self.tasks[progress.stage]
+        pace = pace_of(progress, now - began, first) if progress.total > 1 else None
+        self.bars.update(
+            number,
+            completed=progress.done,
+            total=progress.total,
+            rate=format_rate(progress, pace[0]) if pace else "",
+            left=f"{format_seconds(pace[1])} left" if pace else "",
+            amount=format_amount(progress).removesuffix(" frames"),
+        )
+        if progress.segment is not None and progress.segment.count > 1:
+            self._show_segment(progress.segment)
+
+    def _show_segment(self, segment: SegmentProgress) -> None:
+        if segment.done >= segment.total:
+            if segment.number in self.segments:
+                self.bars.remove_task(self.segments.pop(segment.number))
+            return
+        if segment.number not in self.segments:
+            name = f"  segment {segment.number}/{segment.count}"
+            self.segments[segment.number] = self._bar(name)
+        self.bars.update(
+            self.segments[segment.number],
+            completed=segment.done,
+            total=segment.total,
+            amount=f"{segment.done:.0f}/{segment.total}",
+        )
+
+    def _bar(self, name: str) -> TaskID:
+        return self.bars.add_task(name, total=None, rate="", left="", amount="")
+
+
+class _AmountColumn(ProgressColumn):
+    """How much of a stage is done, in its own unit."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["amount"], style="progress.download")
