@@ -27,7 +27,16 @@ from starvsr.parts import OnFrames, SegmentFiles
 from starvsr.plan import Segment
 from starvsr.request import weights_of
 from starvsr.types import DeviceInfo
-from starvsr.work import LastModel, Made, OnLoad, Work, load_restorer, made_by, part_maker
+from starvsr.work import (
+    LastModel,
+    Made,
+    OnLoad,
+    Work,
+    handing_order,
+    load_restorer,
+    made_by,
+    part_maker,
+)
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import device_info
 
@@ -86,7 +95,7 @@ class Cluster:
         restore = _task(_restore_segment, **needed)
         with _marked(work.folder, order.token):
             handed = _Handed(order, restore, board)
-            for segment in segments:
+            for segment in handing_order(segments, _at_once(work)):
                 handed.out(segment)
             yield from self._results(handed, board, work.folder, on_load, on_frames)
 
@@ -331,6 +340,12 @@ def _able_for(work: Work) -> list[dict[str, Any]]:
 def _least(work: Work) -> tuple[str, int]:
     """What a machine must have of what for this job."""
     return ("CPU", work.threads) if work.device.name == "cpu" else ("GPU", 1)
+
+
+def _at_once(work: Work) -> int:
+    """How many segments of this job the cluster can restore at the same time."""
+    resource, least = _least(work)
+    return sum(int(node["Resources"][resource] // least) for node in _able(resource, least))
 
 
 def _names(work: Work) -> dict[str, str]:
