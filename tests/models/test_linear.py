@@ -60,3 +60,13 @@ def test_products_are_counted() -> None:
     layer, x = Linear(7, 11), torch.randn(2, 3, 7)
     with torch.inference_mode():
         assert count_flops(lambda: layer(x)) == 2 * 6 * 7 * 11
+
+
+def test_compiled_code_is_left_to_the_compiler() -> None:
+    layer, x = Linear(7, 11), torch.randn(3, 7)
+    compiled = torch.compile(layer, backend="eager")
+    with torch.no_grad():
+        with torch.profiler.profile() as profile:
+            out = compiled(x)
+        assert torch.allclose(out, layer(x), atol=1e-6)
+    assert "mkldnn::_linear_pointwise" not in {event.key for event in profile.key_averages()}

@@ -29,13 +29,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def goes_through_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether `linear` takes these to oneDNN."""
+    """Whether `linear` takes these to oneDNN; torch.compile makes its own choice."""
     return (
         ONEDNN_AVAILABLE
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
         and not torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
     )
 
 
