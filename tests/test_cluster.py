@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -168,11 +168,9 @@ def test_a_machine_that_no_longer_answers_changes_nothing(
     ):
         wait_until(lambda: process.poll() is not None or bool({*workers()} & {*below(machine)}))
         stopped = below(machine)
-        for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+        send(signal.SIGSTOP, stopped)
         _, said = process.communicate()
-        for pid in stopped:
-            os.kill(pid, signal.SIGKILL)
+        send(signal.SIGKILL, stopped)
     assert process.returncode == 0, said
     assert "is lost: others restore what it had in hand" in said
     assert packets(tmp_path / "two.mkv") == packets(tmp_path / "one.mkv")
@@ -225,9 +223,19 @@ def workers() -> list[int]:
 
 def below(pid: int) -> list[int]:
     """The processes that a process started, and those that they did."""
-    children = Path(f"/proc/{pid}/task").glob("*/children")
-    found = [int(child) for path in children for child in path.read_text().split()]
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        # Threads and processes end while they are looked at.
+        with suppress(OSError):
+            found += [int(child) for child in path.read_text().split()]
     return found + [each for child in found for each in below(child)]
+
+
+def send(signal_number: int, pids: list[int]) -> None:
+    """Send a signal to those processes that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal_number)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
