@@ -1,11 +1,11 @@
 """How fast one call of a network is, against what this machine can do in the same run.
 
-    python benchmarks/unet.py [--frames 1 4] [--full] [--golden] [--threads N] [--repeats N]
+    python benchmarks/unet.py [--frames 1 4] [--full [4x26x32 8x50x80]] [--golden] [--threads N] [--repeats N]
 
 nano runs on 108x192 and 136x240 latent elements (768x432 and 960x544 pixels), on frames that follow on others.
-`--full` adds the full-size network (7.6 GiB of seeded weights, about a minute to make) at 26x32 with 4 frames, and
-`--golden` checks its outputs against the recorded ones. Other processes on the machine make wall time meaningless:
-compare processor time with `--threads 1`.
+`--full` adds the full-size network (7.6 GiB of seeded weights, about a minute to make) on latents of frames, rows and
+columns, 4x26x32 by default, and `--golden` checks its outputs against the recorded ones. Other processes on the machine
+make wall time meaningless: compare processor time with `--threads 1`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from tests.golden.seeded_init import seeded_input, seeded_parameter  # noqa: E40
 GOLDEN = ROOT / "tests" / "golden"
 NANO_SIZES = ((108, 192), (136, 240))
 
-# At latent 26x32, 4 frames, float32, one thread (golden README and issue).
+# float32, one thread (golden README and issue).
+ORIGINAL_LATENT = (4, 26, 32)
 ORIGINAL_S, ORIGINAL_CEILINGS, ORIGINAL_GIB = 28.9, (74, 82), 0.32
 
 
@@ -94,9 +95,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument(
-        "--frames", type=int, nargs="+", default=[1, 4], help="window lengths for nano"
+        "--frames", type=int, nargs="*", default=[1, 4], help="window lengths for nano"
     )
-    parser.add_argument("--full", action="store_true", help="time the full-size network too")
+    parser.add_argument(
+        "--full", nargs="*", help="time the full-size network too, on these latents"
+    )
     parser.add_argument(
         "--golden", action="store_true", help="check the full-size network's outputs"
     )
@@ -110,19 +113,27 @@ def main() -> None:
     for frames in options.frames:
         for size in NANO_SIZES:
             show("nano", measure_call(net, (frames, *size), repeats=options.repeats))
-    if options.full or options.golden:
+    calls: list[NetworkCall] = []
+    if options.full is not None or options.golden:
         network = full()
         if options.golden:
             check_golden(network)
-        if options.full:
-            call = measure_call(network, (4, 26, 32), repeats=options.repeats)
-            show("full", call)
+        if options.full is not None:
+            for latent in options.full or ["x".join(map(str, ORIGINAL_LATENT))]:
+                frames, rows, columns = map(int, latent.split("x"))
+                calls.append(
+                    measure_call(network, (frames, rows, columns), repeats=options.repeats)
+                )
+                show("full", calls[-1])
     limits.append(measure_ceilings(options.repeats))
     for name in ("matmul_gflops", "conv_gflops"):
         mean = statistics.mean(getattr(limit, name) for limit in limits)
         print(f"ceiling {name.removesuffix('_gflops')}: {mean:.1f} GFLOP/s")
-    if options.full and options.threads == 1:
-        compare(call, statistics.mean(limit.best_gflops for limit in limits))
+    best = statistics.mean(limit.best_gflops for limit in limits)
+    for call in calls:
+        print(f"full on {call.latent}: {call.gflops / best:.0%} of the ceiling")
+        if call.latent == ORIGINAL_LATENT and options.threads == 1:
+            compare(call, best)
     print(json.dumps(describe_machine()))
 
 
