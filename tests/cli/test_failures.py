@@ -130,7 +130,7 @@ def test_an_interrupt_inside_the_library(
     raise_in_call(monkeypatch, StarUNet, "forward", 2, KeyboardInterrupt())
     result = breaks_off(cli, clip, *quick)
     assert result.code == 130
-    assert "interrupted; no output was written" in result.err
+    assert "interrupted; the output in hand was not written" in result.err
     assert "Traceback" not in result.err
 
 
@@ -263,7 +263,7 @@ def test_signals_in_the_middle(
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == code
-    assert rest.splitlines()[-1] == f"{word}; no output was written"
+    assert rest.splitlines()[-1] == f"{word}; the output in hand was not written"
     assert "Traceback" not in rest
     assert listing(clip.parent) == before
 
