@@ -223,7 +223,11 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
 
 def kept_work(error: BaseException) -> str:
     """What `open_journal` has to say of an error that passed through it: empty where nothing was kept."""
-    return "; ".join(getattr(error, "__notes__", []))
+    # What passed through it may have become another error since.
+    notes = getattr(error, "__notes__", None)
+    if notes is None and error.__cause__ is not None:
+        return kept_work(error.__cause__)
+    return "; ".join(notes or [])
 
 
 def fingerprint(path: Path) -> str:

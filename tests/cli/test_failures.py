@@ -3,6 +3,7 @@ nothing else is left behind."""
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -129,7 +130,7 @@ def test_an_interrupt_inside_the_library(
     raise_in_call(monkeypatch, StarUNet, "forward", 2, KeyboardInterrupt())
     result = breaks_off(cli, clip, *quick)
     assert result.code == 130
-    assert "interrupted; no output was written" in result.err
+    assert "interrupted; the output in hand was not written" in result.err
     assert "Traceback" not in result.err
 
 
@@ -216,6 +217,24 @@ def test_a_full_disk(
         assert packets(output) == packets(measured)
 
 
+def test_what_is_kept_is_said_of_a_disk_that_was_full_at_shared_frames(
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, done = Path.write_bytes, clip.with_name("out.mkv.starvsr") / "000000-core.mkv"
+
+    def full(path: Path, data: bytes) -> int:
+        if done.exists() and path.suffix == ".partial":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    output = clip.with_name("out.mkv")
+    result = cli("upscale", clip, output, *quick, "--segment-frames", "8")
+    assert result.code == 7
+    assert result.error.startswith(f"{output} cannot be written: no space left in")
+    assert f"what is finished is kept in {done.parent}" in result.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "word"),
@@ -244,7 +263,7 @@ def test_signals_in_the_middle(
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == code
-    assert rest.splitlines()[-1] == f"{word}; no output was written"
+    assert rest.splitlines()[-1] == f"{word}; the output in hand was not written"
     assert "Traceback" not in rest
     assert listing(clip.parent) == before
 

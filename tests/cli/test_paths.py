@@ -197,8 +197,8 @@ def test_pipes_and_devices(cli: Cli, clip: Path, quick: list[str]) -> None:
         result = cli(*command)
         assert (result.code, result.error) == (
             3,
-            f"{pipe} is a pipe or a device, which cannot be read twice: write it to a file, or give - for "
-            "standard input",
+            f"{pipe} is a pipe or a device, which cannot be read twice: write it to a file, or give - to "
+            "upscale, which keeps standard input",
         )
     assert cli("info", "/dev/zero").code == 3
     result = cli("upscale", clip, pipe, *quick, "--overwrite")

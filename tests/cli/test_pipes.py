@@ -14,7 +14,7 @@ import pytest
 from starvsr.cli.pipes import Container
 from starvsr.media.encoder import CONTAINERS
 from tests.cli.conftest import FRAMES, Cli, listing
-from tests.media.jobs import opened
+from tests.media.jobs import opened, pictures
 
 
 def standing_in(monkeypatch: pytest.MonkeyPatch, data: bytes) -> None:
@@ -50,6 +50,30 @@ def test_a_video_goes_in_and_comes_out(
     assert listing(kept) == {}
 
 
+def test_plain_pictures_come_out(
+    cli: Cli, tmp_path: Path, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, usual = tmp_path / "made", clip.with_name("usual.mkv")
+    with made.open("w") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        result = cli("upscale", clip, "-", *quick, "--container", "y4m")
+    assert result.code == 0, result.err
+    assert "note: y4m holds pictures alone: sound and subtitles are left out" in result.err
+    info, _ = opened(made)
+    assert (info.container, len(info.streams)) == ("yuv4mpegpipe", 1)
+    assert cli("upscale", clip, usual, *quick, "--codec", "ffv1").code == 0
+    assert pictures(made) == pictures(usual)
+
+
+def test_what_plain_pictures_cannot_say_is_refused_before_the_work(
+    cli: Cli, clip: Path, quick: list[str]
+) -> None:
+    result = cli("upscale", clip, "-", *quick, "--container", "y4m", "--pix-fmt", "bgra")
+    assert (result.code, result.out) == (7, "")
+    assert result.error.startswith("y4m holds no bgra: give a --pix-fmt such as yuv444p")
+    assert "restoring" not in result.err
+
+
 @pytest.mark.slow
 def test_a_reader_that_goes_away_is_an_error(clip: Path, quick: list[str]) -> None:
     reading, writing = os.pipe()
@@ -81,7 +105,8 @@ def test_what_cannot_be_meant_is_refused(cli: Cli, clip: Path, quick: list[str])
         (["-", "x", "out"], "- and --container are for one input"),
         ([clip, "o.mkv", "--container", "mp4"], "--container would have no effect"),
         ([clip, "-", "--json"], "would share standard output"),
-        ([clip, "-", "--container", "y4m"], "--container"),
+        ([clip, "-", "--container", "avi"], "--container"),
+        ([clip, "-", "--container", "y4m", "--codec", "libx264"], "y4m is not encoded"),
     ):
         result = cli("upscale", *arguments, *quick)
         assert (result.code, result.out) == (2, "")
@@ -89,4 +114,4 @@ def test_what_cannot_be_meant_is_refused(cli: Cli, clip: Path, quick: list[str])
 
 
 def test_containers_are_those_of_files() -> None:
-    assert {f".{each.value}" for each in Container} < set(CONTAINERS)
+    assert {f".{each.value}" for each in Container if each is not Container.y4m} < set(CONTAINERS)

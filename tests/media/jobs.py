@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.frame import VideoFrame
 
 from starvsr.media.index import build_index
 from starvsr.media.join import join
@@ -58,6 +59,22 @@ def upscale(
 def opened(path: Path) -> tuple[VideoInfo, VideoIndex]:
     info = probe(path)
     return info, build_index(info, scene_detect=False)
+
+
+def pictures(path: Path) -> list[bytes]:
+    """The samples of every frame, plane by plane, as they were encoded."""
+    with av.open(str(path)) as container:
+        return [_samples(frame) for frame in container.decode(video=0)]
+
+
+def _samples(frame: VideoFrame) -> bytes:
+    size = 1 if frame.format.components[0].bits <= 8 else 2
+    found = b""
+    for plane in frame.planes:
+        # Rows are padded to what a decoder likes.
+        rows = np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, plane.line_size)
+        found += rows[:, : plane.width * size].tobytes()
+    return found
 
 
 def times(path: Path) -> list[Fraction]:

@@ -121,6 +121,9 @@ def _left_behind(arguments: list[str]) -> str:
         return "the clips that were finished are kept"
     if arguments[:1] == ["train"]:
         return "the same command goes on from the last checkpoint"
+    if arguments[:1] == ["upscale"]:
+        # Of several, others may be done.
+        return "the output in hand was not written"
     return "no output was written"
 
 

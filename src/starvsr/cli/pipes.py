@@ -8,10 +8,17 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
+from starvsr.cli.messages import say
 from starvsr.errors import InputError, OutputError, UsageError
+from starvsr.options import UpscaleOptions
+
+if TYPE_CHECKING:
+    from starvsr.upscale import Job
 
 PIPE = Path("-")
 
@@ -24,6 +31,58 @@ class Container(str, Enum):
     mov = "mov"
     webm = "webm"
     nut = "nut"
+    y4m = "y4m"
+
+
+@dataclass
+class Ends:
+    """The files that stand for `-`, and the job between them."""
+
+    source: Path
+    target: Path
+    container: Container | None = None
+    job: Job | None = None
+
+    def planned(self, job: Job) -> None:
+        """Refuse what cannot be written in the end, before the work. Raises OutputError."""
+        self.job = job
+        if self.container is not Container.y4m:
+            return
+        from starvsr.media.y4m import check_y4m
+
+        check_y4m(job.info, job.index, job.settings, job.plan.first, job.plan.last)
+        if any(stream.kind in ("audio", "subtitle") for stream in job.info.streams):
+            say("note: y4m holds pictures alone: sound and subtitles are left out")
+
+    def pass_on(self, out: BinaryIO) -> None:
+        """Write what was made. Raises OSError."""
+        if self.container is Container.y4m and self.job is not None:
+            from starvsr.media.y4m import write_y4m
+
+            write_y4m(self.target, self.job.settings, self.job.info.sample_aspect, out)
+            return
+        with self.target.open("rb") as file:
+            shutil.copyfileobj(file, out)
+
+
+def for_pipe(options: UpscaleOptions, container: Container | None) -> UpscaleOptions:
+    """The options of a job whose output goes to a pipe: plain pictures are kept without loss until then.
+
+    Raises UsageError.
+    """
+    if container is not Container.y4m:
+        return options
+    if options.encode.codec not in ("auto", "ffv1"):
+        raise UsageError(
+            f"--codec {options.encode.codec} would have no effect: y4m is not encoded; leave it out"
+        )
+    return replace(
+        options,
+        encode=replace(options.encode, codec="ffv1"),
+        streams=replace(
+            options.streams, audio="none", subtitles="none", chapters=False, attachments=False
+        ),
+    )
 
 
 def check_pipes(source: Path, target: Path, container: Container | None, *, as_json: bool) -> None:
@@ -41,25 +100,26 @@ def check_pipes(source: Path, target: Path, container: Container | None, *, as_j
 
 
 @contextmanager
-def piped(source: Path, target: Path, container: Container | None) -> Iterator[tuple[Path, Path]]:
+def piped(source: Path, target: Path, container: Container | None) -> Iterator[Ends]:
     """The files that stand for `-`; what is in the output's goes to standard output at the end of the `with` block.
 
     Raises InputError, OutputError.
     """
     if PIPE not in (source, target):
-        yield source, target
+        yield Ends(source, target)
         return
     with tempfile.TemporaryDirectory(prefix="starvsr-") as name:
         folder = Path(name)
-        spooled, made = (
-            folder / "standard-input",
-            folder / f"standard-output.{(container or Container.mkv).value}",
-        )
+        ending = Container.mkv if container in (None, Container.y4m) else container
+        spooled, made = folder / "standard-input", folder / f"standard-output.{ending.value}"
         if source == PIPE:
             _spool(spooled)
-        yield (spooled if source == PIPE else source), (made if target == PIPE else target)
+        ends = Ends(
+            spooled if source == PIPE else source, made if target == PIPE else target, container
+        )
+        yield ends
         if target == PIPE:
-            _pass_on(made)
+            _pass_on(ends)
 
 
 def _spool(path: Path) -> None:
@@ -75,10 +135,9 @@ def _spool(path: Path) -> None:
         raise InputError("standard input is empty (0 bytes)")
 
 
-def _pass_on(path: Path) -> None:
+def _pass_on(ends: Ends) -> None:
     try:
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
+        ends.pass_on(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except OSError as error:
         # What is left in Python's buffer would fail once more at the end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,7 +27,7 @@ from starvsr.cli.batch import (
 from starvsr.cli.console import ProgressMode, format_seconds
 from starvsr.cli.jobs import read_jobs
 from starvsr.cli.messages import log_to, set_verbosity
-from starvsr.cli.pipes import PIPE, Container, check_pipes, piped
+from starvsr.cli.pipes import PIPE, Container, check_pipes, for_pipe, piped
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION, Report
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
@@ -35,7 +36,7 @@ from starvsr.options import PreviewOptions, UpscaleOptions
 
 if TYPE_CHECKING:
     from starvsr.preview import PreviewResult
-    from starvsr.upscale import UpscaleResult
+    from starvsr.upscale import Job, UpscaleResult
     from starvsr.work import LastModel
 
 EXIT_DAMAGED = 8
@@ -162,12 +163,15 @@ def upscale(
     check_pipes(inputs[0], output, container, as_json=as_json)
     if shown is not None and output == PIPE:
         raise UsageError("--preview makes two files, and the output is -: name a file")
-    with piped(inputs[0], output, container) as (source, target):
-        items = [Item(source, target, options)]
+    options = for_pipe(options, container)
+    with piped(inputs[0], output, container) as ends:
+        items = [Item(ends.source, ends.target, options)]
         (item,) = items if shown is None else as_previews(items)
         # The work directory of an output that goes to a pipe goes away with it, but for one that was named.
         lasting = output != PIPE or options.resume.work_dir is not None
-        result = _upscale_one(item, LastModel(), report, shown, lasting=lasting)
+        result = _upscale_one(
+            item, LastModel(), report, shown, lasting=lasting, planned=ends.planned
+        )
     return EXIT_DAMAGED if result.lost_frames else 0
 
 
@@ -195,10 +199,12 @@ def _upscale_one(
     number: int = 1,
     count: int = 1,
     lasting: bool = True,
+    planned: Callable[[Job], None] | None = None,
 ) -> UpscaleResult | PreviewResult:
     """Do one video, which is the `number`-th of `count`.
 
     lasting: whether what is finished of a job that is broken off is still there afterwards.
+    planned: is told of the job before the work, and may refuse it.
     """
     report.begun(item, number, count)
     if preview is not None:
@@ -212,6 +218,8 @@ def _upscale_one(
             item.source, item.target, item.options, fetch=report.downloads, progress=view
         )
         report.choices(job)
+        if planned is not None:
+            planned(job)
         with report.kept_is_said() if lasting else nullcontext():
             result = run_job(job, progress=view, on_resume=report.kept, models=models)
     report.done(item, result)

@@ -32,8 +32,8 @@ def open_source(path: Path, device: HWAccel | None = None) -> InputContainer:
             raise InputError(f"{path} is a folder, not a video file")
         if not path.is_file():
             raise InputError(
-                f"{path} is a pipe or a device, which cannot be read twice: write it to a file, or give - for "
-                "standard input"
+                f"{path} is a pipe or a device, which cannot be read twice: write it to a file, or give - to "
+                "upscale, which keeps standard input"
             )
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
