@@ -5,10 +5,10 @@
     python benchmarks/scaling.py workers    the same job by one and by two processes, one thread each
     python benchmarks/scaling.py film       a simulation: nothing of it was measured on a GPU
 
-Frames and pixels are measured in processor time with nano on one thread. The film is two hours of 24 frames a second,
-480x270 to 1920x1080 by star-light, in shots of log-normal length. Its plan is the program's own, and its work the calls
-of the network in that plan, counted in FLOPs on the meta device. Workers take segments one at a time, as `--workers`
-and `--cluster` hand them out, and each first loads the model.
+Frames and pixels are measured with nano on one thread, as medians of processor time. The film is two hours of 24 frames
+a second, 480x270 to 1920x1080 by star-light, in shots of log-normal length. Its plan is the program's own, and its work
+the calls of the network in that plan, counted in FLOPs on the meta device. Workers take segments one at a time, as
+`--workers` and `--cluster` hand them out, and each first loads the model.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import heapq
 import itertools
 import json
 import random
+import statistics
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -26,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from starvsr.bench.job import JobTime, measure_job
+from starvsr.bench.job import measure_job
 from starvsr.bench.machine import describe_machine
 from starvsr.bench.network import count_flops
 from starvsr.models.build import build_network
@@ -48,10 +49,16 @@ LOADING_S, RATE = 60.0, 100e12
 """Assumed of a worker: seconds to load the model, FLOPs a second. Only their product counts, and it is varied."""
 
 
-def show_fit(unit: str, amounts: list[int], jobs: list[JobTime]) -> None:
-    """Processor time against an amount, and the line through it."""
-    seconds = [job.processor_s for job in jobs]
-    slope, constant = np.polyfit(amounts, seconds, 1)
+def show_fit(
+    unit: str, amounts: list[int], sizes: list[tuple[int, int]], frames: list[int]
+) -> None:
+    """Processor time against an amount, and the line with the least relative errors."""
+    measure_job(sizes[0], frames[0], UpscaleOptions())
+    seconds = [
+        statistics.median(measure_job(size, count, UpscaleOptions()).processor_s for _ in range(3))
+        for size, count in zip(sizes, frames, strict=True)
+    ]
+    slope, constant = np.polyfit(amounts, seconds, 1, w=1 / np.array(seconds))
     for amount, spent in zip(amounts, seconds, strict=True):
         line = constant + slope * amount
         print(f"{amount:>9} {unit}: {spent:7.2f} s, line {line:7.2f} s, {spent / line - 1:+.1%}")
@@ -60,13 +67,13 @@ def show_fit(unit: str, amounts: list[int], jobs: list[JobTime]) -> None:
 
 def measure_frames() -> None:
     """Jobs of 192x108."""
-    show_fit("frames", list(FRAMES), [measure_job((192, 108), n, UpscaleOptions()) for n in FRAMES])
+    show_fit("frames", list(FRAMES), [(192, 108)] * len(FRAMES), list(FRAMES))
 
 
 def measure_pixels() -> None:
     """Jobs of 24 frames."""
-    jobs = [measure_job(size, 24, UpscaleOptions()) for size in SIZES]
-    show_fit("pixels", [24 * width * height for width, height in SIZES], jobs)
+    amounts = [24 * width * height for width, height in SIZES]
+    show_fit("pixels", amounts, list(SIZES), [24] * len(SIZES))
 
 
 def measure_workers() -> None:
