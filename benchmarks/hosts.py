@@ -291,7 +291,7 @@ def on_hosts(name: str, place: str, clip: Path, folder: Path, options: Sequence[
             cut(network, network.workers[0])
         inside = network.own
         # The head's own folder, as it is seen from here.
-        work = Path(f"/proc/{network.head.pid}/root{inside}")
+        work = Path("/proc", str(network.head.pid), "root", inside.relative_to("/"))
         if place == "shared":
             inside = work = Path(stack.enter_context(TemporaryDirectory(dir=folder)))
         shutil.copy(clip, work / clip.name)

@@ -9,7 +9,6 @@ import torch
 
 from starvsr import memory
 from starvsr.cogvideox_memory import KEPT_HINTS_BYTES
-from starvsr.models import strips, transformers
 from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE, build_causal_vae
@@ -221,12 +220,6 @@ def test_pixel_unshuffle_holds_pixels_and_latents() -> None:
     assert made == {latent.nbytes}
     predicted = memory.autoencoder_stage_bytes(NANO, (3, 16, 24), 2, "model")
     assert predicted == frames.nbytes + latent.nbytes
-
-
-def test_what_is_made_in_parts_is_made_in_those_of_the_network() -> None:
-    assert memory.HIDDEN_ELEMENTS == transformers._HIDDEN_ELEMENTS
-    assert memory.STRIP_ELEMENTS == strips.STRIP_ELEMENTS
-    assert memory.STRIP_QUERIES == strips.LEAST_TOKENS
 
 
 def test_a_network_without_control_holds_less() -> None:

@@ -33,9 +33,12 @@ HEAP_SHARE = 0.75
 """How much of main memory to plan with where that is the device: the heap keeps blocks that are free, latents and
 pictures live there too, and what does not fit is not refused but ends the process."""
 
-# `transformers._HIDDEN_ELEMENTS`, and `strips.STRIP_ELEMENTS` and `LEAST_TOKENS`; importing them would import torch.
 HIDDEN_ELEMENTS = 2**22
-STRIP_ELEMENTS, STRIP_QUERIES = 2**20, 256
+"""How many hidden elements of a feed-forward are computed at once without autograd."""
+STRIP_ELEMENTS = 2**20
+"""Weights of attention that a processor holds at once (`models.strips`), 4 MiB: they stay in the cache."""
+STRIP_TOKENS = 256
+"""Queries of a strip at most, and with fewer queries or keys there is too little in a product."""
 _GATE_KERNEL, _FRAME_KERNEL, _SPATIAL_KERNEL = 49, 3, 9
 
 # Upper bounds: what is known as TAESD.
@@ -271,9 +274,9 @@ def _spatial_peak(level: _Level) -> int:
 
 def _strips(pixels: int, head_width: int) -> int:
     """What a head takes on a processor: queries, keys, values, and a strip of weights before and after the softmax."""
-    if pixels < STRIP_QUERIES:
+    if pixels < STRIP_TOKENS:
         return 0
-    return 3 * pixels * head_width + 2 * min(STRIP_ELEMENTS, STRIP_QUERIES * pixels)
+    return 3 * pixels * head_width + 2 * min(STRIP_ELEMENTS, STRIP_TOKENS * pixels)
 
 
 def _temporal_peak(level: _Level, inner: int) -> int:

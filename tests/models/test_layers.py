@@ -110,5 +110,5 @@ def test_feed_forward_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert relative_error(layer(x).detach(), plain) < 1e-6
     with torch.no_grad():
         for elements in (1, 64 * 5, 2**22):
-            monkeypatch.setattr(transformers, "_HIDDEN_ELEMENTS", elements)
+            monkeypatch.setattr(transformers, "HIDDEN_ELEMENTS", elements)
             assert relative_error(layer(x), plain) < 1e-6

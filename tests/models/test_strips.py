@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from starvsr.bench.network import count_flops
+from starvsr.memory import STRIP_TOKENS
 from starvsr.models import strips
 from starvsr.models.attention import attention
 from starvsr.models.linear import ONEDNN_AVAILABLE
-from starvsr.models.strips import LEAST_TOKENS, attention_in_strips, pays
+from starvsr.models.strips import attention_in_strips, pays
 
 
 def tokens(n: int, *, heads_first: bool = False) -> Tensor:
@@ -42,7 +43,7 @@ def test_long_rows_make_short_strips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(not ONEDNN_AVAILABLE, reason="no x86 processor, or torch without oneDNN")
 def test_it_is_used_for_many_tokens_without_autograd() -> None:
-    many, few = tokens(LEAST_TOKENS), tokens(LEAST_TOKENS - 1)
+    many, few = tokens(STRIP_TOKENS), tokens(STRIP_TOKENS - 1)
     assert not pays(many, many)
     with torch.inference_mode():
         assert pays(many, many)
@@ -50,4 +51,4 @@ def test_it_is_used_for_many_tokens_without_autograd() -> None:
         assert not pays(many.bfloat16(), many.bfloat16())
         assert torch.equal(attention(many, many, many), attention_in_strips(many, many, many))
         flops = count_flops(lambda: attention(many, many, many))
-    assert flops == 2 * 2 * 3 * LEAST_TOKENS**2 * (16 + 16)
+    assert flops == 2 * 2 * 3 * STRIP_TOKENS**2 * (16 + 16)

@@ -9,24 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from starvsr.memory import STRIP_ELEMENTS, STRIP_TOKENS
 from starvsr.models.linear import goes_through_onednn, linear
-
-LEAST_TOKENS = 256
-"""Of queries and of keys; with fewer there is too little in a product."""
-
-STRIP_ELEMENTS = 2**20
-"""Weights of attention that are held at once, 4 MiB: they stay in the cache."""
 
 
 def pays(q: Tensor, k: Tensor) -> bool:
     """Whether `attention_in_strips` is the faster way for these, `b n h d` and `b m h d`."""
-    return min(q.shape[1], k.shape[1]) >= LEAST_TOKENS and goes_through_onednn(q, k)
+    return min(q.shape[1], k.shape[1]) >= STRIP_TOKENS and goes_through_onednn(q, k)
 
 
 def attention_in_strips(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """`softmax(q k^T / sqrt(d)) v` for q of `b n h d`, k and v of `b m h d`; gives `b n h d`."""
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    length = min(LEAST_TOKENS, max(1, STRIP_ELEMENTS // k.shape[1]))
+    length = min(STRIP_TOKENS, max(1, STRIP_ELEMENTS // k.shape[1]))
     for entry in range(q.shape[0]):
         for head in range(q.shape[2]):
             queries = torch.split(q[entry, :, head] * q.shape[3] ** -0.5, length)

@@ -9,14 +9,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.memory import HIDDEN_ELEMENTS
 from starvsr.models.attention import Attention, FrameAttention
 from starvsr.models.layers import Branch, GroupNorm, add_, zeroed
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.linear import Linear, linear
 from starvsr.models.shared import Shared
-
-_HIDDEN_ELEMENTS = 2**22
-"""How many hidden elements of a feed-forward are computed at once without autograd."""
 
 
 class FeedForward(nn.Module):
@@ -33,7 +31,7 @@ class FeedForward(nn.Module):
             return self._mix(x)
         # The hidden tokens are eight times the input: a part at a time, they stay small and in the cache.
         tokens = x.flatten(0, -2)
-        parts = torch.split(tokens, max(_HIDDEN_ELEMENTS // self.contract.in_features, 1))
+        parts = torch.split(tokens, max(HIDDEN_ELEMENTS // self.contract.in_features, 1))
         return torch.cat([self._mix(part) for part in parts]).view_as(x)
 
     def _mix(self, x: Tensor) -> Tensor:
