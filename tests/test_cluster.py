@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from starvsr.cluster import _brought, _Order, _restore_here, cluster_device
+from starvsr.cluster import _brought, _Order, _restore_here
 from starvsr.errors import InputError, UsageError, WeightsError
 from starvsr.journal import fingerprint
+from starvsr.nodes import cluster_device
 from starvsr.options import (
     EncodeOptions,
     SamplingOptions,

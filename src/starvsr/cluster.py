@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import secrets
 import socket
 import time
@@ -20,13 +19,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from starvsr.errors import InputError, MemoryLimitError, StarvsrError, UsageError, WeightsError
+from starvsr.errors import InputError, MemoryLimitError, UsageError, WeightsError
 from starvsr.journal import fingerprint
 from starvsr.media.files import complete_or_absent
+from starvsr.nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
 from starvsr.parts import OnFrames, SegmentFiles
 from starvsr.plan import Segment
 from starvsr.request import weights_of
-from starvsr.types import DeviceInfo
 from starvsr.work import (
     LastModel,
     Made,
@@ -48,7 +47,6 @@ MOST_SENT_BYTES = 1 << 29
 
 _RETRIES = 2
 _INTERVAL_S = 0.5
-_ANSWER_S = 10.0
 
 # Of a worker process, which Ray has do one task after the other.
 _models = LastModel()
@@ -60,7 +58,7 @@ class Cluster:
     def __init__(self, address: str) -> None:
         """address: of the cluster's head, or `auto`."""
         self.address = address
-        self._connection = _connected(address)
+        self._connection = connected(address)
 
     def __enter__(self) -> Cluster:
         self._connection.__enter__()
@@ -91,8 +89,8 @@ class Cluster:
             weights_of(work.choice),
             _sent_input(work, _able_for(work)),
         )
-        board = _task(_Board, num_cpus=0).options(**_at(_own_node())).remote()
-        restore = _task(_restore_segment, **needed)
+        board = task_of(_Board, num_cpus=0).options(**at_node(own_node())).remote()
+        restore = task_of(_restore_segment, **needed)
         with _marked(work.folder, order.token):
             handed = _Handed(order, restore, board)
             for segment in handing_order(segments, _at_once(work)):
@@ -201,134 +199,9 @@ class _Board:
         return news
 
 
-def cluster_device(address: str, asked: str) -> DeviceInfo:
-    """What every task of the cluster can count on: the least of any machine. Raises UsageError where it has none.
-
-    asked: `--device`. A machine without a GPU does one task at a time for as many threads as the smallest one has.
-    """
-    if asked not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"--device {asked} does not go with --cluster: give auto, cpu or cuda")
-    with _connected(address):
-        gpus = _able("GPU", 1)
-        on_gpu = asked == "cuda" or (asked == "auto" and bool(gpus))
-        able = gpus if on_gpu else _able("CPU", 1)
-        if not able:
-            raise UsageError(
-                f"no machine of the cluster has a {'GPU' if on_gpu else 'processor to spare'}: "
-                "give another --device, or start machines with `ray start`"
-            )
-        # A task without a GPU of its own would not see one.
-        gpu = 1 if on_gpu else 0
-        answers = _answers(able, device_info, "cuda" if on_gpu else "cpu", num_gpus=gpu)
-    if not answers:
-        raise UsageError("no machine of the cluster answers: start machines with `ray start`")
-    processors = [int(node["Resources"].get("CPU", 1)) for node, _ in answers]
-    found: list[DeviceInfo] = [device for _, device in answers]
-    threads = min(processors)
-    tasks = [1 if on_gpu else count // threads for count in processors]
-    free_bytes = [device.memory_bytes // count for device, count in zip(found, tasks, strict=True)]
-    count = "1 machine" if len(found) == 1 else f"{len(found)} machines"
-    description = f"{found[0].description} of {count}"
-    return DeviceInfo(found[0].name, description, min(free_bytes), threads)
-
-
-@contextmanager
-def _connected(address: str) -> Iterator[None]:
-    """Connected to the cluster, unless the caller already is. Raises UsageError."""
-    # Ray reads it on import; else it would tell of lost machines on standard output.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    try:
-        import ray
-    except ImportError as error:
-        raise UsageError("--cluster needs Ray: pip install 'starvsr[cluster]'") from error
-    if ray.is_initialized():
-        yield
-        return
-    try:
-        _check_answer(address)
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UsageError(
-            f"--cluster {address}: no Ray cluster answers there; start one with `ray start`, whose output has the "
-            "address, or give --workers for this machine alone"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_answer(address: str) -> None:
-    """Raise OSError where nobody listens, which Ray itself would find after minutes, and ValueError for no address."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    if not host:
-        raise ValueError(address)
-    socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
-
-
-def _able(resource: str, least: int) -> list[dict[str, Any]]:
-    """Machines that have so many of `GPU` or `CPU`."""
-    import ray
-
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in nodes if node["Alive"] and node["Resources"].get(resource, 0) >= least]
-
-
-def _task(function: Any, **options: Any) -> Any:
-    """A function as a Ray task."""
-    import ray
-
-    return ray.remote(**options)(function)
-
-
-def _answers(
-    able: Sequence[dict[str, Any]], function: Any, *arguments: Any, **needed: Any
-) -> list[tuple[dict[str, Any], Any]]:
-    """These machines and what a function gives on each, without those that are lost by then.
-
-    needed: resources, besides which it takes no processor. Raises what the function raises, UsageError where it
-    is not there.
-    """
-    import ray
-
-    ask = _task(function, num_cpus=0, **needed)
-    asked = [(node, ask.options(**_at(node["NodeID"])).remote(*arguments)) for node in able]
-    answers = []
-    for node, task in asked:
-        try:
-            answers.append((node, ray.get(task)))
-        except ray.exceptions.RayTaskError as error:
-            if isinstance(error.cause, StarvsrError):
-                raise error.cause from error
-            raise UsageError(
-                f"{node['NodeManagerHostname']} cannot run starvsr {version('starvsr')}: install it there as it is here"
-            ) from error
-        except ray.exceptions.RayError as error:
-            # Ray takes a machine for alive until it has not answered for a while.
-            name = node["NodeManagerHostname"]
-            logger.warning("%s no longer answers: the job is done without it", name)
-            logger.debug("of Ray", exc_info=error)
-    return answers
-
-
-def _own_node() -> str:
-    import ray
-
-    return str(ray.get_runtime_context().get_node_id())
-
-
-def _at(node: str) -> dict[str, Any]:
-    """Options of a task that must run on one machine."""
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    return {"scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
-
-
 def _able_for(work: Work) -> list[dict[str, Any]]:
     """Machines that can do this job. Raises UsageError where there is none."""
-    able = _able(*_least(work))
+    able = able_nodes(*_least(work))
     if not able and work.device.name == "cpu":
         raise UsageError(
             f"the job was begun with {work.threads} threads, and no machine of the cluster has so many: start one "
@@ -345,12 +218,12 @@ def _least(work: Work) -> tuple[str, int]:
 def _at_once(work: Work) -> int:
     """How many segments of this job the cluster can restore at the same time."""
     resource, least = _least(work)
-    return sum(int(node["Resources"][resource] // least) for node in _able(resource, least))
+    return sum(int(node["Resources"][resource] // least) for node in able_nodes(resource, least))
 
 
 def _names(work: Work) -> dict[str, str]:
     """Machines that can do this job at this moment, and how they are called."""
-    return {node["NodeID"]: node["NodeManagerHostname"] for node in _able(*_least(work))}
+    return {node["NodeID"]: node["NodeManagerHostname"] for node in able_nodes(*_least(work))}
 
 
 def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
@@ -358,7 +231,7 @@ def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     import ray
 
     path = work.info.path
-    answers = _answers(able, _name_without_input, path, fingerprint(path))
+    answers = answers_of(able, _name_without_input, path, fingerprint(path))
     without = [name for _, name in answers if name is not None]
     if not without:
         return ()
@@ -433,7 +306,7 @@ def _brought(made: Made, contents: Mapping[str, bytes], folder: Path) -> Made:
 
 def _restore_segment(order: _Order, segment: Segment, board: Any) -> tuple[Made, dict[str, bytes]]:
     """A task: see `_restore_here`."""
-    board.put.remote("place", (segment.index, _own_node()))
+    board.put.remote("place", (segment.index, own_node()))
     return _restore_here(order, segment, board)
 
 

@@ -410,7 +410,7 @@ def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
 def _worker_device(options: UpscaleOptions) -> DeviceInfo:
     """The device of every worker, with its share of the memory. Raises UsageError where there is none."""
     if options.workers.cluster is not None:
-        from starvsr.cluster import cluster_device
+        from starvsr.nodes import cluster_device
 
         return cluster_device(options.workers.cluster, options.device.device)
     device = device_info(options.device.device)
