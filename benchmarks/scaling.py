@@ -7,8 +7,9 @@
 
 Frames and pixels are measured with nano on one thread, as medians of processor time. The film is two hours of 24 frames
 a second, 480x270 to 1920x1080 by star-light, in shots of log-normal length. Its plan is the program's own, and its work
-the calls of the network in that plan, counted in FLOPs on the meta device. Workers take segments one at a time, as
-`--workers` and `--cluster` hand them out, and each first loads the model.
+the calls of the network in that plan, counted in FLOPs on the meta device as if the halves of the guidance shared
+nothing. Workers take segments one at a time, as `--workers` and `--cluster` hand them out, and each first loads the
+model.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import itertools
 import json
 import random
 import statistics
-from fractions import Fraction
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -34,9 +35,12 @@ from starvsr.models.build import build_network
 from starvsr.options import UpscaleOptions, WindowOptions, WorkerOptions
 from starvsr.plan import Plan, Segment, calls_per_window, make_plan
 from starvsr.specs import STAR_LIGHT
-from starvsr.types import ColorInfo, DeviceInfo, VideoIndex, VideoInfo
+from starvsr.types import DeviceInfo
 from starvsr.windows import Span
 from starvsr.work import handing_order
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.conftest import video_index, video_info
 
 FRAMES = (24, 48, 96, 192)
 SIZES = ((96, 54), (192, 108), (288, 162), (384, 216))
@@ -128,30 +132,8 @@ def film_plan(shot_s: float, segment_frames: int | None) -> Plan:
     while shot_s and (not cuts or cuts[-1] < FILM_FRAMES):
         length = draw.lognormvariate(np.log(shot_s) - 0.5, 1.0)
         cuts.append((cuts[-1] if cuts else 0) + max(1, round(FILM_RATE * length)))
-    tick = 1000
-    info = VideoInfo(
-        path=Path("film.mp4"),
-        container="mov",
-        stream_index=0,
-        codec="h264",
-        pix_fmt="yuv420p",
-        bit_depth=8,
-        width=FILM_SIZE[0],
-        height=FILM_SIZE[1],
-        rotation=0,
-        sample_aspect=Fraction(1),
-        time_base=Fraction(1, FILM_RATE * tick),
-        frame_rate=Fraction(FILM_RATE),
-        duration_s=FILM_FRAMES / FILM_RATE,
-        header_frames=FILM_FRAMES,
-        interlaced=False,
-        color=ColorInfo(),
-        streams=(),
-    )
-    pts = tuple(range(0, FILM_FRAMES * tick, tick))
-    index = VideoIndex(
-        pts, (tick,) * FILM_FRAMES, pts[:1], tuple(cut for cut in cuts if cut < FILM_FRAMES)
-    )
+    info = video_info(*FILM_SIZE)
+    index = video_index(FILM_FRAMES, cuts=tuple(cut for cut in cuts if cut < FILM_FRAMES))
     device = DeviceInfo("cuda:0", "80 GB", 80 << 30, 1)
     options = UpscaleOptions(windows=WindowOptions(segment_frames=segment_frames))
     return make_plan(info, index, STAR_LIGHT, device, options, even=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -22,6 +23,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
@@ -35,10 +37,13 @@ from starvsr.plan import Plan, make_plan
 from starvsr.restore import Restorer
 from starvsr.specs import STAR_LIGHT
 from starvsr.speed import with_speed
-from starvsr.types import ColorInfo, DeviceInfo, VideoIndex, VideoInfo
+from starvsr.types import DeviceInfo
 from starvsr.zoo.load import LoadedModel, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from tests.conftest import video_index, video_info  # noqa: E402
+
 LONG_SHOT = 160
 """Frames, one segment of the full-size model."""
 CALL, PICTURES = (32, 90, 160), (6, 90, 160)
@@ -124,12 +129,7 @@ def planned(
 ) -> Plan:
     """The plan for one shot of a size (columns, rows) without a limit of memory; None is the full-size model."""
     spec = STAR_LIGHT if model is None else model.spec
-    width, height = size
-    info = VideoInfo(
-        Path("shot.mkv"), "matroska", 0, "h264", "yuv420p", 8, width, height, 0, Fraction(1),
-        Fraction(1, 25), Fraction(25), frames / 25, frames, interlaced=False, color=ColorInfo(), streams=(),
-    )  # fmt: skip
-    index = VideoIndex(tuple(range(frames)), (1,) * frames, (0,))
+    info, index = video_info(*size), video_index(frames)
     return make_plan(info, index, spec, DeviceInfo("cpu", "", 0, 1), options, even=True)
 
 
@@ -180,14 +180,7 @@ def psnr(one: Tensor, other: Tensor) -> float:
 
 def save_picture(path: Path, picture: Tensor) -> None:
     """`3 h w` in [0, 1] as PNG."""
-    pixels = (picture.permute(1, 2, 0) * 255).round().byte().numpy()
-    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
-        stream = container.add_stream("png", rate=1)
-        stream.width, stream.height, stream.pix_fmt = pixels.shape[1], pixels.shape[0], "rgb24"
-        container.mux(
-            stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24"))
-        )
-        container.mux(stream.encode())
+    Image.fromarray((picture.permute(1, 2, 0) * 255).round().byte().numpy()).save(path)
 
 
 def main() -> None:

@@ -75,9 +75,14 @@ class Making:
         )
 
     def restore(self, segment: Segment) -> SegmentFiles:
-        files = self.maker.make(segment)
+        files = make_one(self.maker, segment)
         self.kept.take(files, self.maker.restorer.seconds, None)
         return files
+
+
+def make_one(maker: PartMaker, segment: Segment) -> SegmentFiles:
+    (files,) = maker.make_each([segment])
+    return files
 
 
 def restored(job: Job, first: int, last: int) -> list[Frame]:
@@ -107,7 +112,7 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
     first, second = job.plan.segments
     assert (first.first, first.last, second.first, second.last) == (0, 6, 4, 11)
     making = Making(job, tmp_path / "work")
-    files = making.maker.make(first)
+    files = make_one(making.maker, first)
     wanted = restored(job, 0, 6)
     assert files.segment == first
     assert files.head == ()
@@ -117,7 +122,7 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
         assert np.array_equal(raw(path, frame), frame)
     assert set((tmp_path / "work").iterdir()) == {files.part, *files.tail}
 
-    files = making.maker.make(second)
+    files = make_one(making.maker, second)
     wanted = restored(job, 4, 11)
     assert len(files.head) == 2
     assert files.tail == ()
@@ -128,7 +133,7 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
 
 def test_segments_one_after_the_other_are_those_made_alone(tmp_path: Path, job: Job) -> None:
     alone, together = Making(job, tmp_path / "alone"), Making(job, tmp_path / "together")
-    wanted = [alone.maker.make(segment) for segment in job.plan.segments]
+    wanted = [make_one(alone.maker, segment) for segment in job.plan.segments]
     made = list(together.maker.make_each(job.plan.segments))
     assert [files.segment for files in made] == list(job.plan.segments)
     for ours, theirs in zip(made, wanted, strict=True):
@@ -199,7 +204,7 @@ def test_segments_that_nobody_waits_for_any_more_are_given_up(tmp_path: Path, jo
 
 def test_a_seam_is_the_crossfade_of_what_two_segments_share(tmp_path: Path, job: Job) -> None:
     making = Making(job, tmp_path / "work")
-    before, behind = (making.maker.make(segment) for segment in job.plan.segments)
+    before, behind = (make_one(making.maker, segment) for segment in job.plan.segments)
     old = [
         raw(path, restored_frame)
         for path, restored_frame in zip(before.tail, restored(job, 4, 6), strict=True)

@@ -71,14 +71,9 @@ class PartMaker:
         self.alpha = with_alpha(info, settings)
         """Whether frames have a fourth channel on their way."""
 
-    def make(self, segment: Segment) -> SegmentFiles:
-        """Restore one segment: its core encoded, its shared frames raw. Raises OutputError, InputError."""
-        (files,) = self.make_each([segment])
-        return files
-
     def make_each(self, segments: Sequence[Segment]) -> Generator[SegmentFiles, None, None]:
-        """Restore segments in order. The next run's frames are read while one is restored, and the end of a segment is
-        encoded while the next one is.
+        """Restore segments in order: their cores encoded, their shared frames raw. The next run's frames are read while
+        one is restored, and the end of a segment is encoded while the next one is.
 
         Raises OutputError, InputError; then, and where it is closed early, what was not given yet is lost.
         """

@@ -190,16 +190,21 @@ def make_plan(
         guidance_interval=sampling.guidance_interval,
         cache=sampling.cache or 0.0,
     )
-    factor = spec.autoencoder.time_factor
-    grids = [plan.grid(segment.frames) for segment in segments]
+    return _with_costs(plan, spec, sampling)
+
+
+def _with_costs(plan: Plan, spec: ModelSpec, sampling: SamplingOptions) -> Plan:
+    """The plan with what follows from the rest of it: calls, what overlaps cost, main memory."""
+    rows, columns = plan.latent
+    grids = [plan.grid(segment.frames) for segment in plan.segments]
     computed = sum(_volume(grid) for grid in grids)
+    needed = latent_frames(plan.frames, spec.autoencoder.time_factor) * rows * columns
+    runs = (run for segment in plan.segments for run in plan.runs(segment))
     return dataclasses.replace(
         plan,
         network_calls=sum(len(grid) for grid in grids) * calls_per_window(spec, sampling),
-        overlap_cost=computed / (latent_frames(plan.frames, factor) * latent[0] * latent[1]),
-        memory_bytes=max(
-            _run_bytes(spec, latent, b - a) for segment in segments for a, b in plan.runs(segment)
-        ),
+        overlap_cost=computed / needed,
+        memory_bytes=max(_run_bytes(spec, plan.latent, last - first) for first, last in runs),
     )
 
 

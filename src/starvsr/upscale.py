@@ -161,18 +161,7 @@ def plan_video(
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(encode, target_path, info, width, height)
     if fetch is not None and _lacking(choice, options):
-        # It takes time that runs with the embedded model need not spend.
-        from starvsr.zoo.install import ensure
-
-        folder = weights_folder(options.weights.folder)
-        ensure(
-            choice.spec,
-            folder,
-            _lacking(choice, options),
-            offline=options.weights.offline,
-            progress=progress or _ignored,
-            announce=fetch,
-        )
+        _fetch(choice, options, fetch, progress or _ignored)
         choice = choose_model(options.model, device, options.weights)
     info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
     index = build_index(
@@ -388,6 +377,26 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
             )
     if not folder.parent.is_dir():
         raise OutputError(f"the folder {folder.parent} of --work-dir does not exist: make it first")
+
+
+def _fetch(
+    choice: ModelChoice,
+    options: UpscaleOptions,
+    announce: Callable[[InstallPlan], None],
+    progress: ProgressCallback,
+) -> None:
+    """Download what the model lacks. Raises StarvsrError."""
+    # It takes time that runs with the embedded model need not spend.
+    from starvsr.zoo.install import ensure
+
+    ensure(
+        choice.spec,
+        weights_folder(options.weights.folder),
+        _lacking(choice, options),
+        offline=options.weights.offline,
+        progress=progress,
+        announce=announce,
+    )
 
 
 def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
