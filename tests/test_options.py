@@ -67,6 +67,7 @@ INF, NAN = float("inf"), float("nan")
         (WindowOptions, "tile_overlap_px", "--tile-overlap", (0, 64), (-1,)),
         (WindowOptions, "segment_frames", "--segment-frames", (1, 96), (0, -1)),
         (LookOptions, "blend", "--blend", (0, 0.5, 1), (-0.01, 1.01, NAN)),
+        (LookOptions, "sharpen", "--sharpen", (-1, 0, 0.5, 2), (-1.01, 2.01, NAN)),
         (LookOptions, "color_fix", "--color-fix", ("adain", "wavelet", "none"), ("gray", "")),
         (EncodeOptions, "crf", "--crf", (0, 17, 23.5, -6), (NAN, INF)),
         (StreamOptions, "audio", "--audio", ("copy", "none", "aac"), ("",)),

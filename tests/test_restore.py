@@ -27,6 +27,7 @@ from starvsr.models.build import build_network
 from starvsr.noise import FrameNoise
 from starvsr.options import LookOptions, SamplingOptions, WindowOptions
 from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.sharpen import sharpen_luma_
 from starvsr.specs import NANO
 from starvsr.types import ModelSpec, RecurrentConfig, WindowSpec
 from starvsr.velocity import Carried
@@ -338,6 +339,19 @@ def test_color_fix_and_blend(toy: LoadedModel) -> None:
     assert (none - fixed).abs().max() > 1e-3
     wavelet = run(Restorer(toy, sampling, LookOptions(color_fix="wavelet")), frames, size)
     assert (wavelet - fixed).abs().max() > 1e-3
+
+
+def test_sharpening_follows_the_scale_and_comes_before_the_blend(toy: LoadedModel) -> None:
+    frames, sampling = clip(2), SamplingOptions(steps=2)
+    for size, sigma in (((18, 24), 0.75), ((36, 48), 1.5)):
+        plain = run(Restorer(toy, sampling), frames, size)
+        sharp = run(Restorer(toy, sampling, LookOptions(sharpen=0.5)), frames, size)
+        expected = sharpen_luma_(plain.clone(), 0.5, sigma=sigma).clamp(-1, 1)
+        assert (sharp - plain).abs().max() > 1e-3
+        torch.testing.assert_close(sharp, expected, rtol=0, atol=1e-6)
+    upsampled = run(Restorer(toy, sampling, LookOptions(blend=1.0)), frames, size)
+    both = run(Restorer(toy, sampling, LookOptions(blend=1.0, sharpen=0.5)), frames, size)
+    assert torch.equal(both, upsampled)
 
 
 def test_heun_and_clean_start(toy: LoadedModel) -> None:

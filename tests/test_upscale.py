@@ -281,6 +281,7 @@ def test_an_option_of_each_kind_changes_the_picture(
             {"look": LookOptions(color_fix="none")},
             {"look": LookOptions(color_fix="wavelet")},
             {"look": LookOptions(blend=0.5)},
+            {"look": LookOptions(sharpen=0.5)},
             {"windows": WindowOptions(chunk_frames=4)},
         )
     ):
@@ -288,7 +289,7 @@ def test_an_option_of_each_kind_changes_the_picture(
         range_ = RangeOptions(frames=6)
         upscale_video(clip, target, dataclasses.replace(options, range=range_, **changes))  # type: ignore[arg-type]
         seen.add(pixels(target).tobytes())
-    assert len(seen) == 7
+    assert len(seen) == 8
 
 
 def test_progress_and_work_directory(tmp_path: Path, clip: Path, options: UpscaleOptions) -> None:

@@ -249,6 +249,8 @@ class LookOptions:
     """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
     blend: float = 0.0
     """Share (0..1) of the plainly upsampled input in the output."""
+    sharpen: float = 0.0
+    """How much stronger fine detail gets; below 0 it gets weaker."""
     deinterlace: str = "auto"
     """`auto`: frames that say they are interlaced; `on`: all of them; `off`: none."""
 
@@ -256,6 +258,7 @@ class LookOptions:
         if self.color_fix is not None:
             _check_one_of("--color-fix", self.color_fix, COLOR_FIXES)
         _check(0 <= self.blend <= 1, "--blend", self.blend, "a share from 0 to 1")
+        _check(-1 <= self.sharpen <= 2, "--sharpen", self.sharpen, "a number from -1 to 2")
         _check_one_of("--deinterlace", self.deinterlace, DEINTERLACING)
 
 

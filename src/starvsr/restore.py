@@ -32,6 +32,7 @@ from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, is_guide
 from starvsr.reuse import ReusingDenoiser
 from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.sharpen import sharpen_luma_
 from starvsr.speed import with_speed
 from starvsr.upsample import upsample
 from starvsr.velocity import Carried, WindowCallback, WindowedVelocity
@@ -42,6 +43,9 @@ DEFAULT_SEED = 666
 
 # Of a large picture so many rows stay in a processor's cache while they are worked on.
 _CACHED_ROWS = 32
+
+_DETAIL = 0.375
+"""Deviation, in pixels of the input, of the Gaussian that tells fine detail from the rest."""
 
 Frame = npt.NDArray[np.uint16]
 """`h w 3` RGB, 0..65535."""
@@ -256,13 +260,16 @@ class Restorer:
             yield finished
 
     def _match(self, pictures: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
-        """Colour fix and `--blend` against the input, clamped to [-1, 1]."""
+        """Colour fix, `--sharpen`, and `--blend` against the input; clamped to [-1, 1]."""
         if self.color_fix == "wavelet" or self.look.blend > 0:
             upsampled = self._upsample(source, size)
         else:
             # Neither adain nor none looks at it.
             upsampled = pictures
         pictures = apply_color_fix(self.color_fix, pictures, source, upsampled)
+        if self.look.sharpen:
+            sigma = _DETAIL * size[0] / source.shape[-2]
+            pictures = sharpen_luma_(pictures.clone(), self.look.sharpen, sigma=sigma)
         if self.look.blend > 0:
             pictures = torch.lerp(pictures, upsampled, self.look.blend)
         return pictures.clamp_(-1, 1)

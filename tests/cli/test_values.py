@@ -41,6 +41,7 @@ from tests.cli.conftest import Cli
         (["--cfg-rescale", "1.1"], ["--cfg-rescale 1.1 is not allowed", "0 to 1"]),
         (["--noise-level", "1001"], ["--noise-level 1001 is not allowed", "1 to 1000"]),
         (["--blend", "-0.1"], ["--blend -0.1 is not allowed", "0 to 1"]),
+        (["--sharpen", "-1.5"], ["--sharpen -1.5 is not allowed", "-1 to 2"]),
         (["--color-fix", "gray"], ["--color-fix", "gray", "adain", "wavelet", "none"]),
         (["--solver-mode", "slow"], ["--solver-mode", "slow", "fast", "normal"]),
         (["--audio", ""], ["--audio '' is not allowed", "copy, none", "aac"]),

@@ -250,6 +250,7 @@ def collect_options(
     seed: Annotated[int | None, _model("--seed", help="Seed of all noise (default 666).", **_COUNT)] = None,
     color_fix: Annotated[ColorFix | None, _model("--color-fix", help="Match colours to the input (default: the model's).")] = None,  # noqa: E501
     blend: Annotated[float, _model("--blend", help="Share 0..1 of the plainly upsampled input.", **_NUMBER)] = 0.0,
+    sharpen: Annotated[float, _model("--sharpen", help="How much stronger fine detail gets, such as 0.5; below 0 it gets weaker, such as -0.3 (-1..2).", **_NUMBER)] = 0.0,  # noqa: E501
     deinterlace: Annotated[Deinterlace, _model("--deinterlace", help="Make whole pictures of fields: of frames that say they are interlaced (auto), of all (on), of none (off).")] = Deinterlace.auto,  # noqa: E501
     device: Annotated[str, _memory("--device", help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     attention: Annotated[Attention, _memory("--attention", help="Attention kernels; xformers needs CUDA.")] = Attention.auto,  # noqa: E501
@@ -301,7 +302,7 @@ def collect_options(
             speed.value,
         ),
         windows=WindowOptions(chunk_frames, chunk_overlap, tile, tile_overlap, segment_frames, scene_detect, parity),
-        look=LookOptions(color_fix.value if color_fix else None, blend, deinterlace.value),
+        look=LookOptions(color_fix.value if color_fix else None, blend, sharpen, deinterlace.value),
         encode=EncodeOptions(codec, crf, preset, pix_fmt, tuple(extra or ())),
         streams=StreamOptions(
             audio,

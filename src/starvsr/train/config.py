@@ -215,7 +215,7 @@ class PixelLossConfig:
     motion: float = 0.0
     """Of networks that estimate motion: weight of the distance of a reduced frame from the one before it, moved."""
     sharpen: float = 0.0
-    """The truth is sharpened this much (see `pixel_losses.sharpened`), and so is then what the model makes."""
+    """The truth is sharpened this much (see `sharpen.sharpened`), and so is then what the model makes."""
 
     def __post_init__(self) -> None:
         _check_one_of("[pixel_loss] kind", self.kind, PIXEL_LOSSES)

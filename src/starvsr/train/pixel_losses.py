@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from functools import lru_cache
-
 import torch
 from einops import rearrange
 from torch import Tensor
 
 from starvsr.models.recurrent import warp
+from starvsr.sharpen import sharpened
 from starvsr.train.config import PixelLossConfig
 
 Terms = dict[str, Tensor]
@@ -18,14 +16,12 @@ Terms = dict[str, Tensor]
 _CHARBONNIER = 1e-3
 _SMOOTHNESS = 0.002
 _SHARPENED_SIGMA_PX = 1.5
-# Taps to either side.
-_SHARPENED_REACH = 5
 
 
 def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Terms:
     """Losses of restored pictures, both `b 3 t h w` float32 in [-1, 1], picture not clamped."""
     if config.sharpen:
-        truth = sharpened(truth, config.sharpen)
+        truth = sharpened(truth, config.sharpen, sigma=_SHARPENED_SIGMA_PX)
     difference = picture - truth
     if config.kind == "l1":
         pixel = difference.abs().mean()
@@ -43,25 +39,6 @@ def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Ter
         terms["temporal"] = difference.diff(dim=2).abs().mean()
         loss = loss + config.temporal * terms["temporal"]
     return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
-
-
-def sharpened(pictures: Tensor, amount: float) -> Tensor:
-    """Pictures `b c t h w` in [-1, 1] with their fine detail 1 + `amount` times as strong, clamped (unsharp mask)."""
-    rows, columns = (_blur(side).to(pictures) for side in pictures.shape[-2:])
-    blurred = rows @ pictures @ columns.T
-    return (pictures + amount * (pictures - blurred)).clamp(-1, 1)
-
-
-@lru_cache(maxsize=4)
-def _blur(side: int) -> Tensor:
-    """The matrix (side, side) that blurs a line by a Gaussian, its ends continued."""
-    places = torch.arange(side)
-    matrix = torch.zeros(side, side)
-    for tap in range(-_SHARPENED_REACH, _SHARPENED_REACH + 1):
-        weight = math.exp(-0.5 * (tap / _SHARPENED_SIGMA_PX) ** 2)
-        read = (places + tap).clamp(0, side - 1)
-        matrix.index_put_((places, read), torch.tensor(weight), accumulate=True)
-    return matrix / matrix.sum(1, keepdim=True)
 
 
 def motion_loss(z: Tensor, flows: Tensor) -> Tensor:
