@@ -23,7 +23,12 @@ def test_figures_of_nano(cli: Cli) -> None:
     assert call["latent"] == [1, 8, 8]
     best = max(found["ceilings"]["matmul_gflops"], found["ceilings"]["conv_gflops"])
     assert call["share_of_ceiling"] == pytest.approx(call["gflops"] / best)
-    assert sum(layer["flops"] for layer in found["layers"]) == pytest.approx(call["flops"], rel=0.1)
+    assert found["layers"][-1]["name"] == "the rest"
+    assert sum(layer["flops"] for layer in found["layers"]) == call["flops"]
+    assert all(
+        layer["share_of_ceiling"] == pytest.approx(layer["gflops"] / best)
+        for layer in found["layers"]
+    )
     assert found["job"]["output_size"] == [256, 144]
 
 
@@ -32,6 +37,7 @@ def test_history_and_comparison(cli: Cli, tmp_path: Path) -> None:
     first = cli("bench", *QUICK, "--history", history)
     assert first.code == 0, first.err
     assert "beside the result" not in first.out
+    assert "the rest" not in first.out
     second = cli("bench", *QUICK, "--history", history, "--threads", "1")
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     assert len(lines) == 2

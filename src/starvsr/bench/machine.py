@@ -16,11 +16,30 @@ import torch
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long a call took: medians of its repetitions."""
+    """How long something took."""
 
     wall: float
     processor: float
     """Of all threads together; of a busy machine the only time that means something."""
+
+    @classmethod
+    def now(cls) -> Seconds:
+        """Since some moment in the past, for differences."""
+        return cls(time.perf_counter(), time.process_time())
+
+    def __add__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall + other.wall, self.processor + other.processor)
+
+    def __sub__(self, other: Seconds) -> Seconds:
+        return Seconds(self.wall - other.wall, self.processor - other.processor)
+
+    @property
+    def undisturbed(self) -> float:
+        """The lesser of both, by which rates go: one thread's wall time holds what other processes took.
+
+        The wall's where the clock of processor time is too coarse to tell, as on Windows.
+        """
+        return min(self.wall, self.processor) or self.wall
 
 
 @dataclass(frozen=True)
@@ -41,15 +60,17 @@ class Ceilings:
 
 
 def timed(call: Callable[[], object], repeats: int) -> Seconds:
-    """Call once for nothing, then `repeats` times."""
+    """Call once for nothing, then `repeats` times; medians."""
     call()
-    walls, processors = [], []
+    spent = []
     for _ in range(repeats):
-        wall, processor = time.perf_counter(), time.process_time()
+        began = Seconds.now()
         call()
-        walls.append(time.perf_counter() - wall)
-        processors.append(time.process_time() - processor)
-    return Seconds(statistics.median(walls), statistics.median(processors))
+        spent.append(Seconds.now() - began)
+    return Seconds(
+        statistics.median(each.wall for each in spent),
+        statistics.median(each.processor for each in spent),
+    )
 
 
 def measure_ceilings(repeats: int = 5) -> Ceilings:
@@ -60,9 +81,9 @@ def measure_ceilings(repeats: int = 5) -> Ceilings:
     source = torch.zeros(64_000_000)
     target = torch.empty_like(source)
     with torch.inference_mode():
-        matmul = timed(lambda: a @ b, repeats).wall
-        conv = timed(lambda: torch.conv2d(x, kernel, padding=1), repeats).wall
-        copy = timed(lambda: target.copy_(source), repeats).wall
+        matmul = timed(lambda: a @ b, repeats).undisturbed
+        conv = timed(lambda: torch.conv2d(x, kernel, padding=1), repeats).undisturbed
+        copy = timed(lambda: target.copy_(source), repeats).undisturbed
     return Ceilings(
         matmul_gflops=2 * 2048**3 / matmul / 1e9,
         conv_gflops=2 * 4 * 64**2 * 256**2 * 9 / conv / 1e9,

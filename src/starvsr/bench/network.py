@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,9 @@ from starvsr.models.network import VideoNetwork
 from starvsr.models.recurrent import Memory
 from starvsr.types import NetworkConfig
 
+REST = "the rest"
+"""Name of what a call does outside of its layers."""
+
 _LEAVES = (nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
@@ -30,13 +32,14 @@ class NetworkCall:
     flops: int
     """Products and convolutions; norms and elementwise work are not counted."""
     seconds: Seconds
+    """Medians of some calls."""
     memory_bytes: int
     """Peak above what was resident before."""
 
     @property
     def gflops(self) -> float:
-        """FLOPs per wall second, in units of 1e9."""
-        return self.flops / self.seconds.wall / 1e9
+        """FLOPs per undisturbed second, in units of 1e9."""
+        return self.flops / self.seconds.undisturbed / 1e9
 
 
 @dataclass(frozen=True)
@@ -45,12 +48,12 @@ class Layer:
 
     name: str
     flops: int
-    wall_s: float
+    seconds: Seconds
 
     @property
     def gflops(self) -> float:
-        """FLOPs per wall second, in units of 1e9."""
-        return self.flops / self.wall_s / 1e9
+        """FLOPs per undisturbed second, in units of 1e9."""
+        return self.flops / self.seconds.undisturbed / 1e9
 
 
 def network_inputs(network: VideoNetwork, latent: tuple[int, int, int]) -> tuple[Any, ...]:
@@ -72,13 +75,7 @@ def measure_call(
 
     Of a recurrent network the frames follow on others, since a video's first frame, which has no memory, takes less.
     """
-    arguments = network_inputs(network, latent)
-    state = _state_before(network, arguments)
-
-    def call() -> None:
-        extra = () if state is None else (Memory(state),)
-        network(*arguments, *extra)
-
+    call = _call(network, latent)
     before = forget_peak()
     flops = count_flops(call)
     seconds = timed(call, repeats)
@@ -86,21 +83,28 @@ def measure_call(
 
 
 @torch.inference_mode()
-def measure_layers(network: VideoNetwork, latent: tuple[int, int, int]) -> list[Layer]:
-    """Time every convolution and linear layer within one call, the dearest first."""
-    arguments = network_inputs(network, latent)
-    state = _state_before(network, arguments)
-    seconds: dict[str, float] = {}
-    extra = () if state is None else (Memory(state),)
-    with _flop_counter() as counter, _timed_layers(network, seconds):
-        network(*arguments, *extra)
+def measure_layers(
+    network: VideoNetwork, latent: tuple[int, int, int], *, repeats: int = 3
+) -> list[Layer]:
+    """Time every convolution and linear layer within the quickest of some calls, the dearest first.
+
+    Last comes the rest of that call, with which they add up to it: norms, attention, elementwise work, copies.
+    """
+    call = _call(network, latent)
+    with _flop_counter() as counter:
+        call()
     counts = counter.get_flop_counts()
     prefix = type(network).__name__
+    whole, seconds = min(
+        (_time_layers(network, call) for _ in range(repeats)), key=lambda run: run[0].undisturbed
+    )
     layers = [
         Layer(name, sum(counts.get(f"{prefix}.{name}", {}).values()), spent)
         for name, spent in seconds.items()
     ]
-    return sorted(layers, key=lambda layer: -layer.wall_s)
+    flops = int(counter.get_total_flops()) - sum(layer.flops for layer in layers)
+    rest = Layer(REST, flops, whole - sum(seconds.values(), start=Seconds(0, 0)))
+    return [*sorted(layers, key=lambda layer: -layer.seconds.undisturbed), rest]
 
 
 def count_flops(call: Callable[[], object]) -> int:
@@ -129,6 +133,13 @@ def _attention_flops(
     return 2 * batch * heads * queries * k[2] * (width + v[3])
 
 
+def _call(network: VideoNetwork, latent: tuple[int, int, int]) -> Callable[[], object]:
+    """A call that can be repeated; of a recurrent network always behind the same frame."""
+    arguments = network_inputs(network, latent)
+    state = _state_before(network, arguments)
+    return lambda: network(*arguments, *(() if state is None else (Memory(state),)))
+
+
 def _state_before(network: VideoNetwork, arguments: tuple[Any, ...]) -> Any:
     """What a recurrent network remembers of a frame before; None of any other."""
     config: NetworkConfig = network.config
@@ -145,21 +156,31 @@ def _linear_flops(x: tuple[int, ...], weight: tuple[int, ...], *_: object, **__:
     return 2 * math.prod(x) * weight[0]
 
 
+def _time_layers(
+    network: VideoNetwork, call: Callable[[], object]
+) -> tuple[Seconds, dict[str, Seconds]]:
+    """What one call took, and each of its leaves."""
+    seconds: dict[str, Seconds] = {}
+    with _timed_leaves(network, seconds):
+        began = Seconds.now()
+        call()
+        return Seconds.now() - began, seconds
+
+
 @contextmanager
-def _timed_layers(network: VideoNetwork, seconds: dict[str, float]) -> Iterator[None]:
-    """Adds the wall time of every leaf's calls to `seconds`."""
+def _timed_leaves(network: VideoNetwork, seconds: dict[str, Seconds]) -> Iterator[None]:
+    """Adds the time of every leaf's calls to `seconds`."""
     handles = []
-    began: dict[str, float] = {}
+    began: dict[str, Seconds] = {}
     for name, module in network.named_modules():
         if not isinstance(module, _LEAVES):
             continue
 
         def before(_: nn.Module, __: tuple[Tensor, ...], name: str = name) -> None:
-            began[name] = time.perf_counter()
+            began[name] = Seconds.now()
 
         def after(_: nn.Module, __: tuple[Tensor, ...], ___: Tensor, name: str = name) -> None:
-            spent = time.perf_counter() - began[name]
-            seconds[name] = seconds.get(name, 0.0) + spent
+            seconds[name] = seconds.get(name, Seconds(0, 0)) + (Seconds.now() - began[name])
 
         handles += [
             module.register_forward_pre_hook(before),

@@ -30,7 +30,7 @@ class Result:
     """Means of two measurements, before and behind the rest."""
     calls: tuple[NetworkCall, ...]
     layers: tuple[Layer, ...]
-    """Of the last call; empty where they were not asked for."""
+    """Of the last call, and its rest; empty where they were not asked for."""
     job: JobTime
 
     def to_json(self) -> dict[str, Any]:
@@ -52,7 +52,12 @@ class Result:
                 for call in self.calls
             ],
             "layers": [
-                {**dataclasses.asdict(layer), "gflops": layer.gflops} for layer in self.layers
+                {
+                    **dataclasses.asdict(layer),
+                    "gflops": layer.gflops,
+                    "share_of_ceiling": layer.gflops / self.ceilings.best_gflops,
+                }
+                for layer in self.layers
             ],
             "job": {
                 **dataclasses.asdict(self.job),
@@ -88,7 +93,6 @@ def read_last(path: Path, model: str) -> dict[str, Any]:
 def as_text(result: dict[str, Any], before: dict[str, Any] | None = None) -> str:
     """A result for people, and its ratios to an earlier one."""
     machine, ceilings, job = result["machine"], result["ceilings"], result["job"]
-    best = max(ceilings["matmul_gflops"], ceilings["conv_gflops"])
     lines = [
         f"{machine['processor']}, {machine['vector_units']}, {machine['threads']} threads, torch {machine['torch']}",
         f"ceilings: matrix product {ceilings['matmul_gflops']:.0f} GFLOP/s, convolution "
@@ -103,15 +107,20 @@ def as_text(result: dict[str, Any], before: dict[str, Any] | None = None) -> str
             f"{call['gflops']:.0f} GFLOP/s = {call['share_of_ceiling']:.0%} of the ceiling, "
             f"+{call['memory_bytes'] / MIB:.0f} MiB"
         )
+    spent = sum(_undisturbed(layer) for layer in result["layers"])
     for layer in result["layers"]:
         lines.append(
-            f"  {layer['name']:<24} {layer['wall_s'] * 1e3:8.2f} ms  {layer['flops'] / 1e9:7.2f} GFLOP  "
-            f"{layer['gflops']:6.0f} GFLOP/s = {layer['gflops'] / best:.0%}"
+            f"  {layer['name']:<24} {_undisturbed(layer) * 1e3:8.2f} ms  {_undisturbed(layer) / spent:6.1%}  "
+            f"{layer['flops'] / 1e9:7.2f} GFLOP  {layer['gflops']:6.0f} GFLOP/s = {layer['share_of_ceiling']:.0%}"
         )
     lines += ["", *_job_lines(job)]
     if before is not None:
         lines += ["", *_comparison(result, before)]
     return "\n".join(lines)
+
+
+def _undisturbed(timed: dict[str, Any]) -> float:
+    return float(min(timed["seconds"].values()))
 
 
 def _job_lines(job: dict[str, Any]) -> list[str]:
@@ -142,7 +151,7 @@ def _comparison(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     for call in now["calls"]:
         other = earlier.get(tuple(call["latent"]))
         if other is not None:
-            ratio = call["seconds"]["wall"] / other["seconds"]["wall"]
+            ratio = _undisturbed(call) / _undisturbed(other)
             shares = call["share_of_ceiling"] / other["share_of_ceiling"]
             frames, rows, columns = call["latent"]
             lines.append(

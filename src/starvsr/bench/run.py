@@ -14,14 +14,15 @@ from starvsr.bench.network import measure_call, measure_layers
 from starvsr.bench.report import Result
 from starvsr.errors import UsageError
 from starvsr.options import DeviceOptions, UpscaleOptions
-from starvsr.types import Progress, ProgressCallback
+from starvsr.types import ModelSpec, Progress, ProgressCallback
+from starvsr.windows import legal_latent
 from starvsr.zoo.load import load_model
 
 
 def run_benchmark(
     model: str = "nano",
     *,
-    latents: Sequence[tuple[int, int, int]] = ((4, 108, 192),),
+    latents: Sequence[tuple[int, int, int]] = (),
     size: tuple[int, int] = (480, 270),
     frames: int = 24,
     layers: bool = False,
@@ -31,9 +32,10 @@ def run_benchmark(
 ) -> Result:
     """Measure a model on this machine's processor, in float32.
 
-    latents: frames, rows and columns of the network's calls; size: columns and rows of the clip that is upscaled;
-    layers: also time every layer of the last call; repeats: of every call, the median counts; threads: None is what
-    torch takes. Raises StarvsrError: WeightsError, UsageError for sizes that the network does not take.
+    latents: frames, rows and columns of the network's calls, by default `usual_latent`; size: columns and rows of the
+    clip that is upscaled; layers: also time every layer of the last call; repeats: of every call, the median counts;
+    threads: None is what torch takes. Raises StarvsrError: WeightsError, UsageError for sizes that the network does
+    not take.
     """
     report = progress or (lambda _: None)
     before = torch.get_num_threads()
@@ -43,7 +45,8 @@ def run_benchmark(
         report(Progress("ceilings", 0, 1))
         first = measure_ceilings(repeats)
         report(Progress("ceilings", 1, 1))
-        network = load_model(model, device="cpu").network
+        loaded = load_model(model, device="cpu")
+        network, latents = loaded.network, latents or (usual_latent(loaded.spec),)
         calls = []
         for number, latent in enumerate(latents):
             report(Progress("network", number, len(latents)))
@@ -52,7 +55,7 @@ def run_benchmark(
             except ValueError as error:
                 raise UsageError(f"--latent {'x'.join(map(str, latent))}: {error}") from error
         report(Progress("network", len(latents), len(latents)))
-        found = measure_layers(network, latents[-1]) if layers else []
+        found = measure_layers(network, latents[-1], repeats=repeats) if layers else []
         options = UpscaleOptions(model=model, device=DeviceOptions(device="cpu"))
         job = measure_job(size, frames, options, progress=progress)
         return Result(
@@ -60,6 +63,12 @@ def run_benchmark(
         )
     finally:
         torch.set_num_threads(before)
+
+
+def usual_latent(spec: ModelSpec) -> tuple[int, int, int]:
+    """Frames, rows and columns of the latent of four frames of 768x432."""
+    factor = spec.autoencoder.factor
+    return 4, *legal_latent(-(-432 // factor), -(-768 // factor), spec.size_rule, (1, 1))
 
 
 def _mean(*measured: Ceilings) -> Ceilings:

@@ -15,8 +15,6 @@ from starvsr.cli.printing import echo
 from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.errors import UsageError
 
-_LATENT = "4x108x192"
-
 
 def bench(
     model: Annotated[
@@ -27,7 +25,7 @@ def bench(
         typer.Option(
             "--latent",
             metavar="FxHxW",
-            help=f"Frames, rows and columns of a call's latent; repeatable (default: {_LATENT}).",
+            help="Frames, rows and columns of a call's latent; repeatable (default: that of 4 frames of 768x432).",
         ),
     ] = None,
     size: Annotated[
@@ -36,7 +34,9 @@ def bench(
     frames: Annotated[
         int, typer.Option("--frames", min=1, help="Frames of the clip that is upscaled.")
     ] = 24,
-    layers: Annotated[bool, typer.Option("--layers", help="Also show every layer's time.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also show what every layer of the last call takes.")
+    ] = False,
     repeats: Annotated[
         int, typer.Option("--repeats", min=1, help="Timed calls, of which the median counts.")
     ] = 3,
@@ -63,7 +63,7 @@ def bench(
     Example: starvsr bench --history bench.jsonl
     """
     set_verbosity(verbose=verbose, quiet=False)
-    latents = [_numbers("--latent", text, 3) for text in latent or [_LATENT]]
+    latents = [_numbers("--latent", text, 3) for text in latent or []]
     width, height = _numbers("--size", size, 2)
     from starvsr.bench.report import append_history, as_text, read_last
     from starvsr.bench.run import run_benchmark
@@ -89,6 +89,6 @@ def bench(
 def _numbers(flag: str, text: str, count: int) -> tuple[int, ...]:
     """Numbers above 0 with an x between them. Raises UsageError."""
     if not re.fullmatch("x".join(["[1-9][0-9]{0,4}"] * count), text):
-        example = _LATENT if count == 3 else "480x270"
+        example = "4x108x192" if count == 3 else "480x270"
         raise UsageError(f"{flag} {text} is not allowed: give {count} numbers such as {example}")
     return tuple(map(int, text.split("x")))
