@@ -1,11 +1,11 @@
 """The memory that `starvsr.memory` predicts against what one call takes on this processor.
 
-    python benchmarks/memory_model.py [--full] [--autoencoder]
+    python benchmarks/memory_model.py [--of small wide nano full autoencoder]
 
 For each window: predicted; alive (tensors that were made, exactly); resident (growth of the process at its peak, with
 large blocks returned to the system at once); and what is resident with the C library's usual heap, which keeps much of
-what was freed. Kernels' copies of weights and inputs are in what is resident, not in what is alive. `--full` adds the
-full-size network (7.6 GiB of seeded weights, some minutes), `--autoencoder` the temporal autoencoder.
+what was freed. Kernels' copies of weights and inputs are in what is resident, not in what is alive. By default small,
+wide and nano; `full` is the full-size network (7.6 GiB of seeded weights, minutes), `autoencoder` the temporal one.
 """
 
 from __future__ import annotations
@@ -65,19 +65,20 @@ def measure_autoencoder(pictures: list[Window]) -> None:
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--full", action="store_true")
-    parser.add_argument("--autoencoder", action="store_true")
-    arguments = parser.parse_args()
+    usual = [name for name, _, _ in NETWORKS]
+    parser.add_argument("--of", nargs="+", choices=[*usual, "full", "autoencoder"], default=usual)
+    names = parser.parse_args().of
     print("float32, MiB    window  predicted     alive             resident          usual heap")
     for name, config, windows in NETWORKS:
-        measure_network(name, config, windows)
-    if arguments.full:
+        if name in names:
+            measure_network(name, config, windows)
+    if "full" in names:
         # One copy of the weights at a time has to fit.
         for window in FULL:
             config = UNetConfig()
             predicted = memory.network_peak_bytes(config, window, 4)
             row("full", window, predicted, [resident_bytes(config, window)])
-    if arguments.autoencoder:
+    if "autoencoder" in names:
         measure_autoencoder(PICTURES)
 
 
