@@ -102,6 +102,8 @@ class VideoIndex:
     """Indices of frames that begin a new shot, rising, never 0."""
     lost_frames: int = 0
     """Frames that the file promises or begins but that cannot be decoded."""
+    damaged_frames: int = 0
+    """Frames of which the decoder could make only a part, and guessed the rest."""
     interlaced_frames: int = 0
     """Frames that say they are two fields of different times."""
     whole: bool = True

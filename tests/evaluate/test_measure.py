@@ -130,6 +130,15 @@ def test_a_damaged_video_is_told(tmp_path: Path) -> None:
     assert found.warnings == (f"{pair.result} is damaged: 2 frames are lost",)
 
 
+def test_frames_that_the_decoder_guessed_are_told(tmp_path: Path) -> None:
+    pair = pair_of(tmp_path)
+    result, reference = open_pair(pair)
+    broken = dataclasses.replace(result, index=dataclasses.replace(result.index, damaged_frames=1))
+    found = measure(pair, (broken, reference), ["psnr_y"])
+    assert found.lost_frames == 0
+    assert found.warnings == (f"{pair.result} is damaged: 1 frame is damaged",)
+
+
 def test_frames_are_let_go(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, frames=40)
     alive: list[weakref.ref[Frame]] = []

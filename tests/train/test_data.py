@@ -22,7 +22,14 @@ from starvsr.train.scan import Media
 from starvsr.train.sources import Source, SourceFolder, find_sources
 from starvsr.types import VideoIndex
 from tests.conftest import video_info
-from tests.train.toys import data_config, texture, write_sources, write_still, write_video
+from tests.train.toys import (
+    data_config,
+    texture,
+    write_damaged_video,
+    write_sources,
+    write_still,
+    write_video,
+)
 
 
 def clips_of(config: DataConfig, root: Path, seed: int = 0) -> TrainingClips:
@@ -183,6 +190,19 @@ def test_what_cannot_be_used_is_counted_and_named_once(
         assert name in messages[0]
     assert "15x15 is smaller than the crop of 16x16" in messages[0]
     assert "longest shot has 3 frames of 4" in messages[0]
+
+
+def test_frames_that_the_decoder_guessed_are_not_trained_on(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = find_sources(data_config(), root)[0].training
+    write_damaged_video(root / "sources/scratched.mkv", texture(8, 6, 64))
+    with caplog.at_level(logging.WARNING):
+        found = find_sources(data_config(), root)
+    assert names(found[0].training) == names(good)
+    message = caplog.records[-1].getMessage()
+    assert message.startswith("1 of 5 training files are left out: ")
+    assert "scratched.mkv (frames of it are damaged: 1)" in message
 
 
 def test_nothing_left_is_refused(root: Path, tmp_path: Path) -> None:

@@ -85,6 +85,28 @@ def write_video(path: Path, frames: Frames) -> Path:
     return path
 
 
+def write_damaged_video(path: Path, frames: Frames) -> Path:
+    """MPEG-2 of frames `t h w 3`, in the last of which some bytes are wrong: it is decoded, but guessed in part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg2video", rate=Fraction(25), options={"bf": "0"})
+        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+        packets = [
+            packet
+            for picture in (*frames, None)
+            for packet in stream.encode(
+                picture if picture is None else av.VideoFrame.from_ndarray(picture, format="rgb24")
+            )
+        ]
+        last = bytes(packets[-1])
+        container.mux(packets)
+    content = bytearray(path.read_bytes())
+    middle = content.index(last) + len(last) // 2
+    content[middle : middle + 8] = bytes(byte ^ 0x5A for byte in content[middle : middle + 8])
+    path.write_bytes(content)
+    return path
+
+
 def write_sources(folder: Path, count: int = 4, *, frames: int = 4, side: int = SIDE) -> Path:
     """Half stills, half videos of `frames` frames."""
     for number in range(count):

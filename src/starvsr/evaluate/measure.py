@@ -158,8 +158,8 @@ def measure(
         for meter in meters:
             curves |= {name: tuple(curve) for name, curve in meter.finish().items()}
     warnings = [
-        *_lost(result),
-        *(_lost(reference) if reference is not None else ()),
+        *_damage(result),
+        *(_damage(reference) if reference is not None else ()),
         *(check.finish().warnings() if check is not None else ()),
     ]
     ordered = {name: curves[name] for name in names}
@@ -182,7 +182,13 @@ def _both(result: Video, reference: Video | None) -> Iterator[tuple[Frame, Frame
             yield from zip(own, others, strict=True)
 
 
-def _lost(video: Video) -> list[str]:
-    count = video.index.lost_frames
-    lost = "1 frame is" if count == 1 else f"{count} frames are"
-    return [f"{video.info.path} is damaged: {lost} lost"] if count else []
+def _damage(video: Video) -> list[str]:
+    found = (
+        (video.index.lost_frames, "lost"),
+        (video.index.damaged_frames, "damaged"),
+    )
+    return [
+        f"{video.info.path} is damaged: {'1 frame is' if count == 1 else f'{count} frames are'} {what}"
+        for count, what in found
+        if count
+    ]

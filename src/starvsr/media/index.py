@@ -44,7 +44,7 @@ def build_index(
         raise InputError(f"{info.path}: not one frame of its video can be decoded")
     if scan.damaged:
         logger.warning(
-            "%d frames of %s are damaged, and restored as they are", scan.damaged, info.path
+            "%d frames of %s are damaged: the decoder guessed a part", scan.damaged, info.path
         )
     return scan.index()
 
@@ -110,6 +110,7 @@ class _Scan:
             keyframe_pts=tuple(pts[i] for i in self.keyframes),
             cuts=self.shots.cuts() if self.shots is not None else (),
             lost_frames=self.lost,
+            damaged_frames=self.damaged,
             interlaced_frames=self.interlaced,
             whole=self.whole,
         )

@@ -116,7 +116,9 @@ def _video(path: Path, entry: dict[str, Any]) -> Media:
     if "fault" in entry:
         raise InputError(entry["fault"])
     info = probe(path)
-    if "index" not in entry:
+    known = {field.name for field in dataclasses.fields(VideoIndex)}
+    # Another version may have noted less.
+    if set(entry.get("index", ())) != known:
         entry["index"] = dataclasses.asdict(build_index(info))
     fields: dict[str, Any] = {
         key: value if isinstance(value, int) else tuple(value)
@@ -124,5 +126,7 @@ def _video(path: Path, entry: dict[str, Any]) -> Media:
     }
     index = VideoIndex(**fields)
     if index.lost_frames:
-        raise InputError(f"{path}: {index.lost_frames} of its frames are lost")
+        raise InputError(f"{path}: frames of it are lost: {index.lost_frames}")
+    if index.damaged_frames:
+        raise InputError(f"{path}: frames of it are damaged: {index.damaged_frames}")
     return Media(path, info.height, info.width, index.frames, (info, index))
