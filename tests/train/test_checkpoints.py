@@ -122,8 +122,12 @@ def test_a_full_disk_leaves_the_last_good_one(
             patched.setattr(Path, "rename", full)
         else:
             patched.setattr(json, "dumps", full)
-        with pytest.raises(OutputError, match="no space left"):
+        with pytest.raises(OutputError) as caught:
             save_checkpoint(tmp_path, state, CONFIG, keep=1)
+    assert str(caught.value) == (
+        f"{tmp_path / 'checkpoint-00000002'} cannot be written: no space left in {tmp_path}; free some or choose "
+        "another folder; checkpoint-00000001 stays, and the run goes on from it"
+    )
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
     assert {p.name: p.read_bytes() for p in good.iterdir()} == contents
     restored = fresh()
@@ -138,8 +142,12 @@ def test_what_a_kill_left_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
     (half / "parameters.safetensors").write_bytes(b"half")
     (tmp_path / "checkpoint-1").mkdir()
     assert find_checkpoints(tmp_path) == []
+    clip = tmp_path / "clips-0123456789ab/.starvsr-0123456789abcdef.partial"
+    clip.parent.mkdir()
+    clip.write_bytes(b"half")
     clear_partial(tmp_path)
     assert not half.exists()
+    assert not clip.exists()
     assert (tmp_path / "checkpoint-1").exists()
 
 

@@ -233,6 +233,20 @@ def test_validation_files_are_kept_out(
     assert not set(names(found.training)) & set(held_out)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "named"), [("still0.png", ""), ("*.mkv", ""), ("still0", "it has clip1.mkv, ")]
+)
+def test_a_pattern_that_holds_nothing_out_is_told(
+    root: Path, caplog: pytest.LogCaptureFixture, pattern: str, named: str
+) -> None:
+    folder = FolderConfig("sources", held_out=(pattern,))
+    with caplog.at_level(logging.WARNING):
+        find_sources(data_config(folders=(folder,)), root)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(named)
+    assert all(f"held_out {pattern!r} names no file" in each and named in each for each in said)
+
+
 def test_folders_weigh_as_told(root: Path) -> None:
     write_sources(root / "more", 1)
     folders = (FolderConfig("sources", weight=1), FolderConfig("more", weight=4))

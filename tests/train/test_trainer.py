@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from safetensors.torch import load_file
 from starvsr.errors import OutputError, UsageError
 from starvsr.options import WeightsOptions
 from starvsr.restore import Restorer
-from starvsr.train import checkpoints
+from starvsr.train import checkpoints, trainer
 from starvsr.train.config import (
     CheckpointConfig,
     FolderConfig,
@@ -307,6 +308,28 @@ def test_a_loss_that_is_no_number_ends_the_run(root: Path) -> None:
         train(config_of(root, optimizer=settings, steps=50), options(root))
 
 
+def test_a_gradient_that_is_no_number_spoils_no_weights(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(root, checkpoints=CheckpointConfig(interval=1))
+    gradients = trainer._Run._gradients
+
+    def spoiled(run: trainer._Run, clips: Any) -> dict[str, float]:
+        terms = gradients(run, clips)
+        if run.state.step == 2:
+            next(iter(run.state.parameters.values())).grad.fill_(math.nan)  # type: ignore[union-attr]
+        return terms
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer._Run, "_gradients", spoiled)
+        with pytest.raises(
+            UsageError, match="the gradient's norm of step 3 is nan: training diverged"
+        ):
+            train(config, options(root))
+    assert all(bool(value.isfinite().all()) for value in weights_of(root).values())
+    assert train(config, options(root)).resumed_from == 2
+
+
 def test_only_one_run_in_a_folder(root: Path) -> None:
     with alone(root), pytest.raises(UsageError, match="another run trains in"):
         train(config_of(root), options(root, "."))
@@ -362,14 +385,15 @@ def test_star_with_autoencoder_and_words(tmp_path: Path, caplog: pytest.LogCaptu
 @pytest.mark.slow
 def test_two_processes_make_the_steps_of_one(root: Path) -> None:
     config = config_of(root, steps=3, batch=4)
+    (root / "sources/text.mp4").write_text("not a video")
     train(config, options(root, "whole"))
     (root / "run.toml").write_text(config_to_toml(config))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     launched = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
             *("--master-port", "29617", "-m", "starvsr", "train"),
-            *("--config", str(root / "run.toml"), "--data", str(root), "--device", "cpu"),
+            *("--config", str(root / "run.toml"), "--data", str(root)),
             *("--workers", "0", "--output", str(root / "shared"), "--json"),
         ],
         env=environment,
@@ -379,6 +403,7 @@ def test_two_processes_make_the_steps_of_one(root: Path) -> None:
     )
     assert launched.returncode == 0, launched.stderr
     assert json.loads(launched.stdout)["steps"] == 3
+    assert launched.stderr.count("1 of 5 training files are left out") == 1
     for one, two in zip(log_of(root, "whole"), log_of(root, "shared"), strict=True):
         for name in ("loss", "pixel", "grad_norm"):
             assert two[name] == pytest.approx(one[name], rel=1e-4)

@@ -108,7 +108,11 @@ def train(
 
     Example: starvsr train --config nano.toml --data DIR --output run
     """
+    first_process = os.environ.get("RANK", "0") == "0"
     set_verbosity(verbose=verbose, quiet=quiet)
+    if not first_process:
+        # All processes find out the same, and it is said once.
+        set_verbosity(verbose=False, quiet=True)
     if not config.is_file():
         raise UsageError(f"--config {config} is not a file: give a TOML file")
     from starvsr.train.config import read_config
@@ -127,7 +131,6 @@ def train(
         workers=min(8, os.cpu_count() or 1) if workers is None else workers,
         resume=resume,
     )
-    first_process = os.environ.get("RANK", "0") == "0"
     with progress_view(progress, quiet=quiet or not first_process) as view:
         result = run(settings, options, view)
     if not first_process:

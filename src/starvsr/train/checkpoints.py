@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from starvsr.errors import InputError, UsageError, WeightsError
-from starvsr.media.files import written_errors
+from starvsr.errors import InputError, OutputError, UsageError, WeightsError
+from starvsr.media.files import errors_of
 from starvsr.train.config import TrainConfig, config_from_toml, config_to_toml
 from starvsr.train.model import WeightAverage, restore_values
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
@@ -57,7 +57,12 @@ def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig, keep: 
     target = folder / f"checkpoint-{state.step:08d}"
     # It is there where the run went on from it and no step was left to do.
     if not target.exists():
-        _write(target, state, config)
+        try:
+            _write(target, state, config)
+        except OutputError as error:
+            if there := find_checkpoints(folder):
+                error.args = (f"{error}; {there[-1].name} stays, and the run goes on from it",)
+            raise
     for old in find_checkpoints(folder)[:-keep]:
         _remove(old)
     return target
@@ -71,7 +76,7 @@ def _write(target: Path, state: TrainState, config: TrainConfig) -> None:
         "scaler": state.scaler.state_dict() if state.scaler else None,
     }
     try:
-        with written_errors(target):
+        with errors_of(target):
             partial.mkdir()
             for name, tensors in _tensors(state).items():
                 cpu = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
@@ -96,7 +101,8 @@ def clear_partial(folder: Path) -> None:
     """Remove what a kill left behind: checkpoints, and files that were to take another's place."""
     for left in folder.glob(f"{_PARTIAL}*.partial"):
         shutil.rmtree(left, ignore_errors=True)
-    for left in folder.glob(".starvsr-*.partial"):
+    # Also of samples and of clips that are kept.
+    for left in folder.rglob(".starvsr-*.partial"):
         with suppress(OSError):
             left.unlink()
 

@@ -63,7 +63,7 @@ class FolderConfig:
     resize: tuple[float, float] = (1.0, 1.0)
     """Range of factors by which sources are reduced before they are cropped, each at most 1; of pairs always 1."""
     held_out: tuple[str, ...] = ()
-    """Glob patterns of paths in it that are kept for validation."""
+    """Glob patterns of paths in it (of pairs inside `gt/` and without ending) that are kept for validation."""
     held_out_every: int = 0
     """Every so many-th file in name order (the first, and so on) is kept for validation; 0 is none."""
 

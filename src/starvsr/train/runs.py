@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import filelock
+import torch
 
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions
@@ -76,7 +77,8 @@ def open_accelerator(config: TrainConfig, options: RunOptions) -> Accelerator:
         ) from error
     try:
         accelerator = Accelerator(
-            cpu=options.device == "cpu",
+            # Else processes that have no other device would not find each other.
+            cpu=options.device == "cpu" or not torch.accelerator.is_available(),
             mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
             # With one token to look at, attention does not need its queries and keys.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],

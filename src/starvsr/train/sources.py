@@ -21,6 +21,7 @@ from starvsr.train.scan import STILL_SUFFIXES, Media, Scan
 logger = logging.getLogger(__name__)
 
 _MOST_NAMED = 20
+_MOST_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,14 @@ def _folder(
 ) -> SourceFolder:
     training: list[Source] = []
     held_out: list[Source] = []
+    for pattern in folder.held_out:
+        if not any(fnmatch(each.name, pattern) for each in files):
+            logger.warning(
+                "held_out %r names no file of the folder %s, and keeps none out of training; it has %s",
+                pattern,
+                folder.path,
+                ", ".join(each.name for each in files[:_MOST_EXAMPLES]) or "none",
+            )
     for number, each in enumerate(files):
         kept_back = any(fnmatch(each.name, pattern) for pattern in folder.held_out) or (
             folder.held_out_every > 0 and number % folder.held_out_every == 0

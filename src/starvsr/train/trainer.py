@@ -226,11 +226,10 @@ class _Run:
             list(self.state.parameters.values()), self.config.optimizer.clip_norm or math.inf
         )
         self.loss = terms["loss"]
-        if not math.isfinite(self.loss):
-            raise UsageError(
-                f"the loss of step {step + 1} is {self.loss}: training diverged; give a lower [optimizer] lr, and "
-                "begin anew with --no-resume"
-            )
+        _check_finite(step, "loss", self.loss)
+        # Of fp16, a scaler leaves out steps whose gradient is too large.
+        if self.state.scaler is None:
+            _check_finite(step, "gradient's norm", float(norm or 0))
         self.state.optimizer.step()
         self.state.optimizer.zero_grad()
         self.state.average.update(step)
@@ -302,6 +301,15 @@ class _Run:
             seconds = time.perf_counter() - began
             values = {**self.figures, "clips": as_json(measured), "seconds": seconds}
             self.log("validation", step, values)
+
+
+def _check_finite(step: int, what: str, value: float) -> None:
+    """Raise UsageError before a step that would spoil all weights, and then the checkpoints."""
+    if not math.isfinite(value):
+        raise UsageError(
+            f"the {what} of step {step + 1} is {value}: training diverged; give a lower [optimizer] lr, and begin anew "
+            "with --no-resume"
+        )
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
