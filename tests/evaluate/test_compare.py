@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -168,6 +170,25 @@ def test_what_is_there_is_kept(tmp_path: Path, videos: tuple[Path, Path]) -> Non
         compare(*videos, tmp_path, METRICS)
     with pytest.raises(OutputError, match="there is no folder"):
         compare(*videos, tmp_path / "none" / "page.html", METRICS)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_is_told_by_the_name_of_the_page(
+    tmp_path: Path, videos: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "page.html"
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", **options: Any) -> Any:
+        if "w" in mode:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return opened(path, mode, **options)
+
+    before = sorted(tmp_path.iterdir())
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", full)
+        with pytest.raises(OutputError, match=r"/page\.html cannot be written: no space left"):
+            compare(*videos, page, ("psnr_y",))
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 from pathlib import Path
@@ -91,6 +92,16 @@ def test_files(tmp_path: Path) -> None:
     before = {name: (folder / name).read_bytes() for name in FILES}
     write_report(folder, [result("a", (20.0,))], {})
     assert {name: (folder / name).read_bytes() for name in FILES} == before
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OutputError, match=r"metrics\.json cannot be written: no space left"):
+        write_report(tmp_path / "report", [result("a", (20.0,))], {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_folders_that_cannot_be(tmp_path: Path) -> None:

@@ -97,11 +97,9 @@ def compare(
             curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
         own_curves = {name: curves[name] for name in alone if name in result.curves}
         comparison = Comparison(result, own_curves, page, movie.frames)
-        _write(
-            temporary,
-            _texts(comparison, movie, resized_from=_resized(a, video_a, resize)),
-            movie_path,
-        )
+        texts = _texts(comparison, movie, resized_from=_resized(a, video_a, resize))
+        with written_errors(page):
+            _write(temporary, texts, movie_path)
     return comparison
 
 
@@ -196,7 +194,7 @@ def _table(comparison: Comparison) -> str:
 def _write(target: Path, texts: dict[str, str], movie: Path) -> None:
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     head, tail = template.split("{{movie}}")
-    with written_errors(target), target.open("w", encoding="utf-8", newline="\n") as page:
+    with target.open("w", encoding="utf-8", newline="\n") as page:
         page.write(_filled(head, texts))
         for piece in _base64(movie):
             page.write(piece)

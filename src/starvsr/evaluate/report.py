@@ -14,6 +14,7 @@ from starvsr import __version__
 from starvsr.errors import OutputError
 from starvsr.evaluate.measure import ClipResult
 from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.folders import new_folders
 from starvsr.metrics.registry import METRICS
 
 REPORT_VERSION = 1
@@ -170,8 +171,7 @@ def write_report(folder: Path, clips: Sequence[ClipResult], left_out: dict[str, 
         json.dumps(to_json(clips, left_out), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     )
     texts = (data, to_markdown(clips, left_out), to_csv(clips))
-    with written_errors(folder):
-        folder.mkdir(exist_ok=True)
-    for name, text in zip(FILES, texts, strict=True):
-        with complete_or_absent(folder / name) as temporary, written_errors(folder / name):
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+    with new_folders([folder]):
+        for name, text in zip(FILES, texts, strict=True):
+            with complete_or_absent(folder / name) as temporary, written_errors(folder / name):
+                temporary.write_text(text, encoding="utf-8", newline="\n")
