@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from typing import Any
 
 import pytest
@@ -54,6 +55,17 @@ TINY: dict[str, Any] = {
     "num_decoder_blocks": (1, 1, 1),
     "latent_channels": 6,
 }
+
+
+def test_tiny_vae_is_made_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    state = build_tiny_vae(TINY).state_dict()
+    library = logging.getLogger("diffusers")
+    library.addHandler(caplog.handler)
+    try:
+        TinyVAE.from_state(TINY, state, 0.5, torch.device("cpu"), torch.float32)
+    finally:
+        library.removeHandler(caplog.handler)
+    assert caplog.records == []
 
 
 @torch.inference_mode()

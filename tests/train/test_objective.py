@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import UsageError
+from starvsr.models.autoencoder import PixelUnshuffle
 from starvsr.restore import Restorer
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.sharpen import sharpened
@@ -56,6 +57,43 @@ def test_recomputed_blocks_give_the_same_gradients(tmp_path: Path) -> None:
     again = gradients(path, recomputed=True, clip=stacked(2))
     assert plain.keys() == again.keys()
     assert all(torch.equal(value, again[name]) for name, value in plain.items())
+
+
+class Keeping(PixelUnshuffle):
+    """Its decoder keeps something for the gradient; how many frames each call had is noted."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__(factor)
+        self.frames: list[int] = []
+
+    def decode(self, latent: Tensor) -> Tensor:
+        self.frames.append(latent.shape[2])
+        return super().decode(latent).tanh()
+
+
+def test_frames_are_decoded_in_groups_and_again_for_their_gradient(tmp_path: Path) -> None:
+    """At full size what a decoder keeps of a whole clip fits on no device."""
+    path = write_model(tmp_path / "toy.safetensors", TOY)
+    loaded = load_model(str(path), device="cpu")
+    spec = dataclasses.replace(
+        loaded.spec, autoencoder=dataclasses.replace(loaded.spec.autoencoder, chunk_frames=2)
+    )
+    found = []
+    for recomputed, calls in ((False, [2, 1]), (True, [2, 1, 1, 2])):
+        autoencoder = Keeping(spec.autoencoder.factor)
+        model = dataclasses.replace(loaded, spec=spec, autoencoder=autoencoder)
+        config = TrainConfig(ModelConfig(str(path)), gradient_checkpointing=recomputed)
+        objective = Objective(model, config, lambda _: loaded.context)
+        weight = torch.zeros((), requires_grad=True)
+
+        def network(x: Tensor, *_: object, weight: Tensor = weight) -> Tensor:
+            return x * weight
+
+        loss = objective(network, stacked(2, frames=3))["loss"]
+        loss.backward()  # type: ignore[no-untyped-call]
+        assert autoencoder.frames == calls
+        found.append((loss, weight.grad))
+    assert found[0] == found[1]
 
 
 def test_the_loss_of_noised_models_is_the_velocitys(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from starvsr.train.config import (
     config_to_toml,
 )
 from starvsr.train.runs import alone
+from starvsr.train.scan import FINDINGS_NAME
 from starvsr.train.trainer import MODEL_NAME, learning_rate, train
 from starvsr.train.validation import psnr_y
 from starvsr.zoo.load import load_model
@@ -340,6 +341,8 @@ def test_tensorboard_is_asked_for_by_name(root: Path) -> None:
         patched.setitem(sys.modules, "torch.utils.tensorboard", None)
         with pytest.raises(UsageError, match="pip install tensorboard"):
             train(config_of(root, log="tensorboard"), options(root))
+    # Before all files are decoded, which may take hours.
+    assert not (root / "run" / FINDINGS_NAME).exists()
 
 
 def test_the_extra_is_named_where_accelerate_is_missing(root: Path) -> None:

@@ -188,7 +188,8 @@ class TinyVAE:
         Raises ValueError where the parameters are not those of the configuration.
         """
         module = loaded_module(build_tiny_vae, config, state)
-        return cls(module.to(device, dtype), scaling_factor)
+        # diffusers' own `to` warns of layers that it keeps in float32, though it has none.
+        return cls(nn.Module.to(module, device, dtype), scaling_factor)
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 t h w -> b c t h/factor w/factor`; it encodes to no distribution. Raises ValueError as `Autoencoder`."""

@@ -23,7 +23,10 @@ class TrainLog:
     def __init__(self, folder: Path, step: int, *, tensorboard: bool) -> None:
         """step: steps done before. Raises UsageError where TensorBoard is asked for and missing, OutputError."""
         self.path = folder / LOG_NAME
-        self.board = _board(folder / "tensorboard", step) if tensorboard else None
+        self.board = None
+        if tensorboard:
+            # It purges from this step on.
+            self.board = summary_writer()(str(folder / "tensorboard"), purge_step=step + 1)
         kept = [line for line in _lines(self.path) if line["step"] <= step] if step else []
         with complete_or_absent(self.path) as partial, written_errors(self.path):
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
@@ -53,6 +56,8 @@ class TrainLog:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
                     self.board.add_scalar(f"{event}/{name}", value, step)
+            # It would hold them back for minutes, and a kill would leave a gap that nothing fills.
+            self.board.flush()
 
 
 def is_noted(folder: Path, event: str, step: int) -> bool:
@@ -75,11 +80,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def _board(folder: Path, step: int) -> Any:
+def summary_writer() -> Any:
+    """TensorBoard's class. Raises UsageError where the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
             "log = 'tensorboard' needs the package tensorboard: install it (pip install tensorboard), or give jsonl"
         ) from error
-    return SummaryWriter(str(folder), purge_step=step)
+    return SummaryWriter

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from starvsr.errors import UsageError
 from starvsr.models.recurrent import Memory
@@ -100,7 +101,7 @@ class Objective:
             t,
             x_t=x_t,
             truth=truth,
-            decode=self.model.autoencoder.decode,
+            decode=self._decode,
             schedule=self.schedule,
             config=self.loss,
         )
@@ -156,6 +157,18 @@ class Objective:
             for i in range(frames.shape[2])
         ]
         return torch.cat(latents, dim=2)
+
+    def _decode(self, latent: Tensor) -> Tensor:
+        """So many frames at once as restoring decodes, and with gradient checkpointing each such group again.
+
+        What a decoder keeps for its gradient is gigabytes a frame at full size.
+        """
+        decode = self.model.autoencoder.decode
+        if self.config.gradient_checkpointing:
+            decode = partial(checkpoint, decode, use_reentrant=False, preserve_rng_state=False)
+        at_once = self.model.spec.autoencoder.chunk_frames or latent.shape[2]
+        groups = torch.split(latent, at_once, dim=2)
+        return torch.cat([decode(group) for group in groups], dim=2)
 
     def _noise(self, like: Tensor, numbers: Sequence[int], stream: int) -> Tensor:
         drawn = [

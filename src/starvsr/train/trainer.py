@@ -31,7 +31,7 @@ from starvsr.train.checkpoints import (
 from starvsr.train.clips import Clip
 from starvsr.train.config import OptimizerConfig, TrainConfig
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
-from starvsr.train.log import TrainLog, is_noted
+from starvsr.train.log import TrainLog, is_noted, summary_writer
 from starvsr.train.model import (
     WeightAverage,
     check_crop,
@@ -111,6 +111,8 @@ class _Run:
         self.figures: dict[str, float] = {}
         self.loss: float | None = None
         check_folders(config.data, options.data)
+        if config.log == "tensorboard":
+            summary_writer()
         device = accelerator.device
         self.model, folders = start_model(
             config.model,
