@@ -61,6 +61,7 @@ def test_asked_for_come_in_the_order_of_tables() -> None:
     ("names", "message"),
     [
         (["psnr"], "--metrics psnr is unknown: give some of psnr_y, "),
+        (["dover"], "--metrics dover is not offered: no package"),
         ([], "--metrics is empty: give some of psnr_y, "),
         (["lpips"], r"--metrics lpips needs the extra iqa \(pip install 'starvsr\[iqa\]'"),
     ],

@@ -252,6 +252,13 @@ def test_validation_goes_through_the_restorer(root: Path) -> None:
     assert [line for line in log_of(root) if line["event"] == "step"] == log_of(root, "blind")
 
 
+def test_a_validation_of_nothing_is_told(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for interval, said in ((0, False), (2, True)):
+        config = config_of(root, steps=1, validation=ValidationConfig(interval=interval))
+        train(config, options(root, f"run{interval}"))
+        assert ("nothing is validated, since nothing is held out" in caplog.text) == said
+
+
 def test_validation_sees_temporal_layers_that_have_learned(tmp_path: Path) -> None:
     """They begin as the identity and are left out then; once trained they must be computed."""
     write_sources(tmp_path / "sources", frames=6)

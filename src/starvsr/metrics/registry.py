@@ -93,6 +93,10 @@ def choose_metrics(names: Sequence[str] | None) -> tuple[tuple[str, ...], dict[s
         left_out = {name: reason for name in usual if (reason := why_missing(name))}
         return tuple(name for name in usual if name not in left_out), left_out
     for name in names:
+        if name == "dover":
+            raise UsageError(
+                "--metrics dover is not offered: no package that can be installed has it"
+            )
         if name not in METRICS:
             raise UsageError(f"--metrics {name} is unknown: give some of {', '.join(METRICS)}")
         if reason := why_missing(name):

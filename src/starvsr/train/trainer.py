@@ -7,6 +7,7 @@ the same steps as one that was not (on processors with as many threads bit for b
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -51,6 +52,8 @@ from starvsr.zoo.tensorfile import write_tensors
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+logger = logging.getLogger(__name__)
 
 MODEL_NAME = "model.safetensors"
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -131,6 +134,11 @@ class _Run:
         self.validation = Validation(
             config.validation, config.data.made, sources, options.output / "samples", config.seed
         )
+        if config.validation.interval and not self.validation.tasks and self.main:
+            logger.warning(
+                "nothing is validated, since nothing is held out: give held_out or held_out_every of [[data.folders]], "
+                "or [validation] interval = 0"
+            )
         self.state = self._state(parameters)
         self.objective = Objective(self.model, config, Contexts(self.model, folders))
 
