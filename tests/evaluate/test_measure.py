@@ -7,6 +7,7 @@ import gc
 import re
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,22 +122,22 @@ def test_a_result_that_is_a_frame_late_is_told(tmp_path: Path, late: int) -> Non
     assert ("1 frame late" if late > 0 else "1 frame early") in warning
 
 
-def test_a_damaged_video_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("damage", "lost", "said"),
+    [
+        ({"lost_frames": 2}, 2, "2 frames are lost"),
+        ({"damaged_frames": 1}, 0, "1 frame is damaged"),
+    ],
+)
+def test_a_damaged_video_is_told(
+    tmp_path: Path, damage: dict[str, Any], lost: int, said: str
+) -> None:
     pair = pair_of(tmp_path)
     result, reference = open_pair(pair)
-    broken = dataclasses.replace(result, index=dataclasses.replace(result.index, lost_frames=2))
+    broken = dataclasses.replace(result, index=dataclasses.replace(result.index, **damage))
     found = measure(pair, (broken, reference), ["psnr_y"])
-    assert found.lost_frames == 2
-    assert found.warnings == (f"{pair.result} is damaged: 2 frames are lost",)
-
-
-def test_frames_that_the_decoder_guessed_are_told(tmp_path: Path) -> None:
-    pair = pair_of(tmp_path)
-    result, reference = open_pair(pair)
-    broken = dataclasses.replace(result, index=dataclasses.replace(result.index, damaged_frames=1))
-    found = measure(pair, (broken, reference), ["psnr_y"])
-    assert found.lost_frames == 0
-    assert found.warnings == (f"{pair.result} is damaged: 1 frame is damaged",)
+    assert found.lost_frames == lost
+    assert found.warnings == (f"{pair.result} is damaged: {said}",)
 
 
 def test_frames_are_let_go(tmp_path: Path) -> None:
