@@ -16,6 +16,7 @@ from starvsr.layout import (
     largest_picture,
     largest_window,
     network_grid,
+    offload_steps,
     plain_layout,
     smaller_autoencoder,
     smaller_network,
@@ -39,6 +40,7 @@ def fit(
     frames: int = 64,
     options: WindowOptions | None = None,
     offload: str = "auto",
+    compiled: bool = False,
 ) -> Layout:
     return fitted_layout(
         spec,
@@ -48,6 +50,7 @@ def fit(
         bytes_per_element=2,
         limit_bytes=None if limit_gib is None else int(limit_gib * GIB),
         offload=offload,
+        compiled=compiled,
     )
 
 
@@ -188,6 +191,16 @@ def test_what_is_given_and_cannot_fit_is_refused_by_name() -> None:
         fit(options=given, limit_gib=1)
     with pytest.raises(MemoryLimitError, match="--offload block"):
         fit(limit_gib=3, offload="none")
+
+
+def test_compiled_parts_keep_their_weights() -> None:
+    plain, compiled = fit(limit_gib=4), fit(limit_gib=4, compiled=True)
+    assert (plain.offload, compiled.offload) == ("block", "model")
+    assert largest_window(STAR_LIGHT, compiled) < largest_window(STAR_LIGHT, plain)
+    with pytest.raises(MemoryLimitError, match="leave out --compile"):
+        fit(limit_gib=3, compiled=True)
+    assert offload_steps("model") == ("model", "block")
+    assert offload_steps("model", compiled=True) == ("model",)
 
 
 def test_without_strictness_the_smallest_is_taken() -> None:

@@ -19,6 +19,7 @@ from starvsr.media import files
 from starvsr.media.writer import PartWriter
 from starvsr.models.unet import StarUNet
 from starvsr.options import (
+    DeviceOptions,
     EncodeOptions,
     LookOptions,
     RangeOptions,
@@ -318,6 +319,16 @@ def test_another_input_is_refused(tmp_path: Path, clip: Path, options: UpscaleOp
     make(clip, Clip(frames=13, width=16, height=12))
     with pytest.raises(WorkDirError, match=r"the input was .* and is"):
         upscale_video(clip, tmp_path / "out.mkv", options)
+
+
+def test_compiled_parts_round_otherwise_and_are_another_job(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("starvsr.upscale.check_compiler", lambda _: None)
+    broken_off(clip, tmp_path / "out.mkv", options)
+    other = dataclasses.replace(options, device=DeviceOptions(compile=True))
+    with pytest.raises(WorkDirError, match="--compile was None and is True"):
+        upscale_video(clip, tmp_path / "out.mkv", other)
 
 
 def test_what_changes_speed_alone_is_the_same_job(

@@ -30,6 +30,15 @@ from starvsr.windows import (
 )
 
 OFFLOAD_STEPS = ("none", "model", "block")
+
+
+def offload_steps(first: str = "none", *, compiled: bool = False) -> tuple[str, ...]:
+    """The ways to keep weights from the device, from `first` on. Weights that come for a block's call do so from hooks
+    on its parts, and a compiled part is one piece."""
+    steps = OFFLOAD_STEPS[:-1] if compiled else OFFLOAD_STEPS
+    return steps[steps.index(first) :]
+
+
 """From the fastest to the one that needs the least memory."""
 
 # A prior that was trained on 720x1280 still knows what it sees in a quarter of that; below, time is given up first.
@@ -130,6 +139,7 @@ def fitted_layout(
     limit_bytes: int | None,
     strict: bool = True,
     offload: str = "auto",
+    compiled: bool = False,
     halves: bool = False,
 ) -> Layout:
     """The largest layout whose predicted peak stays within `limit_bytes`; `plain_layout` where there is no limit.
@@ -137,7 +147,7 @@ def fitted_layout(
     The autoencoder's pieces shrink first, then weights leave the device, then the network's windows shrink, but for
     what the options give. Where even the smallest is too large, it is returned all the same unless `strict`: then
     MemoryLimitError is raised. halves: whether there is guidance; its halves share what they can where there is room
-    left for it. Raises UsageError as `resolve_windows`.
+    left for it. compiled: see `offload_steps`. Raises UsageError as `resolve_windows`.
     """
     plain = plain_layout(spec, options, size, frames)
     ladder = tuple(
@@ -148,7 +158,7 @@ def fitted_layout(
             keep_frames=options.chunk_frames is not None,
         )
     )
-    steps = OFFLOAD_STEPS if offload == "auto" else (offload,)
+    steps = offload_steps(compiled=compiled) if offload == "auto" else (offload,)
 
     def network_peak(layout: Layout) -> int:
         window = largest_window(spec, layout)
@@ -179,18 +189,19 @@ def fitted_layout(
         return layout
     raise MemoryLimitError(
         f"the model {spec.name} needs {layout.peak_bytes / 2**30:.2f} GiB even with the smallest windows allowed, and "
-        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(options, offload)}"
+        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(options, offload, compiled)}"
     )
 
 
-def _advice(options: WindowOptions, offload: str) -> str:
+def _advice(options: WindowOptions, offload: str, compiled: bool) -> str:
     ways = ["give a larger --memory-limit"]
-    if offload in ("none", "model"):
+    if offload in ("none", "model") and not compiled:
         ways.append("--offload block")
     given = {
         "--parity": options.parity or None,
         "--tile": options.tile_px,
         "--chunk-frames": options.chunk_frames,
+        "--compile": compiled or None,
     }
     ways += [f"leave out {flag}" for flag, value in given.items() if value is not None]
     return " or ".join((", ".join(ways[:-1]), ways[-1]) if len(ways) > 1 else ways)

@@ -323,6 +323,8 @@ class DeviceOptions:
     """Most device memory to use; None is what the device has free."""
     hwaccel: str = "none"
     """The kind of device that decodes the input, as libav calls it; `auto` takes the first that can."""
+    compile: bool = False
+    """Compile the network's repeated parts for the device first; not with `offload` of `block`."""
 
     def __post_init__(self) -> None:
         ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None
@@ -332,6 +334,8 @@ class DeviceOptions:
         _check_one_of("--offload", self.offload, OFFLOADS)
         ok = self.memory_limit_bytes is None or self.memory_limit_bytes > 0
         _check(ok, "--memory-limit", self.memory_limit_bytes, "a size such as 8GB or 900MB")
+        if self.compile and self.offload == "block":
+            raise UsageError("--compile and --offload block contradict each other: leave one out")
 
 
 def resolve_precision(precision: str, device: str, half: str = "fp16") -> str:

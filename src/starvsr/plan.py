@@ -163,6 +163,7 @@ def make_plan(
         limit_bytes=limit_bytes,
         strict=options.device.memory_limit_bytes is not None,
         offload=options.device.offload,
+        compiled=options.device.compile,
         halves=is_guided(spec, sampling),
     )
     latent = layout.latent

@@ -54,6 +54,8 @@ def request_of(
             # Kernels of another kind of device round otherwise.
             "--device": device.name.partition(":")[0],
             "--precision": precision,
+            # Fused sums round otherwise.
+            **({"--compile": True} if options.device.compile else {}),
         },
     }
 

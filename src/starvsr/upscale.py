@@ -30,6 +30,7 @@ from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
 from starvsr.media.timing import check_times
+from starvsr.models.compiled import check_compiler
 from starvsr.options import UpscaleOptions
 from starvsr.plan import Plan, ineffective_options, make_plan, output_size
 from starvsr.request import provenance_text, request_of
@@ -154,6 +155,8 @@ def plan_video(
     _check_effect(choice, options)
     if options.workers.cluster is None:
         attention_backend(options.device.attention, torch.device(device.name))
+        if options.device.compile:
+            check_compiler(torch.device(device.name))
     check_streams(info, target_path, options.streams)
     encode = with_codec(options.encode, target_path, info)
     options = dataclasses.replace(options, encode=encode)

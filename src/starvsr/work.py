@@ -7,6 +7,7 @@ An *executor* is handed the segments that a job still lacks and gives what it ma
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -20,7 +21,7 @@ import torch
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import MemoryLimitError
 from starvsr.heap import give_back
-from starvsr.layout import OFFLOAD_STEPS
+from starvsr.layout import offload_steps
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
 from starvsr.parts import OnFrames, PartMaker, SegmentFiles
@@ -109,13 +110,15 @@ class LastModel:
             work.device.name,
             options.precision,
             options.attention,
+            options.compile,
             offload,
             sampling.prompt,
             sampling.negative_prompt,
         )
         if self._model is None or key != self._key:
-            # The old one goes before there is a new one.
+            # The old one goes before there is a new one; compiled parts hold each other.
             self._model = None
+            gc.collect()
             self._model = load_choice(
                 work.choice,
                 work.device,
@@ -193,8 +196,7 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
     options, layout = work.options, work.plan.layout
     if work.windows is not None:
         layout = layout.with_windows(work.windows)
-    planned = layout.offload
-    for step in OFFLOAD_STEPS[OFFLOAD_STEPS.index(planned) :]:
+    for step in offload_steps(layout.offload, compiled=options.device.compile):
         try:
             model = models(work, step)
         except (RuntimeError, MemoryError) as error:

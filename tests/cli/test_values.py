@@ -51,6 +51,7 @@ from tests.cli.conftest import Cli
         (["--device", "cuda:"], ["--device 'cuda:' is not allowed"]),
         (["--device", "cuda:999"], ["--device cuda:999 is not there", "--device cpu"]),
         (["--attention", "xformers"], ["--attention", "xformers", "CUDA", "sdpa"]),
+        (["--compile", "--offload", "block"], ["--compile and --offload block contradict"]),
         (["--chunk-frames", "0"], ["--chunk-frames 0 is not allowed", "1 or more"]),
         (["--chunk-frames", "4", "--chunk-overlap", "3"], ["--chunk-overlap 3", "half"]),
         (["--segment-frames", "4"], ["--segment-frames 4 is too short", "5"]),

@@ -277,3 +277,5 @@ def test_parts_and_modes_that_do_not_exist(toy_path: Path) -> None:
         load_model(str(toy_path), device="cpu").at_work("text")
     with pytest.raises(ValueError, match="offload 'disk' is none of none, model, block"):
         load_model(str(toy_path), device="cpu", offload="disk")
+    with pytest.raises(ValueError, match="compiled parts"):
+        load_model(str(toy_path), device="cpu", offload="block", compile=True)

@@ -136,11 +136,11 @@ def _attention_flops(
 def _call(network: VideoNetwork, latent: tuple[int, int, int]) -> Callable[[], object]:
     """A call that can be repeated; of a recurrent network always behind the same frame."""
     arguments = network_inputs(network, latent)
-    state = _state_before(network, arguments)
+    state = state_before(network, arguments)
     return lambda: network(*arguments, *(() if state is None else (Memory(state),)))
 
 
-def _state_before(network: VideoNetwork, arguments: tuple[Any, ...]) -> Any:
+def state_before(network: VideoNetwork, arguments: tuple[Any, ...]) -> Any:
     """What a recurrent network remembers of a frame before; None of any other."""
     config: NetworkConfig = network.config
     if not config.recurrent:

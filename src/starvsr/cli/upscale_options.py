@@ -257,6 +257,7 @@ def collect_options(
     precision: Annotated[Precision, _memory("--precision", help="Of the network; auto is fp32 on a processor, elsewhere fp16 or bf16, as the model takes it.")] = Precision.auto,  # noqa: E501
     memory_limit: Annotated[int | None, _memory("--memory-limit", help="Most device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE")] = None,  # noqa: E501
     offload: Annotated[Offload, _memory("--offload", help="What waits in main memory until it is used: none; model, the network or the autoencoder; block, every block of the network.")] = Offload.auto,  # noqa: E501
+    compile: Annotated[bool, _memory("--compile", help="Compile the network for the device: minutes at first, seconds once that is kept on disk; for graphics cards, little is gained on a processor. Needs a C++ compiler, on a graphics card Triton.")] = False,  # noqa: E501
     hwaccel: Annotated[str, _memory("--hwaccel", help="Decode the input by such a device: none, auto, or a kind such as cuda, qsv, vaapi or videotoolbox.", metavar="KIND")] = "none",  # noqa: E501
     chunk_frames: Annotated[int | None, _window("--chunk-frames", help="Frames the network sees at once (default: the model's).", **_COUNT)] = None,  # noqa: E501
     chunk_overlap: Annotated[int | None, _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).", **_COUNT)] = None,  # noqa: E501
@@ -312,7 +313,7 @@ def collect_options(
             not no_attachments,
             not no_provenance,
         ),
-        device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit, hwaccel),
+        device=DeviceOptions(device, attention.value, precision.value, offload.value, memory_limit, hwaccel, compile),
         weights=WeightsOptions(weights_dir, offline),
         resume=ResumeOptions(resume, work_dir),
         workers=WorkerOptions(workers, cluster),

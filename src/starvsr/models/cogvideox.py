@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from starvsr.models.attention import Backend, attention, hide_xformers
+from starvsr.models.compiled import Compiler
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.linear import Linear
 from starvsr.models.network import VideoNetwork, shape_of
@@ -55,8 +56,8 @@ class GatedAttention(nn.Module):
         text_tokens = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, self._gated(hidden_states, grid)], dim=1)
         q, k, v = (
-            rearrange(project(tokens), "b n (h d) -> b n h d", h=attn.heads)
-            for project in (attn.to_q, attn.to_k, attn.to_v)
+            rearrange(part, "b n (h d) -> b n h d", h=attn.heads)
+            for part in (attn.to_q(tokens), attn.to_k(tokens), attn.to_v(tokens))
         )
         del tokens
         q, k = (
@@ -172,6 +173,11 @@ class StarCogVideoX(VideoNetwork):
         for module in self.modules():
             if isinstance(module, GatedAttention):
                 module.backend = backend
+
+    def use_compiler(self, compiled: Compiler) -> None:
+        """Compute the blocks by what `compiled` makes of them: they are alike, so one is compiled for all."""
+        for block in self.transformer_blocks:
+            block.forward = compiled(block.forward)
 
     def embed(self, context: Tensor) -> Tensor:
         """Text tokens of an encoder, `b m context_width`, as the blocks take them: `b m width`."""

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.models.compiled import Compiler
 from starvsr.models.layers import add_, zeroed
 from starvsr.models.liem import SpatialGate
 from starvsr.models.linear import Linear
@@ -123,6 +124,10 @@ class RecurrentNet(VideoNetwork):
         self.kept = nn.Parameter(torch.tensor([_KEPT]))
         self.use_channels_last()
 
+    def use_compiler(self, compiled: Compiler) -> None:
+        """Compute frames by what `compiled` makes of it; a shot's first, which recalls nothing, as it is."""
+        self._next = compiled(self._next)  # type: ignore[method-assign]
+
     def forward(
         self,
         x: Tensor,
@@ -141,11 +146,15 @@ class RecurrentNet(VideoNetwork):
         memory = memory or Memory()
         velocities = []
         for z in x.unbind(2):
-            v, memory.state = self._frame(
+            frame = self._frame if memory.state is None else self._next
+            v, memory.state = frame(
                 z.contiguous(memory_format=torch.channels_last), memory.state, memory.flows
             )
             velocities.append(v)
         return torch.stack(velocities, dim=2)
+
+    def _next(self, z: Tensor, before: State | None, flows: list[Tensor]) -> tuple[Tensor, State]:
+        return self._frame(z, before, flows)
 
     def _frame(self, z: Tensor, before: State | None, flows: list[Tensor]) -> tuple[Tensor, State]:
         features = _activated(self.stem(z))

@@ -21,6 +21,7 @@ from starvsr.errors import WeightsError
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE
+from starvsr.models.compiled import compiler_for
 from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
 from starvsr.options import DeviceOptions, WeightsOptions
@@ -91,15 +92,18 @@ def load_model(
     attention: str = "auto",
     precision: str = "auto",
     offload: str = "none",
+    compile: bool = False,
     weights: WeightsOptions | None = None,
 ) -> LoadedModel:
     """Load a model by name or path onto a device, for its default prompts.
 
-    device, attention, precision: as in `DeviceOptions`; offload: `none`, `model` or `block`. Raises WeightsError where
-    a file is missing, corrupt or does not fit its own description, UsageError where the device or attention backend
-    does not exist here.
+    device, attention, precision, compile: as in `DeviceOptions`; offload: `none`, `model` or `block`. Raises
+    WeightsError where a file is missing, corrupt or does not fit its own description, UsageError where the device or
+    attention backend does not exist here, or nothing can be compiled.
     """
-    options = DeviceOptions(device=device, attention=attention, precision=precision)
+    options = DeviceOptions(
+        device=device, attention=attention, precision=precision, compile=compile
+    )
     info = device_info(device)
     return load_choice(choose_model(name, info, weights), info, options, offload=offload)
 
@@ -116,9 +120,12 @@ def load_choice(
     """As `load_model`, for a choice that is already made. Prompts of None are the model's own.
 
     offload: what waits in main memory until it is used: `none`; `model`, network and autoencoder as wholes; `block`,
-    each block of the network too. Raises as `load_model`, and ValueError for another `offload`.
+    each block of the network too. Raises as `load_model`, and ValueError for another `offload`, or for `block` of what
+    is to be compiled.
     """
     options = options or DeviceOptions()
+    if options.compile and offload == "block":
+        raise ValueError("compiled parts cannot be offloaded block by block")
     spec, device = choice.spec, torch.device(info.name)
     dtype = network_dtype(options.precision, device, spec.half)
     backend = attention_backend(options.attention, device)
@@ -137,6 +144,8 @@ def load_choice(
     network.eval()
     network.use_attention(backend)
     network.skip_identity_branches()
+    if options.compile:
+        network.use_compiler(compiler_for(device))
     return LoadedModel(
         spec=spec,
         network=network,

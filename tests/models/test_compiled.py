@@ -1,0 +1,171 @@
+"""Compiled networks give what they give without, later processes find what was compiled, and what lacks is said."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from starvsr.bench.network import network_inputs
+from starvsr.errors import UsageError
+from starvsr.models.compiled import check_compiler, compiled_folder, compiler_for
+from starvsr.models.network import VideoNetwork
+from starvsr.models.recurrent import Memory, RecurrentNet
+from starvsr.specs import NANO
+from starvsr.zoo.load import save_model
+from tests.golden.seeded_init import fill_module, seeded_input
+from tests.media.clips import Clip, make
+from tests.models.helpers import TINY, relative_error, seeded_inputs, seeded_net
+from tests.models.test_cogvideox import seeded
+from tests.models.test_recurrent import SMALL
+from tests.test_resume import packets
+
+# The compiler's own imports.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+CPU = torch.device("cpu")
+
+RUN_SCRIPT = """
+import json, sys
+from starvsr.cli.app import run
+code = run(sys.argv[1:])
+from torch._dynamo.utils import counters
+found = counters["inductor"]
+print(json.dumps([code, found["fxgraph_cache_hit"], found["fxgraph_cache_miss"]]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "compiled"))
+
+
+@pytest.fixture(scope="module")
+def small() -> RecurrentNet:
+    net = RecurrentNet(SMALL).eval()
+    fill_module(net, 0)
+    return net.requires_grad_(False)
+
+
+@pytest.fixture
+def model_file(tmp_path: Path, small: RecurrentNet) -> Path:
+    path = tmp_path / "small.safetensors"
+    autoencoder = dataclasses.replace(NANO.autoencoder, factor=2)
+    spec = dataclasses.replace(NANO, name="small", network=SMALL, autoencoder=autoencoder)
+    save_model(path, spec, small.state_dict())
+    return path
+
+
+def compiled(net: VideoNetwork) -> VideoNetwork:
+    twin = copy.deepcopy(net)
+    twin.use_compiler(compiler_for(CPU))
+    return twin
+
+
+def test_the_folder_is_torchs_own_or_in_the_users_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "own"))
+    assert compiled_folder() == tmp_path / "own"
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert compiled_folder() == tmp_path / "starvsr" / "compiled"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_compiler.cache_clear()
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "file" / "below"))
+    with pytest.raises(UsageError, match=r"--compile cannot keep .*TORCHINDUCTOR_CACHE_DIR"):
+        check_compiler(CPU)
+
+
+@pytest.mark.slow
+def test_a_recurrent_network_gives_the_same_at_every_size(small: RecurrentNet) -> None:
+    fast = compiled(small)
+    for frames, rows, columns in ((3, 8, 10), (2, 12, 14), (4, 10, 8)):
+        x = seeded_input("x", (1, SMALL.latent_channels, frames, rows, columns))
+        with torch.inference_mode():
+            given = (x, torch.tensor([100]), torch.zeros(1, 1, 1), None)
+            wanted, got = small(*given, Memory()), fast(*given, Memory())
+        assert relative_error(got, wanted) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_unet_gives_the_same() -> None:
+    config = dataclasses.replace(TINY, multipliers=(1,), attention_scales=(1.0,), control=False)
+    net = seeded_net(config).requires_grad_(False)
+    given: tuple[Tensor | None, ...] = seeded_inputs(config, (3, 8, 10))
+    with torch.inference_mode():
+        assert relative_error(compiled(net)(*given), net(*given)) < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["star", "cogvideox"])
+def test_parts_are_whole_and_sizes_share_what_is_compiled(network: str) -> None:
+    """Without the compiler's last stage, which would take minutes here."""
+    seen: list[int] = []
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        seen.append(len(graph.graph.nodes))
+        return graph.forward
+
+    net: VideoNetwork = seeded_net(TINY) if network == "star" else seeded()
+    fast = copy.deepcopy(net.requires_grad_(False))
+    counts = []
+    with torch.inference_mode(), torch._dynamo.config.patch(recompile_limit=256):
+        fast.use_compiler(lambda part: torch.compile(part, backend=count, fullgraph=True))
+        for size in ((4, 8, 12), (3, 8, 12), (2, 8, 12), (5, 12, 16), (6, 16, 8)):
+            given = network_inputs(net, size)
+            assert relative_error(fast(*given), net(*given)) < 1e-5
+            counts.append(len(seen))
+    # Once more for all other lengths; of other pictures, a side of one or two equal ones are cases of their own.
+    assert counts[1] == counts[2] == 2 * counts[0], counts
+    assert counts[4] <= 3 * counts[0], counts
+
+
+@pytest.mark.slow
+def test_a_later_process_finds_what_was_compiled(model_file: Path, tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mkv", Clip(frames=3, width=32, height=24))
+    made, found = [], []
+    for name in ("first.mkv", "second.mkv"):
+        flags = ["--model", str(model_file), "--scale", "1", "--compile", "-q", "-c", "ffv1"]
+        command = [sys.executable, "-c", RUN_SCRIPT, "upscale", str(clip), str(tmp_path / name)]
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "kept")}
+        shown = subprocess.run(
+            [*command, *flags], capture_output=True, text=True, check=True, env=environment
+        )
+        found.append(json.loads(shown.stdout))
+        made.append(packets(tmp_path / name))
+    (code, hits, misses), again = found
+    # The probe and a frame.
+    assert (code, hits, misses) == (0, 0, 2)
+    assert again == [0, 2, 0]
+    assert made[0] == made[1]
+
+
+@pytest.mark.slow
+def test_without_a_compiler_nothing_is_begun(model_file: Path, tmp_path: Path) -> None:
+    clip = make(tmp_path / "clip.mkv", Clip(frames=1, width=32, height=24))
+    before = set(tmp_path.iterdir())
+    command = [sys.executable, "-m", "starvsr", "upscale", str(clip), str(tmp_path / "out.mkv")]
+    shown = subprocess.run(
+        [*command, "--model", str(model_file), "--compile"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CXX": "no-such-compiler"},
+    )
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "error: --compile does not work here: it needs a C++ compiler" in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert set(tmp_path.iterdir()) == before
