@@ -30,6 +30,7 @@ from starvsr.windows import (
 )
 
 OFFLOAD_STEPS = ("none", "model", "block")
+"""From the fastest to the one that needs the least memory."""
 
 
 def offload_steps(first: str = "none", *, compiled: bool = False) -> tuple[str, ...]:
@@ -38,8 +39,6 @@ def offload_steps(first: str = "none", *, compiled: bool = False) -> tuple[str, 
     steps = OFFLOAD_STEPS[:-1] if compiled else OFFLOAD_STEPS
     return steps[steps.index(first) :]
 
-
-"""From the fastest to the one that needs the least memory."""
 
 # A prior that was trained on 720x1280 still knows what it sees in a quarter of that; below, time is given up first.
 _COMFORTABLE_TILE = 50 * 80
