@@ -10,6 +10,8 @@ from starvsr.types import RecurrentConfig
 
 _KERNEL, _GATE = 9, 2 * 49
 _FLOAT32_BYTES = 4
+_CORNERS = 2 * 4
+"""Numbers and shares of the four pixels that a place is read from."""
 
 
 def recurrent_peak_bytes(
@@ -26,9 +28,9 @@ def recurrent_peak_bytes(
     # before; and the velocities so far.
     carried = stem + width
     held = latent + stem + carried
-    # The frame's first layer, and beside it what was remembered: moved, mixed and gated; or being moved, in float32.
+    # The frame's first layer, and beside it what was remembered: mixed and gated; or being moved, in float32.
     wide = _FLOAT32_BYTES // bytes_per_element
-    recalled = width + width * max(3, 2 * wide if wide > 1 else 0)
+    recalled = width + width * 2 * wide + _CORNERS * wide
     # A block's input, its gated copy, and two convolutions.
     copies = 4 if config.liem else 3
     # The half-sized result, its four pixels side by side, and those in place.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from starvsr.models.recurrent import Memory, RecurrentNet, warp
+from starvsr.models.recurrent import Memory, RecurrentNet
 from starvsr.schedule import logsnr_cosine_interp
 from starvsr.types import RecurrentConfig
 from tests.golden.seeded_init import fill_module, seeded_input
@@ -103,28 +103,6 @@ def test_without_gates() -> None:
     assert run(net, latent(2)).shape == latent(2).shape
     gates = [name for name, _ in net.named_parameters() if "gate" in name]
     assert gates == []
-
-
-def test_warp_reads_at_the_place_plus_the_displacement() -> None:
-    x = seeded_input("x", (2, 3, 6, 7))
-    right = torch.zeros(2, 2, 6, 7)
-    right[:, 0] = 1
-    moved = warp(x, right)
-    torch.testing.assert_close(moved[..., :-1], x[..., 1:])
-    torch.testing.assert_close(moved[..., -1], x[..., -1])
-    half_down = torch.zeros(2, 2, 6, 7)
-    half_down[:, 1] = 0.5
-    between = (x[..., :-1, :] + x[..., 1:, :]) / 2
-    torch.testing.assert_close(warp(x, half_down)[..., :-1, :], between)
-
-
-def test_warp_keeps_the_type_and_reads_in_float32() -> None:
-    x = seeded_input("x", (1, 1, 2, 400))
-    flow = torch.full((1, 2, 2, 400), 0.25)
-    flow[:, 1] = 0
-    half = warp(x.bfloat16(), flow)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half, warp(x.bfloat16().float(), flow).bfloat16())
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from starvsr.models.layers import add_, zeroed
 from starvsr.models.liem import SpatialGate
 from starvsr.models.linear import Linear
 from starvsr.models.network import VideoNetwork, shape_of
+from starvsr.models.warping import reader
 from starvsr.types import RecurrentConfig
 
 _KEPT = -0.1658
@@ -171,10 +172,9 @@ class RecurrentNet(VideoNetwork):
 
     def _recalled(self, features: Tensor, before: State, flow: Tensor) -> Tensor:
         """What the frames before say at each place (`b c h w`), as far as their features agree with this frame's."""
-        places = _places(flow)
-        trust = self._trust(features, _read(before.features, places))
-        remembered = _read(before.remembered, places).permute(0, 2, 3, 1)
-        recalled: Tensor = self.recall(remembered) * trust
+        read = reader(flow)
+        trust = self._trust(features, read(before.features))
+        recalled: Tensor = self.recall(read(before.remembered).permute(0, 2, 3, 1)) * trust
         return recalled.permute(0, 3, 1, 2)
 
     def _trust(self, features: Tensor, moved: Tensor) -> Tensor:
@@ -186,31 +186,6 @@ class RecurrentNet(VideoNetwork):
         """What is made of `x` (`b c h w`) at half its size, at its size."""
         deep = _through(self.deep, _activated(self.down(x)))
         return _doubled(self.up(deep.permute(0, 2, 3, 1)))
-
-
-def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """`x` (`b c h w`) read at every place plus its displacement, bilinear, the border continued; in the dtype of x.
-
-    flow: `b 2 h w` float32, columns then rows, in elements of x. Computed in float32: half precision has no numbers for
-    parts of a pixel far from the corner.
-    """
-    return _read(x, _places(flow))
-
-
-def _places(flow: Tensor) -> Tensor:
-    """Where to read, `b h w 2` in -1 .. 1."""
-    h, w = flow.shape[-2:]
-    columns = torch.arange(w, device=flow.device, dtype=torch.float32) + flow[:, 0]
-    rows = torch.arange(h, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]
-    return torch.stack([(2 * columns + 1) / w - 1, (2 * rows + 1) / h - 1], dim=-1)
-
-
-def _read(x: Tensor, places: Tensor) -> Tensor:
-    with torch.autocast(x.device.type, enabled=False):
-        read = F.grid_sample(
-            x.float(), places, "bilinear", padding_mode="border", align_corners=False
-        )
-    return read.to(x.dtype)
 
 
 def _blocks(count: int, width: int, gated: bool) -> nn.ModuleList:

@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from starvsr.models.recurrent import warp
+from starvsr.models.warping import warp
 from starvsr.sharpen import sharpened
 from starvsr.train.config import PixelLossConfig
 
