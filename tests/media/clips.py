@@ -18,6 +18,8 @@ from av.stream import Disposition, Stream
 from av.subtitles.codeccontext import SubtitleCodecContext
 from av.video.stream import VideoStream
 
+from starvsr.media.priority import usual_priority
+
 Picture = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
 MILLISECOND = Fraction(1, 1000)
@@ -92,7 +94,7 @@ class Clip:
 def make(path: Path, clip: Clip | None = None) -> Path:
     """Write a clip."""
     clip = clip or Clip()
-    with av.open(str(path), "w", container_options=clip.muxer) as container:
+    with usual_priority(), av.open(str(path), "w", container_options=clip.muxer) as container:
         container.metadata.update(clip.metadata)
         video = _video(container, clip) if clip.frames else None
         audios = [_audio(container, audio) for audio in clip.audio]

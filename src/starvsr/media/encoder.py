@@ -21,6 +21,7 @@ from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
 from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
+from starvsr.media.priority import usual_priority
 from starvsr.media.sequence import ENCODERS, is_sequence
 from starvsr.media.siting import siting_options
 from starvsr.options import DEFAULT_CODEC, EncodeOptions
@@ -246,7 +247,8 @@ def _try_open(
         with av.open(io.BytesIO(), "w", format=settings.stream_container) as scratch:
             try:
                 stream = add_video(scratch, attempt, info)
-                stream.codec_context.open()
+                with usual_priority():
+                    stream.codec_context.open()
             except (av.FFmpegError, ValueError, OSError) as error:
                 failure = failure or error
                 continue
@@ -283,7 +285,9 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
         frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
         frame = AspectTag(info.sample_aspect)(frame)
         frame.pts, frame.time_base = 0, Fraction(*settings.time_base)
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
+        with usual_priority():
+            packets = [*stream.encode(frame), *stream.encode(None)]
+        for packet in packets:
             packet.pts = packet.dts = 0
             output.mux(packet)
     file.seek(0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from starvsr.media.color import FromRgb, Pixels
 from starvsr.media.encoder import EncoderSettings, add_video, check_encoder
 from starvsr.media.files import complete_or_absent, written_errors
 from starvsr.media.graph import AspectTag
+from starvsr.media.priority import usual_priority
 from starvsr.types import VideoInfo
 
 __all__ = ["PART_TICKS", "EncoderSettings", "PartWriter", "check_encoder"]
@@ -75,7 +76,10 @@ class PartWriter:
         self._numbers[frame.pts] = self._frames
         self._frames += 1
         with written_errors(self._path):
-            for packet in self._stream.encode(frame):
+            # The first frame opens the encoder.
+            with usual_priority() if self._frames == 1 else nullcontext():
+                packets = self._stream.encode(frame)
+            for packet in packets:
                 self._mux(packet)
 
     def _mux(self, packet: Packet[VideoStream]) -> None:
