@@ -48,6 +48,10 @@ def test_history_and_comparison(cli: Cli, tmp_path: Path) -> None:
     history.write_text(json.dumps({**lines[0], "machine": {"processor": "another"}}) + "\n")
     other = cli("bench", *QUICK, "--history", history)
     assert "not comparable as seconds: processor, threads" in other.out
+    history.write_text(json.dumps({**lines[0], "model": "another"}) + "\n")
+    first_of_nano = cli("bench", *QUICK, "--history", history)
+    assert (first_of_nano.code, "beside the result" in first_of_nano.out) == (0, False)
+    assert len(history.read_text().splitlines()) == 2
 
 
 @pytest.mark.parametrize(
@@ -55,6 +59,7 @@ def test_history_and_comparison(cli: Cli, tmp_path: Path) -> None:
     [
         (["--latent", "4x8"], 2, "--latent 4x8 is not allowed: give 3 numbers such as 4x108x192"),
         (["--latent", "0x8x8"], 2, "--latent 0x8x8 is not allowed"),
+        (["--size", "65x36"], 2, "--size 65x36 is not allowed: both have to be even"),
         (["--size", "64"], 2, "--size 64 is not allowed: give 2 numbers such as 480x270"),
         ([*QUICK[:4], "--latent", "1x7x8"], 2, "--latent 1x7x8: a latent of 1 frames of 7x8"),
         (["--model", "none"], 4, "--model none is neither a file nor a known model"),
@@ -66,13 +71,30 @@ def test_refusals(cli: Cli, arguments: list[str], code: int, message: str) -> No
     assert message in result.error
 
 
-def test_a_history_that_is_none(cli: Cli, tmp_path: Path) -> None:
-    path = tmp_path / "notes.txt"
-    path.write_text("hello\n")
+@pytest.mark.parametrize(
+    ("content", "code", "message"),
+    [
+        ("hello\n", 3, "is no history of starvsr bench"),
+        ('{"event": "done"}\n', 3, "is no history of starvsr bench: it holds other results"),
+        ("[]\n", 3, "is no history of starvsr bench: it holds other results"),
+        (None, 7, "h.jsonl"),
+    ],
+)
+def test_a_history_that_cannot_be_kept_is_refused_first(
+    cli: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str | None,
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setattr("starvsr.bench.run.run_benchmark", lambda *_, **__: pytest.fail("begun"))
+    path = tmp_path / "h.jsonl"
+    if content is None:
+        path = tmp_path / "no" / "h.jsonl"
+    else:
+        path.write_text(content)
     result = cli("bench", *QUICK, "--history", path)
-    assert result.code == 3
-    assert "is no history of starvsr bench" in result.error
-    assert path.read_text() == "hello\n"
-    result = cli("bench", *QUICK, "--history", tmp_path / "no" / "h.jsonl")
-    assert result.code == 7
-    assert "h.jsonl" in result.error
+    assert result.code == code
+    assert message in result.error
+    assert content is None or path.read_text() == content

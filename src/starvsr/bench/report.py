@@ -73,21 +73,28 @@ def append_history(path: Path, result: dict[str, Any]) -> None:
         file.write(json.dumps(result) + "\n")
 
 
-def read_last(path: Path, model: str) -> dict[str, Any]:
-    """The last result of a model in a history. Raises InputError where there is none or the file is none."""
+def read_last(path: Path, model: str) -> dict[str, Any] | None:
+    """The last result of a model in a history; None where there is none of it that this version can read.
+
+    Raises InputError where the file is no history, OutputError where nothing can be added to it.
+    """
+    is_new = not path.exists()
+    # Tried now rather than when all is measured.
+    with written_errors(path), path.open("a"):
+        pass
+    if is_new:
+        path.unlink()
+        return None
     try:
         lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise InputError(f"{path} is no history of starvsr bench: {error}") from error
+    if not all(isinstance(line, dict) and line.get("event") == "bench" for line in lines):
+        raise InputError(f"{path} is no history of starvsr bench: it holds other results")
     of_model = [
-        line
-        for line in lines
-        if isinstance(line, dict) and (line.get("version"), line.get("model")) == (VERSION, model)
+        line for line in lines if (line.get("version"), line.get("model")) == (VERSION, model)
     ]
-    if not of_model:
-        raise InputError(f"{path} holds no result of {model} that this version can read")
-    last: dict[str, Any] = of_model[-1]
-    return last
+    return of_model[-1] if of_model else None
 
 
 def as_text(result: dict[str, Any], before: dict[str, Any] | None = None) -> str:

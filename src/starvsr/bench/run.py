@@ -33,10 +33,14 @@ def run_benchmark(
     """Measure a model on this machine's processor, in float32.
 
     latents: frames, rows and columns of the network's calls, by default `usual_latent`; size: columns and rows of the
-    clip that is upscaled; layers: also time every layer of the last call; repeats: of every call, the median counts;
-    threads: None is what torch takes. Raises StarvsrError: WeightsError, UsageError for sizes that the network does
-    not take.
+    clip that is upscaled, both even; layers: also time every layer of the last call; repeats: of every call, the median
+    counts; threads: None is what torch takes. Raises StarvsrError: WeightsError, UsageError for other sizes, and those
+    that the network does not take.
     """
+    if any(side % 2 for side in size):
+        raise UsageError(f"--size {size[0]}x{size[1]} is not allowed: both have to be even")
+    loaded = load_model(model, device="cpu")
+    network, latents = loaded.network, latents or (usual_latent(loaded.spec),)
     report = progress or (lambda _: None)
     before = torch.get_num_threads()
     if threads is not None:
@@ -45,8 +49,6 @@ def run_benchmark(
         report(Progress("ceilings", 0, 1))
         first = measure_ceilings(repeats)
         report(Progress("ceilings", 1, 1))
-        loaded = load_model(model, device="cpu")
-        network, latents = loaded.network, latents or (usual_latent(loaded.spec),)
         calls = []
         for number, latent in enumerate(latents):
             report(Progress("network", number, len(latents)))

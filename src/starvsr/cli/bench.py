@@ -29,7 +29,8 @@ def bench(
         ),
     ] = None,
     size: Annotated[
-        str, typer.Option("--size", metavar="WxH", help="Pixels of the clip that is upscaled.")
+        str,
+        typer.Option("--size", metavar="WxH", help="Even sides of the clip that is upscaled."),
     ] = "480x270",
     frames: Annotated[
         int, typer.Option("--frames", min=1, help="Frames of the clip that is upscaled.")
@@ -68,7 +69,7 @@ def bench(
     from starvsr.bench.report import append_history, as_text, read_last
     from starvsr.bench.run import run_benchmark
 
-    before = read_last(history, model) if history is not None and history.exists() else None
+    before = None if history is None else read_last(history, model)
     with progress_view(progress, quiet=False) as view:
         result = run_benchmark(
             model,
