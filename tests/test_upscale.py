@@ -21,6 +21,7 @@ from starvsr.media.probe import probe
 from starvsr.media.quantize import to_levels
 from starvsr.media.reader import read_frames
 from starvsr.options import (
+    DeviceOptions,
     EncodeOptions,
     LookOptions,
     RangeOptions,
@@ -378,3 +379,14 @@ def test_refusals_are_errors_of_the_library(
     (tmp_path / "out.mkv").touch()
     with pytest.raises(OutputError, match="exists already"):
         upscale_video(clip, tmp_path / "out.mkv", options)
+
+
+def test_nothing_is_compiled_for_what_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("starvsr.upscale.check_compiler", lambda _: pytest.fail("compiled"))
+    options = UpscaleOptions(
+        encode=EncodeOptions(codec="no-such"), device=DeviceOptions(compile=True)
+    )
+    with pytest.raises(OutputError, match="no-such"):
+        plan_video(make(tmp_path / "clip.mkv"), tmp_path / "out.mkv", options)

@@ -155,14 +155,15 @@ def plan_video(
     _check_effect(choice, options)
     if options.workers.cluster is None:
         attention_backend(options.device.attention, torch.device(device.name))
-        if options.device.compile:
-            check_compiler(torch.device(device.name))
     check_streams(info, target_path, options.streams)
     encode = with_codec(options.encode, target_path, info)
     options = dataclasses.replace(options, encode=encode)
     even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(encode, target_path, info, width, height)
+    if options.device.compile and options.workers.cluster is None:
+        # It takes far longer than any other check.
+        check_compiler(torch.device(device.name))
     if fetch is not None and _lacking(choice, options):
         _fetch(choice, options, fetch, progress or _ignored)
         choice = choose_model(options.model, device, options.weights)

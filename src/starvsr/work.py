@@ -211,7 +211,10 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
             windows=options.windows,
             layout=dataclasses.replace(layout, offload=step),
         )
+    tried, way = ", even block by block", "end what else uses it"
+    if options.device.compile:
+        tried, way = "", f"leave out --compile, so that they come block by block, {way}"
     raise MemoryLimitError(
-        f"there is no room for the weights of {work.choice.spec.name} on {work.device.name}, even block by block: "
-        "end what else uses it, or give another --device"
+        f"there is no room for the weights of {work.choice.spec.name} on {work.device.name}{tried}: {way}, or give "
+        "another --device"
     )
