@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -27,7 +28,7 @@ from starvsr.options import (
 from starvsr.preview import DIVIDER_PX, plan_preview, run_preview, side_by_side
 from starvsr.restore import Frame
 from starvsr.types import Progress
-from starvsr.upscale import plan_video, upscale_video
+from starvsr.upscale import UpscaleResult, plan_video, run_job, upscale_video
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import times
 
@@ -93,6 +94,19 @@ def test_it_shows_what_the_job_would_make(
     assert payloads(target, "audio") == payloads(whole, "audio")
     assert result.whole_bytes == pytest.approx(3 * whole.stat().st_size, rel=0.1)
     assert 0 < result.whole_s < 3 * result.elapsed_s
+
+
+def test_what_is_done_once_is_not_done_for_every_frame(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*given: Any, **named: Any) -> UpscaleResult:
+        spent = {"load": 10.0, "compile": 80.0, "network": 5.0}
+        return dataclasses.replace(run_job(*given, **named), elapsed_s=100.0, seconds=spent)
+
+    monkeypatch.setattr("starvsr.preview.run_job", slow)
+    preview = plan_preview(clip, tmp_path / "short.mkv", PreviewOptions(0.2), options)
+    result = run_preview(preview)
+    assert result.whole_s == pytest.approx(10.0 * preview.job.index.frames / result.frames)
 
 
 @pytest.mark.parametrize("name", ["long.mkv", "long.mp4"])

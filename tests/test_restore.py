@@ -354,6 +354,22 @@ def test_sharpening_follows_the_scale_and_comes_before_the_blend(toy: LoadedMode
     assert torch.equal(both, upsampled)
 
 
+def test_compiling_is_told_from_the_work_that_it_is_done_for(
+    toy: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = iter([5.0, 5.0, 5.0, 8.0])
+    clock = iter([10.0, 11.0, 20.0, 24.0])
+    monkeypatch.setattr("starvsr.restore.compiling_s", lambda: next(compiled))
+    monkeypatch.setattr("starvsr.restore.time.perf_counter", lambda: next(clock))
+    restorer = Restorer(toy)
+    with restorer.timed("network"):
+        pass
+    assert restorer.seconds == {"network": 1.0}
+    with restorer.timed("network"):
+        pass
+    assert restorer.seconds == {"network": 2.0, "compile": 3.0}
+
+
 def test_heun_and_clean_start(toy: LoadedModel) -> None:
     heun = Restorer(with_spec(toy, solver="heun"), SamplingOptions(steps=3))
     assert run(heun, clip(2), (18, 24)).isfinite().all()

@@ -157,10 +157,16 @@ def run_preview(
         "target": job.target,
         "elapsed_s": time.perf_counter() - began,
         "picture": preview.picture,
-        "whole_s": (result.elapsed_s - result.seconds.get("load", 0.0)) * share,
+        "whole_s": (result.elapsed_s - _once_s(job, result)) * share,
         "whole_bytes": size * share,
     }
     return PreviewResult(**facts)
+
+
+def _once_s(job: Job, result: UpscaleResult) -> float:
+    """What a longer job takes no longer for: loading and compiling, which workers do side by side."""
+    sharing = min(job.options.workers.count, len(job.plan.segments))
+    return result.seconds.get("load", 0.0) + result.seconds.get("compile", 0.0) / sharing
 
 
 def _compose(

@@ -19,6 +19,7 @@ from starvsr.colorfix import apply_color_fix
 from starvsr.errors import UsageError
 from starvsr.guidance import dynamic_scale
 from starvsr.layout import Layout, plain_layout
+from starvsr.models.compiled import compiling_s
 from starvsr.noise import FrameNoise
 from starvsr.options import (
     DeviceOptions,
@@ -276,12 +277,18 @@ class Restorer:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Adds the wall time of the `with` block to `seconds`."""
-        began = time.perf_counter()
+        """Adds the wall time of the `with` block to `seconds`; what was compiled in it has a name of its own."""
+        began, compiled = time.perf_counter(), compiling_s()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            compiling = compiling_s() - compiled
+            self._spent(name, time.perf_counter() - began - compiling)
+            if compiling:
+                self._spent("compile", compiling)
+
+    def _spent(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 def frames_to_tensor(frames: list[Frame]) -> Tensor:

@@ -18,7 +18,12 @@ from torch import Tensor
 
 from starvsr.bench.network import network_inputs
 from starvsr.errors import UsageError
-from starvsr.models.compiled import check_compiler, compiled_folder, compiler_for
+from starvsr.models.compiled import (
+    check_compiler,
+    compiled_folder,
+    compiler_for,
+    compiling_s,
+)
 from starvsr.models.network import VideoNetwork
 from starvsr.models.recurrent import Memory, RecurrentNet
 from starvsr.specs import NANO
@@ -93,12 +98,18 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 def test_a_recurrent_network_gives_the_same_at_every_size(small: RecurrentNet) -> None:
     fast = compiled(small)
+    before = compiling_s()
     for frames, rows, columns in ((3, 8, 10), (2, 12, 14), (4, 10, 8)):
         x = seeded_input("x", (1, SMALL.latent_channels, frames, rows, columns))
         with torch.inference_mode():
             given = (x, torch.tensor([100]), torch.zeros(1, 1, 1), None)
             wanted, got = small(*given, Memory()), fast(*given, Memory())
         assert relative_error(got, wanted) < 1e-6
+    spent = compiling_s()
+    assert spent > before
+    with torch.inference_mode():
+        fast(*given, Memory())
+    assert compiling_s() == spent
 
 
 @pytest.mark.slow

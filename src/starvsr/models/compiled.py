@@ -6,6 +6,7 @@ Nothing here is imported before it is asked for: the compiler takes seconds to l
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -39,10 +40,31 @@ def compiler_for(device: torch.device) -> Compiler:
     UsageError as `check_compiler`.
     """
     check_compiler(device)
+    _watch()
     torch._dynamo.config.recompile_limit = _MOST_VARIANTS
     # Rather than slowly and in silence without it.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     return cast(Compiler, torch.compile)
+
+
+class _Clock:
+    """Wall seconds that this process has compiled for."""
+
+    seconds = began = 0.0
+
+    def begin(self, _: object) -> None:
+        self.began = time.perf_counter()
+
+    def end(self, _: object) -> None:
+        self.seconds += time.perf_counter() - self.began
+
+
+_CLOCK = _Clock()
+
+
+def compiling_s() -> float:
+    """Wall seconds that this process has compiled for so far."""
+    return _CLOCK.seconds
 
 
 @cache
@@ -68,6 +90,14 @@ def check_compiler(device: torch.device) -> None:
         torch.compile(_probe)(torch.zeros(64, device=device))
     except (RuntimeError, OSError, TorchDynamoException) as error:
         raise UsageError(f"--compile does not work here: {_reason(error)}") from error
+
+
+@cache
+def _watch() -> None:
+    from torch._dynamo.callback import on_compile_end, on_compile_start
+
+    on_compile_start(_CLOCK.begin)
+    on_compile_end(_CLOCK.end)
 
 
 def _probe(x: torch.Tensor) -> torch.Tensor:
