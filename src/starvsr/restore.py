@@ -270,7 +270,7 @@ class Restorer:
         pictures = apply_color_fix(self.color_fix, pictures, source, upsampled)
         if self.look.sharpen:
             sigma = _DETAIL * size[0] / source.shape[-2]
-            pictures = sharpen_luma_(pictures.clone(), self.look.sharpen, sigma=sigma)
+            pictures = sharpen_luma_(pictures, self.look.sharpen, sigma=sigma)
         if self.look.blend > 0:
             pictures = torch.lerp(pictures, upsampled, self.look.blend)
         return pictures.clamp_(-1, 1)
