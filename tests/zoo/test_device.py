@@ -28,7 +28,8 @@ def test_precision_by_device(precision: str, where: str, wanted: torch.dtype) ->
     assert network_dtype(precision, torch.device(where)) == wanted
 
 
-def test_the_cpu() -> None:
+def test_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_GROUPS", tmp_path)
     info = device_info("cpu")
     assert (info.name, info.description) == ("cpu", "processor")
     assert info.threads == torch.get_num_threads()
@@ -43,6 +44,32 @@ def test_a_control_group_allows_less(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert device_info("cpu").memory_bytes > whole // 2
     (tmp_path / "memory.max").write_text("5000000\n")
     assert device_info("cpu").memory_bytes == 4_999_000
+
+
+@pytest.mark.parametrize(
+    ("files", "threads"),
+    [
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu.max": "200000 100000\n"}, 2),
+        ({"cpu.max": "250000 100000\n"}, 3),
+        ({"cpu.max": "5000 100000\n"}, 1),
+        ({"cpu.max": "1600000 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+    ],
+)
+def test_threads_are_those_that_a_control_group_grants_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], threads: int
+) -> None:
+    monkeypatch.setattr(device, "_GROUPS", tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert device_info("cpu").threads == threads
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert device_info("cpu").threads == 8
 
 
 def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from starvsr.errors import UsageError
 from starvsr.options import DeviceOptions, UpscaleOptions
 from starvsr.types import ModelSpec, Progress, ProgressCallback
 from starvsr.windows import legal_latent
-from starvsr.zoo.load import load_model
+from starvsr.zoo.load import device_info, load_model
 
 
 def run_benchmark(
@@ -34,7 +34,7 @@ def run_benchmark(
 
     latents: frames, rows and columns of the network's calls, by default `usual_latent`; size: columns and rows of the
     clip that is upscaled, both even; layers: also time every layer of the last call; repeats: of every call, the median
-    counts; threads: None is what torch takes. Raises StarvsrError: WeightsError, UsageError for other sizes, and those
+    counts; threads: None is what a job takes. Raises StarvsrError: WeightsError, UsageError for other sizes, and those
     that the network does not take.
     """
     if any(side % 2 for side in size):
@@ -43,8 +43,7 @@ def run_benchmark(
     network, latents = loaded.network, latents or (usual_latent(loaded.spec),)
     report = progress or (lambda _: None)
     before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads or device_info("cpu").threads)
     try:
         report(Progress("ceilings", 0, 1))
         first = measure_ceilings(repeats)

@@ -43,7 +43,9 @@ def bench(
     ] = 3,
     threads: Annotated[
         int | None,
-        typer.Option("--threads", min=1, help="Threads of the network (default: as torch has)."),
+        typer.Option(
+            "--threads", min=1, help="Threads of the network (default: as upscale takes)."
+        ),
     ] = None,
     history: Annotated[
         Path | None,

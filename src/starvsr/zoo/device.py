@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from pathlib import Path
@@ -20,6 +21,8 @@ _GROUP_FILES = (
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
+# Microseconds of processor time in a period, and the period, in versions 2 and 1.
+_QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -36,7 +39,7 @@ def device_info(name: str = "auto") -> DeviceInfo:
             "--device mps is not there: this machine or torch build has no Metal device"
         )
     description = "Metal device" if name == "mps" else "processor"
-    return DeviceInfo(name, description, _free_memory_bytes(), torch.get_num_threads())
+    return DeviceInfo(name, description, _free_memory_bytes(), _threads())
 
 
 def network_dtype(precision: str, device: torch.device, half: str = "fp16") -> torch.dtype:
@@ -79,7 +82,7 @@ def _cuda_info(name: str) -> DeviceInfo:
         )
     free_bytes, _ = torch.cuda.mem_get_info(number)
     properties = torch.cuda.get_device_properties(number)
-    return DeviceInfo(f"cuda:{number}", properties.name, free_bytes, torch.get_num_threads())
+    return DeviceInfo(f"cuda:{number}", properties.name, free_bytes, _threads())
 
 
 def _free_memory_bytes() -> int:
@@ -106,3 +109,22 @@ def _group_bytes(limit: str, used: str) -> int:
         # "max" is no limit.
         return 0
     return max(0, most - now)
+
+
+def _threads() -> int:
+    """torch's, or fewer where a control group grants less time: more threads than it grants wait for each other."""
+    threads = torch.get_num_threads()
+    if "OMP_NUM_THREADS" in os.environ:
+        return threads
+    return min(threads, *(_group_processors(*files) for files in _QUOTA_FILES))
+
+
+def _group_processors(*files: str) -> int:
+    """Processors whose time a control group grants, rounded up; more than there are where there is no such limit."""
+    try:
+        text = " ".join((_GROUPS / name).read_text() for name in files)
+        quota, period = map(int, text.split())
+    except (OSError, ValueError):
+        # "max" is no limit.
+        return sys.maxsize
+    return math.ceil(quota / period) if quota > 0 else sys.maxsize
