@@ -148,6 +148,18 @@ def test_an_error_in_a_worker_is_the_callers(
 
 
 @pytest.mark.slow
+def test_workers_that_wait_end_by_themselves(
+    tmp_path: Path, clip: Path, options: UpscaleOptions
+) -> None:
+    """What libraries hold, such as the compiler's semaphores, is cleaned up then."""
+    job = plan_video(clip, tmp_path / "out.mkv", options)
+    with Workers(2) as workers:
+        run_job(job, executor=workers)
+        processes = [worker.process for worker in workers._team]
+    assert [process.exitcode for process in processes] == [0, 0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
 )

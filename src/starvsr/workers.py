@@ -46,7 +46,7 @@ MOST_DEATHS = 3
 
 _KILLED = -9
 # A worker that does not end when it is told to is killed.
-_ENDING_S = 2.0
+_ENDING_S = 5.0
 
 # Spawned, since neither CUDA nor threads survive a fork.
 _processes = multiprocessing.get_context("spawn")
@@ -180,9 +180,14 @@ def shared_device(asked: str, device: DeviceInfo, count: int) -> DeviceInfo:
 
 
 def _end(team: list[_Worker]) -> None:
-    """End all workers, whatever they do."""
+    """End all workers, whatever they do. Those that wait end by themselves, and clean up what libraries hold."""
     for worker in team:
-        worker.process.terminate()
+        if worker.segment is not None:
+            worker.process.terminate()
+        else:
+            # One that has just died needs no telling.
+            with suppress(OSError):
+                worker.pipe.send(None)
     for worker in team:
         worker.process.join(_ENDING_S)
         if worker.process.is_alive():
@@ -193,7 +198,7 @@ def _end(team: list[_Worker]) -> None:
 
 
 def _serve(pipe: Connection, device: str, level: int) -> None:
-    """What a worker does: restore segments as they come."""
+    """What a worker does: restore segments as they come, until None does."""
     # Ctrl-C reaches everybody on the terminal: the caller ends the workers then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_caller, daemon=True).start()
@@ -201,8 +206,8 @@ def _serve(pipe: Connection, device: str, level: int) -> None:
     _library.addHandler(send)
     _library.setLevel(level)
     models = LastModel()
-    while True:
-        work, segment = pipe.recv()
+    while (task := pipe.recv()) is not None:
+        work, segment = task
         try:
             if work is not None:
                 restorer = load_restorer(work, models)
