@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from starvsr.bench.machine import Seconds
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -50,7 +52,7 @@ def figures(tree: Path, options: list[str]) -> dict[str, float]:
     job = result["job"]
     return {
         **{
-            "call on " + "x".join(map(str, call["latent"])): min(call["seconds"].values())
+            "call on " + "x".join(map(str, call["latent"])): Seconds(**call["seconds"]).undisturbed
             for call in result["calls"]
         },
         "job, wall": job["wall_s"],

@@ -11,7 +11,7 @@ from typing import Any
 
 from starvsr import __version__
 from starvsr.bench.job import JobTime
-from starvsr.bench.machine import Ceilings, describe_machine
+from starvsr.bench.machine import Ceilings, Seconds, describe_machine
 from starvsr.bench.network import Layer, NetworkCall
 from starvsr.errors import InputError
 from starvsr.media.files import written_errors
@@ -127,7 +127,7 @@ def as_text(result: dict[str, Any], before: dict[str, Any] | None = None) -> str
 
 
 def _undisturbed(timed: dict[str, Any]) -> float:
-    return float(min(timed["seconds"].values()))
+    return Seconds(**timed["seconds"]).undisturbed
 
 
 def _job_lines(job: dict[str, Any]) -> list[str]:

@@ -52,10 +52,10 @@ class _Clock:
 
     seconds = began = 0.0
 
-    def begin(self, _: object) -> None:
+    def begin(self, *_: object) -> None:
         self.began = time.perf_counter()
 
-    def end(self, _: object) -> None:
+    def end(self, *_: object) -> None:
         self.seconds += time.perf_counter() - self.began
 
 
