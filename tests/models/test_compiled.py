@@ -140,8 +140,8 @@ def test_parts_are_whole_and_sizes_share_what_is_compiled(network: str) -> None:
             given = network_inputs(net, size)
             assert relative_error(fast(*given), net(*given)) < 1e-5
             counts.append(len(seen))
-    # Once more for all other lengths; of other pictures, a side of one or two equal ones are cases of their own.
-    assert counts[1] == counts[2] == 2 * counts[0], counts
+    # At most once more for all other lengths; pictures with a side of one, or two equal ones, are cases of their own.
+    assert counts[1] == counts[2] <= 2 * counts[0], counts
     assert counts[4] <= 3 * counts[0], counts
 
 
