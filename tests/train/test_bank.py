@@ -93,6 +93,32 @@ def test_half_are_mirrored(tmp_path: Path) -> None:
     assert 8 < sum(mirrored) < 32
 
 
+def test_turned_clips_are_all_symmetries_of_a_square(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, flip=True, bank=dataclasses.replace(BANK, turns=True))
+    bank, _ = bank_at(tmp_path, config)
+    seen = set()
+    for number in range(80):
+        clip = cut(bank, number)
+        # The signs in which the source's row and column numbers grow, down and to the right.
+        truth, degraded = (
+            tuple(
+                int((level[0, channel, -1, -1] - corner).sign())
+                for channel in (1, 2)
+                for corner in (level[0, channel, 0, -1], level[0, channel, -1, 0])
+            )
+            for level in (clip.truth, clip.degraded)
+        )
+        assert truth == degraded
+        seen.add(truth)
+    assert len(seen) == 8
+
+
+def test_only_squares_are_turned() -> None:
+    bank = dataclasses.replace(BANK, turns=True)
+    with pytest.raises(UsageError, match=r"\[data\] crop"):
+        dataclasses.replace(CONFIG, crop=(16, 12), bank=bank)
+
+
 def test_what_is_on_disk_already_changes_nothing(tmp_path: Path) -> None:
     first, _ = bank_at(tmp_path / "one")
     ahead = [cut(first, number) for number in range(5)]

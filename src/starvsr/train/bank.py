@@ -58,6 +58,7 @@ class Bank:
         )
         times = slice(first, first + span, step)
         mirrored = self.config.flip and rng.random() < 0.5
+        upended, transposed = rng.random(2) < 0.5 if self.bank.turns else (False, False)
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("text")
 
@@ -69,7 +70,9 @@ class Bank:
                     left * by : left * by + columns * by // scale,
                 ]
                 cut = cut.float().div_(_LEVELS)
-                return cut.flip(-1) if mirrored else cut
+                flipped = [dim for dim, is_so in ((-1, mirrored), (-2, upended)) if is_so]
+                cut = cut.flip(flipped) if flipped else cut
+                return cut.transpose(-1, -2).contiguous() if transposed else cut
 
             return Clip(part("truth", scale), part("degraded", 1), (text,), (number,))
 

@@ -87,6 +87,8 @@ class BankConfig:
     """Rows and columns of the ground truth, pixels."""
     skips: float = 0.0
     """Share of the training clips that take only every second frame: everything moves twice as fast."""
+    turns: bool = False
+    """Turn half of the training clips upside down, and make rows columns in half."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ class DataConfig:
         _check(0 <= bank.skips <= 1, "[data.bank] skips", bank.skips, "0 to 1")
         enough = not bank.skips or bank.frames >= 2 * self.frames - 1
         _check(enough, "[data.bank] frames", bank.frames, "twice [data] frames less one, for skips")
+        square = not bank.turns or self.crop[0] == self.crop[1]
+        _check(square, "[data] crop", list(self.crop), "as many rows as columns, for turns")
         fits = all(
             b >= s and b % self.scale == 0 for b, s in zip(bank.crop, self.crop, strict=True)
         )
