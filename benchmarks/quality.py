@@ -1,7 +1,7 @@
 """What the picture gains over interpolation, measured on files that the command line wrote.
 
     python benchmarks/quality.py CLIPS [--modes light heavy] [--encoder default|lossless] [--clip NAME ...]
-                                 [--write FOLDER] [--options ...]
+                                 [--methods starvsr ...] [--write FOLDER] [--options ...]
 
 CLIPS holds a folder per clip with `gt.mp4`, and `light.mp4`, `heavy.mp4` at a quarter of the size. Prints what
 `starvsr evaluate` would: a row per clip and means for every method and mode. VMAF, E*warp and tOF need the extra
@@ -69,7 +69,7 @@ def make_all(arguments: argparse.Namespace, folder: Path) -> list[ClipPair]:
             continue
         for mode in arguments.modes:
             source = truth.with_name(f"{mode}.mp4")
-            for method in (*INTERPOLATIONS, "starvsr"):
+            for method in arguments.methods:
                 target = folder / f"{clip}-{mode}-{method}.mkv"
                 if method == "starvsr":
                     upscale(source, target, [*ENCODERS[arguments.encoder], *arguments.options])
@@ -88,6 +88,8 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", default=["light", "heavy"])
     parser.add_argument("--encoder", choices=ENCODERS, default="lossless")
     parser.add_argument("--clip", nargs="+", help="only these clips")
+    methods = (*INTERPOLATIONS, "starvsr")
+    parser.add_argument("--methods", nargs="+", choices=methods, default=methods)
     parser.add_argument("--metrics", nargs="+", help="only these (default: all there are)")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--options", nargs=argparse.REMAINDER, default=[])
