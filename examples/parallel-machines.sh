@@ -20,7 +20,9 @@ mkdir -p "$claims" || exit 7
 # What this machine claimed before it crashed, anyone may have.
 for claim in "$claims"/*/"$host".*; do
     [ -e "$claim" ] || continue
-    kill -0 "${claim##*.}" 2>/dev/null || rm -r "$(dirname "$claim")"
+    kill -0 "${claim##*.}" 2>/dev/null && continue
+    # Of several that start at once, one removes the file; the folder may be somebody's again for the others.
+    rm "$claim" 2>/dev/null && rmdir "$(dirname "$claim")"
 done
 
 child=
