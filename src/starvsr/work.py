@@ -116,9 +116,10 @@ class LastModel:
             sampling.negative_prompt,
         )
         if self._model is None or key != self._key:
-            # The old one goes before there is a new one; compiled parts hold each other.
-            self._model = None
-            gc.collect()
+            if self._model is not None:
+                # It goes before there is a new one; compiled parts hold each other.
+                self._model = None
+                gc.collect()
             self._model = load_choice(
                 work.choice,
                 work.device,
