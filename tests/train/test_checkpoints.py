@@ -25,6 +25,7 @@ from starvsr.train.model import WeightAverage
 from starvsr.zoo import tensorfile
 
 CONFIG = TrainConfig()
+DATA = "digest"
 
 
 def fresh(seed: int = 0) -> TrainState:
@@ -77,10 +78,10 @@ def assert_same(first: TrainState, second: TrainState) -> None:
 def test_what_was_saved_comes_back_and_goes_on_alike(tmp_path: Path) -> None:
     state = fresh()
     advance(state, 3)
-    path = save_checkpoint(tmp_path, state, CONFIG, keep=2)
+    path = save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=2)
     assert path == tmp_path / "checkpoint-00000003"
     restored = fresh(seed=7)
-    load_checkpoint(path, restored, CONFIG)
+    load_checkpoint(path, restored, CONFIG, data=DATA)
     assert_same(state, restored)
     assert advance(state, 4) == advance(restored, 4)
     assert_same(state, restored)
@@ -90,12 +91,12 @@ def test_only_the_latest_are_kept(tmp_path: Path) -> None:
     state = fresh()
     for _ in range(4):
         advance(state, 1)
-        save_checkpoint(tmp_path, state, CONFIG, keep=2)
+        save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=2)
     kept = [path.name for path in find_checkpoints(tmp_path)]
     assert kept == ["checkpoint-00000003", "checkpoint-00000004"]
     assert sorted(path.name for path in tmp_path.iterdir()) == kept
     before = {p.name: p.read_bytes() for p in (tmp_path / kept[1]).iterdir()}
-    save_checkpoint(tmp_path, state, CONFIG, keep=1)
+    save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=1)
     assert [path.name for path in find_checkpoints(tmp_path)] == kept[1:]
     assert {p.name: p.read_bytes() for p in (tmp_path / kept[1]).iterdir()} == before
     remove_checkpoints(tmp_path)
@@ -108,7 +109,7 @@ def test_a_full_disk_leaves_the_last_good_one(
 ) -> None:
     state = fresh()
     advance(state, 1)
-    good = save_checkpoint(tmp_path, state, CONFIG, keep=1)
+    good = save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=1)
     contents = {p.name: p.read_bytes() for p in good.iterdir()}
     advance(state, 1)
 
@@ -123,7 +124,7 @@ def test_a_full_disk_leaves_the_last_good_one(
         else:
             patched.setattr(json, "dumps", full)
         with pytest.raises(OutputError) as caught:
-            save_checkpoint(tmp_path, state, CONFIG, keep=1)
+            save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=1)
     assert str(caught.value) == (
         f"{tmp_path / 'checkpoint-00000002'} cannot be written: no space left in {tmp_path}; free some or choose "
         "another folder; checkpoint-00000001 stays, and the run goes on from it"
@@ -131,7 +132,7 @@ def test_a_full_disk_leaves_the_last_good_one(
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
     assert {p.name: p.read_bytes() for p in good.iterdir()} == contents
     restored = fresh()
-    load_checkpoint(good, restored, CONFIG)
+    load_checkpoint(good, restored, CONFIG, data=DATA)
     assert restored.step == 1
 
 
@@ -162,36 +163,46 @@ def test_what_a_kill_left_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(
     tmp_path: Path, changed: TrainConfig, named: str
 ) -> None:
-    path = save_checkpoint(tmp_path, fresh(), CONFIG, keep=1)
+    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     with pytest.raises(UsageError, match=r"belongs to another run.*--no-resume") as caught:
-        load_checkpoint(path, fresh(), changed)
+        load_checkpoint(path, fresh(), changed, data=DATA)
     assert named in str(caught.value)
 
 
+def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
+    state = fresh(seed=7)
+    with pytest.raises(
+        UsageError, match=r"checkpoint-00000000 belongs to a run on other data.*put"
+    ):
+        load_checkpoint(path, state, CONFIG, data="another")
+    assert_same(state, fresh(seed=7))
+
+
 def test_a_run_may_go_on_for_longer_and_be_looked_at_otherwise(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, fresh(), CONFIG, keep=1)
+    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     changed = dataclasses.replace(
         CONFIG,
         steps=5000,
         validation=ValidationConfig(interval=3),
         data=dataclasses.replace(CONFIG.data, cache_mb=7),
     )
-    load_checkpoint(path, fresh(), changed)
+    load_checkpoint(path, fresh(), changed, data=DATA)
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, fresh(), CONFIG, keep=1)
+    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     (path / "state.json").write_text('{"step": 3}')
     with pytest.raises(InputError, match=r"state\.json .*lacks entries.*remove checkpoint-"):
-        load_checkpoint(path, fresh(), CONFIG)
+        load_checkpoint(path, fresh(), CONFIG, data=DATA)
     (path / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"state\.json"):
-        load_checkpoint(path, fresh(), CONFIG)
+        load_checkpoint(path, fresh(), CONFIG, data=DATA)
 
 
 def test_parameters_of_another_network_are_refused(tmp_path: Path) -> None:
-    path = save_checkpoint(tmp_path, fresh(), CONFIG, keep=1)
+    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     other = fresh()
     smaller = {name: p for name, p in other.parameters.items() if not name.startswith("idle")}
     with pytest.raises(WeightsError, match=r"does not fit .*idle"):
-        load_checkpoint(path, dataclasses.replace(other, parameters=smaller), CONFIG)
+        load_checkpoint(path, dataclasses.replace(other, parameters=smaller), CONFIG, data=DATA)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from starvsr.train.clips import Clip, ClipMaker, _span, validation_clip
 from starvsr.train.config import DataConfig, FolderConfig, ValidationConfig
 from starvsr.train.data import StepSampler, TrainingClips, load_clips, stack_clips
 from starvsr.train.scan import Media
-from starvsr.train.sources import Source, SourceFolder, find_sources
+from starvsr.train.sources import Source, SourceFolder, data_digest, find_sources
 from starvsr.types import VideoIndex
 from tests.conftest import video_info
 from tests.train.toys import (
@@ -165,6 +167,43 @@ def test_pairs_that_do_not_belong_together_are_named(tmp_path: Path) -> None:
     write_video(tmp_path / "pairs/lq/a.mkv", texture(5, 5, 20))
     with pytest.raises(InputError, match=r"lq/a\.mkv is 20x20 and .*at scale 2 .*must be 40x40"):
         find_sources(pair_config(), tmp_path)
+
+
+def test_pairs_inside_a_folder_of_sources_are_told(tmp_path: Path) -> None:
+    upright_pair(tmp_path)
+    write_still(tmp_path / "still.png", texture(9)[0])
+    for path in (".", "pairs/.."):
+        with pytest.raises(InputError, match=r"pairs holds pairs, and .* folder of sources"):
+            find_sources(data_config(folders=(FolderConfig(path),)), tmp_path)
+
+
+def test_the_digest_follows_what_is_trained_on(root: Path, tmp_path: Path) -> None:
+    def digest() -> str:
+        return data_digest(find_sources(data_config(), root))
+
+    first = digest()
+    for path in (root / "sources").iterdir():
+        os.utime(path, ns=(1, 1))
+    assert digest() == first
+    added = write_still(root / "sources/zz.png", texture(9)[0])
+    digests = {first, digest()}
+    write_still(added, texture(9)[0] // 2)
+    digests.add(digest())
+    added.rename(root / "sources/zzz.png")
+    digests.add(digest())
+    assert len(digests) == 4
+    (root / "sources/zzz.png").unlink()
+    assert digest() == first
+    shutil.copytree(root / "sources", tmp_path / "copy/sources")
+    assert data_digest(find_sources(data_config(), tmp_path / "copy")) == first
+
+
+def test_the_digest_follows_texts(tmp_path: Path) -> None:
+    upright_pair(tmp_path)
+    first = data_digest(find_sources(pair_config(), tmp_path))
+    (tmp_path / "pairs/text").mkdir()
+    (tmp_path / "pairs/text/a.txt").write_text("a pattern")
+    assert data_digest(find_sources(pair_config(), tmp_path)) != first
 
 
 def test_what_cannot_be_used_is_counted_and_named_once(

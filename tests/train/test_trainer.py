@@ -75,6 +75,16 @@ def test_going_on_equals_not_having_stopped(root: Path) -> None:
     assert_same_run(root, "whole", "parts")
 
 
+def test_going_on_with_other_data_is_refused(root: Path) -> None:
+    config = config_of(root)
+    train(dataclasses.replace(config, steps=2), options(root))
+    added = write_still(root / "sources/new.png", texture(9)[0])
+    with pytest.raises(UsageError, match="on other data: files in the data folders were added"):
+        train(config, options(root))
+    added.unlink()
+    assert train(config, options(root)).resumed_from == 2
+
+
 def test_beginning_anew(root: Path) -> None:
     config = config_of(root)
     train(config, options(root))

@@ -48,8 +48,12 @@ class TrainState:
     """Steps done."""
 
 
-def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig, keep: int) -> Path:
+def save_checkpoint(
+    folder: Path, state: TrainState, config: TrainConfig, *, data: str, keep: int
+) -> Path:
     """Write `checkpoint-STEP` into `folder`, then remove all but the latest `keep`.
+
+    data: what is trained on, as `sources.data_digest` gives it.
 
     At every moment the one before is whole until the new one is. Raises OutputError where there is no space, and then
     nothing has changed.
@@ -58,7 +62,7 @@ def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig, keep: 
     # It is there where the run went on from it and no step was left to do.
     if not target.exists():
         try:
-            _write(target, state, config)
+            _write(target, state, config, data)
         except OutputError as error:
             if there := find_checkpoints(folder):
                 error.args = (f"{error}; {there[-1].name} stays, and the run goes on from it",)
@@ -68,11 +72,12 @@ def save_checkpoint(folder: Path, state: TrainState, config: TrainConfig, keep: 
     return target
 
 
-def _write(target: Path, state: TrainState, config: TrainConfig) -> None:
+def _write(target: Path, state: TrainState, config: TrainConfig, data: str) -> None:
     partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(8)}.partial")
     described: dict[str, Any] = {
         "step": state.step,
         "config": config_to_toml(config),
+        "data": data,
         "scaler": state.scaler.state_dict() if state.scaler else None,
     }
     try:
@@ -113,14 +118,19 @@ def remove_checkpoints(folder: Path) -> None:
         _remove(checkpoint)
 
 
-def load_checkpoint(path: Path, state: TrainState, config: TrainConfig) -> None:
+def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data: str) -> None:
     """Bring `state` to what it was when the checkpoint was written, bit for bit.
 
-    Raises UsageError where the checkpoint belongs to a run with another configuration, WeightsError and InputError
-    where it cannot be read.
+    Raises UsageError where the checkpoint belongs to a run with another configuration or other data, WeightsError and
+    InputError where it cannot be read.
     """
     described = _read_state(path)
     check_same_run(path, described["config"], config)
+    if described["data"] != data:
+        raise UsageError(
+            f"{path} belongs to a run on other data: files in the data folders were added, removed or changed since; "
+            "put them back, give another --output, or begin anew with --no-resume"
+        )
     _load_tensors(path, "parameters", {n: p.data for n, p in state.parameters.items()})
     _load_tensors(path, "average", state.average.values)
     _load_optimizer(path, state)
@@ -158,7 +168,7 @@ def _decisive(config: TrainConfig, now: TrainConfig) -> TrainConfig:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         described = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        if described.keys() >= {"step", "config", "scaler"}:
+        if described.keys() >= {"step", "config", "data", "scaler"}:
             return dict(described)
         reason = "it lacks entries"
     except (OSError, ValueError, AttributeError) as error:

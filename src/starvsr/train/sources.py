@@ -6,8 +6,10 @@ are degraded on the fly.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -35,6 +37,11 @@ class Source:
     """None where it is made on the fly."""
     text: str | None
     """What the clip shows, where `text/` says."""
+
+    @property
+    def media(self) -> tuple[Media, ...]:
+        """Its one or two files."""
+        return (self.truth,) if self.degraded is None else (self.truth, self.degraded)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,18 @@ def find_sources(
     return folders
 
 
+def data_digest(folders: Sequence[SourceFolder]) -> str:
+    """Hex digest of what is trained on: names, sizes and texts; not when files changed, so a copy has the same."""
+    described = [
+        [
+            [each.name, each.text, *((m.path.stat().st_size, m.frames) for m in each.media)]
+            for each in folder.training
+        ]
+        for folder in folders
+    ]
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+
+
 def check_folders(config: DataConfig, root: Path) -> None:
     """Raise InputError where there are no folders, or one is missing."""
     if not config.folders:
@@ -115,7 +134,8 @@ class _Files:
 def _list_folder(folder: Path) -> list[_Files]:
     """The files of a folder by name. Raises InputError where one has no partner."""
     truths = folder / "gt"
-    if not (truths.is_dir() and (folder / "lq").is_dir()):
+    if not _has_pairs(folder):
+        _check_no_pairs_inside(folder)
         return [_Files(str(path.relative_to(folder)), path) for path in _media_files(folder)]
     degraded = {_stem(path, folder / "lq"): path for path in _media_files(folder / "lq")}
     pairs = []
@@ -135,6 +155,20 @@ def _list_folder(folder: Path) -> list[_Files]:
             f"{alone} has no pair in {truths}: add its ground truth, or remove the file"
         )
     return pairs
+
+
+def _has_pairs(folder: Path) -> bool:
+    return (folder / "gt").is_dir() and (folder / "lq").is_dir()
+
+
+def _check_no_pairs_inside(folder: Path) -> None:
+    """Raise InputError where degraded clips would be taken for what is to be learned."""
+    for truths in folder.rglob("gt"):
+        if _has_pairs(truths.parent):
+            raise InputError(
+                f"{truths.parent} holds pairs, and {folder} is taken for a folder of sources: give each a "
+                "[[data.folders]] of its own, none inside another"
+            )
 
 
 def _media_files(folder: Path) -> list[Path]:
