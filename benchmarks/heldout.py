@@ -1,0 +1,110 @@
+"""Which of several models restores what training kept out better, and whether the difference is more than chance.
+
+    python benchmarks/heldout.py --config configs/nano.toml --data DIR [--seeds 3] [--cache FILE] MODEL[@SHARPEN] ...
+
+Every held-out file of the configuration is degraded by `light` and by `heavy` with each seed, as validation does it,
+and restored by every model (names or files), sharpened as `--sharpen` does. Prints a Markdown table: mean PSNR-Y
+(dB), and its difference from the first model's with the standard error over files; `upsampled` is plain upsampling.
+One validation while training is few clips and one seed, in which a difference below 0.1 dB drowns. `--cache` keeps
+what was found out about the data: a run's `files.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import defaultdict
+from pathlib import Path
+from statistics import fmean, stdev
+
+import torch
+from torch import Tensor
+
+from starvsr.options import LookOptions
+from starvsr.restore import Restorer
+from starvsr.train.clips import validation_clip
+from starvsr.train.config import read_config
+from starvsr.train.sources import find_sources
+from starvsr.train.validation import psnr_y
+from starvsr.upsample import upsample
+
+UPSAMPLED = "upsampled"
+FLAT_DB = 35.0
+"""Above it plain upsampling leaves nothing to gain, and figures move by whole dB for nothing that anyone sees."""
+
+Figures = dict[str, dict[str, list[float]]]
+"""PSNR-Y by degradation, then by file, one a seed."""
+
+
+def measure(
+    config_path: Path, data: Path, cache: Path | None, names: list[str], seeds: int
+) -> dict[str, Figures]:
+    """By model, what it makes of every held-out clip."""
+    config = read_config(config_path)
+    restorers = {name: restorer(name) for name in names}
+    folders = find_sources(config.data.made, data, cache=cache)
+    figures: dict[str, Figures] = {
+        name: defaultdict(lambda: defaultdict(list)) for name in (UPSAMPLED, *names)
+    }
+    for source in (each for folder in folders for each in folder.held_out):
+        for degradation in config.validation.degradations:
+            for seed in range(seeds):
+                clip = validation_clip(
+                    source, config.data.made, config.validation, degradation, seed
+                )
+                plain = plainly(clip.degraded, clip.truth)
+                if psnr_y(plain, clip.truth) > FLAT_DB:
+                    continue
+                pictures = {UPSAMPLED: plain}
+                for name, restore in restorers.items():
+                    pictures[name] = restore(clip.degraded, scale=config.data.scale)
+                for name, restored in pictures.items():
+                    figures[name][degradation][source.name].append(psnr_y(restored, clip.truth))
+    return figures
+
+
+def restorer(name: str) -> Restorer:
+    """Of `MODEL` or `MODEL@SHARPEN`."""
+    model, _, sharpen = name.partition("@")
+    return Restorer.from_name(model, look=LookOptions(sharpen=float(sharpen or 0)))
+
+
+def plainly(degraded: Tensor, truth: Tensor) -> Tensor:
+    """Upsampled to the truth's size, `t 3 H W` in [0, 1]."""
+    return (upsample(degraded * 2 - 1, (truth.shape[-2], truth.shape[-1]), "bicubic") + 1) / 2
+
+
+def compared(own: Figures, first: Figures) -> list[str]:
+    """For each degradation the mean, and the difference from the first with its standard error over files."""
+    cells = []
+    for degradation, files in own.items():
+        differences = [
+            fmean(values) - fmean(first[degradation][file]) for file, values in files.items()
+        ]
+        error = stdev(differences) / math.sqrt(len(differences))
+        mean = fmean(fmean(values) for values in files.values())
+        cells.append(f"{mean:.2f} ({fmean(differences):+.3f} ± {error:.3f})")
+    return cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("models", nargs="+", metavar="MODEL[@SHARPEN]")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    figures = measure(args.config, args.data, args.cache, args.models, args.seeds)
+    first = figures[args.models[0]]
+    print("| model | " + " | ".join(first) + " |")
+    print("|---" * (1 + len(first)) + "|")
+    for name, own in figures.items():
+        print("| " + " | ".join([name, *compared(own, first)]) + " |")
+
+
+if __name__ == "__main__":
+    main()
