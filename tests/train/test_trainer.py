@@ -31,6 +31,7 @@ from starvsr.train.config import (
     TrainConfig,
     ValidationConfig,
     config_to_toml,
+    read_config,
 )
 from starvsr.train.runs import alone
 from starvsr.train.scan import FINDINGS_NAME
@@ -49,8 +50,11 @@ from tests.train.toys import (
     write_model,
     write_sources,
     write_still,
+    write_video,
 )
 from tests.zoo.published import SMALL_STAR, install_small, small_models
+
+SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
 
 def test_a_run_gives_a_model_file_and_a_log(root: Path) -> None:
@@ -400,6 +404,39 @@ def test_star_with_autoencoder_and_words(tmp_path: Path, caplog: pytest.LogCaptu
     changed = {name for name in after if not torch.equal(before[name].float(), after[name])}
     assert changed
     assert all(name.startswith("control.") or ".gate" in name for name in changed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
+    """As they are, but for two steps of small clips, and of STAR a small network."""
+    shipped = read_config(path)
+    for folder in shipped.data.folders:
+        root = tmp_path / folder.path
+        if shipped.model.base == "star-light":
+            for number in range(2):
+                write_video(root / f"gt/clip{number}.mkv", texture(number, 2, 64))
+                write_video(root / f"lq/clip{number}.mkv", texture(number, 2, 16))
+        else:
+            write_sources(root, frames=5, side=160)
+    bank = shipped.data.bank and dataclasses.replace(
+        shipped.data.bank, clips=4, frames=4, crop=(48, 48)
+    )
+    with small_models():
+        weights = WeightsOptions(folder=install_small(tmp_path / "weights"))
+        base = {"star-light": SMALL_STAR.name}.get(shipped.model.base, shipped.model.base)
+        config = dataclasses.replace(
+            shipped,
+            model=dataclasses.replace(shipped.model, base=base),
+            data=dataclasses.replace(shipped.data, frames=2, crop=(32, 32), bank=bank),
+            validation=dataclasses.replace(shipped.validation, clips=1, frames=2, samples=1),
+            steps=2,
+            batch=2,
+        )
+        result = train(config, options(tmp_path, weights=weights))
+    assert result.loss is not None
+    assert set(result.validation) >= {"psnr_y", "upsampled_psnr_y"}
+    assert len(list((tmp_path / "run/samples").rglob("*.png"))) == 1
 
 
 @pytest.mark.slow
