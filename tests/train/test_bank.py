@@ -15,8 +15,9 @@ from starvsr.train.clips import Clip
 from starvsr.train.config import BankConfig, DataConfig
 from starvsr.train.data import TrainingClips
 from starvsr.train.sources import find_sources
-from tests.train.toys import data_config, write_sources
+from tests.train.toys import data_config, texture, write_sources, write_still
 
+DATA = "digest"
 BANK = BankConfig(clips=5, frames=5, crop=(24, 20))
 CONFIG = data_config(frames=2, crop=(16, 16), flip=False, bank=BANK)
 
@@ -38,7 +39,7 @@ class Numbered:
 
 def bank_at(folder: Path, config: DataConfig = CONFIG) -> tuple[Bank, Numbered]:
     make = Numbered()
-    return Bank(config, folder, 0, make), make
+    return Bank(config, folder, 0, DATA, make), make
 
 
 def cut(bank: Bank, number: int) -> Clip:
@@ -140,20 +141,21 @@ def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     assert len(make.made) == 1
 
 
-def test_another_configuration_has_another_folder(tmp_path: Path) -> None:
+def test_another_configuration_or_other_data_have_another_folder(tmp_path: Path) -> None:
     folders = {
-        Bank(config, tmp_path, seed, Numbered()).folder
-        for config, seed in (
-            (CONFIG, 0),
-            (CONFIG, 1),
-            (dataclasses.replace(CONFIG, motion=2.0), 0),
-            (dataclasses.replace(CONFIG, bank=dataclasses.replace(BANK, frames=6)), 0),
+        Bank(config, tmp_path, seed, data, Numbered()).folder
+        for config, seed, data in (
+            (CONFIG, 0, DATA),
+            (CONFIG, 1, DATA),
+            (CONFIG, 0, "others"),
+            (dataclasses.replace(CONFIG, motion=2.0), 0, DATA),
+            (dataclasses.replace(CONFIG, bank=dataclasses.replace(BANK, frames=6)), 0, DATA),
         )
     }
-    assert len(folders) == 4
+    assert len(folders) == 5
     # What is only cut differently is the same bank.
     longer = dataclasses.replace(CONFIG, frames=3)
-    assert Bank(longer, tmp_path, 0, Numbered()).folder in folders
+    assert Bank(longer, tmp_path, 0, DATA, Numbered()).folder in folders
 
 
 def test_training_clips_come_out_of_the_bank(tmp_path: Path) -> None:
@@ -171,6 +173,16 @@ def test_training_clips_come_out_of_the_bank(tmp_path: Path) -> None:
         assert clip.truth.shape == (2, 3, 16, 16)
         assert torch.equal(clip.truth, other.truth)
         assert torch.equal(clip.degraded, other.degraded)
+    # Begun anew with other files, a run does not get the old ones' clips.
+    for path in (tmp_path / "sources").iterdir():
+        path.unlink()
+    write_still(tmp_path / "sources/still9.png", texture(9)[0])
+    others = TrainingClips(config, find_sources(config.made, tmp_path), 0, tmp_path / "run")
+    for number, clip in enumerate(made):
+        other = others[number]
+        assert isinstance(clip, Clip)
+        assert isinstance(other, Clip)
+        assert not torch.equal(clip.truth, other.truth)
 
 
 @pytest.mark.parametrize(

@@ -29,14 +29,16 @@ class Bank:
     """The made clips of a run, as 8-bit files in a folder of their own."""
 
     def __init__(
-        self, config: DataConfig, folder: Path, seed: int, make: Callable[[int], Clip]
+        self, config: DataConfig, folder: Path, seed: int, data: str, make: Callable[[int], Clip]
     ) -> None:
-        """folder: where the bank's folder is, or is made. make: item j, as `config.made` describes it."""
+        """folder: where the bank's folder is, or is made. data: what clips are made of, as `sources.data_digest` gives
+        it. make: item j, as `config.made` describes it.
+        """
         if config.bank is None:
             raise ValueError("this configuration has no bank")
         self.config, self.bank, self.seed, self.make = config, config.bank, seed, make
-        # Another configuration's clips must not be taken for this one's.
-        described = json.dumps([asdict(config.made), seed], sort_keys=True)
+        # Clips of another configuration, or of other files, must not be taken for this one's.
+        described = json.dumps([asdict(config.made), seed, data], sort_keys=True)
         self.folder = folder / f"clips-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 
     def cut(self, number: int, rng: np.random.Generator) -> Clip:

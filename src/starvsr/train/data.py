@@ -18,7 +18,7 @@ from starvsr.errors import StarvsrError
 from starvsr.train.bank import Bank
 from starvsr.train.clips import Clip, ClipMaker, one_thread
 from starvsr.train.config import DataConfig
-from starvsr.train.sources import SourceFolder
+from starvsr.train.sources import SourceFolder, data_digest
 
 # The second number of a bank's seeds: no training clip has it, nor a validation clip.
 _BANK = 2**61
@@ -43,7 +43,7 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
         if config.bank is not None:
             if banks is None:
                 raise ValueError("a bank needs a folder")
-            self.bank = Bank(config, banks, seed, self._item)
+            self.bank = Bank(config, banks, seed, data_digest(folders), self._item)
 
     def __getitem__(self, number: int) -> Clip | StarvsrError:
         """Clip `number`, 0 or more."""
