@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import unicodedata
@@ -56,17 +57,48 @@ def test_any_name(
     assert probe(Path(output)).header_frames == 1
 
 
-def test_any_name_in_a_batch(cli: Cli, clip: Path, quick: list[str]) -> None:
+@pytest.fixture
+def videos(clip: Path) -> list[str]:
+    """Names of what lies in the folder `videos`."""
     # Composed or decomposed is one name on some systems, and hidden files are left alone.
     apart = unicodedata.normalize("NFD", "é ü ガ.mp4")
+    folder = clip.parent / "videos"
+    folder.mkdir()
     some = [name for name in NAMES if name != apart and not name.startswith(".")]
-    videos, large = clip.parent / "[a-z]* {stem}", clip.parent / "%06d"
-    videos.mkdir()
     for name in some:
-        shutil.copy(clip, videos / name)
-    result = cli("upscale", videos, large, *quick, *SHORT)
+        shutil.copy(clip, folder / name)
+    return some
+
+
+def test_any_name_in_a_batch(cli: Cli, tmp_path: Path, videos: list[str], quick: list[str]) -> None:
+    folder = (tmp_path / "videos").rename(tmp_path / "[a-z]* {stem}")
+    large = tmp_path / "%06d"
+    result = cli("upscale", folder, large, *quick, *SHORT)
     assert result.code == 0, result.err
-    assert names(large) == sorted(some)
+    assert names(large) == sorted(videos)
+
+
+def test_any_name_is_measured(cli: Cli, tmp_path: Path, videos: list[str]) -> None:
+    folder, report = tmp_path / "videos", tmp_path / "report"
+    result = cli("evaluate", folder, folder, "-o", report, "--metrics", "psnr_y", "-q")
+    assert result.code == 0, result.err
+    measured = json.loads((report / "metrics.json").read_text(encoding="utf-8"))["clips"]
+    assert [each["result"] for each in measured] == sorted(str(folder / name) for name in videos)
+    assert [each["mean"]["psnr_y"] for each in measured] == [100.0] * len(videos)
+
+
+def test_any_name_is_degraded(cli: Cli, tmp_path: Path, videos: list[str]) -> None:
+    result = cli("degrade", tmp_path / "videos", tmp_path / "low", "--preset", "light", "-s", "2")
+    assert result.code == 0, result.err
+    assert names(tmp_path / "low") == sorted(videos)
+
+
+def test_any_name_is_compared(cli: Cli, tmp_path: Path, clip: Path) -> None:
+    name, page = os.fsdecode(b"latin \xe9 <b>&'.mp4"), tmp_path / "page.html"
+    other = clip.rename(clip.with_name(name))
+    result = cli("compare", other, other, "-o", page, "--metrics", "psnr_y", "-q")
+    assert result.code == 0, result.err
+    assert r"latin \udce9 &lt;b&gt;&amp;&#x27;.mp4" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", ["-in.mp4", "--scale.mp4"])

@@ -174,4 +174,7 @@ def write_report(folder: Path, clips: Sequence[ClipResult], left_out: dict[str, 
     with new_folders([folder]):
         for name, text in zip(FILES, texts, strict=True):
             with complete_or_absent(folder / name) as temporary, written_errors(folder / name):
-                temporary.write_text(text, encoding="utf-8", newline="\n")
+                # Of names that are no text, bytes are spelled out, as JSON does it.
+                temporary.write_text(
+                    text, encoding="utf-8", errors="backslashreplace", newline="\n"
+                )

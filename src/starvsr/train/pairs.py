@@ -94,7 +94,7 @@ class DegradeResult:
 
 def clip_rng(seed: int, name: str) -> np.random.Generator:
     """What a clip's degradation is drawn from: the same for a file name, whatever else is in its folder."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode())])
+    return np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "surrogateescape"))])
 
 
 def clip_files(source: Path, output: Path, *, pairs: bool) -> list[ClipFiles]:
