@@ -65,12 +65,12 @@ def test_resize(cli: Cli, videos: tuple[Path, Path]) -> None:
         (
             ["a.mkv", "b.mkv", "-o", "small.mkv"],
             7,
-            "small.mkv exists: give --overwrite to replace it",
+            "small.mkv exists already: give --overwrite to replace it",
         ),
         (
             ["a.mkv", "b.mkv", "-o", "none/p.html"],
             7,
-            "none/p.html cannot be written: there is no folder none",
+            "the folder none does not exist: make it first",
         ),
         (["a.mkv", "b.mkv", "--metrics", ""], 2, "--metrics is empty: give some of psnr_y, "),
     ],
@@ -94,5 +94,5 @@ def test_the_page_may_not_replace_what_is_compared(cli: Cli, videos: tuple[Path,
     before = Path("a.mkv").read_bytes()
     result = cli("compare", *videos, "-o", "a.mkv", "-y")
     assert result.code == 2
-    assert "a.mkv is one of the videos: give another name for the page" in result.error
+    assert "a.mkv is the input itself: give another output" in result.error
     assert Path("a.mkv").read_bytes() == before

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import unicodedata
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -236,6 +237,7 @@ def test_pipes_and_devices(cli: Cli, clip: Path, quick: list[str]) -> None:
     result = cli("upscale", clip, pipe, *quick, "--overwrite")
     assert result.code == 7
     assert result.error == f"{pipe} is a pipe or a device: give the name of a file to write"
+    assert cli("compare", clip, clip, "-o", pipe, "--overwrite").error == result.error
     assert pipe.is_fifo()
     assert cli("upscale", clip, "/dev/null", *quick, "--overwrite").code == 7
     assert names(clip.parent) == ["clip.mp4", "pipe.mp4"]
@@ -270,6 +272,31 @@ def test_folder_that_cannot_be_written(
     for result in (one, many, new):
         assert result.code == 7, result.err
         assert str(closed) in result.error
+    assert listing(clip.parent) == before
+
+
+def test_closed_folders_are_noticed_before_the_work(
+    cli: Cli, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It asks for the user who started the tests otherwise.
+    monkeypatch.setattr(os, "access", partial(os.access, effective_ids=True))
+    closed = clip.parent / "closed"
+    closed.mkdir(mode=0o555)
+    before = listing(clip.parent)
+    # Whatever is imported on first use must be there before root's power goes.
+    assert cli("evaluate", clip, clip, "-q").code == 0
+    with as_nobody(closed):
+        results = [
+            cli("evaluate", clip, "-o", closed),
+            cli("evaluate", clip, "-o", closed / "new"),
+            cli("compare", clip, clip, "-o", closed / "page.html"),
+            cli("degrade", clip, closed / "low.mp4"),
+            cli("degrade", clip, closed, "--pairs"),
+        ]
+    for result in results:
+        assert (result.code, result.out) == (7, ""), result.err
+        assert str(closed) in result.error
+        assert "measuring" not in result.err and "degrading" not in result.err
     assert listing(clip.parent) == before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -83,12 +82,10 @@ def compare(
     check_page_frames(page_frames)
     for path in (a, b):
         refuse_folder(path)
-        refuse_same(output, path)
-    from starvsr.evaluate.compare import check_page, compare
+    from starvsr.evaluate.compare import compare
     from starvsr.metrics.registry import choose_metrics
 
     names, left_out = choose_metrics(metric_names(metrics))
-    check_page(output, overwrite=overwrite)
     torch_device = resolve_device(device)
     with progress_view(progress, quiet=quiet) as view:
         comparison = compare(
@@ -111,13 +108,6 @@ def compare(
         say_warnings(b.name, comparison.b.warnings)
         echo(f"{output}: {comparison.page_frames} frames", err=True)
     return EXIT_DAMAGED if comparison.b.lost_frames else 0
-
-
-def refuse_same(page: Path, video: Path) -> None:
-    """Raise UsageError where the page would replace a video."""
-    with suppress(OSError):
-        if page.exists() and video.exists() and page.samefile(video):
-            raise UsageError(f"{page} is one of the videos: give another name for the page")
 
 
 def check_page_frames(count: int) -> None:

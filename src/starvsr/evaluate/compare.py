@@ -13,13 +13,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from starvsr.errors import OutputError
 from starvsr.evaluate.charts import chart
 from starvsr.evaluate.measure import ClipResult, Curve, Video, measure, open_pair
 from starvsr.evaluate.movie import StackedMovie
 from starvsr.evaluate.pairs import ClipPair
 from starvsr.evaluate.report import clip_json, heading, shown
-from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.files import check_target, complete_or_absent, written_errors
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.registry import METRICS, open_meters
 from starvsr.types import ProgressCallback
@@ -71,9 +70,11 @@ def compare(
 
     metrics: names of `METRICS`. resize: bring A to B's size by bicubic interpolation. page_frames: the page shows at
     most so many frames from the first on; figures are of all. Raises InputError where a video cannot be read or they
-    do not match, OutputError where the page cannot be written or exists without `overwrite`.
+    do not match, OutputError where the page cannot be written or exists without `overwrite`, UsageError where it would
+    replace a video.
     """
-    check_page(page, overwrite=overwrite)
+    for video in (a, b):
+        check_target(video, page, overwrite=overwrite)
     pair = ClipPair(b.stem, b, a)
     video_b, video_a = open_pair(pair, resize=resize)
     assert video_a is not None
@@ -101,18 +102,6 @@ def compare(
         with written_errors(page):
             _write(temporary, texts, movie_path)
     return comparison
-
-
-def check_page(page: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where the page could not be written."""
-    if page.is_dir():
-        raise OutputError(
-            f"{page} is a folder: give the name of the page to write, such as compare.html"
-        )
-    if page.exists() and not overwrite:
-        raise OutputError(f"{page} exists: give --overwrite to replace it, or another name")
-    if not page.absolute().parent.is_dir():
-        raise OutputError(f"{page} cannot be written: there is no folder {page.parent}")
 
 
 def _resized(path: Path, video: Video, resize: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -156,8 +157,11 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     """Raise OutputError where the files of a report could not be written to a folder, which need not exist."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: give the name of a folder")
-    if not folder.absolute().parent.is_dir():
+    place = folder if folder.exists() else folder.absolute().parent
+    if not place.is_dir():
         raise OutputError(f"{folder} cannot be made: there is no folder {folder.parent}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {place} cannot be written to: choose another one")
     for name in FILES:
         if (folder / name).exists() and not overwrite:
             raise OutputError(

@@ -88,13 +88,13 @@ def errors_of(target: Path) -> Iterator[None]:
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """Everything about the output's place that can be refused at once; of an image sequence no image may be there.
 
-    Raises OutputError, UsageError.
+    The source need not be there. Raises OutputError, UsageError.
     """
     # A name that is too long or lies in a closed folder cannot even be looked at.
     with written_errors(target):
         is_folder, exists = target.is_dir(), target.exists()
         is_device = exists and not is_folder and not target.is_file()
-        is_source = exists and target.samefile(source)
+        is_source = exists and source.exists() and target.samefile(source)
         folder = _followed(target).parent if target.is_symlink() else target.parent
         if is_sequence(target) and not exists:
             exists = bool(numbers_of(target))
