@@ -128,6 +128,11 @@ def test_a_damaged_video_is_exit_code_8(cli: Cli, tmp_path: Path) -> None:
             2,
             "--metrics psnr is unknown: give some of psnr_y, ",
         ),
+        (
+            ["results", "--metrics", "psnr_y,brisque,tof"],
+            2,
+            "--metrics psnr_y,tof needs a reference: give REFERENCE, or one in the manifest",
+        ),
         (["results", "originals", "--device", "gpu"], 2, "--device"),
         (
             ["results", "originals", "-o", "text.mkv"],

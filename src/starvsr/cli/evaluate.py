@@ -17,6 +17,7 @@ from starvsr.cli.upscale import (
     JSON_OPTION,
     VERBOSE_OPTION,
 )
+from starvsr.errors import UsageError
 
 METRICS_OPTION = typer.Option(
     "--metrics",
@@ -76,10 +77,15 @@ def evaluate(
     from starvsr.evaluate import report
     from starvsr.evaluate.measure import measure_all
     from starvsr.evaluate.pairs import find_pairs
-    from starvsr.metrics.registry import choose_metrics
+    from starvsr.metrics.registry import METRICS, choose_metrics
 
     names, left_out = choose_metrics(metric_names(metrics))
     pairs = find_pairs(result, reference)
+    needy = [name for name in names if METRICS[name].full_reference]
+    if metrics is not None and needy and all(pair.reference is None for pair in pairs):
+        raise UsageError(
+            f"--metrics {','.join(needy)} needs a reference: give REFERENCE, or one in the manifest"
+        )
     if output is not None:
         report.check_folder(output, overwrite=overwrite)
     torch_device = resolve_device(device)

@@ -91,7 +91,7 @@ def read_manifest(path: Path) -> list[ClipPair]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is not a manifest that can be read: {error}") from error
     clips = content.get("clip")
-    if set(content) != {"clip"} or not isinstance(clips, list):
+    if set(content) != {"clip"} or not isinstance(clips, list) or not clips:
         raise InputError(
             f"{path} is not a manifest: it must consist of [[clip]] tables, each with a result"
         )
