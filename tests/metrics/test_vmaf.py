@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def figures(
         for a, b in zip(result, reference, strict=True):
             meter.add(frame(a), frame(b))
         return meter.finish()
+    finally:
+        meter.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups")
+def test_an_interrupt_of_the_terminal_does_not_reach_ffmpeg() -> None:
+    meter = VmafMeter(64, 64, BT709)
+    try:
+        assert os.getpgid(meter._process.pid) != os.getpgrp()
     finally:
         meter.close()
 

@@ -83,6 +83,8 @@ class VmafMeter:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._messages,
+            # A Ctrl-C in the terminal is ours to answer; ffmpeg would end first, and look like a failure.
+            start_new_session=True,
         )
 
     def _command(self) -> list[str]:
