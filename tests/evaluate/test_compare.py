@@ -143,7 +143,17 @@ def test_before_and_after_of_different_size(tmp_path: Path) -> None:
         compare(small, large, page, METRICS)
     assert not page.exists()
     compare(small, large, page, METRICS, resize=True)
-    assert "A is enlarged from 32x24 by bicubic interpolation." in page.read_text()
+    assert "A is scaled from 32x24 by bicubic interpolation." in page.read_text()
+    assert "stretched" not in page.read_text()
+
+
+def test_another_shape_is_told(tmp_path: Path) -> None:
+    wide = write(tmp_path / "wide.mkv", [each[::2] for each in clip(3)])
+    page = tmp_path / "page.html"
+    found = compare(wide, write(tmp_path / "b.mkv", clip(3)), page, METRICS, resize=True)
+    told = "A is 64x24 and of another shape than B: it is stretched"
+    assert told in found.b.warnings
+    assert f"Warning: {told}." in page.read_text()
 
 
 def test_long_videos_are_shown_in_part_and_said_so(

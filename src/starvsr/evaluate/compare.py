@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.evaluate.charts import chart
-from starvsr.evaluate.measure import ClipResult, Curve, Video, measure, open_pair
+from starvsr.evaluate.measure import ClipResult, Curve, measure, open_pair
 from starvsr.evaluate.movie import StackedMovie
 from starvsr.evaluate.pairs import ClipPair
 from starvsr.evaluate.report import clip_json, heading, shown
 from starvsr.media.files import check_target, complete_or_absent, written_errors
+from starvsr.media.probe import probe
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.registry import METRICS, open_meters
 from starvsr.types import ProgressCallback
 
 PAGE_FRAMES = 600
 """Frames that a page shows by default; it holds them all in memory."""
+
+# Sides rounded to even numbers make no other shape.
+_SAME_SHAPE = 1.02
 
 # A multiple of three bytes, so that pieces of base64 can be joined.
 _PIECE_BYTES = 3 << 20
@@ -97,30 +101,36 @@ def compare(
             )
             curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
         own_curves = {name: curves[name] for name in alone if name in result.curves}
+        before = probe(a)
+        if _is_stretched((before.width, before.height), video_b.size):
+            stretched = (
+                f"A is {before.width}x{before.height} and of another shape than B: it is stretched"
+            )
+            result = replace(result, warnings=(stretched, *result.warnings))
         comparison = Comparison(result, own_curves, page, movie.frames)
-        texts = _texts(comparison, movie, resized_from=_resized(a, video_a, resize))
+        texts = _texts(comparison, movie, (before.width, before.height))
         with written_errors(page):
             _write(temporary, texts, movie_path)
     return comparison
 
 
-def _resized(path: Path, video: Video, resize: bool) -> str:
-    from starvsr.media.probe import probe
-
-    if not resize:
-        return ""
-    info = probe(path)
-    return "" if (info.width, info.height) == video.size else f"{info.width}x{info.height}"
+def _is_stretched(before: tuple[int, int], size: tuple[int, int]) -> bool:
+    across, down = (new / old for old, new in zip(before, size, strict=True))
+    return max(across, down) > _SAME_SHAPE * min(across, down)
 
 
-def _texts(comparison: Comparison, movie: StackedMovie, *, resized_from: str) -> dict[str, str]:
-    """What goes where in the template, all but the movie, as HTML."""
+def _texts(comparison: Comparison, movie: StackedMovie, size_a: tuple[int, int]) -> dict[str, str]:
+    """What goes where in the template, all but the movie, as HTML; size_a: A's own width and height."""
     b = comparison.b
     assert b.pair.reference is not None
     name_a, name_b = b.pair.reference.name, b.pair.result.name
     notes = [
         f"{b.width}x{b.height} pixels, {b.frames} frames.",
-        *([f"A is enlarged from {resized_from} by bicubic interpolation."] if resized_from else ()),
+        *(
+            ["A is scaled from {}x{} by bicubic interpolation.".format(*size_a)]
+            if size_a != (b.width, b.height)
+            else ()
+        ),
         *(
             [f"The page shows the first {comparison.page_frames} frames; the figures are of all."]
             if comparison.page_frames < b.frames
