@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from starvsr.errors import InputError, StarvsrError
@@ -156,6 +157,14 @@ def test_a_missing_pair_is_named(tmp_path: Path) -> None:
         find_sources(pair_config(), tmp_path)
     alone.rename(tmp_path / "pairs/lq/b.mkv")
     with pytest.raises(InputError, match=r"lq/b\.mkv has no pair in .*gt"):
+        find_sources(pair_config(), tmp_path)
+
+
+@pytest.mark.parametrize("where", ["gt", "lq"])
+def test_two_files_of_one_name_are_no_pair(tmp_path: Path, where: str) -> None:
+    upright_pair(tmp_path)
+    write_video(tmp_path / "pairs" / where / "a.avi", texture(1, 5, 48))
+    with pytest.raises(InputError, match=rf"{where}/a\.avi and .*{where}/a\.mkv would be of one"):
         find_sources(pair_config(), tmp_path)
 
 
@@ -382,6 +391,21 @@ def test_half_of_the_clips_are_mirrored(tmp_path: Path) -> None:
     assert not any(
         clip(plain, n).truth[0, 0, 0, 0] > clip(plain, n).truth[0, 0, 0, -1] for n in range(12)
     )
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_grey_of_16_bits_keeps_its_levels(tmp_path: Path, suffix: str) -> None:
+    levels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    path = tmp_path / f"grey{suffix}"
+    Image.fromarray(levels * 257).save(path)
+    assert np.array_equal(np.asarray(scan.open_still(path)), np.stack([levels] * 3, axis=-1))
+
+
+def test_a_still_without_a_range_is_not_guessed_at(tmp_path: Path) -> None:
+    path = tmp_path / "float.tif"
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
+    with pytest.raises(InputError, match=r"float\.tif: it cannot be decoded \(its floating-point"):
+        scan.open_still(path)
 
 
 def test_stills_are_kept_within_their_memory(tmp_path: Path) -> None:

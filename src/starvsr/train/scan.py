@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from starvsr.errors import InputError
@@ -107,9 +108,19 @@ def open_still(path: Path) -> Image.Image:
     """A picture upright, as RGB, decoded whole. Raises InputError where it cannot be."""
     try:
         with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
+            return _in_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: it cannot be decoded ({error})") from error
+
+
+def _in_eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 bits, of which Pillow would make white of all but the darkest. Raises ValueError."""
+    if picture.mode == "F":
+        raise ValueError("its floating-point samples have no known range")
+    if not picture.mode.startswith("I"):
+        return picture
+    levels = np.asarray(picture).astype(np.int64).clip(0, 65535)
+    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))
 
 
 def _video(path: Path, entry: dict[str, Any]) -> Media:

@@ -137,10 +137,9 @@ def _list_folder(folder: Path) -> list[_Files]:
     if not _has_pairs(folder):
         _check_no_pairs_inside(folder)
         return [_Files(str(path.relative_to(folder)), path) for path in _media_files(folder)]
-    degraded = {_stem(path, folder / "lq"): path for path in _media_files(folder / "lq")}
+    degraded = _by_stem(folder / "lq")
     pairs = []
-    for path in _media_files(truths):
-        stem = _stem(path, truths)
+    for stem, path in _by_stem(truths).items():
         if stem not in degraded:
             raise InputError(
                 f"{path} has no pair: {folder / 'lq' / stem}.* is missing; make it with starvsr degrade, or remove "
@@ -180,8 +179,15 @@ def _media_files(folder: Path) -> list[Path]:
     )
 
 
-def _stem(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder).with_suffix(""))
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Files by their path without ending. Raises InputError where two have one."""
+    found: dict[str, Path] = {}
+    for path in _media_files(folder):
+        stem = str(path.relative_to(folder).with_suffix(""))
+        if stem in found:
+            raise InputError(f"{found[stem]} and {path} would be of one pair: remove one of them")
+        found[stem] = path
+    return found
 
 
 def _folder(
