@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from starvsr.media.probe import probe
 from starvsr.train.degrade import Degradation
@@ -95,6 +96,16 @@ def test_pairs(cli: Cli, folder: Path) -> None:
     assert "exists already: give --overwrite" in again.error
     assert cli("degrade", folder, out, *LIGHT, "--pairs", "-y").code == 0
     assert (out / "text" / "a.txt").read_text() == ""
+
+
+def test_into_images(cli: Cli, clip: Path) -> None:
+    folder = clip.parent / "low"
+    folder.mkdir()
+    result = cli("degrade", clip, folder / "%03d.png", *LIGHT)
+    assert result.code == 0, result.err
+    assert list(listing(folder)) == [f"{number:03d}.png" for number in range(1, FRAMES + 1)]
+    with Image.open(folder / "001.png") as picture:
+        assert picture.size == (16, 12)
 
 
 def test_drift_and_encoder(cli: Cli, clip: Path) -> None:

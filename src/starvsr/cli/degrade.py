@@ -105,7 +105,9 @@ def degrade(
     codec: Annotated[
         str | None,
         typer.Option(
-            "--codec", "-c", help="Encoder of what was degraded (default: libx264, lossless)."
+            "--codec",
+            "-c",
+            help="Encoder of what was degraded (default: libx264, lossless; of images as they end).",
         ),
     ] = None,
     crf: Annotated[
@@ -136,12 +138,15 @@ def degrade(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     _check(scale, seed, drift, prompt, pairs=pairs)
+    from starvsr.media.sequence import is_sequence
     from starvsr.train.pairs import LOSSLESS, clip_files, clip_rng, degrade_video, made_folders
     from starvsr.train.recipes import PRESETS, draw
 
     config = dataclasses.replace(PRESETS[preset.value], scale=scale, drift=drift)
     encode = LOSSLESS
-    if codec is not None or crf is not None:
+    if is_sequence(output) and not pairs:
+        encode = EncodeOptions(codec=codec or "auto", crf=crf)
+    elif codec is not None or crf is not None:
         encode = EncodeOptions(codec=codec or LOSSLESS.codec, crf=crf)
 
     def one(files: ClipFiles) -> DegradeResult:
