@@ -142,6 +142,15 @@ def test_learned_metrics_go_through_pyiqa(fake_pyiqa: ModuleType) -> None:
     assert curves["musiq"] == curves["clip_iqa"] == pytest.approx([a.rgb.mean() / 255], abs=1e-5)
 
 
+def test_what_is_no_number_is_no_figure(
+    fake_pyiqa: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeMetric, "__call__", lambda *_: torch.tensor(torch.nan))
+    with open_meters(["musiq"], (32, 24)) as (meter,):
+        meter.add(frame(photo(24, 32)), None)
+        assert meter.finish() == {"musiq": [None]}
+
+
 def test_weights_that_cannot_be_had_are_told(
     fake_pyiqa: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

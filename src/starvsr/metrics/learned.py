@@ -5,6 +5,7 @@ pyiqa fetches the weights of a metric when it is made; nothing is fetched for a 
 
 from __future__ import annotations
 
+import math
 from importlib.util import find_spec
 from typing import Any
 
@@ -56,8 +57,9 @@ class LearnedMeter:
             raise ValueError(f"{self._name} needs a reference")
         pictures = [result, reference] if self._full_reference and reference else [result]
         with torch.no_grad():
-            value = self._metric(*(self._tensor(each) for each in pictures))
-        self._curve.append(float(value))
+            value = float(self._metric(*(self._tensor(each) for each in pictures)))
+        # JSON has no word for what is no number.
+        self._curve.append(value if math.isfinite(value) else None)
 
     def _tensor(self, frame: Frame) -> torch.Tensor:
         """`1 3 h w`, 0..1."""
