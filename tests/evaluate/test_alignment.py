@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from starvsr.evaluate.alignment import Alignment, AlignmentCheck
+from starvsr.train.recipes import PRESETS, draw
 from tests.metrics.pictures import Picture, blurred, frame, moving, noise
 
 SIZE = (96, 160)
@@ -83,6 +86,16 @@ def test_soft_and_noisy_results_are_not_shifted(step: tuple[int, int]) -> None:
         found = checked(result, clip)
         assert found.warnings() == [], (name, found)
         assert (found.right, found.down) == pytest.approx((0, 0), abs=0.2), name
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_errors_of_a_poor_input_are_no_shift(seed: int) -> None:
+    clip = cropped(large(8, (0, 0)), 0, 0)
+    truth = torch.from_numpy(np.stack(clip)).permute(0, 3, 1, 2) / 255
+    poor = draw(PRESETS["heavy"], np.random.default_rng(seed)).apply(truth)
+    large_again = F.interpolate(poor, size=SIZE, mode="bicubic").clamp(0, 1)
+    result = [*(large_again * 255).round().byte().permute(0, 2, 3, 1).numpy()]
+    assert checked(result, clip).warnings() == []
 
 
 def test_flat_and_unrelated_pictures_say_nothing() -> None:
