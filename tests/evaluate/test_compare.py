@@ -147,6 +147,12 @@ def test_before_and_after_of_different_size(tmp_path: Path) -> None:
     assert "stretched" not in page.read_text()
 
 
+def test_the_smallest_video(tmp_path: Path) -> None:
+    dot = write(tmp_path / "dot.mkv", [each[:1, :1] for each in clip(2)])
+    found = compare(dot, dot, tmp_path / "page.html", ("psnr_y", "niqe", "brisque"))
+    assert (set(found.b.curves), found.a_curves) == ({"psnr_y"}, {})
+
+
 def test_another_shape_is_told(tmp_path: Path) -> None:
     wide = write(tmp_path / "wide.mkv", [each[::2] for each in clip(3)])
     page = tmp_path / "page.html"

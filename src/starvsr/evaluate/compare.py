@@ -21,7 +21,7 @@ from starvsr.evaluate.report import clip_json, heading, shown
 from starvsr.media.files import check_target, complete_or_absent, written_errors
 from starvsr.media.probe import probe
 from starvsr.metrics.frame import Frame
-from starvsr.metrics.registry import METRICS, open_meters
+from starvsr.metrics.registry import METRICS, open_meters, too_small
 from starvsr.types import ProgressCallback
 
 PAGE_FRAMES = 600
@@ -86,7 +86,11 @@ def compare(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="starvsr-compare-"))
         movie_path = Path(folder) / "movie.mp4"
         movie = StackedMovie(movie_path, *video_b.size, video_b.info.frame_rate)
-        alone = [name for name in metrics if not METRICS[name].full_reference]
+        alone = [
+            name
+            for name in metrics
+            if not METRICS[name].full_reference and not too_small(name, video_a.size)
+        ]
         with movie, open_meters(alone, video_a.size, device=device) as meters:
 
             def each(own: Frame, other: Frame | None) -> None:
@@ -99,8 +103,7 @@ def compare(
             result = measure(
                 pair, (video_b, video_a), metrics, device=device, each=each, progress=progress
             )
-            curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
-        own_curves = {name: curves[name] for name in alone if name in result.curves}
+            own_curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
         before = probe(a)
         if _is_stretched((before.width, before.height), video_b.size):
             stretched = (
