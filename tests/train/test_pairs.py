@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -73,6 +74,26 @@ def test_the_file_is_what_apply_gives(source: Path, tmp_path: Path) -> None:
     first = files.degraded.read_bytes()
     degrade_video(files, degradation, overwrite=True)
     assert files.degraded.read_bytes() == first
+
+
+PQ = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
+
+
+@pytest.mark.parametrize(
+    ("clip", "depths"),
+    [
+        (Clip(frames=2), (8, 8)),
+        (Clip(frames=2, pix_fmt="yuv420p10le"), (10, 8)),
+        (Clip(frames=2, codec="libx265", pix_fmt="yuv420p10le", color=PQ), (10, 10)),
+    ],
+)
+def test_what_is_written_is_lossless(tmp_path: Path, clip: Clip, depths: tuple[int, int]) -> None:
+    files = ClipFiles(make(tmp_path / "in.mkv", clip), tmp_path / "lq.mp4", tmp_path / "gt.mp4")
+    degrade_video(files, PLAIN)
+    for path, depth in zip((tmp_path / "gt.mp4", files.degraded), depths, strict=True):
+        assert probe(path).bit_depth == depth
+        with av.open(str(path)) as container:
+            assert container.streams.video[0].codec_context.profile == "High 4:4:4 Predictive"
 
 
 def test_the_crop_is_said(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

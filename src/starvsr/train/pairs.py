@@ -7,7 +7,7 @@ import time
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from starvsr.media.files import (
 from starvsr.media.folders import new_folders, videos_in
 from starvsr.media.index import build_index
 from starvsr.media.join import join
+from starvsr.media.pixfmt import is_hdr
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
@@ -36,9 +37,10 @@ from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
 
-LOSSLESS = EncodeOptions(codec="libx264", crf=0, pix_fmt="yuv420p")
-"""Of what was degraded, which has 8 bits and halved chroma behind its last codec anyway."""
-_TRUTH = EncodeOptions(codec="libx264", crf=0)
+# A rate factor of 0 is lossless in 8 bits only, and comes before the quantiser where it is not unset.
+_TRUTH = EncodeOptions(codec="libx264", crf=-1, extra=(("qp", "0"),))
+LOSSLESS = replace(_TRUTH, pix_fmt="yuv420p")
+"""Of what was degraded, which has 8 bits and halved chroma behind its last codec anyway; HDR keeps its depth."""
 _PICTURES_ONLY = StreamOptions(
     audio="none", subtitles="none", chapters=False, metadata=False, attachments=False
 )
@@ -156,6 +158,8 @@ def degrade_video(
         check_target(files.source, target, overwrite=overwrite)
     height, width = _cropped_size(info, degradation.scale)
     size = height // degradation.scale, width // degradation.scale
+    if encode == LOSSLESS and is_hdr(info):
+        encode = _TRUTH
     outputs = {files.degraded: check_encoder(encode, files.degraded, info, size[1], size[0])}
     if files.truth is not None:
         outputs[files.truth] = check_encoder(_TRUTH, files.truth, info, width, height)
