@@ -437,6 +437,18 @@ def test_validation_clips_are_the_middle_and_always_the_same(root: Path, frames:
         assert not torch.equal(other.degraded, first.degraded)
 
 
+def test_every_validation_clip_has_a_draw_of_its_own(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_still(tmp_path / f"sources/{name}.png", texture(3)[0])
+    (folder,) = find_sources(data_config(), tmp_path)
+    one, two = (
+        validation_clip(source, data_config(), ValidationConfig(), "heavy", seed=4)
+        for source in folder.training
+    )
+    assert torch.equal(one.truth, two.truth)
+    assert not torch.equal(one.degraded, two.degraded)
+
+
 def test_validation_pairs_are_not_degraded_again(tmp_path: Path) -> None:
     config = pair_config()
     (folder,) = find_sources(config, upright_pair(tmp_path))

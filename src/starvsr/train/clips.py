@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -140,7 +141,7 @@ def preset(name: str, scale: int) -> DegradationConfig:
 def validation_clip(
     source: Source, config: DataConfig, validation: ValidationConfig, degradation: str, seed: int
 ) -> Clip:
-    """The clip of a held-out source that is measured: its middle, the same every time.
+    """The clip of a held-out source that is measured: its middle, the same every time, degraded by a draw of its own.
 
     Sizes are multiples of the scale. Raises InputError where the file is not what it was.
     """
@@ -150,7 +151,9 @@ def validation_clip(
     rows, columns = (
         min(side, limit) // scale * scale for side, limit in zip(sides, limits, strict=True)
     )
-    rng = np.random.default_rng([seed, _VALIDATION])
+    rng = np.random.default_rng(
+        [seed, _VALIDATION, zlib.crc32(source.name.encode("utf-8", "surrogateescape"))]
+    )
     start, end = max(media.shots, key=lambda shot: shot[1] - shot[0])
     frames = min(validation.frames, end - start)
     first = start + (end - start - frames) // 2
