@@ -96,7 +96,12 @@ def test_progress_runs_over_all_clips(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, frames=3)
     reports: list[Progress] = []
     measure_all([pair, dataclasses.replace(pair, name="b")], ["psnr_y"], progress=reports.append)
-    assert [(each.stage, each.done, each.total, each.detail) for each in reports] == [
+    read = [each for each in reports if each.stage == "index"]
+    assert [each.done for each in read] == sorted(each.done for each in read)
+    # Two pairs are four videos.
+    assert {(each.total, each.detail) for each in read} == {(12, path.name) for path in pair.files}
+    assert read[-1].done == 12
+    assert [(each.stage, each.done, each.total, each.detail) for each in reports[len(read) :]] == [
         ("measure", n, 6, "a" if n <= 3 else "b") for n in range(1, 7)
     ]
 

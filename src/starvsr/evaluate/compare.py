@@ -80,7 +80,7 @@ def compare(
     for video in (a, b):
         check_target(video, page, overwrite=overwrite)
     pair = ClipPair(b.stem, b, a)
-    video_b, video_a = open_pair(pair, resize=resize)
+    video_b, video_a = open_pair(pair, resize=resize, progress=progress)
     assert video_a is not None
     with complete_or_absent(page) as temporary, ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="starvsr-compare-"))

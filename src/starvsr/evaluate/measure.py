@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from starvsr.errors import InputError
 from starvsr.evaluate.alignment import AlignmentCheck
 from starvsr.evaluate.pairs import ClipPair
 from starvsr.media.color import resolve_color
-from starvsr.media.index import build_index
+from starvsr.media.index import build_index, expected_frames
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.metrics.frame import Frame
@@ -64,22 +65,50 @@ class ClipResult:
         return fmean(figures) if figures else None
 
 
-def open_video(path: Path) -> Video:
-    """Read a video through once. Raises InputError where it cannot be read."""
-    info = probe(path)
-    return Video(info, build_index(info, scene_detect=False))
+class _Reading:
+    """Reads videos through, and reports the frames of all of them together."""
+
+    def __init__(self, pairs: Sequence[ClipPair], progress: ProgressCallback | None) -> None:
+        """Raises InputError where a file is none that can be read."""
+        self.progress = progress
+        infos = [probe(path) for pair in pairs for path in pair.files]
+        self.total = sum(expected_frames(info) for info in infos)
+        self.done = 0
+
+    def __call__(self, path: Path) -> Video:
+        """Raises InputError where the video cannot be read."""
+        info = probe(path)
+        index = build_index(
+            info, scene_detect=False, progress=lambda one: self._report(one, path.name)
+        )
+        self.done += index.frames
+        return Video(info, index)
+
+    def _report(self, one: Progress, name: str) -> None:
+        if self.progress is not None:
+            done = self.done + one.done
+            total = max(self.total, math.ceil(done))
+            self.progress(replace(one, done=done, total=total, detail=name))
 
 
-def open_pair(pair: ClipPair, *, resize: bool = False) -> tuple[Video, Video | None]:
-    """Both videos of a pair.
+def open_pair(
+    pair: ClipPair, *, resize: bool = False, progress: ProgressCallback | None = None
+) -> tuple[Video, Video | None]:
+    """Both videos of a pair, each read through once.
 
     resize: bring the reference to the result's size by bicubic interpolation. Raises InputError where one cannot be
     read, or they differ in their number of frames or (without `resize`) in size.
     """
-    result = open_video(pair.result)
+    return _open_pair(pair, _Reading([pair], progress), resize=resize)
+
+
+def _open_pair(
+    pair: ClipPair, read: _Reading, *, resize: bool = False
+) -> tuple[Video, Video | None]:
+    result = read(pair.result)
     if pair.reference is None:
         return result, None
-    reference = open_video(pair.reference)
+    reference = read(pair.reference)
     if resize:
         # The reader scales what is not of the probed size.
         width, height = result.size
@@ -107,7 +136,8 @@ def measure_all(
 
     Raises as `open_pair` and `measure` do.
     """
-    opened = [open_pair(pair) for pair in pairs]
+    read = _Reading(pairs, progress)
+    opened = [_open_pair(pair, read) for pair in pairs]
     total = sum(videos[0].index.frames for videos in opened)
     clips: list[ClipResult] = []
     for pair, videos in zip(pairs, opened, strict=True):

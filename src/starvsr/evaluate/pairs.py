@@ -31,6 +31,11 @@ class ClipPair:
     group: str = ""
     """Clips of a group have a mean of their own, such as one method or one degradation."""
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The one or two videos."""
+        return (self.result,) if self.reference is None else (self.result, self.reference)
+
 
 def find_pairs(result: Path, reference: Path | None = None) -> list[ClipPair]:
     """The pairs that a command line means.
