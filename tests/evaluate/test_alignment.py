@@ -88,14 +88,29 @@ def test_soft_and_noisy_results_are_not_shifted(step: tuple[int, int]) -> None:
         assert (found.right, found.down) == pytest.approx((0, 0), abs=0.2), name
 
 
+def poor_result(clip: list[Picture], preset: str, seed: int) -> list[Picture]:
+    """Degraded to a quarter of the size, and plainly enlarged."""
+    truth = torch.from_numpy(np.stack(clip)).permute(0, 3, 1, 2) / 255
+    poor = draw(PRESETS[preset], np.random.default_rng(seed)).apply(truth)
+    large_again = F.interpolate(poor, size=SIZE, mode="bicubic").clamp(0, 1)
+    return [*(large_again * 255).round().byte().permute(0, 2, 3, 1).numpy()]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_errors_of_a_poor_input_are_no_shift(seed: int) -> None:
     clip = cropped(large(8, (0, 0)), 0, 0)
-    truth = torch.from_numpy(np.stack(clip)).permute(0, 3, 1, 2) / 255
-    poor = draw(PRESETS["heavy"], np.random.default_rng(seed)).apply(truth)
-    large_again = F.interpolate(poor, size=SIZE, mode="bicubic").clamp(0, 1)
-    result = [*(large_again * 255).round().byte().permute(0, 2, 3, 1).numpy()]
-    assert checked(result, clip).warnings() == []
+    assert checked(poor_result(clip, "heavy", seed), clip).warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("preset", "seed"), [*(("light", seed) for seed in range(6)), ("heavy", 4)]
+)
+def test_a_shift_of_a_poor_result_is_noticed(preset: str, seed: int) -> None:
+    clip = cropped(large(8, (0, 0)), 0, 0)
+    shifted = [np.roll(each, 1, axis=1) for each in poor_result(clip, preset, seed)]
+    found = checked(shifted, clip)
+    assert found.right == pytest.approx(1, abs=0.35)
+    assert "shifted by" in found.warnings()[0]
 
 
 def test_flat_and_unrelated_pictures_say_nothing() -> None:

@@ -25,9 +25,9 @@ _SAMPLES = 8
 _BAND = 0.04
 # Share of the spectrum that must agree on one shift; noise and flat pictures do not come near.
 _LEAST_AGREEMENT = 0.25
-# A shift is told where moving the result back leaves so much less that is unlike the reference. The errors of a poor
-# input agree on some shift too, but it explains nothing.
-_BETTER = 0.9
+# A shift is told where moving the result back leaves so much less that is unlike the reference: 5 to 50 % less of what
+# is a pixel off. The errors of a poor input agree on some shift too, but it explains nothing.
+_BETTER = 0.98
 # A lag is told where it explains the frames so much better than none.
 _CLEARLY = 0.8
 # Mean squared difference of small pictures in levels of 255: below it nothing moves.
