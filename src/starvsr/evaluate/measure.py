@@ -71,13 +71,14 @@ class _Reading:
     def __init__(self, pairs: Sequence[ClipPair], progress: ProgressCallback | None) -> None:
         """Raises InputError where a file is none that can be read."""
         self.progress = progress
-        infos = [probe(path) for pair in pairs for path in pair.files]
-        self.total = sum(expected_frames(info) for info in infos)
+        paths = [path for pair in pairs for path in pair.files]
+        self.infos = {path: probe(path) for path in paths}
+        self.total = sum(expected_frames(self.infos[path]) for path in paths)
         self.done = 0
 
     def __call__(self, path: Path) -> Video:
         """Raises InputError where the video cannot be read."""
-        info = probe(path)
+        info = self.infos[path]
         index = build_index(
             info, scene_detect=False, progress=lambda one: self._report(one, path.name)
         )
