@@ -36,6 +36,7 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
     ) -> None:
         """folders: as `find_sources` gives them, none empty. banks: the folder in which a bank's folder lies."""
         self.config, self.folders, self.seed = config, tuple(folders), seed
+        self.digest = data_digest(folders)
         weights = np.array([folder.config.weight for folder in folders])
         self.shares = weights / weights.sum()
         self.maker = ClipMaker(config.made)
@@ -43,7 +44,7 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
         if config.bank is not None:
             if banks is None:
                 raise ValueError("a bank needs a folder")
-            self.bank = Bank(config, banks, seed, data_digest(folders), self._item)
+            self.bank = Bank(config, banks, seed, self.digest, self._item)
 
     def __getitem__(self, number: int) -> Clip | StarvsrError:
         """Clip `number`, 0 or more."""

@@ -43,7 +43,7 @@ from starvsr.train.model import (
 from starvsr.train.objective import Objective, check_losses
 from starvsr.train.runs import RunOptions, TrainResult, alone, forget, open_accelerator
 from starvsr.train.scan import FINDINGS_NAME
-from starvsr.train.sources import SourceFolder, check_folders, data_digest, find_sources
+from starvsr.train.sources import SourceFolder, check_folders, find_sources
 from starvsr.train.validation import Validation, as_json, means
 from starvsr.train.words import Contexts
 from starvsr.types import Progress, ProgressCallback
@@ -130,7 +130,6 @@ class _Run:
         check_crop(self.model.spec, config.data)
         parameters = trained_parameters(self.model.network, config.parts)
         sources = self._sources()
-        self.data = data_digest(sources)
         self.clips = TrainingClips(config.data, sources, config.seed, options.output)
         self.validation = Validation(
             config.validation, config.data.made, sources, options.output / "samples", config.seed
@@ -177,7 +176,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
         there = find_checkpoints(folder)
         if there:
-            load_checkpoint(there[-1], state, self.config, data=self.data)
+            load_checkpoint(there[-1], state, self.config, data=self.clips.digest)
         return state
 
     def __call__(self) -> TrainResult:
@@ -280,7 +279,11 @@ class _Run:
         if self.main:
             settings = self.config.checkpoints
             save_checkpoint(
-                self.options.output, self.state, self.config, data=self.data, keep=settings.keep
+                self.options.output,
+                self.state,
+                self.config,
+                data=self.clips.digest,
+                keep=settings.keep,
             )
             with self.state.average.in_place():
                 weights = self.model.network.state_dict()
