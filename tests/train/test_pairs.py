@@ -16,7 +16,7 @@ from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.train import pairs
 from starvsr.train.degrade import Degradation
-from starvsr.train.pairs import ClipFiles, clip_files, clip_rng, degrade_video, made_folders
+from starvsr.train.pairs import ClipFiles, clip_files, degrade_video, made_folders
 from starvsr.train.recipes import PRESETS, draw
 from starvsr.types import Progress
 from tests.cli.conftest import listing
@@ -147,15 +147,6 @@ def test_a_source_that_is_too_small(tmp_path: Path) -> None:
     degradation = dataclasses.replace(PLAIN, scale=8)
     with pytest.raises(InputError, match="32x14, which is too small for 1/8"):
         degrade_video(ClipFiles(small, tmp_path / "low.mp4"), degradation)
-
-
-def test_a_clips_draw_is_its_names() -> None:
-    def numbers(seed: int, name: str) -> list[float]:
-        return list(clip_rng(seed, name).random(4))
-
-    assert numbers(1, "a.mp4") == numbers(1, "a.mp4")
-    assert numbers(1, "a.mp4") != numbers(1, "b.mp4")
-    assert numbers(1, "a.mp4") != numbers(2, "a.mp4")
 
 
 def test_clips_of_a_folder(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from starvsr.train.degrade import Degradation
-from starvsr.train.recipes import PRESETS, CodecConfig, DegradationConfig, StageConfig, draw
+from starvsr.train.recipes import (
+    PRESETS,
+    CodecConfig,
+    DegradationConfig,
+    StageConfig,
+    clip_rng,
+    draw,
+)
 from tests.train.clips import moving_clip, psnr
 
 HEAVY, LIGHT = PRESETS["heavy"], PRESETS["light"]
@@ -132,3 +139,12 @@ def test_codecs_that_are_not_there_are_not_drawn() -> None:
 def test_a_meaningless_scale_is_refused() -> None:
     with pytest.raises(ValueError, match="1 or more"):
         DegradationConfig(scale=0)
+
+
+def test_a_clips_draw_is_its_names() -> None:
+    def numbers(seed: int, name: str) -> list[float]:
+        return list(clip_rng(name, seed).random(4))
+
+    assert numbers(1, "a.mp4") == numbers(1, "a.mp4")
+    assert numbers(1, "a.mp4") != numbers(1, "b.mp4")
+    assert numbers(1, "a.mp4") != numbers(2, "a.mp4")

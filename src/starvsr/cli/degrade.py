@@ -139,8 +139,8 @@ def degrade(
     set_verbosity(verbose=verbose, quiet=quiet)
     _check(scale, seed, drift, prompt, pairs=pairs)
     from starvsr.media.sequence import is_sequence
-    from starvsr.train.pairs import LOSSLESS, clip_files, clip_rng, degrade_video, made_folders
-    from starvsr.train.recipes import PRESETS, draw
+    from starvsr.train.pairs import LOSSLESS, clip_files, degrade_video, made_folders
+    from starvsr.train.recipes import PRESETS, clip_rng, draw
 
     config = dataclasses.replace(PRESETS[preset.value], scale=scale, drift=drift)
     encode = LOSSLESS
@@ -150,7 +150,7 @@ def degrade(
         encode = EncodeOptions(codec=codec or LOSSLESS.codec, crf=crf)
 
     def one(files: ClipFiles) -> DegradeResult:
-        degradation = draw(config, clip_rng(seed, files.source.name))
+        degradation = draw(config, clip_rng(files.source.name, seed))
         with progress_view(progress, quiet=quiet) as view:
             return degrade_video(
                 files,

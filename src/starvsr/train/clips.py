@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -24,7 +23,7 @@ from starvsr.media.reader import read_frames
 from starvsr.train.config import CLEAN, DataConfig, ValidationConfig
 from starvsr.train.degrade import resize
 from starvsr.train.motion import blob_mask, draw_path, render
-from starvsr.train.recipes import PRESETS, DegradationConfig, draw
+from starvsr.train.recipes import PRESETS, DegradationConfig, clip_rng, draw
 from starvsr.train.scan import Media, open_still
 from starvsr.train.sources import Source
 
@@ -151,9 +150,7 @@ def validation_clip(
     rows, columns = (
         min(side, limit) // scale * scale for side, limit in zip(sides, limits, strict=True)
     )
-    rng = np.random.default_rng(
-        [seed, _VALIDATION, zlib.crc32(source.name.encode("utf-8", "surrogateescape"))]
-    )
+    rng = clip_rng(source.name, seed, _VALIDATION)
     start, end = max(media.shots, key=lambda shot: shot[1] - shot[0])
     frames = min(validation.frames, end - start)
     first = start + (end - start - frames) // 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-import zlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -92,11 +91,6 @@ class DegradeResult:
             "degradation": self.degradation.to_json(),
             "elapsed_s": self.elapsed_s,
         }
-
-
-def clip_rng(seed: int, name: str) -> np.random.Generator:
-    """What a clip's degradation is drawn from: the same for a file name, whatever else is in its folder."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode("utf-8", "surrogateescape"))])
 
 
 def clip_files(source: Path, output: Path, *, pairs: bool) -> list[ClipFiles]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,6 +141,11 @@ PRESETS: dict[str, DegradationConfig] = {
         compress_last=0.75,
     ),
 }
+
+
+def clip_rng(name: str, *seeds: int) -> np.random.Generator:
+    """What a clip's degradation is drawn from: the same for a file name, whatever else is in its folder."""
+    return np.random.default_rng([*seeds, zlib.crc32(name.encode("utf-8", "surrogateescape"))])
 
 
 def draw(config: DegradationConfig, rng: np.random.Generator) -> Degradation:
