@@ -18,15 +18,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
-from torch import Tensor
 
 from starvsr.options import LookOptions
 from starvsr.restore import Restorer
 from starvsr.train.clips import validation_clip
 from starvsr.train.config import read_config
 from starvsr.train.sources import find_sources
-from starvsr.train.validation import psnr_y
-from starvsr.upsample import upsample
+from starvsr.train.validation import psnr_y, upsampled
 
 UPSAMPLED = "upsampled"
 FLAT_DB = 35.0
@@ -52,7 +50,7 @@ def measure(
                 clip = validation_clip(
                     source, config.data.made, config.validation, degradation, seed
                 )
-                plain = plainly(clip.degraded, clip.truth)
+                plain = upsampled(clip, restorers[names[0]].model)
                 if psnr_y(plain, clip.truth) > FLAT_DB:
                     continue
                 pictures = {UPSAMPLED: plain}
@@ -67,11 +65,6 @@ def restorer(name: str) -> Restorer:
     """Of `MODEL` or `MODEL@SHARPEN`."""
     model, _, sharpen = name.partition("@")
     return Restorer.from_name(model, look=LookOptions(sharpen=float(sharpen or 0)))
-
-
-def plainly(degraded: Tensor, truth: Tensor) -> Tensor:
-    """Upsampled to the truth's size, `t 3 H W` in [0, 1]."""
-    return (upsample(degraded * 2 - 1, (truth.shape[-2], truth.shape[-1]), "bicubic") + 1) / 2
 
 
 def compared(own: Figures, first: Figures) -> list[str]:

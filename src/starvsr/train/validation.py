@@ -90,7 +90,7 @@ class Validation:
                     task.source, self.data, self.config, task.degradation, self.seed
                 )
                 restored = restorer(clip.degraded, scale=self.data.scale)
-                plain = _plain(model, clip)
+                plain = upsampled(clip, model)
                 measured.append(
                     Measured(
                         task.source.name,
@@ -143,7 +143,8 @@ def _spread(sources: Sequence[Source], most: int) -> list[Source]:
     return [sources[i * len(sources) // count] for i in range(count)]
 
 
-def _plain(model: LoadedModel, clip: Clip) -> Tensor:
+def upsampled(clip: Clip, model: LoadedModel) -> Tensor:
+    """A clip's degraded frames enlarged plainly, as the model begins: `t 3 H W` in [0, 1]."""
     size = (clip.truth.shape[-2], clip.truth.shape[-1])
     return (upsample(clip.degraded * 2 - 1, size, model.spec.upsampling) + 1) / 2
 
