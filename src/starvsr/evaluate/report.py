@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,7 +13,7 @@ from typing import Any
 from starvsr import __version__
 from starvsr.errors import OutputError
 from starvsr.evaluate.measure import ClipResult
-from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.files import check_writable, complete_or_absent, written_errors
 from starvsr.media.folders import new_folders
 from starvsr.metrics.registry import METRICS
 
@@ -160,8 +159,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
     place = folder if folder.exists() else folder.absolute().parent
     if not place.is_dir():
         raise OutputError(f"{folder} cannot be made: there is no folder {folder.parent}")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {place} cannot be written to: choose another one")
+    check_writable(place)
     for name in FILES:
         if (folder / name).exists() and not overwrite:
             raise OutputError(

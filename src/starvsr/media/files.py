@@ -109,6 +109,11 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{target} exists already: give --overwrite to replace it")
     if not folder.is_dir():
         raise OutputError(f"the folder {folder} does not exist: make it first")
+    check_writable(folder)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise OutputError where no file can be made in a folder that exists."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
