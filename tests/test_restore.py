@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -415,6 +416,39 @@ def test_call_refuses_what_it_cannot_take(toy: LoadedModel) -> None:
         restorer(torch.zeros(0, 3, 8, 8))
     with pytest.raises(UsageError, match="--scale 0"):
         restorer(torch.zeros(1, 3, 8, 8), scale=0)
+
+
+@pytest.mark.parametrize("truncated", [False, True])
+def test_decoded_pictures_become_levels_as_published(toy: LoadedModel, truncated: bool) -> None:
+    """`tensor2vid` of the original: what is beyond [-1, 1] is held before anything looks at it."""
+    golden = load_file(Path(__file__).parent / "golden" / "color_fix.safetensors")
+    decoded, levels = golden["tensor2vid_in"][0].transpose(0, 1), golden["tensor2vid_out"]
+    assert decoded.min() < -1 and decoded.max() > 1
+    size, frames = (decoded.shape[2], decoded.shape[3]), torch.zeros(len(decoded), 3, 2, 2)
+    restorer = Restorer(toy, look=LookOptions(color_fix="none"))
+    layout = plain_layout(toy.spec, WindowOptions(), size, len(frames))
+    (pictures,) = restorer._finish(iter([decoded.clone()]), frames, size, layout)
+    held = (pictures.permute(0, 2, 3, 1) + 1) * 127.5
+    torch.testing.assert_close(held, levels, rtol=0, atol=2e-5)
+    written = np.stack(list(tensor_to_frames(pictures, truncated=truncated))) / 257
+    wanted = levels.floor() if truncated else levels
+    assert np.abs(written - wanted.numpy()).max() <= 0.5 / 257 + 2e-5
+
+
+@pytest.mark.parametrize("fix", ["adain", "wavelet"])
+def test_a_colour_fix_sees_what_can_be_seen(
+    toy: LoadedModel, fix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def color_fix(name: str, target: Tensor, *sources: Tensor) -> Tensor:
+        seen.append(target.clone())
+        return target
+
+    monkeypatch.setattr("starvsr.restore.apply_color_fix", color_fix)
+    restorer = Restorer(toy, SamplingOptions(steps=2, cfg=30), LookOptions(color_fix=fix))
+    run(restorer, clip(3), (18, 24))
+    assert float(seen[0].min()) == -1 and float(seen[0].max()) == 1
 
 
 def test_sixteen_bit_frames_round_trip() -> None:

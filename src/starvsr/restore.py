@@ -262,6 +262,8 @@ class Restorer:
 
     def _match(self, pictures: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
         """Colour fix, `--sharpen`, and `--blend` against the input; clamped to [-1, 1]."""
+        # Before the fix too, as in the published code: it matches the statistics of what can be seen.
+        pictures = pictures.clamp_(-1, 1)
         if self.color_fix == "wavelet" or self.look.blend > 0:
             upsampled = self._upsample(source, size)
         else:
@@ -273,7 +275,7 @@ class Restorer:
             pictures = sharpen_luma_(pictures, self.look.sharpen, sigma=sigma)
         if self.look.blend > 0:
             pictures = torch.lerp(pictures, upsampled, self.look.blend)
-        return pictures.clamp_(-1, 1)
+        return pictures.clamp_(-1, 1) if self.look.sharpen or self.look.blend else pictures
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -104,14 +104,14 @@ TOY = ModelSpec(
     ),
 )
 
-# The published words: the weights were tuned with them, down to the three spaces.
+# The published words: the weights were tuned with them, down to the double and triple spaces.
 _STAR_TEXT = TextSpec(
     weights="clip-vit-h-14",
     prompt="a good video",
     prompt_suffix=(
         "Cinematic, High Contrast, highly detailed, taken using a Canon EOS R camera,   hyper detailed photo - "
-        "realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing, skin pore detailing, "
-        "hyper sharpness, perfect without deformations."
+        "realistic maximum detail, 32k, Color Grading, ultra HD, extreme meticulous detailing,  "
+        "skin pore detailing, hyper sharpness, perfect without deformations."
     ),
     negative_prompt=(
         "painting, oil painting, illustration, drawing, art, sketch, oil painting, cartoon, CG Style, 3D render, "

@@ -206,7 +206,8 @@ def _seeded(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _vae_state() -> dict[str, Tensor]:
+def vae_state() -> dict[str, Tensor]:
+    """The seeded autoencoder in half precision, as it is published."""
     own = {name: value for name, value in VAE_CONFIG.items() if not name.startswith("_")}
     with torch.device("meta"):
         network = temporal_decoder_class()(**own)
@@ -232,7 +233,7 @@ def write_published(folder: Path) -> None:
         {"state_dict": published_network()}, folder / _STAR / "I2VGen-XL-based" / "light_deg.pt"
     )
     vae, clip = folder / _VAE / "vae", folder / _CLIP
-    save_file(_vae_state(), vae / "diffusion_pytorch_model.fp16.safetensors", {"format": "pt"})
+    save_file(vae_state(), vae / "diffusion_pytorch_model.fp16.safetensors", {"format": "pt"})
     (vae / "config.json").write_text(json.dumps(VAE_CONFIG, indent=2))
     save_file(_clip_state(), clip / "model.safetensors", {"format": "pt"})
     (clip / "config.json").write_text(json.dumps(_clip_config(), indent=2))

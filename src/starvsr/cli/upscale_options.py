@@ -265,7 +265,7 @@ def collect_options(
     tile_overlap: Annotated[int | None, _window("--tile-overlap", help="Output pixels that neighbouring tiles share (default: the model's).", **_COUNT)] = None,  # noqa: E501
     segment_frames: Annotated[int | None, _window("--segment-frames", help="Longest run of frames held in memory (default: by size).", **_COUNT)] = None,  # noqa: E501
     scene_detect: Annotated[bool, _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one.")] = True,  # noqa: E501
-    parity: Annotated[bool, _window("--parity", help="As the published code: its white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation.")] = False,  # noqa: E501
+    parity: Annotated[bool, _window("--parity", help="As the published code: its white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation. Not its random numbers: a seed gives other noise there.")] = False,  # noqa: E501
     codec: Annotated[str, _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, for .webm libvpx-vp9 or, above 8 bits, libsvtav1, and of images that of their ending.")] = "auto",  # noqa: E501
     crf: Annotated[float | None, _encode("--crf", help="Constant rate factor, lower is better (default 17).", **_NUMBER)] = None,  # noqa: E501
     preset: Annotated[str | None, _encode("--preset", help="Encoder preset (default medium).")] = None,
