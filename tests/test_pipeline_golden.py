@@ -21,13 +21,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr import restore
 from starvsr.cli.app import run
 from starvsr.coding import POSTERIOR_DRAW, LatentCoder
+from starvsr.colorfix import apply_color_fix
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.noise import FrameNoise
+from starvsr.sampling import v_denoiser
 from starvsr.types import SizeRule, UNetConfig
 from starvsr.velocity import WindowedVelocity
 from starvsr.windows import published_chunks, published_padding
@@ -174,8 +175,7 @@ def stages(
 def _watch(seen: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have every stage of the pipeline leave a copy of what it gives."""
     encode, decode = LatentCoder.encode, LatentCoder.decode
-    velocity, denoiser = WindowedVelocity.__call__, restore.v_denoiser
-    color_fix = restore.apply_color_fix
+    velocity = WindowedVelocity.__call__
 
     def encoded(self: LatentCoder, *given: Any) -> Tensor:
         seen.z_lr = encode(self, *given)
@@ -187,7 +187,7 @@ def _watch(seen: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
         return velocity(self, x_t, t)
 
     def denoised(*given: Any) -> Callable[[Tensor, float], Tensor]:
-        denoise = denoiser(*given)
+        denoise = v_denoiser(*given)
 
         def recorded(x: Tensor, sigma: float) -> Tensor:
             seen.sigmas.append(sigma)
@@ -203,15 +203,15 @@ def _watch(seen: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
             yield pictures
 
     def fixed(*given: Any) -> Tensor:
-        pictures = color_fix(*given)
+        pictures = apply_color_fix(*given)
         seen.fixed.extend(pictures.clone())
         return pictures
 
     monkeypatch.setattr(LatentCoder, "encode", encoded)
     monkeypatch.setattr(LatentCoder, "decode", decoded)
     monkeypatch.setattr(WindowedVelocity, "__call__", called)
-    monkeypatch.setattr(restore, "v_denoiser", denoised)
-    monkeypatch.setattr(restore, "apply_color_fix", fixed)
+    monkeypatch.setattr("starvsr.restore.v_denoiser", denoised)
+    monkeypatch.setattr("starvsr.restore.apply_color_fix", fixed)
 
 
 def relative_error(found: Tensor | None, recorded: Tensor) -> float:
