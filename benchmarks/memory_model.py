@@ -14,13 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from starvsr import memory
+from starvsr.plan import memory
 from starvsr.specs import NANO
 from starvsr.types import UNetConfig
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.peak_memory import autoencoder_call, live_bytes, network_call, resident_bytes
-from tests.test_memory import WIDE
+from tests.plan.test_memory import WIDE
 from tests.zoo.published import SMALL_STAR
 
 Window = tuple[int, int, int]

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 
 from starvsr.errors import MemoryLimitError
-from starvsr.layout import fitted_layout, largest_picture, largest_window
-from starvsr.memory import RESERVE_BYTES
 from starvsr.options import BYTES_PER_ELEMENT, WindowOptions
+from starvsr.plan.layout import fitted_layout, largest_picture, largest_window
+from starvsr.plan.memory import RESERVE_BYTES
+from starvsr.plan.windows import frames_of
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
-from starvsr.windows import frames_of
 
 SIZES = {"720p": (720, 1280), "1080p": (1080, 1920), "1440p": (1440, 2560), "2160p": (2160, 3840)}
 LIMITS_GIB = (2, 4, 6, 8, 12, 16, 24, 48, 80)

@@ -33,10 +33,10 @@ from starvsr.bench.machine import describe_machine
 from starvsr.bench.network import count_flops
 from starvsr.models.build import build_network
 from starvsr.options import UpscaleOptions, WindowOptions, WorkerOptions
-from starvsr.plan import Plan, Segment, calls_per_window, make_plan
+from starvsr.plan.plan import Plan, Segment, calls_per_window, make_plan
+from starvsr.plan.windows import Span
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import DeviceInfo
-from starvsr.windows import Span
 from starvsr.work import handing_order
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))

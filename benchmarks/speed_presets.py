@@ -28,15 +28,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from starvsr.bench.network import count_flops
-from starvsr.layout import autoencoder_grid
 from starvsr.models.autoencoder import temporal_decoder_class
 from starvsr.models.build import build_network
 from starvsr.models.shared import Shared
 from starvsr.options import SamplingOptions, SizeOptions, UpscaleOptions, WindowOptions
-from starvsr.plan import Plan, make_plan
+from starvsr.plan.layout import autoencoder_grid
+from starvsr.plan.plan import Plan, make_plan
+from starvsr.plan.speed import with_speed
 from starvsr.restore import Restorer
 from starvsr.specs import STAR_LIGHT
-from starvsr.speed import with_speed
 from starvsr.types import DeviceInfo
 from starvsr.zoo.load import LoadedModel, load_model
 

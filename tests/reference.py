@@ -17,8 +17,8 @@ from torch.nn import functional
 from starvsr.colorfix import adain
 from starvsr.noise import FrameNoise
 from starvsr.options import SamplingOptions
+from starvsr.plan.windows import legal_latent
 from starvsr.schedule import logsnr_cosine_interp
-from starvsr.windows import legal_latent
 from starvsr.zoo.load import LoadedModel
 
 Coding = Callable[[Tensor], Tensor]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from starvsr.blend import Scale, Weighting, WindowFunction, windowed, windowed_stream
-from starvsr.windows import Block, Grid, even_spans, legal_spans
+from starvsr.plan.windows import Block, Grid, even_spans, legal_spans
 
 ONE = Fraction(1)
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from starvsr.attempts import Attempts
 from starvsr.coding import POSTERIOR_DRAW, LatentCoder
 from starvsr.errors import MemoryLimitError
-from starvsr.layout import Layout, autoencoder_grid, plain_layout
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
 from starvsr.noise import FrameNoise
 from starvsr.options import WindowOptions
+from starvsr.plan.layout import Layout, autoencoder_grid, plain_layout
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.upsample import upsample
 from tests.conftest import TOY

@@ -28,10 +28,10 @@ from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.noise import FrameNoise
+from starvsr.plan.windows import published_chunks, published_padding
 from starvsr.sampling import v_denoiser
 from starvsr.types import SizeRule, UNetConfig
 from starvsr.velocity import WindowedVelocity
-from starvsr.windows import published_chunks, published_padding
 from starvsr.zoo.components import make_component
 from starvsr.zoo.convert import from_published
 from starvsr.zoo.load import save_model

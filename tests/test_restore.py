@@ -17,16 +17,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from starvsr.errors import MemoryLimitError, UsageError
-from starvsr.layout import (
+from starvsr.models.build import build_network
+from starvsr.noise import FrameNoise
+from starvsr.options import LookOptions, SamplingOptions, WindowOptions
+from starvsr.plan.layout import (
     largest_window,
     plain_layout,
     resolve_windows,
     smaller_network,
     tile_spans,
 )
-from starvsr.models.build import build_network
-from starvsr.noise import FrameNoise
-from starvsr.options import LookOptions, SamplingOptions, WindowOptions
 from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.sharpen import sharpen_luma_
 from starvsr.specs import NANO

@@ -31,7 +31,7 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.parts import OnFrames
-from starvsr.plan import Segment
+from starvsr.plan.plan import Segment
 from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress
 from starvsr.upscale import Job, plan_video, run_job, upscale_video

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from starvsr.plan import Segment
+from starvsr.plan.plan import Segment
 from starvsr.work import handing_order
 
 

@@ -9,15 +9,15 @@ from typing import TypeVar
 import torch
 
 from starvsr.errors import MemoryLimitError
-from starvsr.layout import (
+from starvsr.plan.layout import (
     Layout,
     largest_picture,
     largest_window,
     smaller_autoencoder,
     smaller_network,
 )
+from starvsr.plan.windows import frames_of
 from starvsr.types import ModelSpec
-from starvsr.windows import frames_of
 
 logger = logging.getLogger(__name__)
 

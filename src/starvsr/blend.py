@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from starvsr.windows import Block, Grid, Span, cuts_at_half_overlap
+from starvsr.plan.windows import Block, Grid, Span, cuts_at_half_overlap
 
 Weighting = Literal["smooth", "cut"]
 WindowFunction = Callable[[Tensor, Block], Tensor]

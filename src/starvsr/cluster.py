@@ -24,7 +24,7 @@ from starvsr.journal import fingerprint
 from starvsr.media.files import complete_or_absent
 from starvsr.nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
 from starvsr.parts import OnFrames, SegmentFiles
-from starvsr.plan import Segment
+from starvsr.plan.plan import Segment
 from starvsr.request import weights_of
 from starvsr.work import (
     LastModel,

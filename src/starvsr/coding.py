@@ -12,11 +12,11 @@ from torch.nn import functional
 
 from starvsr.attempts import Attempts
 from starvsr.blend import windowed, windowed_stream
-from starvsr.layout import Layout, autoencoder_grid
 from starvsr.models.autoencoder import Autoencoder
 from starvsr.noise import FrameNoise
+from starvsr.plan.layout import Layout, autoencoder_grid
+from starvsr.plan.windows import Block, Grid, frames_of, latent_frames
 from starvsr.upsample import upsample, upsample_unshuffled
-from starvsr.windows import Block, Grid, frames_of, latent_frames
 
 # Draws 0, 1, ... are the sampler's.
 POSTERIOR_DRAW = 1 << 32

@@ -18,7 +18,7 @@ from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.probe import probe
 from starvsr.options import StreamOptions
-from starvsr.plan import Segment
+from starvsr.plan.plan import Segment
 from starvsr.request import source_print
 from starvsr.types import ColorInfo, Progress, ProgressCallback
 

@@ -12,7 +12,7 @@ from starvsr.journal import Journal
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
 from starvsr.parts import SegmentFiles, make_seam
-from starvsr.plan import Plan, Segment
+from starvsr.plan.plan import Plan, Segment
 from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
 
 WINDOWS_NOTE = "windows"

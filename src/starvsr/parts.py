@@ -27,7 +27,7 @@ from starvsr.media.files import complete_or_absent
 from starvsr.media.pixfmt import layout_of
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
-from starvsr.plan import Plan, Segment
+from starvsr.plan.plan import Plan, Segment
 from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.transparency import Alpha, join_alpha, split_alpha
 from starvsr.types import VideoIndex, VideoInfo

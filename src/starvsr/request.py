@@ -15,7 +15,7 @@ from starvsr.journal import fingerprint
 from starvsr.media.provenance import PROGRAM
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.options import UpscaleOptions, shares_text
-from starvsr.plan import Plan
+from starvsr.plan.plan import Plan
 from starvsr.specs import components_of
 from starvsr.types import DeviceInfo, VideoInfo
 from starvsr.zoo.choose import ModelChoice

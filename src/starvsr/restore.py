@@ -18,7 +18,6 @@ from starvsr.coding import LatentCoder
 from starvsr.colorfix import apply_color_fix
 from starvsr.errors import UsageError
 from starvsr.guidance import dynamic_scale
-from starvsr.layout import Layout, plain_layout
 from starvsr.models.compiled import compiling_s
 from starvsr.noise import FrameNoise
 from starvsr.options import (
@@ -29,12 +28,13 @@ from starvsr.options import (
     WeightsOptions,
     WindowOptions,
 )
-from starvsr.plan import DEFAULT_SCALE, calls_per_window, guided_steps, is_guided, output_size
+from starvsr.plan.layout import Layout, plain_layout
+from starvsr.plan.plan import DEFAULT_SCALE, calls_per_window, guided_steps, is_guided, output_size
+from starvsr.plan.speed import with_speed
 from starvsr.reuse import ReusingDenoiser
 from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
 from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
 from starvsr.sharpen import sharpen_luma_
-from starvsr.speed import with_speed
 from starvsr.upsample import upsample
 from starvsr.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice

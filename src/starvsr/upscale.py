@@ -32,7 +32,7 @@ from starvsr.media.sequence import is_sequence
 from starvsr.media.timing import check_times
 from starvsr.models.compiled import check_compiler
 from starvsr.options import UpscaleOptions
-from starvsr.plan import Plan, ineffective_options, make_plan, output_size
+from starvsr.plan.plan import Plan, ineffective_options, make_plan, output_size
 from starvsr.request import provenance_text, request_of
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.work import Executor, InTurn, LastModel, Work

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from starvsr.attempts import Attempts
 from starvsr.blend import windowed
-from starvsr.cogvideox_memory import KEPT_HINTS_BYTES
 from starvsr.errors import StarvsrError, UsageError, WeightsError
 from starvsr.guidance import guide
-from starvsr.layout import attention_pieces, network_grid
 from starvsr.models.recurrent import Memory, State
 from starvsr.models.shared import Shared
-from starvsr.windows import Block, Span
+from starvsr.plan.layout import attention_pieces, network_grid
+from starvsr.plan.memory_cogvideox import KEPT_HINTS_BYTES
+from starvsr.plan.windows import Block, Span
 from starvsr.zoo.load import LoadedModel
 
 WindowCallback = Callable[[float], None]

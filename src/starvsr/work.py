@@ -21,11 +21,11 @@ import torch
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import MemoryLimitError
 from starvsr.heap import give_back
-from starvsr.layout import offload_steps
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
 from starvsr.parts import OnFrames, PartMaker, SegmentFiles
-from starvsr.plan import Plan, Segment
+from starvsr.plan.layout import offload_steps
+from starvsr.plan.plan import Plan, Segment
 from starvsr.restore import Restorer
 from starvsr.types import DeviceInfo, VideoIndex, VideoInfo
 from starvsr.zoo.load import LoadedModel, ModelChoice, load_choice

@@ -24,7 +24,7 @@ import torch
 
 from starvsr.errors import MemoryLimitError
 from starvsr.parts import OnFrames
-from starvsr.plan import Segment
+from starvsr.plan.plan import Segment
 from starvsr.types import DeviceInfo
 from starvsr.work import (
     LastModel,

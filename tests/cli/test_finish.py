@@ -18,7 +18,7 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.parts import OnFrames
-from starvsr.plan import Segment
+from starvsr.plan.plan import Segment
 from starvsr.upscale import upscale_video
 from starvsr.work import InTurn, Made, OnLoad, Work
 from tests.cli.conftest import Cli, listing

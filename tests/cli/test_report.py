@@ -16,7 +16,7 @@ import pytest
 
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
 from starvsr.options import shares_text
-from starvsr.speed import SPEEDS
+from starvsr.plan.speed import SPEEDS
 from starvsr.types import Progress, SegmentProgress
 from tests.cli.conftest import FRAMES, Cli, listing
 from tests.media.clips import Clip, make

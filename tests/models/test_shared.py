@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from starvsr import memory
 from starvsr.bench.network import count_flops
 from starvsr.models.build import build_network
 from starvsr.models.shared import Shared
 from starvsr.models.unet import StarUNet
+from starvsr.plan import memory
 from starvsr.specs import TOY
 from starvsr.types import UNetConfig
 from tests.golden.seeded_init import fill_module

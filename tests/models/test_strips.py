@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from starvsr.bench.network import count_flops
-from starvsr.memory import STRIP_TOKENS
 from starvsr.models import strips
 from starvsr.models.attention import attention
 from starvsr.models.linear import ONEDNN_AVAILABLE
 from starvsr.models.strips import attention_in_strips, pays
+from starvsr.plan.memory import STRIP_TOKENS
 
 
 def tokens(n: int, *, heads_first: bool = False) -> Tensor:

@@ -14,8 +14,8 @@ from starvsr.bench.network import measure_call, measure_layers
 from starvsr.bench.report import Result
 from starvsr.errors import UsageError
 from starvsr.options import DeviceOptions, UpscaleOptions
+from starvsr.plan.windows import legal_latent
 from starvsr.types import ModelSpec, Progress, ProgressCallback
-from starvsr.windows import legal_latent
 from starvsr.zoo.load import device_info, load_model
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starvsr.errors import StarvsrError
-from starvsr.layout import attention_pieces, largest_picture, largest_window
 from starvsr.options import shares_text
-from starvsr.plan import Plan, make_plan
+from starvsr.plan.layout import attention_pieces, largest_picture, largest_window
+from starvsr.plan.plan import Plan, make_plan
+from starvsr.plan.windows import frames_of
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
-from starvsr.windows import frames_of
 
 if TYPE_CHECKING:
     from starvsr.upscale import Job

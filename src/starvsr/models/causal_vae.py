@@ -11,7 +11,7 @@ from torch import Tensor
 
 from starvsr.models.attention import hide_xformers
 from starvsr.models.autoencoder import check_frames, check_latent, loaded_module
-from starvsr.windows import frames_of
+from starvsr.plan.windows import frames_of
 
 logger = logging.getLogger(__name__)
 

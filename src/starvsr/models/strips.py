@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from starvsr.memory import STRIP_ELEMENTS, STRIP_TOKENS
 from starvsr.models.linear import goes_through_onednn, linear
+from starvsr.plan.memory import STRIP_ELEMENTS, STRIP_TOKENS
 
 
 def pays(q: Tensor, k: Tensor) -> bool:

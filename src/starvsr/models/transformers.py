@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from starvsr.memory import HIDDEN_ELEMENTS
 from starvsr.models.attention import Attention, FrameAttention
 from starvsr.models.layers import Branch, GroupNorm, add_, zeroed
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.linear import Linear, linear
 from starvsr.models.shared import Shared
+from starvsr.plan.memory import HIDDEN_ELEMENTS
 
 
 class FeedForward(nn.Module):

@@ -7,16 +7,16 @@ import dataclasses
 import pytest
 import torch
 
-from starvsr import memory
-from starvsr.cogvideox_memory import KEPT_HINTS_BYTES
 from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE, build_causal_vae
 from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.models.offload import units
+from starvsr.plan import memory
+from starvsr.plan.memory_cogvideox import KEPT_HINTS_BYTES
+from starvsr.plan.windows import frames_of
 from starvsr.specs import NANO, STAR_LIGHT
 from starvsr.types import AutoencoderSpec, CogVideoXConfig, NetworkConfig, UNetConfig
-from starvsr.windows import frames_of
 from tests.conftest import TOY
 from tests.peak_memory import RESET, TEXT_TOKENS, live_bytes, network_call, resident_bytes, seeded
 from tests.zoo.published import SMALL_STAR

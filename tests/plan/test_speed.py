@@ -9,9 +9,9 @@ import pytest
 from starvsr import options
 from starvsr.errors import UsageError
 from starvsr.options import SamplingOptions, UpscaleOptions, WindowOptions
-from starvsr.plan import calls_per_window, ineffective_options, make_plan
+from starvsr.plan.plan import calls_per_window, ineffective_options, make_plan
+from starvsr.plan.speed import SPEEDS, has_speeds, with_speed
 from starvsr.specs import NANO, SPECS, STAR_COGVIDEOX, STAR_LIGHT
-from starvsr.speed import SPEEDS, has_speeds, with_speed
 from tests.conftest import CPU, TOY, video_index, video_info
 
 FASTER = [name for name in SPEEDS if name != "exact"]

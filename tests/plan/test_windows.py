@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from starvsr.specs import STAR_LIGHT
-from starvsr.types import SizeRule
-from starvsr.windows import (
+from starvsr.plan.windows import (
     cuts_at_half_overlap,
     even_spans,
     frames_of,
@@ -22,8 +20,10 @@ from starvsr.windows import (
     published_chunks,
     published_padding,
 )
+from starvsr.specs import STAR_LIGHT
+from starvsr.types import SizeRule
 
-GEOMETRY = json.loads((Path(__file__).parent / "golden" / "geometry.json").read_text())
+GEOMETRY = json.loads((Path(__file__).parents[1] / "golden" / "geometry.json").read_text())
 
 
 @pytest.mark.parametrize("row", GEOMETRY["pad_to_fit"], ids=lambda r: f"{r['h']}x{r['w']}")

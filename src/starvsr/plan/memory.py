@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import NamedTuple
 
-from starvsr.cogvideox_memory import (
+from starvsr.plan.memory_cogvideox import (
     CAUSAL_VAE_PARAMETERS,
     causal_vae_peak_bytes,
     cogvideox_hints_bytes,
     cogvideox_peak_bytes,
     cogvideox_unit_parameters,
 )
-from starvsr.recurrent_memory import recurrent_parameters, recurrent_peak_bytes
+from starvsr.plan.memory_recurrent import recurrent_parameters, recurrent_peak_bytes
 from starvsr.types import CogVideoXConfig, ModelSpec, NetworkConfig, RecurrentConfig, UNetConfig
 
 RESERVE_BYTES = 768 * 2**20

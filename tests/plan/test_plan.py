@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from starvsr.errors import UsageError
-from starvsr.layout import attention_pieces, resolve_windows
-from starvsr.memory import RESERVE_BYTES
 from starvsr.options import (
     RangeOptions,
     SamplingOptions,
@@ -19,7 +17,9 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan import (
+from starvsr.plan.layout import attention_pieces, resolve_windows
+from starvsr.plan.memory import RESERVE_BYTES
+from starvsr.plan.plan import (
     RUN_BYTES,
     Plan,
     calls_per_window,
@@ -35,7 +35,7 @@ from starvsr.specs import STAR_LIGHT
 from starvsr.types import ModelSpec
 from starvsr.zoo.load import load_model
 from tests.conftest import CPU, NANO, TOY, video_index, video_info
-from tests.test_layout import COMPRESSED
+from tests.plan.test_layout import COMPRESSED
 
 
 def plan_of(spec=NANO, frames=100, cuts=(), **options) -> Plan:  # type: ignore[no-untyped-def]

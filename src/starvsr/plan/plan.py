@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from starvsr.errors import UsageError
-from starvsr.layout import Layout, chunks, fitted_layout, tile_spans
-from starvsr.memory import HEAP_SHARE, RESERVE_BYTES
 from starvsr.options import (
     BYTES_PER_ELEMENT,
     RangeOptions,
@@ -22,9 +20,11 @@ from starvsr.options import (
     UpscaleOptions,
     resolve_precision,
 )
-from starvsr.speed import has_speeds, with_speed
+from starvsr.plan.layout import Layout, chunks, fitted_layout, tile_spans
+from starvsr.plan.memory import HEAP_SHARE, RESERVE_BYTES
+from starvsr.plan.speed import has_speeds, with_speed
+from starvsr.plan.windows import Grid, Span, even_spans, latent_frames
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
-from starvsr.windows import Grid, Span, even_spans, latent_frames
 
 # A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
 RUN_BYTES = 1 << 30

@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from starvsr.plan.windows import frames_of
 from starvsr.types import AutoencoderSpec, CogVideoXConfig
-from starvsr.windows import frames_of
 
 CAUSAL_VAE_PARAMETERS = 215_583_907
 _VAE_WIDTH = 128

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from starvsr.errors import MemoryLimitError, UsageError
-from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes, shared_bytes
 from starvsr.options import WindowOptions
-from starvsr.types import AutoencoderSpec, ModelSpec, WindowSpec
-from starvsr.windows import (
+from starvsr.plan.memory import autoencoder_stage_bytes, network_stage_bytes, shared_bytes
+from starvsr.plan.windows import (
     Grid,
     Span,
     even_spans,
@@ -28,6 +27,7 @@ from starvsr.windows import (
     published_chunks,
     published_padding,
 )
+from starvsr.types import AutoencoderSpec, ModelSpec, WindowSpec
 
 OFFLOAD_STEPS = ("none", "model", "block")
 """From the fastest to the one that needs the least memory."""

@@ -8,7 +8,8 @@ import itertools
 import pytest
 
 from starvsr.errors import MemoryLimitError, UsageError
-from starvsr.layout import (
+from starvsr.options import WindowOptions
+from starvsr.plan.layout import (
     Layout,
     autoencoder_grid,
     chunks,
@@ -21,11 +22,10 @@ from starvsr.layout import (
     smaller_autoencoder,
     smaller_network,
 )
-from starvsr.memory import autoencoder_stage_bytes, network_stage_bytes
-from starvsr.options import WindowOptions
+from starvsr.plan.memory import autoencoder_stage_bytes, network_stage_bytes
+from starvsr.plan.windows import Grid
 from starvsr.specs import NANO, STAR_COGVIDEOX, STAR_LIGHT
 from starvsr.types import ModelSpec
-from starvsr.windows import Grid
 from tests.conftest import TOY
 from tests.zoo.published import SMALL_STAR
 
