@@ -21,7 +21,7 @@ from typing import Any
 from einops import rearrange
 
 from starvsr.options import SamplingOptions
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
 from starvsr.specs import TOY
 from starvsr.train.clips import validation_clip
 from starvsr.train.config import (

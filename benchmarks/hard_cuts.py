@@ -25,7 +25,7 @@ from tests.zoo.published import VAE_CONFIG, published_network, vae_state
 from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.unet import StarUNet, UNetConfig
 from starvsr.options import LookOptions, WindowOptions
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
 from starvsr.zoo.convert import from_published
 from starvsr.zoo.load import LoadedModel
 

@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 import torch
 
 from starvsr.options import LookOptions
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
 from starvsr.train.clips import validation_clip
 from starvsr.train.config import read_config
 from starvsr.train.sources import find_sources

@@ -21,7 +21,7 @@ import torch
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
 from starvsr.train.clips import preset
 from starvsr.train.config import (
     CheckpointConfig,

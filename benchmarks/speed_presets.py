@@ -35,7 +35,7 @@ from starvsr.options import SamplingOptions, SizeOptions, UpscaleOptions, Window
 from starvsr.plan.layout import autoencoder_grid
 from starvsr.plan.plan import Plan, make_plan
 from starvsr.plan.speed import with_speed
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import DeviceInfo
 from starvsr.zoo.load import LoadedModel, load_model

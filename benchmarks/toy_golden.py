@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.test_toy import CASES, GOLDEN, STORED, prompted, restored
+from tests.restore.test_toy import CASES, GOLDEN, STORED, prompted, restored
 
 from starvsr.zoo.load import load_model
 

@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from starvsr.colorfix import adain
-from starvsr.noise import FrameNoise
 from starvsr.options import SamplingOptions
 from starvsr.plan.windows import legal_latent
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.restore.colorfix import adain
+from starvsr.restore.noise import FrameNoise
+from starvsr.restore.schedule import logsnr_cosine_interp
 from starvsr.zoo.load import LoadedModel
 
 Coding = Callable[[Tensor], Tensor]

@@ -14,20 +14,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from starvsr.cli.app import run
-from starvsr.coding import POSTERIOR_DRAW
-from starvsr.colorfix import adain
 from starvsr.errors import MemoryLimitError
-from starvsr.guidance import dynamic_scale
 from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.models.t5 import T5Encoder
-from starvsr.noise import FrameNoise
+from starvsr.restore.colorfix import adain
+from starvsr.restore.guidance import dynamic_scale
+from starvsr.restore.latents import POSTERIOR_DRAW
+from starvsr.restore.noise import FrameNoise
 from starvsr.specs import SPECS
 from starvsr.zoo.sat import from_sat
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.models.test_causal_vae import diffusers_module
+from tests.restore.test_sampling import published_vpsde
 from tests.test_published import frames_of
 from tests.test_resume import packets
-from tests.test_sampling import published_vpsde
 from tests.zoo.published_cogvideox import (
     SMALL_COGVIDEOX,
     T5_CONFIG,
@@ -154,7 +154,7 @@ def test_what_is_constant_is_made_once_for_all_steps(
     for name in ("see", "embed", "forward"):
         monkeypatch.setattr(StarCogVideoX, name, counted(name, getattr(StarCogVideoX, name)))
     if not room:
-        monkeypatch.setattr("starvsr.velocity.KEPT_HINTS_BYTES", 20_000)
+        monkeypatch.setattr("starvsr.restore.velocity.KEPT_HINTS_BYTES", 20_000)
     assert torch.equal(upscaled(clip, weights, tmp_path, *flags), wanted)
     windows = 2
     assert made.count("forward") == 3 * 2 * windows

@@ -27,7 +27,7 @@ from starvsr.options import (
 )
 from starvsr.parts import PartMaker, SegmentFiles
 from starvsr.plan.plan import Segment
-from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, SegmentProgress
 from starvsr.upscale import Job, plan_video, upscale_video
 from starvsr.zoo.load import load_model

@@ -22,16 +22,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from starvsr.cli.app import run
-from starvsr.coding import POSTERIOR_DRAW, LatentCoder
-from starvsr.colorfix import apply_color_fix
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.noise import FrameNoise
 from starvsr.plan.windows import published_chunks, published_padding
-from starvsr.sampling import v_denoiser
+from starvsr.restore.colorfix import apply_color_fix
+from starvsr.restore.latents import POSTERIOR_DRAW, LatentCoder
+from starvsr.restore.noise import FrameNoise
+from starvsr.restore.sampling import v_denoiser
+from starvsr.restore.velocity import WindowedVelocity
 from starvsr.types import SizeRule, UNetConfig
-from starvsr.velocity import WindowedVelocity
 from starvsr.zoo.components import make_component
 from starvsr.zoo.convert import from_published
 from starvsr.zoo.load import save_model
@@ -210,8 +210,8 @@ def _watch(seen: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LatentCoder, "encode", encoded)
     monkeypatch.setattr(LatentCoder, "decode", decoded)
     monkeypatch.setattr(WindowedVelocity, "__call__", called)
-    monkeypatch.setattr("starvsr.restore.v_denoiser", denoised)
-    monkeypatch.setattr("starvsr.restore.apply_color_fix", fixed)
+    monkeypatch.setattr("starvsr.restore.restorer.v_denoiser", denoised)
+    monkeypatch.setattr("starvsr.restore.restorer.apply_color_fix", fixed)
 
 
 def relative_error(found: Tensor | None, recorded: Tensor) -> float:

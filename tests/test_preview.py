@@ -26,7 +26,7 @@ from starvsr.options import (
     UpscaleOptions,
 )
 from starvsr.preview import DIVIDER_PX, plan_preview, run_preview, side_by_side
-from starvsr.restore import Frame
+from starvsr.restore.restorer import Frame
 from starvsr.types import Progress
 from starvsr.upscale import UpscaleResult, plan_video, run_job, upscale_video
 from tests.media.clips import Audio, Clip, make, payloads

@@ -17,16 +17,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from starvsr.cli.app import run
-from starvsr.coding import POSTERIOR_DRAW
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.models.autoencoder import temporal_decoder_class
 from starvsr.models.text import ClipTokenizer
 from starvsr.models.unet import StarUNet
-from starvsr.noise import FrameNoise
 from starvsr.options import DeviceOptions, SamplingOptions, WeightsOptions
-from starvsr.restore import Restorer, frames_to_tensor
+from starvsr.restore.latents import POSTERIOR_DRAW
+from starvsr.restore.noise import FrameNoise
+from starvsr.restore.restorer import Restorer, frames_to_tensor
 from starvsr.specs import SPECS
 from starvsr.zoo import load
 from starvsr.zoo.convert import from_published

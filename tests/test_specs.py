@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from starvsr.colorfix import COLOR_FIXES
 from starvsr.errors import WeightsError
-from starvsr.sampling import SOLVERS
+from starvsr.restore.colorfix import COLOR_FIXES
+from starvsr.restore.sampling import SOLVERS
 from starvsr.specs import NANO, SPECS, spec_from_json, spec_to_json
 from starvsr.types import (
     CogVideoXConfig,

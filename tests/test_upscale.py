@@ -32,7 +32,7 @@ from starvsr.options import (
 )
 from starvsr.parts import OnFrames
 from starvsr.plan.plan import Segment
-from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress
 from starvsr.upscale import Job, plan_video, run_job, upscale_video
 from starvsr.work import InTurn, Made, OnLoad, Work

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         WorkerOptions,
     )
     from starvsr.preview import Preview, PreviewResult, plan_preview, run_preview
-    from starvsr.restore import Restorer
+    from starvsr.restore.restorer import Restorer
     from starvsr.types import Progress
     from starvsr.upscale import Job, UpscaleResult, plan_video, run_job, upscale_video
     from starvsr.zoo.load import load_model
@@ -75,7 +75,7 @@ _HOMES = {
     "Preview": "preview",
     "PreviewResult": "preview",
     "Progress": "types",
-    "Restorer": "restore",
+    "Restorer": "restore.restorer",
     "StarvsrError": "errors",
     "UpscaleResult": "upscale",
     "load_model": "zoo.load",

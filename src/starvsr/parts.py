@@ -28,10 +28,10 @@ from starvsr.media.pixfmt import layout_of
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
-from starvsr.restore import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.transparency import Alpha, join_alpha, split_alpha
+from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.transparency import Alpha, join_alpha, split_alpha
+from starvsr.restore.velocity import Carried
 from starvsr.types import VideoIndex, VideoInfo
-from starvsr.velocity import Carried
 
 OnFrames = Callable[[int, float], None]
 """Is told a segment's index and how many of its frames are restored, often."""

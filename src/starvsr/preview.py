@@ -28,9 +28,9 @@ from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.options import EncodeOptions, PreviewOptions, RangeOptions, UpscaleOptions
 from starvsr.request import flag_of
-from starvsr.restore import Frame, frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Frame, frames_to_tensor, tensor_to_frames
+from starvsr.restore.upsample import upsample
 from starvsr.types import Progress, ProgressCallback
-from starvsr.upsample import upsample
 from starvsr.upscale import Job, UpscaleResult, plan_video, run_job
 from starvsr.work import LastModel
 

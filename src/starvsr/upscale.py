@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from starvsr.attempts import is_out_of_memory
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
 from starvsr.journal import Journal, is_begun, is_made, journal_folder, open_journal
 from starvsr.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
@@ -31,12 +30,13 @@ from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
 from starvsr.media.timing import check_times
 from starvsr.models.compiled import check_compiler
+from starvsr.models.device import peak_device_bytes, peak_process_bytes
 from starvsr.options import UpscaleOptions
 from starvsr.plan.plan import Plan, ineffective_options, make_plan, output_size
 from starvsr.request import provenance_text, request_of
+from starvsr.restore.fallback import is_out_of_memory
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.work import Executor, InTurn, LastModel, Work
-from starvsr.zoo.device import peak_device_bytes, peak_process_bytes
 from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import ModelChoice, attention_backend, choose_model, device_info
 

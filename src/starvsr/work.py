@@ -18,7 +18,6 @@ from typing import Any, Protocol
 
 import torch
 
-from starvsr.attempts import is_out_of_memory
 from starvsr.errors import MemoryLimitError
 from starvsr.heap import give_back
 from starvsr.media.encoder import EncoderSettings
@@ -26,7 +25,8 @@ from starvsr.options import UpscaleOptions
 from starvsr.parts import OnFrames, PartMaker, SegmentFiles
 from starvsr.plan.layout import offload_steps
 from starvsr.plan.plan import Plan, Segment
-from starvsr.restore import Restorer
+from starvsr.restore.fallback import is_out_of_memory
+from starvsr.restore.restorer import Restorer
 from starvsr.types import DeviceInfo, VideoIndex, VideoInfo
 from starvsr.zoo.load import LoadedModel, ModelChoice, load_choice
 

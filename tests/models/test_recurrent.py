@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from starvsr.models.recurrent import Memory, RecurrentNet
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.restore.schedule import logsnr_cosine_interp
 from starvsr.types import RecurrentConfig
 from tests.golden.seeded_init import fill_module, seeded_input
 

@@ -28,9 +28,9 @@ from starvsr.plan.plan import (
     make_plan,
     output_size,
 )
-from starvsr.restore import Restorer
-from starvsr.sampling import SOLVERS
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.restore.restorer import Restorer
+from starvsr.restore.sampling import SOLVERS
+from starvsr.restore.schedule import logsnr_cosine_interp
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import ModelSpec
 from starvsr.zoo.load import load_model

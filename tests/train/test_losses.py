@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from starvsr.models.autoencoder import PixelUnshuffle
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.restore.schedule import logsnr_cosine_interp
 from starvsr.train.losses import (
     PAPER,
     QUANTILE_COEFFICIENTS,

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from starvsr.errors import UsageError
 from starvsr.models.autoencoder import PixelUnshuffle
-from starvsr.restore import Restorer
-from starvsr.schedule import logsnr_cosine_interp
-from starvsr.sharpen import sharpened
+from starvsr.restore.restorer import Restorer
+from starvsr.restore.schedule import logsnr_cosine_interp
+from starvsr.restore.sharpen import sharpened
 from starvsr.specs import NANO, STAR_LIGHT
 from starvsr.train.clips import Clip
 from starvsr.train.config import (

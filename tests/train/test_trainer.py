@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from starvsr.errors import OutputError, UsageError
 from starvsr.options import WeightsOptions
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
 from starvsr.train import checkpoints, trainer
 from starvsr.train.config import (
     CheckpointConfig,

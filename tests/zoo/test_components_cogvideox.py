@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from starvsr.errors import WeightsError
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.cogvideox import StarCogVideoX
+from starvsr.models.device import network_dtype
 from starvsr.options import WeightsOptions
 from starvsr.specs import SPECS
 from starvsr.zoo.checkpoint import read_metadata
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.components import PIECES_KEY, make_component, read_component_info
-from starvsr.zoo.device import network_dtype
 from starvsr.zoo.load import load_choice
 from starvsr.zoo.planning import plan_install
 from starvsr.zoo.sat import from_sat

@@ -111,7 +111,7 @@ def metric_names(given: str | None) -> list[str] | None:
 
 def resolve_device(name: str) -> str:
     """torch's name of the device that `--device` means. Raises UsageError where it is not there."""
-    from starvsr.zoo.device import device_info
+    from starvsr.models.device import device_info
 
     return device_info(name).name
 

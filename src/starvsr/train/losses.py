@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from starvsr.schedule import NoiseSchedule
+from starvsr.restore.schedule import NoiseSchedule
 
 SPLITS = ("radial", "magnitude", "none")
 

@@ -18,13 +18,13 @@ from torch.utils.checkpoint import checkpoint
 
 from starvsr.errors import UsageError
 from starvsr.models.recurrent import Memory
-from starvsr.schedule import logsnr_cosine_interp
+from starvsr.restore.schedule import logsnr_cosine_interp
+from starvsr.restore.upsample import upsample
 from starvsr.train.clips import Clip
 from starvsr.train.config import PixelLossConfig, TrainConfig
 from starvsr.train.losses import PAPER, training_loss
 from starvsr.train.pixel_losses import Terms, motion_loss, pixel_losses
 from starvsr.types import ModelSpec
-from starvsr.upsample import upsample
 from starvsr.zoo.load import LoadedModel
 
 Network = Callable[..., Tensor]

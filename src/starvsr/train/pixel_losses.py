@@ -7,7 +7,7 @@ from einops import rearrange
 from torch import Tensor
 
 from starvsr.models.warping import warp
-from starvsr.sharpen import sharpened
+from starvsr.restore.sharpen import sharpened
 from starvsr.train.config import PixelLossConfig
 
 Terms = dict[str, Tensor]

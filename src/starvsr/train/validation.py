@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from starvsr.media.files import complete_or_absent, written_errors
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
+from starvsr.restore.upsample import upsample
 from starvsr.train.clips import Clip, validation_clip
 from starvsr.train.config import DataConfig, ValidationConfig
 from starvsr.train.model import WeightAverage
 from starvsr.train.sources import Source, SourceFolder
-from starvsr.upsample import upsample
 from starvsr.zoo.load import LoadedModel
 
 _LUMA = (65.481, 128.553, 24.966)

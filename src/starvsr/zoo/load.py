@@ -22,6 +22,7 @@ from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE,
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.compiled import compiler_for
+from starvsr.models.device import attention_backend, device_info, network_dtype
 from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
 from starvsr.options import DeviceOptions, WeightsOptions
@@ -30,7 +31,6 @@ from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
 from starvsr.zoo.choose import ModelChoice, choose_model, read_spec
 from starvsr.zoo.components import METADATA_KEY, read_component_info
-from starvsr.zoo.device import attention_backend, device_info, network_dtype
 from starvsr.zoo.folder import embedded_file, find_component
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from starvsr.guidance import dynamic_scale, guide
+from starvsr.restore.guidance import dynamic_scale, guide
 
 SHAPE = (2, 4, 3, 5, 6)
 

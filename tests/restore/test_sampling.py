@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr.guidance import guide
-from starvsr.sampling import (
+from starvsr.restore.guidance import guide
+from starvsr.restore.sampling import (
     SOLVERS,
     Denoise,
     Network,
@@ -26,7 +26,7 @@ from starvsr.sampling import (
     scale_noised,
     v_denoiser,
 )
-from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.restore.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
 
 SCHEDULE = logsnr_cosine_interp()
 
@@ -50,7 +50,7 @@ Chunk = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Tensor]:
-    return load_file(Path(__file__).parent / "golden" / "sampler.safetensors")
+    return load_file(Path(__file__).parents[1] / "golden" / "sampler.safetensors")
 
 
 def published_function(x: Tensor, t: Tensor, y: Tensor, hint: Tensor) -> Tensor:

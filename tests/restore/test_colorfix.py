@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr.colorfix import COLOR_FIXES, adain, apply_color_fix, wavelet
+from starvsr.restore.colorfix import COLOR_FIXES, adain, apply_color_fix, wavelet
 
 Fix = Callable[[Tensor, Tensor], Tensor]
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, Tensor]:
-    return load_file(Path(__file__).parent / "golden" / "color_fix.safetensors")
+    return load_file(Path(__file__).parents[1] / "golden" / "color_fix.safetensors")
 
 
 def frames(seed: int, *shape: int) -> Tensor:

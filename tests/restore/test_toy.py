@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from starvsr.options import LookOptions, SamplingOptions, WindowOptions
-from starvsr.restore import Restorer
+from starvsr.restore.restorer import Restorer
 from starvsr.specs import TOY, components_of
 from starvsr.types import DeviceInfo
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.folder import embedded_file
 from starvsr.zoo.load import LoadedModel, load_choice, load_model
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "examples" / "bee.mp4"
 GOLDEN = ROOT / "golden" / "toy.safetensors"
 CPU = DeviceInfo("cpu", "processor", 0, 1)

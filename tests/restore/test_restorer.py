@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.models.build import build_network
-from starvsr.noise import FrameNoise
 from starvsr.options import LookOptions, SamplingOptions, WindowOptions
 from starvsr.plan.layout import (
     largest_window,
@@ -27,16 +26,17 @@ from starvsr.plan.layout import (
     smaller_network,
     tile_spans,
 )
-from starvsr.restore import Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.sharpen import sharpen_luma_
+from starvsr.restore.noise import FrameNoise
+from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.sharpen import sharpen_luma_
+from starvsr.restore.velocity import Carried
 from starvsr.specs import NANO
 from starvsr.types import ModelSpec, RecurrentConfig, WindowSpec
-from starvsr.velocity import Carried
 from starvsr.zoo.load import LoadedModel, load_model, save_model
 from tests.golden.seeded_init import fill_module
 from tests.reference import plain_loop, unshuffled
 
-SAMPLE = Path(__file__).parent.parent / "examples" / "bee.mp4"
+SAMPLE = Path(__file__).parents[2] / "examples" / "bee.mp4"
 
 
 @pytest.fixture(scope="module")
@@ -360,8 +360,8 @@ def test_compiling_is_told_from_the_work_that_it_is_done_for(
 ) -> None:
     compiled = iter([5.0, 5.0, 5.0, 8.0])
     clock = iter([10.0, 11.0, 20.0, 24.0])
-    monkeypatch.setattr("starvsr.restore.compiling_s", lambda: next(compiled))
-    monkeypatch.setattr("starvsr.restore.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("starvsr.restore.restorer.compiling_s", lambda: next(compiled))
+    monkeypatch.setattr("starvsr.restore.restorer.time.perf_counter", lambda: next(clock))
     restorer = Restorer(toy)
     with restorer.timed("network"):
         pass
@@ -421,7 +421,7 @@ def test_call_refuses_what_it_cannot_take(toy: LoadedModel) -> None:
 @pytest.mark.parametrize("truncated", [False, True])
 def test_decoded_pictures_become_levels_as_published(toy: LoadedModel, truncated: bool) -> None:
     """`tensor2vid` of the original: what is beyond [-1, 1] is held before anything looks at it."""
-    golden = load_file(Path(__file__).parent / "golden" / "color_fix.safetensors")
+    golden = load_file(Path(__file__).parents[1] / "golden" / "color_fix.safetensors")
     decoded, levels = golden["tensor2vid_in"][0].transpose(0, 1), golden["tensor2vid_out"]
     assert decoded.min() < -1 and decoded.max() > 1
     size, frames = (decoded.shape[2], decoded.shape[3]), torch.zeros(len(decoded), 3, 2, 2)
@@ -445,7 +445,7 @@ def test_a_colour_fix_sees_what_can_be_seen(
         seen.append(target.clone())
         return target
 
-    monkeypatch.setattr("starvsr.restore.apply_color_fix", color_fix)
+    monkeypatch.setattr("starvsr.restore.restorer.apply_color_fix", color_fix)
     restorer = Restorer(toy, SamplingOptions(steps=2, cfg=30), LookOptions(color_fix=fix))
     run(restorer, clip(3), (18, 24))
     assert float(seen[0].min()) == -1 and float(seen[0].max()) == 1

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr.schedule import NoiseSchedule, logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.restore.schedule import NoiseSchedule, logsnr_cosine_interp, scaled_linear_zero_snr
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 SCHEDULE = logsnr_cosine_interp()
 
 

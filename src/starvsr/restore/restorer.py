@@ -13,13 +13,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from starvsr.attempts import Attempts
-from starvsr.coding import LatentCoder
-from starvsr.colorfix import apply_color_fix
 from starvsr.errors import UsageError
-from starvsr.guidance import dynamic_scale
 from starvsr.models.compiled import compiling_s
-from starvsr.noise import FrameNoise
 from starvsr.options import (
     DeviceOptions,
     LookOptions,
@@ -31,12 +26,17 @@ from starvsr.options import (
 from starvsr.plan.layout import Layout, plain_layout
 from starvsr.plan.plan import DEFAULT_SCALE, calls_per_window, guided_steps, is_guided, output_size
 from starvsr.plan.speed import with_speed
-from starvsr.reuse import ReusingDenoiser
-from starvsr.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
-from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
-from starvsr.sharpen import sharpen_luma_
-from starvsr.upsample import upsample
-from starvsr.velocity import Carried, WindowCallback, WindowedVelocity
+from starvsr.restore.colorfix import apply_color_fix
+from starvsr.restore.fallback import Attempts
+from starvsr.restore.guidance import dynamic_scale
+from starvsr.restore.latents import LatentCoder
+from starvsr.restore.noise import FrameNoise
+from starvsr.restore.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
+from starvsr.restore.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.restore.sharpen import sharpen_luma_
+from starvsr.restore.step_cache import ReusingDenoiser
+from starvsr.restore.upsample import upsample
+from starvsr.restore.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
 
 DEFAULT_SEED = 666

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from starvsr.reuse import ReusingDenoiser
-from starvsr.sampling import sample_dpmpp_2m_sde, sample_vpsde_dpmpp_2m
-from starvsr.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.restore.sampling import sample_dpmpp_2m_sde, sample_vpsde_dpmpp_2m
+from starvsr.restore.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.restore.step_cache import ReusingDenoiser
 
 STEPS = 14
 SIGMAS = logsnr_cosine_interp().sigmas_for(15, discard_penultimate=True)

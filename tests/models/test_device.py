@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from starvsr.errors import UsageError
-from starvsr.zoo import device
-from starvsr.zoo.device import device_info, network_dtype
+from starvsr.models.device import device_info, network_dtype
+from starvsr.models import device
 
 
 @pytest.mark.parametrize(

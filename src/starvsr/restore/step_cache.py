@@ -16,7 +16,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from starvsr.sampling import Denoise
+from starvsr.restore.sampling import Denoise
 
 
 class ReusingDenoiser:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from starvsr.attempts import Attempts
-from starvsr.blend import windowed, windowed_stream
 from starvsr.models.autoencoder import Autoencoder
-from starvsr.noise import FrameNoise
 from starvsr.plan.layout import Layout, autoencoder_grid
 from starvsr.plan.windows import Block, Grid, frames_of, latent_frames
-from starvsr.upsample import upsample, upsample_unshuffled
+from starvsr.restore.blend import windowed, windowed_stream
+from starvsr.restore.fallback import Attempts
+from starvsr.restore.noise import FrameNoise
+from starvsr.restore.upsample import upsample, upsample_unshuffled
 
 # Draws 0, 1, ... are the sampler's.
 POSTERIOR_DRAW = 1 << 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from starvsr.transparency import Frame, join_alpha, split_alpha
+from starvsr.restore.transparency import Frame, join_alpha, split_alpha
 
 RED = np.array([50000, 2000, 3000], np.uint16)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from starvsr.upsample import upsample, upsample_unshuffled
+from starvsr.restore.upsample import upsample, upsample_unshuffled
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])

@@ -10,15 +10,15 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from starvsr.attempts import Attempts
-from starvsr.blend import windowed
 from starvsr.errors import StarvsrError, UsageError, WeightsError
-from starvsr.guidance import guide
 from starvsr.models.recurrent import Memory, State
 from starvsr.models.shared import Shared
 from starvsr.plan.layout import attention_pieces, network_grid
 from starvsr.plan.memory_cogvideox import KEPT_HINTS_BYTES
 from starvsr.plan.windows import Block, Span
+from starvsr.restore.blend import windowed
+from starvsr.restore.fallback import Attempts
+from starvsr.restore.guidance import guide
 from starvsr.zoo.load import LoadedModel
 
 WindowCallback = Callable[[float], None]

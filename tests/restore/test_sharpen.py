@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from starvsr.sharpen import sharpen_luma_, sharpened
+from starvsr.restore.sharpen import sharpen_luma_, sharpened
 
 LUMA = torch.tensor([0.2126, 0.7152, 0.0722])[:, None, None]
 

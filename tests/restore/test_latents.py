@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from starvsr.attempts import Attempts
-from starvsr.coding import POSTERIOR_DRAW, LatentCoder
 from starvsr.errors import MemoryLimitError
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
-from starvsr.noise import FrameNoise
 from starvsr.options import WindowOptions
 from starvsr.plan.layout import Layout, autoencoder_grid, plain_layout
+from starvsr.restore.fallback import Attempts
+from starvsr.restore.latents import POSTERIOR_DRAW, LatentCoder
+from starvsr.restore.noise import FrameNoise
+from starvsr.restore.upsample import upsample
 from starvsr.types import AutoencoderSpec, ModelSpec
-from starvsr.upsample import upsample
 from tests.conftest import TOY
 from tests.models.test_autoencoder import small_vae
 from tests.models.test_causal_vae import small_causal_vae

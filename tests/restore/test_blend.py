@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from starvsr.blend import Scale, Weighting, WindowFunction, windowed, windowed_stream
 from starvsr.plan.windows import Block, Grid, even_spans, legal_spans
+from starvsr.restore.blend import Scale, Weighting, WindowFunction, windowed, windowed_stream
 
 ONE = Fraction(1)
 
