@@ -19,7 +19,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.golden.seeded_init import seeded_input
-from tests.test_pipeline_golden import SPEC
+from tests.job.test_pipeline_golden import SPEC
 from tests.zoo.published import VAE_CONFIG, published_network, vae_state
 
 from starvsr.models.autoencoder import TemporalVAE

@@ -31,13 +31,13 @@ import torch
 from starvsr.bench.job import measure_job
 from starvsr.bench.machine import describe_machine
 from starvsr.bench.network import count_flops
+from starvsr.job.executor import handing_order
 from starvsr.models.build import build_network
 from starvsr.options import UpscaleOptions, WindowOptions, WorkerOptions
 from starvsr.plan.plan import Plan, Segment, calls_per_window, make_plan
 from starvsr.plan.windows import Span
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import DeviceInfo
-from starvsr.work import handing_order
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.conftest import video_index, video_info

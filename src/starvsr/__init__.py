@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starvsr.errors import StarvsrError
+    from starvsr.job.preview import Preview, PreviewResult, plan_preview, run_preview
+    from starvsr.job.run import Job, UpscaleResult, plan_video, run_job, upscale_video
     from starvsr.options import (
         DeviceOptions,
         EncodeOptions,
@@ -31,10 +33,8 @@ if TYPE_CHECKING:
         WindowOptions,
         WorkerOptions,
     )
-    from starvsr.preview import Preview, PreviewResult, plan_preview, run_preview
     from starvsr.restore.restorer import Restorer
     from starvsr.types import Progress
-    from starvsr.upscale import Job, UpscaleResult, plan_video, run_job, upscale_video
     from starvsr.zoo.load import load_model
 
 __version__ = "0.1.0"
@@ -71,19 +71,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Job": "upscale",
-    "Preview": "preview",
-    "PreviewResult": "preview",
+    "Job": "job.run",
+    "Preview": "job.preview",
+    "PreviewResult": "job.preview",
     "Progress": "types",
     "Restorer": "restore.restorer",
     "StarvsrError": "errors",
-    "UpscaleResult": "upscale",
+    "UpscaleResult": "job.run",
     "load_model": "zoo.load",
-    "plan_preview": "preview",
-    "plan_video": "upscale",
-    "run_job": "upscale",
-    "run_preview": "preview",
-    "upscale_video": "upscale",
+    "plan_preview": "job.preview",
+    "plan_video": "job.run",
+    "run_job": "job.run",
+    "run_preview": "job.preview",
+    "upscale_video": "job.run",
 }
 
 

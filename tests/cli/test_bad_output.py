@@ -19,8 +19,8 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("went on")
 
-    monkeypatch.setattr("starvsr.work.load_choice", refuse)
-    monkeypatch.setattr("starvsr.upscale.build_index", refuse)
+    monkeypatch.setattr("starvsr.job.executor.load_choice", refuse)
+    monkeypatch.setattr("starvsr.job.run.build_index", refuse)
 
 
 def refused(cli: Cli, source: Path, output: Path, *options: str | Path) -> tuple[int, str]:

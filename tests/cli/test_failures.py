@@ -22,7 +22,7 @@ from starvsr.cli import app
 from starvsr.media.writer import PartWriter
 from starvsr.models.unet import StarUNet
 from tests.cli.conftest import Cli, Outcome, listing
-from tests.test_resume import packets
+from tests.job.test_resume import packets
 
 # A shell may have started the tests with Ctrl-C ignored, which the command would inherit and respect.
 COMMAND = [

@@ -9,7 +9,10 @@ from pathlib import Path
 import av
 import pytest
 
-from starvsr.journal import open_journal
+from starvsr.job.executor import InTurn, Made, OnLoad, Work
+from starvsr.job.journal import open_journal
+from starvsr.job.run import upscale_video
+from starvsr.job.segment import OnFrames
 from starvsr.options import (
     EncodeOptions,
     SamplingOptions,
@@ -17,10 +20,7 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.parts import OnFrames
 from starvsr.plan.plan import Segment
-from starvsr.upscale import upscale_video
-from starvsr.work import InTurn, Made, OnLoad, Work
 from tests.cli.conftest import Cli, listing
 from tests.media.clips import Audio, Clip, make
 
@@ -131,7 +131,7 @@ def test_a_seam_that_was_not_made_yet_is_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with monkeypatch.context() as patched, pytest.raises(Broken):
-        patched.setattr("starvsr.kept.make_seam", broken)
+        patched.setattr("starvsr.job.kept.make_seam", broken)
         upscale_video(source, tmp_path / "out.mkv", options)
     work = tmp_path / "out.mkv.starvsr"
     assert not list(work.glob("*seam*"))

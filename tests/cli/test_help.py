@@ -69,7 +69,7 @@ UNUSED = (
     "rich",
     "torch._dynamo",
     "torch._inductor",
-    "starvsr.workers",
+    "starvsr.job.processes",
     "starvsr.train",
 )
 

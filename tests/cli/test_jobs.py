@@ -66,7 +66,7 @@ def test_every_video_has_its_own_options(
         loads += 1
         return load_choice(*arguments, **named)
 
-    monkeypatch.setattr("starvsr.work.load_choice", counted)
+    monkeypatch.setattr("starvsr.job.executor.load_choice", counted)
     elsewhere = clip.parent / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)

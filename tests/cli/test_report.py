@@ -368,7 +368,7 @@ def test_plan_loads_no_weights(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("starvsr.work.load_choice", refuse)
+    monkeypatch.setattr("starvsr.job.executor.load_choice", refuse)
     assert cli("plan", clip, *quick).code == 0
 
 

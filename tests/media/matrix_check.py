@@ -13,12 +13,12 @@ from av.container import InputContainer
 from av.stream import Disposition, Stream
 
 from starvsr.errors import OutputError
+from starvsr.job.executor import LastModel
+from starvsr.job.run import plan_video, run_job
 from starvsr.media.pixfmt import layout_of
 from starvsr.media.probe import probe
 from starvsr.options import DeviceOptions, EncodeOptions, SizeOptions, UpscaleOptions
 from starvsr.types import VideoIndex, VideoInfo
-from starvsr.upscale import plan_video, run_job
-from starvsr.work import LastModel
 from tests.media.clips import Payload, heard, payloads, tone
 from tests.media.jobs import opened
 from tests.media.matrix import Case, cover_data, home, write_source

@@ -10,6 +10,8 @@ import av
 import pytest
 
 from starvsr import __version__
+from starvsr.job.request import provenance_text
+from starvsr.job.run import plan_video, upscale_video
 from starvsr.media.provenance import provenance_of
 from starvsr.options import (
     EncodeOptions,
@@ -20,8 +22,6 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.request import provenance_text
-from starvsr.upscale import plan_video, upscale_video
 from tests.media.clips import Clip, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -29,11 +29,11 @@ from starvsr.models.recurrent import Memory, RecurrentNet
 from starvsr.specs import NANO
 from starvsr.zoo.load import save_model
 from tests.golden.seeded_init import fill_module, seeded_input
+from tests.job.test_resume import packets
 from tests.media.clips import Clip, make
 from tests.models.helpers import TINY, relative_error, seeded_inputs, seeded_net
 from tests.models.test_cogvideox import seeded
 from tests.models.test_recurrent import SMALL
-from tests.test_resume import packets
 
 # The compiler's own imports.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from starvsr.errors import UsageError
-from starvsr.models.device import device_info, network_dtype
 from starvsr.models import device
+from starvsr.models.device import device_info, network_dtype
 
 
 @pytest.mark.parametrize(

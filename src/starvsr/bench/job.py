@@ -12,9 +12,9 @@ import av
 import numpy as np
 
 from starvsr.bench.machine import forget_peak, peak_bytes
+from starvsr.job.run import upscale_video
 from starvsr.options import UpscaleOptions
 from starvsr.types import ProgressCallback
-from starvsr.upscale import upscale_video
 
 _FRAME_RATE, _SAMPLE_RATE = 25, 48_000
 _AUDIO_FRAME = 1024

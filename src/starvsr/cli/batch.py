@@ -117,7 +117,7 @@ def as_previews(items: Sequence[Item]) -> list[Item]:
     A preview's picture has its name but for the ending, so names that differ in that alone get it as a part.
     Raises UsageError, before anything is done, where a video's options contradict a preview.
     """
-    from starvsr.preview import check_contradictions
+    from starvsr.job.preview import check_contradictions
 
     for item in items:
         try:
@@ -169,7 +169,7 @@ def run_batch(
     one: does an item; failed: is told of an error that the batch goes on behind. Raises an item's StarvsrError unless
     `keep_going`.
     """
-    from starvsr.journal import is_made, journal_folder
+    from starvsr.job.journal import is_made, journal_folder
     from starvsr.media.files import written_errors
 
     outcomes = []

@@ -48,7 +48,7 @@ def finish(
     Example: starvsr finish out.mp4.starvsr
     """
     set_verbosity(verbose=verbose, quiet=quiet)
-    from starvsr.finish import finish_job
+    from starvsr.job.finish import finish_job
 
     with progress_view(progress, quiet=quiet) as view:
         result = finish_job(folder, output, overwrite=overwrite, progress=view)

@@ -18,7 +18,7 @@ from starvsr.errors import InputError, OutputError, UsageError
 from starvsr.options import UpscaleOptions
 
 if TYPE_CHECKING:
-    from starvsr.upscale import Job
+    from starvsr.job.run import Job
 
 PIPE = Path("-")
 

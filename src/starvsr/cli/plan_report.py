@@ -13,7 +13,7 @@ from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
 
 if TYPE_CHECKING:
-    from starvsr.upscale import Job
+    from starvsr.job.run import Job
 
 GIB = 1 << 30
 

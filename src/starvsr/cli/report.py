@@ -17,8 +17,8 @@ from starvsr.errors import StarvsrError
 from starvsr.zoo.amounts import format_bytes
 
 if TYPE_CHECKING:
-    from starvsr.preview import PreviewResult
-    from starvsr.upscale import Job, UpscaleResult
+    from starvsr.job.preview import PreviewResult
+    from starvsr.job.run import Job, UpscaleResult
     from starvsr.zoo.install import InstallPlan
 
 JSON_VERSION = 1
@@ -71,7 +71,7 @@ class Report:
     @contextmanager
     def kept_is_said(self) -> Iterator[None]:
         """Whoever breaks a job off, or whatever does, is told that it can go on."""
-        from starvsr.journal import kept_work
+        from starvsr.job.journal import kept_work
 
         try:
             yield

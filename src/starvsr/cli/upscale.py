@@ -35,9 +35,9 @@ from starvsr.errors import UsageError
 from starvsr.options import PreviewOptions, UpscaleOptions
 
 if TYPE_CHECKING:
-    from starvsr.preview import PreviewResult
-    from starvsr.upscale import Job, UpscaleResult
-    from starvsr.work import LastModel
+    from starvsr.job.executor import LastModel
+    from starvsr.job.preview import PreviewResult
+    from starvsr.job.run import Job, UpscaleResult
 
 EXIT_DAMAGED = 8
 
@@ -158,7 +158,7 @@ def upscale(
     if name_template is not None or keep_going:
         flag = "--keep-going" if name_template is None else "--name-template"
         raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
-    from starvsr.work import LastModel
+    from starvsr.job.executor import LastModel
 
     check_pipes(inputs[0], output, container, as_json=as_json)
     if shown is not None and output == PIPE:
@@ -211,7 +211,7 @@ def _upscale_one(
         shown = _preview_one(item, models, report, preview)
         report.previewed(item, shown)
         return shown
-    from starvsr.upscale import plan_video, run_job
+    from starvsr.job.run import plan_video, run_job
 
     with report.view() as view:
         job = plan_video(
@@ -229,7 +229,7 @@ def _upscale_one(
 def _preview_one(
     item: Item, models: LastModel, report: Report, options: PreviewOptions
 ) -> PreviewResult:
-    from starvsr.preview import plan_preview, run_preview
+    from starvsr.job.preview import plan_preview, run_preview
 
     with report.view() as view:
         preview = plan_preview(
@@ -251,8 +251,8 @@ def _upscale_all(
     if preview is not None:
         items = as_previews(items)
     check_items(items)
+    from starvsr.job.executor import LastModel
     from starvsr.media.folders import new_folders
-    from starvsr.work import LastModel
 
     models = LastModel()
 
@@ -290,7 +290,7 @@ def plan(
 ) -> int:
     """Show what upscale would do with the same options: sizes, segments, windows, memory. Loads no weights."""
     from starvsr.cli.plan_report import plan_text
-    from starvsr.upscale import plan_video
+    from starvsr.job.run import plan_video
 
     set_verbosity(verbose=verbose, quiet=False)
     refuse_folder(input)

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from starvsr.journal import fingerprint
+from starvsr.job.journal import fingerprint
 from starvsr.media.provenance import PROGRAM
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.options import UpscaleOptions, shares_text

@@ -19,6 +19,9 @@ import numpy as np
 from PIL import Image
 
 from starvsr.errors import UsageError
+from starvsr.job.executor import LastModel
+from starvsr.job.request import flag_of
+from starvsr.job.run import Job, UpscaleResult, plan_video, run_job
 from starvsr.media.encoder import IMAGES, EncoderSettings, check_encoder, container_of
 from starvsr.media.files import check_target, complete_or_absent, errors_of, work_dir
 from starvsr.media.index import build_index, expected_frames
@@ -27,12 +30,9 @@ from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.options import EncodeOptions, PreviewOptions, RangeOptions, UpscaleOptions
-from starvsr.request import flag_of
 from starvsr.restore.restorer import Frame, frames_to_tensor, tensor_to_frames
 from starvsr.restore.upsample import upsample
 from starvsr.types import Progress, ProgressCallback
-from starvsr.upscale import Job, UpscaleResult, plan_video, run_job
-from starvsr.work import LastModel
 
 if TYPE_CHECKING:
     from starvsr.zoo.install import InstallPlan

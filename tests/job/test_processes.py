@@ -18,6 +18,8 @@ import pytest
 import torch
 
 from starvsr.errors import MemoryLimitError, OutputError, UsageError
+from starvsr.job.processes import MOST_DEATHS, Workers, shared_device, worker_devices
+from starvsr.job.run import plan_video, run_job, upscale_video
 from starvsr.options import (
     EncodeOptions,
     SamplingOptions,
@@ -27,10 +29,8 @@ from starvsr.options import (
     WorkerOptions,
 )
 from starvsr.types import DeviceInfo, Progress
-from starvsr.upscale import plan_video, run_job, upscale_video
-from starvsr.workers import MOST_DEATHS, Workers, shared_device, worker_devices
+from tests.job.test_resume import names, packets
 from tests.media.clips import Audio, Clip, make
-from tests.test_resume import names, packets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -243,7 +243,7 @@ def test_memory_is_shared_and_so_are_gpus(monkeypatch: pytest.MonkeyPatch) -> No
     def device_of(name: str) -> DeviceInfo:
         return DeviceInfo(name, "", {"cpu": 900, "cuda:0": 800, "cuda:1": 600}[name], 4)
 
-    monkeypatch.setattr("starvsr.workers.device_info", device_of)
+    monkeypatch.setattr("starvsr.job.processes.device_info", device_of)
     assert worker_devices("auto", "cpu", 3) == ["cpu"] * 3
     assert shared_device("auto", device_of("cpu"), 3).memory_bytes == 300
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -270,6 +270,6 @@ def test_what_is_not_used_is_not_imported(tmp_path: Path, clip: Path, toy_path: 
         f"starvsr.upscale_video({str(clip)!r}, {str(tmp_path / 'out.mkv')!r}, starvsr.UpscaleOptions("
         f"model={str(toy_path)!r}, range=starvsr.RangeOptions(frames=2), "
         "sampling=starvsr.SamplingOptions(steps=1)))\n"
-        "assert not {'ray', 'starvsr.cluster', 'starvsr.nodes', 'starvsr.workers'} & sys.modules.keys()\n"
+        "assert not {'ray', 'starvsr.job.ray_cluster', 'starvsr.job.ray_nodes', 'starvsr.job.processes'} & sys.modules.keys()\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

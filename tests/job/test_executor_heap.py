@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from starvsr.heap import _trim, give_back
+from starvsr.job.executor import _trim, give_back
 
 BLOCK, BLOCKS = 64 << 10, 1024
 
@@ -38,5 +38,5 @@ def test_holes_in_the_heap_are_given_back() -> None:
 
 
 def test_a_library_without_it_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("starvsr.heap._trim", lambda: None)
+    monkeypatch.setattr("starvsr.job.executor._trim", lambda: None)
     give_back()

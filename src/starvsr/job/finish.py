@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.errors import InputError, OutputError, UsageError
-from starvsr.journal import Journal, open_begun
-from starvsr.kept import JOB_NOTE, KeptParts
+from starvsr.job.journal import Journal, open_begun
+from starvsr.job.kept import JOB_NOTE, KeptParts
+from starvsr.job.request import source_print
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import check_target
 from starvsr.media.index import build_index
@@ -19,7 +20,6 @@ from starvsr.media.join import join
 from starvsr.media.probe import probe
 from starvsr.options import StreamOptions
 from starvsr.plan.plan import Segment
-from starvsr.request import source_print
 from starvsr.types import ColorInfo, Progress, ProgressCallback
 
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from starvsr.errors import OutputError
-from starvsr.journal import Journal
-from starvsr.kept import KeptParts
+from starvsr.job.journal import Journal
+from starvsr.job.kept import KeptParts
+from starvsr.job.run import Job, plan_video, upscale_video
+from starvsr.job.segment import PartMaker, SegmentFiles
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -25,11 +27,9 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.parts import PartMaker, SegmentFiles
 from starvsr.plan.plan import Segment
 from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress, SegmentProgress
-from starvsr.upscale import Job, plan_video, upscale_video
 from starvsr.zoo.load import load_model
 from tests.media.clips import Clip, make
 

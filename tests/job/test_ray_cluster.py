@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
-from starvsr.cluster import _brought, _Order, _restore_here
 from starvsr.errors import InputError, UsageError, WeightsError
-from starvsr.journal import fingerprint
-from starvsr.nodes import cluster_device
+from starvsr.job.executor import InTurn, Work
+from starvsr.job.journal import fingerprint
+from starvsr.job.ray_cluster import _brought, _Order, _restore_here
+from starvsr.job.ray_nodes import cluster_device
+from starvsr.job.request import weights_of
+from starvsr.job.run import plan_video, run_job, upscale_video
 from starvsr.options import (
     EncodeOptions,
     SamplingOptions,
@@ -27,11 +30,8 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.request import weights_of
-from starvsr.upscale import plan_video, run_job, upscale_video
-from starvsr.work import InTurn, Work
+from tests.job.test_resume import names, packets
 from tests.media.clips import Audio, Clip, make
-from tests.test_resume import names, packets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,8 @@ import av
 import pytest
 
 from starvsr.errors import OutputError, StarvsrError, UsageError, WorkDirError
-from starvsr.journal import Journal
+from starvsr.job.journal import Journal
+from starvsr.job.run import plan_video, run_job, upscale_video
 from starvsr.media import files
 from starvsr.media.writer import PartWriter
 from starvsr.models.unet import StarUNet
@@ -30,7 +31,6 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.types import Progress
-from starvsr.upscale import plan_video, run_job, upscale_video
 from tests.media.clips import Clip, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -324,7 +324,7 @@ def test_another_input_is_refused(tmp_path: Path, clip: Path, options: UpscaleOp
 def test_compiled_parts_round_otherwise_and_are_another_job(
     tmp_path: Path, clip: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starvsr.upscale.check_compiler", lambda _: None)
+    monkeypatch.setattr("starvsr.job.run.check_compiler", lambda _: None)
     broken_off(clip, tmp_path / "out.mkv", options)
     other = dataclasses.replace(options, device=DeviceOptions(compile=True))
     with pytest.raises(WorkDirError, match="--compile was None and is True"):

@@ -23,10 +23,7 @@ from typing import Any
 import torch
 
 from starvsr.errors import MemoryLimitError
-from starvsr.parts import OnFrames
-from starvsr.plan.plan import Segment
-from starvsr.types import DeviceInfo
-from starvsr.work import (
+from starvsr.job.executor import (
     LastModel,
     Made,
     OnLoad,
@@ -36,6 +33,9 @@ from starvsr.work import (
     made_by,
     part_maker,
 )
+from starvsr.job.segment import OnFrames
+from starvsr.plan.plan import Segment
+from starvsr.types import DeviceInfo
 from starvsr.zoo.load import device_info
 
 logger = logging.getLogger(__name__)

@@ -23,11 +23,11 @@ from starvsr.restore.latents import POSTERIOR_DRAW
 from starvsr.restore.noise import FrameNoise
 from starvsr.specs import SPECS
 from starvsr.zoo.sat import from_sat
+from tests.job.test_published import frames_of
+from tests.job.test_resume import packets
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.models.test_causal_vae import diffusers_module
 from tests.restore.test_sampling import published_vpsde
-from tests.test_published import frames_of
-from tests.test_resume import packets
 from tests.zoo.published_cogvideox import (
     SMALL_COGVIDEOX,
     T5_CONFIG,

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
-from starvsr.journal import Journal, is_begun, is_made, journal_folder, open_journal
-from starvsr.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
+from starvsr.job.executor import Executor, InTurn, LastModel, Work
+from starvsr.job.journal import Journal, is_begun, is_made, journal_folder, open_journal
+from starvsr.job.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
+from starvsr.job.request import provenance_text, request_of
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, errors_of, written_errors
 from starvsr.media.hwaccel import usable_device
@@ -33,10 +35,8 @@ from starvsr.models.compiled import check_compiler
 from starvsr.models.device import peak_device_bytes, peak_process_bytes
 from starvsr.options import UpscaleOptions
 from starvsr.plan.plan import Plan, ineffective_options, make_plan, output_size
-from starvsr.request import provenance_text, request_of
 from starvsr.restore.fallback import is_out_of_memory
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
-from starvsr.work import Executor, InTurn, LastModel, Work
 from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import ModelChoice, attention_backend, choose_model, device_info
 
@@ -312,11 +312,11 @@ def open_executor(
     models: what loads the model in this process. Raises UsageError where there is no cluster.
     """
     if options.workers.cluster is not None:
-        from starvsr.cluster import Cluster
+        from starvsr.job.ray_cluster import Cluster
 
         return Cluster(options.workers.cluster)
     if options.workers.count > 1:
-        from starvsr.workers import Workers
+        from starvsr.job.processes import Workers
 
         return Workers(options.workers.count)
     return nullcontext(InTurn(models))
@@ -423,13 +423,13 @@ def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
 def _worker_device(options: UpscaleOptions) -> DeviceInfo:
     """The device of every worker, with its share of the memory. Raises UsageError where there is none."""
     if options.workers.cluster is not None:
-        from starvsr.nodes import cluster_device
+        from starvsr.job.ray_nodes import cluster_device
 
         return cluster_device(options.workers.cluster, options.device.device)
     device = device_info(options.device.device)
     if options.workers.count == 1:
         return device
-    from starvsr.workers import shared_device
+    from starvsr.job.processes import shared_device
 
     return shared_device(options.device.device, device, options.workers.count)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from starvsr.job.executor import handing_order
 from starvsr.plan.plan import Segment
-from starvsr.work import handing_order
 
 
 def segments(*lengths: int) -> list[Segment]:

@@ -45,7 +45,7 @@ from tests.zoo.published import (
     write_published,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "pipeline.safetensors"
+GOLDEN = Path(__file__).parents[1] / "golden" / "pipeline.safetensors"
 SCALE = 4
 
 SPEC = dataclasses.replace(

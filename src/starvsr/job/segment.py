@@ -17,11 +17,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
 
-from starvsr.ahead import Ahead
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import complete_or_absent
 from starvsr.media.pixfmt import layout_of
@@ -35,6 +35,8 @@ from starvsr.types import VideoIndex, VideoInfo
 
 OnFrames = Callable[[int, float], None]
 """Is told a segment's index and how many of its frames are restored, often."""
+
+Item = TypeVar("Item")
 
 # Frames that are encoded behind the network's back; more would only take memory.
 _WAITING_FRAMES = 4
@@ -278,3 +280,36 @@ def make_seam(
             writer.write(
                 (mixed + 0.5).astype(np.uint16), index.pts[number], index.durations[number]
             )
+
+
+class Ahead(Generic[Item]):
+    """Iterates over what a generator makes, whose next item is made by another thread meanwhile; never two.
+
+    An error of the generator comes in place of its item. Whoever is done closes it, which waits for what is being made.
+    """
+
+    def __init__(self, source: Generator[Item, None, None]) -> None:
+        self._source = source
+        self._pool = ThreadPoolExecutor(1)
+        self._next = self._pool.submit(self._make)
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        made = self._next.result()
+        if not made:
+            raise StopIteration
+        self._next = self._pool.submit(self._make)
+        return made[0]
+
+    def close(self) -> None:
+        """End the thread, and the generator."""
+        self._pool.shutdown(cancel_futures=True)
+        self._source.close()
+
+    def _make(self) -> tuple[Item, ...]:
+        """The next item, or none."""
+        for item in self._source:
+            return (item,)
+        return ()

@@ -20,13 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from starvsr.errors import InputError, MemoryLimitError, UsageError, WeightsError
-from starvsr.journal import fingerprint
-from starvsr.media.files import complete_or_absent
-from starvsr.nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
-from starvsr.parts import OnFrames, SegmentFiles
-from starvsr.plan.plan import Segment
-from starvsr.request import weights_of
-from starvsr.work import (
+from starvsr.job.executor import (
     LastModel,
     Made,
     OnLoad,
@@ -36,6 +30,12 @@ from starvsr.work import (
     made_by,
     part_maker,
 )
+from starvsr.job.journal import fingerprint
+from starvsr.job.ray_nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
+from starvsr.job.request import weights_of
+from starvsr.job.segment import OnFrames, SegmentFiles
+from starvsr.media.files import complete_or_absent
+from starvsr.plan.plan import Segment
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import device_info
 

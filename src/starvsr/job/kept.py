@@ -8,10 +8,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from starvsr.journal import Journal
+from starvsr.job.journal import Journal
+from starvsr.job.segment import SegmentFiles, make_seam
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
-from starvsr.parts import SegmentFiles, make_seam
 from starvsr.plan.plan import Plan, Segment
 from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
 

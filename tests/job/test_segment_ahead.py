@@ -8,7 +8,7 @@ from contextlib import closing
 
 import pytest
 
-from starvsr.ahead import Ahead
+from starvsr.job.segment import Ahead
 
 SECONDS = 30.0
 

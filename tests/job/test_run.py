@@ -16,6 +16,9 @@ import torch
 from torch.nn import functional
 
 from starvsr.errors import OutputError, UsageError
+from starvsr.job.executor import InTurn, Made, OnLoad, Work
+from starvsr.job.run import Job, plan_video, run_job, upscale_video
+from starvsr.job.segment import OnFrames
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.quantize import to_levels
@@ -30,12 +33,9 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.parts import OnFrames
 from starvsr.plan.plan import Segment
 from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress
-from starvsr.upscale import Job, plan_video, run_job, upscale_video
-from starvsr.work import InTurn, Made, OnLoad, Work
 from starvsr.zoo.load import load_model
 from tests.media.clips import Audio, Clip, make, payloads
 
@@ -384,7 +384,7 @@ def test_refusals_are_errors_of_the_library(
 def test_nothing_is_compiled_for_what_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starvsr.upscale.check_compiler", lambda _: pytest.fail("compiled"))
+    monkeypatch.setattr("starvsr.job.run.check_compiler", lambda _: pytest.fail("compiled"))
     options = UpscaleOptions(
         encode=EncodeOptions(codec="no-such"), device=DeviceOptions(compile=True)
     )

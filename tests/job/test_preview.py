@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from starvsr.errors import OutputError, UsageError
+from starvsr.job.preview import DIVIDER_PX, plan_preview, run_preview, side_by_side
+from starvsr.job.run import UpscaleResult, plan_video, run_job, upscale_video
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -25,10 +27,8 @@ from starvsr.options import (
     SizeOptions,
     UpscaleOptions,
 )
-from starvsr.preview import DIVIDER_PX, plan_preview, run_preview, side_by_side
 from starvsr.restore.restorer import Frame
 from starvsr.types import Progress
-from starvsr.upscale import UpscaleResult, plan_video, run_job, upscale_video
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import times
 
@@ -103,7 +103,7 @@ def test_what_is_done_once_is_not_done_for_every_frame(
         spent = {"load": 10.0, "compile": 80.0, "network": 5.0}
         return dataclasses.replace(run_job(*given, **named), elapsed_s=100.0, seconds=spent)
 
-    monkeypatch.setattr("starvsr.preview.run_job", slow)
+    monkeypatch.setattr("starvsr.job.preview.run_job", slow)
     preview = plan_preview(clip, tmp_path / "short.mkv", PreviewOptions(0.2), options)
     result = run_preview(preview)
     assert result.whole_s == pytest.approx(10.0 * preview.job.index.frames / result.frames)

@@ -1,11 +1,12 @@
 """The restoration of a job's segments by one process: the model loaded as planned, one segment after the other.
 
 An *executor* is handed the segments that a job still lacks and gives what it made of them, in any order: `InTurn` here,
-`workers.Workers` with processes of this machine, `cluster.Cluster` with those of others.
+`processes.Workers` with processes of this machine, `ray_cluster.Cluster` with those of others.
 """
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import gc
 import logging
@@ -13,16 +14,16 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from starvsr.errors import MemoryLimitError
-from starvsr.heap import give_back
+from starvsr.job.segment import OnFrames, PartMaker, SegmentFiles
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
-from starvsr.parts import OnFrames, PartMaker, SegmentFiles
 from starvsr.plan.layout import offload_steps
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.fallback import is_out_of_memory
@@ -219,3 +220,22 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
         f"there is no room for the weights of {work.choice.spec.name} on {work.device.name}{tried}: {way}, or give "
         "another --device"
     )
+
+
+def give_back() -> None:
+    """Return free memory to the system, where the C library can (glibc): it keeps what is freed in the middle.
+
+    Encoders and pictures that come and go leave holes, more of them the longer a process runs.
+    """
+    trim = _trim()
+    if trim is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    try:
+        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
+    return found
