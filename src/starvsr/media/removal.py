@@ -24,6 +24,7 @@ class Right(Enum):
     TEMPORARY = "this process made it, under a name that it drew at random"
     RECORDED = "this program's own record, found whole, says that it made it"
     FORM = "it has the exact form of this program's names, in a folder that bears this program's mark"
+    INCOMPLETE = "this process made it a moment ago, and what belongs to it could not be made"
     RESULT = "a complete file takes the name that the user gave for it"
     EMPTY = "a folder that this program made, and that holds nothing"
 
