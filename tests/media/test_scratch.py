@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from starvsr.errors import OutputError
 from starvsr.media.scratch import scratch_folder
 from tests.cli.conftest import listing
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
+from starvsr.errors import OutputError
 from starvsr.media.scratch import scratch_folder
 
 with scratch_folder(Path(sys.argv[1])) as folder:
@@ -90,6 +92,6 @@ def test_what_somebody_else_left_stays(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_to_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError), scratch_folder(tmp_path / "no"):
+    with pytest.raises(OutputError, match=r"/no: No such file"), scratch_folder(tmp_path / "no"):
         pass
     assert listing(tmp_path) == {}

@@ -12,6 +12,7 @@ import typer
 from starvsr.cli.console import ProgressMode, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
+from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.errors import UsageError
 
@@ -66,6 +67,7 @@ def bench(
     Example: starvsr bench --history bench.jsonl
     """
     set_verbosity(verbose=verbose, quiet=False)
+    check_output()
     latents = [_numbers("--latent", text, 3) for text in latent or []]
     width, height = _numbers("--size", size, 2)
     from starvsr.bench.report import append_history, as_text, read_last

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import filelock
 
+from starvsr.errors import OutputError
 from starvsr.media.removal import Right, remove_tree
 
 _FORM = re.compile(r"\.starvsr-[0-9a-f]{16}")
@@ -29,14 +30,20 @@ def scratch_folder(place: Path | None = None) -> Iterator[Path]:
     """A new hidden folder in `place`, by default the system's for temporary files; it goes with all in it on leaving.
 
     What processes of ours that were killed left in `place` goes first. The path is absolute: libav takes the colon of a
-    relative name such as "Part 1: x" for the end of a protocol's name. Raises OSError where it cannot be made.
+    relative name such as "Part 1: x" for the end of a protocol's name. Raises OutputError where it cannot be made.
     """
-    place = Path(tempfile.gettempdir() if place is None else place).absolute()
+    place = _usual_place() if place is None else place.absolute()
     _sweep(place)
     folder = place / f".starvsr-{secrets.token_hex(8)}"
     lock = filelock.FileLock(folder / _LOCK)
     try:
-        folder.mkdir(0o700)
+        try:
+            folder.mkdir(0o700)
+        except OSError as error:
+            raise OutputError(
+                f"temporary files cannot be written in {place}: {error.strerror}; choose another folder (TMPDIR for "
+                "those that do not belong beside an output)"
+            ) from error
         # Where a file system knows no locks nobody can tell whether we live, so there is no mark.
         with suppress(OSError, NotImplementedError):
             lock.acquire(timeout=0)
@@ -46,6 +53,15 @@ def scratch_folder(place: Path | None = None) -> Iterator[Path]:
     finally:
         lock.release()
         remove_tree(folder, Right.TEMPORARY)
+
+
+def _usual_place() -> Path:
+    try:
+        return Path(tempfile.gettempdir()).absolute()
+    except OSError as error:
+        raise OutputError(
+            "no folder for temporary files can be written to: set TMPDIR to one"
+        ) from error
 
 
 def _sweep(place: Path) -> None:
