@@ -7,20 +7,15 @@ their fields. Messages name the table and the key, since that is what was writte
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from starvsr.errors import UsageError
+from starvsr.textfiles import parse_toml, read_text
 from starvsr.train.losses import LossConfig
 from starvsr.train.recipes import PRESETS
 from starvsr.train.tables import from_table, to_toml
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PARTS = ("control+liem", "liem", "temporal", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -307,10 +302,11 @@ class TrainConfig:
 def read_config(path: Path) -> TrainConfig:
     """The configuration in a TOML file. Raises UsageError where it cannot be read or means nothing."""
     try:
-        return config_from_toml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"--config {path} cannot be read: {reason}; give a TOML file") from error
+        text = read_text(path)
+    except ValueError as error:
+        raise UsageError(f"--config {path} {error}; give a TOML file") from error
+    try:
+        return config_from_toml(text)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -318,9 +314,9 @@ def read_config(path: Path) -> TrainConfig:
 def config_from_toml(text: str) -> TrainConfig:
     """A configuration from TOML. Raises UsageError."""
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"this is not TOML: {error}") from error
+        tables = parse_toml(text)
+    except ValueError as error:
+        raise UsageError(f"this {error}") from error
     return from_table(TrainConfig, tables)
 
 
