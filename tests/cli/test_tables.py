@@ -167,6 +167,11 @@ def command(kind: str, path: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def worker() -> Iterator[Worker]:
     worker = Worker()
+    # Importing what the commands are made of is no part of it.
+    worker.run(["upscale", "no.mp4", "no.mkv"])
+    worker.run(["evaluate", "no.toml"])
+    worker.run(["bench", "--history", "."])
+    worker.run(["train", "--config", "pyproject.toml"])
     yield worker
     worker.stop()
 
