@@ -19,7 +19,10 @@ from starvsr.options import UpscaleOptions
 EXIT_SOME_FAILED = 6
 
 NAME_TEMPLATE = "{stem}{ext}"
-_FIELDS = "{stem} (the input's name without its ending), {ext} (its ending), {number} (1, 2, ...) or {number:03} (001, ...)"
+_FIELDS = (
+    "{stem} (the input's name without its ending), {ext} (its ending), "
+    "{number} (1, 2, ...) or {number:03} (001, 002, ...)"
+)
 _DIGITS = re.compile("0?[0-9]{0,2}d?")
 # Those that are written; any other input becomes Matroska.
 _KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
