@@ -34,7 +34,7 @@ def started(
 ) -> subprocess.Popen[bytes]:
     """A command that is under way: it has made a temporary folder in `place`, or beside its output."""
     setting = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(place)}
-    words = [*COMMAND, *map(os.fspath, arguments)]
+    words = [*COMMAND, *map(str, arguments)]
     return subprocess.Popen([*before.split(), *words], env=setting, **streams)  # type: ignore[call-overload, no-any-return]
 
 
@@ -61,7 +61,14 @@ def code_of(number: int) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [*SIGNALS, signal.SIGKILL])
 def test_a_spooled_input(clip: Path, toy_path: Path, place: Path, number: int) -> None:
-    arguments = ["upscale", "-", clip.with_name("out.mkv"), "--model", toy_path, *ENDLESS]
+    arguments: list[str | Path] = [
+        "upscale",
+        "-",
+        clip.with_name("out.mkv"),
+        "--model",
+        toy_path,
+        *ENDLESS,
+    ]
     before = listing(clip.parent)
     with clip.open("rb") as data:
         process = started(*arguments, place=place, stdin=data, stderr=subprocess.DEVNULL)

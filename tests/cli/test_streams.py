@@ -17,7 +17,7 @@ PROGRAM = [sys.executable, "-m", "starvsr"]
 
 def shell(*arguments: str | Path, around: str) -> subprocess.CompletedProcess[str]:
     """A command line with the redirections of `around`, where $@ is the command; one thread."""
-    words = [*PROGRAM, *map(os.fspath, arguments)]
+    words = [*PROGRAM, *map(str, arguments)]
     return subprocess.run(
         ["bash", "-c", f"set -o pipefail; {around}", "bash", *words],
         capture_output=True,
@@ -56,7 +56,11 @@ def test_a_reader_of_results_that_is_gone(clip: Path) -> None:
     os.close(reading)
     for command in (["info", clip, "--json"], ["--help"]):
         done = subprocess.run(
-            [*PROGRAM, *command], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+            [*PROGRAM, *map(str, command)],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         assert isinstance(done.stderr, str)
         assert (done.returncode, "Exception ignored" in done.stderr) == (7, False), done.stderr
@@ -82,7 +86,7 @@ def test_a_gone_reader_of_progress_does_not_end_the_work(
     reading, writing = os.pipe()
     os.close(reading)
     arguments = ["upscale", clip, made, *quick, "--progress", progress, "--log-file", log]
-    done = subprocess.run([*PROGRAM, *arguments], stderr=writing, check=False)
+    done = subprocess.run([*PROGRAM, *map(str, arguments)], stderr=writing, check=False)
     os.close(writing)
     assert done.returncode == 0
     assert opened(made)[1].frames == 12

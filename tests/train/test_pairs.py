@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from starvsr.errors import InputError, OutputError, UsageError
+from starvsr.media import join as media_join
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -108,7 +109,7 @@ def test_nothing_is_left_where_putting_in_place_fails(
     before = listing(tmp_path)
     made: list[Path] = []
 
-    real = pairs.join
+    real = media_join.join
 
     def join(*arguments: Any, **named: Any) -> None:
         if made:
