@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from starvsr import errors
-from starvsr.cli import app, batch, upscale
+from starvsr.cli import app, batch, ending, upscale
 from starvsr.errors import StarvsrError
 
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
@@ -35,8 +35,7 @@ def test_the_documented_codes() -> None:
     ours = {
         0,
         app.EXIT_BUG,
-        app.EXIT_INTERRUPTED,
-        app.EXIT_TERMINATED,
+        *(kind.exit_code for kind in ending.Ended.__subclasses__()),
         upscale.EXIT_DAMAGED,
         batch.EXIT_SOME_FAILED,
         *(kind.exit_code for kind in kinds().values()),

@@ -154,6 +154,13 @@ def test_names(videos: Path, template: str, names: list[str]) -> None:
         ("{stem.x}", "is not allowed"),
         ("{number[0]}", "is not allowed"),
         ("{}", "is not allowed"),
+        # Each would take gigabytes, or show what nobody asked for.
+        ("{stem:>3000000000}", "is not allowed"),
+        ("{number:3000000000}", "is not allowed"),
+        ("{number:.3000000000f}", "is not allowed"),
+        ("{number:{number}}", "is not allowed"),
+        ("{stem!r}", "is not allowed"),
+        ("{stem.__class__}", "is not allowed"),
         ("same.mkv", "would both become same.mkv"),
         ("../{stem}.mkv", "is no name of a file"),
         ("", "is no name of a file"),

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import av
 import pytest
 
-from starvsr.cli import app
+from starvsr.cli import ending
 from starvsr.media.writer import PartWriter
 from starvsr.models.unet import StarUNet
 from tests.cli.conftest import Cli, Outcome, listing
@@ -238,8 +238,12 @@ def test_what_is_kept_is_said_of_a_disk_that_was_full_at_shared_frames(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "word"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
-    ids=["ctrl-c", "terminate"],
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "hung up"),
+    ],
+    ids=["ctrl-c", "terminate", "hang up"],
 )
 def test_signals_in_the_middle(
     clip: Path, toy_path: Path, number: int, code: int, word: str
@@ -271,12 +275,13 @@ def test_signals_in_the_middle(
 def test_a_second_signal_does_not_stop_the_cleaning_up(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    handler = app.raises(KeyboardInterrupt)
+    handler = ending.SignalHandler()
     with pytest.raises(KeyboardInterrupt):
         handler(signal.SIGINT, None)
-    for later in (100.1, 101.0, 102.5):
+    # Whoever shuts down sends more than one.
+    for later, number in ((100.1, signal.SIGTERM), (101.0, signal.SIGHUP), (102.5, signal.SIGINT)):
         now = later
-        handler(signal.SIGINT, None)
+        handler(number, None)
     # Whoever still waits after a while is heard again.
     now = 105.0
     with pytest.raises(KeyboardInterrupt):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from starvsr.cli import messages
+from starvsr.cli.printing import printable
 from tests.cli.conftest import Cli, listing
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) +(\S.*)")
@@ -114,3 +116,21 @@ def test_a_full_disk_ends_the_log_alone(
         monkeypatch.undo()
     warning = f"warning: {tmp_path / 'run.log'} cannot be written any more"
     assert sorted(capsys.readouterr().err.splitlines()) == ["one", "two", warning]
+
+
+def test_names_command_no_terminal_that_shows_the_log(
+    cli: Cli, clip: Path, quick: list[str]
+) -> None:
+    log = clip.with_name("run.log")
+    missing = clip.with_name("no\x1b[2J\x9b.mp4")
+    assert cli("upscale", missing, clip.with_name("out.mkv"), *quick, "--log-file", log).code == 3
+    text = log.read_text()
+    assert r"no\x1b[2J\x9b.mp4" in text and "Traceback" in text
+    assert printable(text) == text
+
+
+def test_a_pipe_that_nobody_reads_is_refused(cli: Cli, clip: Path, quick: list[str]) -> None:
+    log = clip.with_name("pipe")
+    os.mkfifo(log)
+    result = cli("upscale", clip, clip.with_name("out.mkv"), *quick, "--log-file", log)
+    assert (result.code, "pipe cannot be written: No such device" in result.error) == (7, True)

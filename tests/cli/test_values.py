@@ -9,7 +9,13 @@ import pytest
 import typer
 
 from starvsr.cli import upscale_options
-from starvsr.cli.upscale_options import parse_count, parse_number, parse_pair, parse_time
+from starvsr.cli.upscale_options import (
+    option_command,
+    parse_count,
+    parse_number,
+    parse_pair,
+    parse_time,
+)
 from starvsr.media.probe import probe
 from tests.cli.conftest import Cli
 
@@ -247,3 +253,15 @@ def test_the_default_options_of_the_command_line_are_those_of_the_library() -> N
     from starvsr.options import UpscaleOptions
 
     assert upscale_options.collect_options() == UpscaleOptions()
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "1" + "0" * 400, "1e400", "nan", "-inf", "1/1e9"])
+def test_absurd_numbers_are_refused_in_words(cli: Cli, clip: Path, value: str) -> None:
+    for option in option_command().params:
+        if option.metavar not in ("NUMBER", "N", "TIME", "SIZE", "RATE", "A:B"):
+            continue
+        flag = option.opts[0]
+        result = cli("plan", clip, "--model", "toy", flag, value)
+        # Some have no upper bound, and need none.
+        assert result.code in (0, 2, 3), (flag, result.err)
+        assert result.code == 0 or result.error

@@ -99,7 +99,7 @@ def test_a_manifest(tmp_path: Path) -> None:
         ("clip = 3", "is not a manifest: it must consist of"),
         ("", "is not a manifest: it must consist of"),
         ("clip = []", "is not a manifest: it must consist of"),
-        ("[[clip]\n", "is not a manifest that can be read: "),
+        ("[[clip]\n", "is not TOML: "),
         ('[[clip]]\nreference = "a"\n', "clip 1 has no result"),
         (
             '[[clip]]\nresult = "a"\n[[clip]]\nresult = 7\n',

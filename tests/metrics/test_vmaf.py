@@ -115,7 +115,7 @@ def test_an_ffmpeg_that_fails_is_an_error_of_one_sentence() -> None:
 def test_closing_early_leaves_nothing_behind() -> None:
     meter = VmafMeter(64, 48, BT709)
     meter.add(frame(photo(48, 64)), frame(photo(48, 64)))
-    folder = Path(meter._folder.name)
+    folder = meter._folder
     assert folder.is_dir()
     meter.close()
     assert not folder.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from starvsr.errors import InputError, OutputError, UsageError
+from starvsr.media import join as media_join
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -107,11 +109,13 @@ def test_nothing_is_left_where_putting_in_place_fails(
     before = listing(tmp_path)
     made: list[Path] = []
 
-    def join(parts: object, info: object, index: object, target: Path, *_: object) -> None:
+    real = media_join.join
+
+    def join(*arguments: Any, **named: Any) -> None:
         if made:
             raise OutputError("no space")
-        made.append(target)
-        target.write_bytes(b"joined")
+        made.append(arguments[3])
+        real(*arguments, **named)
 
     monkeypatch.setattr(pairs, "join", join)
     files = ClipFiles(source, tmp_path / "low.mp4", tmp_path / "high.mp4", tmp_path / "w.txt")
@@ -119,6 +123,21 @@ def test_nothing_is_left_where_putting_in_place_fails(
         degrade_video(files, PLAIN)
     assert made
     assert listing(tmp_path) == before
+
+
+def test_what_somebody_else_put_there_meanwhile_stays(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = ClipFiles(source, tmp_path / "low.mp4", tmp_path / "high.mp4")
+
+    def join(*_: Any, **__: Any) -> None:
+        files.degraded.write_bytes(b"precious")
+        raise OutputError("no space")
+
+    monkeypatch.setattr(pairs, "join", join)
+    with pytest.raises(OutputError, match="no space"):
+        degrade_video(files, PLAIN)
+    assert files.degraded.read_bytes() == b"precious"
 
 
 def test_nothing_is_left_behind_an_interrupt(source: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +12,7 @@ import numpy as np
 
 from starvsr.bench.machine import forget_peak, peak_bytes
 from starvsr.job.run import upscale_video
+from starvsr.media.scratch import scratch_folder
 from starvsr.options import UpscaleOptions
 from starvsr.types import ProgressCallback
 
@@ -54,8 +54,8 @@ def measure_job(
     progress: ProgressCallback | None = None,
 ) -> JobTime:
     """Upscale a clip with sound, of `frames` frames of `size` (columns, rows). Raises as `upscale_video`."""
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "in.mp4"), Path(folder, "out.mp4")
+    with scratch_folder() as folder:
+        source, target = folder / "in.mp4", folder / "out.mp4"
         write_clip(source, size, frames)
         forget_peak()
         wall, processor = time.perf_counter(), time.process_time()

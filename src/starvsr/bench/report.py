@@ -13,10 +13,13 @@ from starvsr import __version__
 from starvsr.bench.job import JobTime
 from starvsr.bench.machine import Ceilings, Seconds, describe_machine
 from starvsr.bench.network import Layer, NetworkCall
-from starvsr.errors import InputError
-from starvsr.media.files import written_errors
+from starvsr.errors import InputError, OutputError
+from starvsr.media.files import check_writable, written_errors
+from starvsr.media.textfiles import parse_json, read_text
 
 VERSION = 1
+
+MOST_HISTORY_BYTES = 64 << 20
 
 MIB = 2**20
 
@@ -78,23 +81,46 @@ def read_last(path: Path, model: str) -> dict[str, Any] | None:
 
     Raises InputError where the file is no history, OutputError where nothing can be added to it.
     """
-    is_new = not path.exists()
     # Tried now rather than when all is measured.
+    with written_errors(path):
+        if not path.exists():
+            _check_place(path)
+            return None
+    try:
+        text = read_text(path, MOST_HISTORY_BYTES)
+        lines = [parse_json(line) for line in text.splitlines() if line.strip()]
+    except ValueError as error:
+        raise InputError(f"{path} is no history of starvsr bench: it {error}") from error
     with written_errors(path), path.open("a"):
         pass
-    if is_new:
-        path.unlink()
-        return None
-    try:
-        lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no history of starvsr bench: {error}") from error
     if not all(isinstance(line, dict) and line.get("event") == "bench" for line in lines):
         raise InputError(f"{path} is no history of starvsr bench: it holds other results")
     of_model = [
         line for line in lines if (line.get("version"), line.get("model")) == (VERSION, model)
     ]
-    return of_model[-1] if of_model else None
+    if not of_model:
+        return None
+    _check_result(path, of_model[-1])
+    return dict(of_model[-1])
+
+
+def _check_place(path: Path) -> None:
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"{path} cannot be written: the folder {folder} does not exist: make it first"
+        )
+    check_writable(folder)
+
+
+def _check_result(path: Path, result: dict[str, Any]) -> None:
+    """Raise InputError for what no benchmark wrote: what it wrote can be compared with itself."""
+    try:
+        _comparison(result, result)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is no history of starvsr bench: its last result of {result['model']} is damaged"
+        ) from error
 
 
 def as_text(result: dict[str, Any], before: dict[str, Any] | None = None) -> str:

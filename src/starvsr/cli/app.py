@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import os
-import signal
 import sys
-import time
-from collections.abc import Callable
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
 from starvsr import __version__
 from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
+from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
 from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
+from starvsr.cli.streams import guarded, reserve_descriptors
 from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-# Removing the parts takes less; a Ctrl-C after this long is heard again.
-CLEANING_S = 2.0
 
 app = typer.Typer(
     name="starvsr",
@@ -31,10 +24,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; unwinds like KeyboardInterrupt, so that temporary files go."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -84,34 +73,46 @@ def main() -> NoReturn:
     # Torch's threads read this when it is imported: waiting ones sleep instead of spinning. Beside other work that
     # made nano 2.5 times as fast (one pair of runs); alone it cost 12 and 28 % (two pairs). Set it to active to spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    # A shell that runs this in the background has Ctrl-C ignored.
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, raises(KeyboardInterrupt))
-    signal.signal(signal.SIGTERM, raises(Terminated))
-    sys.exit(run(sys.argv[1:]))
+    reserve_descriptors()
+    heed_signals()
+    try:
+        code = run(sys.argv[1:])
+    except (KeyboardInterrupt, Ended) as late:
+        # While the end was told.
+        code = ended_by(late).exit_code
+    heed_no_more()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every message goes to standard error."""
-    with heard():
+    with guarded(), heard():
         try:
-            # Non-standalone mode hands back the code of `typer.Exit`.
-            code = app(arguments or ["--help"], prog_name="starvsr", standalone_mode=False)
-            if code == EXIT_INTERRUPTED:
-                # Typer makes this of KeyboardInterrupt, and says nothing.
-                raise KeyboardInterrupt
-            return int(code or 0)
+            return _run(arguments)
         except StarvsrError as error:
             say_error(str(error), error)
             return error.exit_code
-        except (KeyboardInterrupt, typer.Abort):
-            say(f"interrupted; {_left_behind(arguments)}", always=True)
-            return EXIT_INTERRUPTED
-        except Terminated:
-            say(f"terminated; {_left_behind(arguments)}", always=True)
-            return EXIT_TERMINATED
+        except (KeyboardInterrupt, typer.Abort, Ended) as error:
+            ended = ended_by(error)
+            say(f"{ended.word}; {_left_behind(arguments)}", always=True)
+            return ended.exit_code
         except Exception as error:
             return _usage_or_bug(error)
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        # Non-standalone mode hands back the code of `typer.Exit`.
+        code = app(arguments or ["--help"], prog_name="starvsr", standalone_mode=False)
+    except SystemExit as exit:
+        # Typer makes this of a broken pipe, whichever it is, and says nothing.
+        if isinstance(exit.__context__, OSError):
+            raise exit.__context__ from None
+        raise
+    if code == Interrupted.exit_code:
+        # Typer makes this of KeyboardInterrupt, and says nothing.
+        raise KeyboardInterrupt
+    return int(code or 0)
 
 
 def _left_behind(arguments: list[str]) -> str:
@@ -141,16 +142,3 @@ def _usage_or_bug(error: Exception) -> int:
         f"{type(error).__name__}: {error}. This is a bug in starvsr; --verbose shows where", error
     )
     return EXIT_BUG
-
-
-def raises(kind: type[BaseException]) -> Callable[[int, FrameType | None], None]:
-    """A signal handler that raises `kind`; not again at once, which would stop the cleaning up that it began."""
-    last = -math.inf
-
-    def handler(_signal: int, _frame: FrameType | None) -> None:
-        nonlocal last
-        before, last = last, time.monotonic()
-        if last - before > CLEANING_S:
-            raise kind
-
-    return handler

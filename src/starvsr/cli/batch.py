@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import re
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,7 +19,11 @@ from starvsr.options import UpscaleOptions
 EXIT_SOME_FAILED = 6
 
 NAME_TEMPLATE = "{stem}{ext}"
-_FIELDS = "{stem} (the input's name without its ending), {ext} (its ending), {number} (1, 2, ...)"
+_FIELDS = (
+    "{stem} (the input's name without its ending), {ext} (its ending), "
+    "{number} (1, 2, ...) or {number:03} (001, 002, ...)"
+)
+_DIGITS = re.compile("0?[0-9]{0,2}d?")
 # Those that are written; any other input becomes Matroska.
 _KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _OTHER_ENDING = ".mkv"
@@ -207,14 +213,24 @@ def say_summary(outcomes: Sequence[Outcome]) -> None:
         say(f"{name:<{width}}  {state:<13}  {outcome.note}".rstrip())
 
 
-def _name(template: str, source: Path, number: int) -> str:
-    ending = source.suffix if source.suffix.lower() in _KEPT_ENDINGS else _OTHER_ENDING
+def _check_template(template: str) -> None:
+    """Raise UsageError for other fields than there are, and for their formats: what those ask for is made at once."""
     try:
-        name = template.format(stem=source.stem, ext=ending, number=number)
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"--name-template {template!r} is not allowed: give text with {_FIELDS}"
-        ) from error
+        fields = [parts[1:] for parts in string.Formatter().parse(template)]
+    except ValueError:
+        fields = [("", "", "")]
+    for field, form, conversion in fields:
+        plain = field is None or (field in ("stem", "ext") and not form)
+        if conversion or not (plain or (field == "number" and _DIGITS.fullmatch(form or ""))):
+            raise UsageError(
+                f"--name-template {template!r} is not allowed: give text with {_FIELDS}"
+            )
+
+
+def _name(template: str, source: Path, number: int) -> str:
+    _check_template(template)
+    ending = source.suffix if source.suffix.lower() in _KEPT_ENDINGS else _OTHER_ENDING
+    name = template.format(stem=source.stem, ext=ending, number=number)
     if not name or Path(name).name != name:
         raise UsageError(
             f"--name-template {template!r} gives {name!r}, which is no name of a file: leave out folders"

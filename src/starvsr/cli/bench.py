@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +13,12 @@ import typer
 from starvsr.cli.console import ProgressMode, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
+from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.errors import UsageError
+
+MOST_LATENT = 1 << 23
+"""Frames times rows times columns of a call."""
 
 
 def bench(
@@ -33,18 +38,20 @@ def bench(
         typer.Option("--size", metavar="WxH", help="Even sides of the clip that is upscaled."),
     ] = "480x270",
     frames: Annotated[
-        int, typer.Option("--frames", min=1, help="Frames of the clip that is upscaled.")
+        int,
+        typer.Option("--frames", min=1, max=10_000, help="Frames of the clip that is upscaled."),
     ] = 24,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also show what every layer of the last call takes.")
     ] = False,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Timed calls, of which the median counts.")
+        int,
+        typer.Option("--repeats", min=1, max=1000, help="Timed calls, of which the median counts."),
     ] = 3,
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", min=1, help="Threads of the network (default: as upscale takes)."
+            "--threads", min=1, max=1024, help="Threads of the network (default: as upscale takes)."
         ),
     ] = None,
     history: Annotated[
@@ -66,7 +73,14 @@ def bench(
     Example: starvsr bench --history bench.jsonl
     """
     set_verbosity(verbose=verbose, quiet=False)
+    check_output()
     latents = [_numbers("--latent", text, 3) for text in latent or []]
+    for sides in latents:
+        if math.prod(sides) > MOST_LATENT:
+            given = "x".join(map(str, sides))
+            raise UsageError(
+                f"--latent {given} is not allowed: give at most {MOST_LATENT} places, such as 32x270x480"
+            )
     width, height = _numbers("--size", size, 2)
     from starvsr.bench.report import append_history, as_text, read_last
     from starvsr.bench.run import run_benchmark

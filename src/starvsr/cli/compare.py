@@ -22,6 +22,7 @@ from starvsr.cli.evaluate import (
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
@@ -79,6 +80,7 @@ def compare(
     Example: starvsr compare in.mp4 out.mp4 --resize -o page.html
     """
     set_verbosity(verbose=verbose, quiet=quiet)
+    check_output()
     check_page_frames(page_frames)
     for path in (a, b):
         refuse_folder(path)

@@ -11,6 +11,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Protocol
 
+from starvsr.cli.printing import echo
 from starvsr.types import Progress
 from starvsr.zoo.amounts import format_bytes
 
@@ -124,7 +125,7 @@ class _LineView(_NoView, ABC):
         (progress, self.printed), self.unsaid = self.unsaid, None
         line = self._line(progress, self.printed - self.began)
         if line:
-            print(line, file=sys.stderr, flush=True)  # noqa: T201
+            echo(line, err=True)
 
     @abstractmethod
     def _line(self, progress: Progress, elapsed_s: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -15,7 +14,7 @@ from starvsr.cli.batch import EXIT_SOME_FAILED
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import Events
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
@@ -162,10 +161,11 @@ def degrade(
             )
 
     clips = clip_files(input, output, pairs=pairs)
-    if pairs or input.is_dir():
-        with made_folders(clips, output):
-            return _each(clips, one, keep_going=keep_going, as_json=as_json, quiet=quiet)
-    return _each(clips, one, keep_going=False, as_json=as_json, quiet=quiet)
+    with Events(wanted=as_json) as event:
+        if pairs or input.is_dir():
+            with made_folders(clips, output):
+                return _each(clips, one, event, keep_going=keep_going, quiet=quiet)
+        return _each(clips, one, event, keep_going=False, quiet=quiet)
 
 
 def _check(scale: int, seed: int, drift: float, prompt: str | None, *, pairs: bool) -> None:
@@ -182,9 +182,9 @@ def _check(scale: int, seed: int, drift: float, prompt: str | None, *, pairs: bo
 def _each(
     clips: list[ClipFiles],
     one: Callable[[ClipFiles], DegradeResult],
+    event: Events,
     *,
     keep_going: bool,
-    as_json: bool,
     quiet: bool,
 ) -> int:
     """Do clips one after the other and report each; the exit code."""
@@ -198,9 +198,7 @@ def _each(
             failed += 1
             echo(f"warning: left out: {error}", err=True)
             continue
-        if as_json:
-            done = {"version": JSON_VERSION, "event": "degraded", **result.to_json()}
-            echo(json.dumps(done))
+        event("degraded", **result.to_json())
         if not quiet:
             _say(result)
         if result.lost_frames:

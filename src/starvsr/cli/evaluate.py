@@ -12,6 +12,7 @@ from starvsr.cli.console import ProgressMode, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     JSON_OPTION,
@@ -74,6 +75,7 @@ def evaluate(
     Example: starvsr evaluate results/ originals/ -o report
     """
     set_verbosity(verbose=verbose, quiet=quiet)
+    check_output()
     from starvsr.evaluate import report
     from starvsr.evaluate.measure import measure_all
     from starvsr.evaluate.pairs import find_pairs

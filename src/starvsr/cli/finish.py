@@ -12,6 +12,7 @@ from starvsr.cli.console import ProgressMode, progress_view
 from starvsr.cli.messages import say, set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 
 
@@ -48,6 +49,8 @@ def finish(
     Example: starvsr finish out.mp4.starvsr
     """
     set_verbosity(verbose=verbose, quiet=quiet)
+    if as_json:
+        check_output()
     from starvsr.job.finish import finish_job
 
     with progress_view(progress, quiet=quiet) as view:

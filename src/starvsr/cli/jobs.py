@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,10 @@ import typer
 from starvsr.cli.batch import Item
 from starvsr.cli.upscale_options import collect_options, option_command
 from starvsr.errors import UsageError
+from starvsr.media.textfiles import read_toml
 from starvsr.specs import SPECS
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+MOST_JOBS = 2000
 
 _PLACES = ("input", "output")
 # Options that say the same thing: one of them replaces the others of what it overrides.
@@ -64,6 +62,8 @@ def read_jobs(path: Path, given: Mapping[str, Any]) -> list[Item]:
         raise UsageError(f"{path}: job is no list of tables: write [[job]]")
     if not tables:
         raise UsageError(f"{path} holds no job: write a [[job]] table for each video")
+    if len(tables) > MOST_JOBS:
+        raise UsageError(f"{path} holds {len(tables)} jobs: give at most {MOST_JOBS} in a file")
     inherited = _over(_values(f"{path}, [defaults]", defaults, folder), given)
     return [
         _item(f"{path}, job {number}", table, inherited, folder)
@@ -73,13 +73,9 @@ def read_jobs(path: Path, given: Mapping[str, Any]) -> list[Item]:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"--jobs {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--jobs {path} is not text in UTF-8: save it as such") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--jobs {path} is not TOML: {error}") from error
+        return read_toml(path)
+    except ValueError as error:
+        raise UsageError(f"--jobs {path} {error}") from error
 
 
 def _item(where: str, table: Table, inherited: Mapping[str, Any], folder: Path) -> Item:
@@ -116,54 +112,72 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 def _values(where: str, table: Table, folder: Path) -> dict[str, Any]:
     """The options of a table by their names in `collect_options`."""
-    values: dict[str, Any] = {}
+    flags: dict[str, bool] = {}
+    typed: dict[str, tuple[str, list[str]]] = {}
     for key, value in table.items():
-        read = _value(where, key, value)
-        if read.keys() & values.keys():
+        option, flag = _option(where, key)
+        if option.name in flags or option.name in typed:
             raise UsageError(f"{where}, {key}: this option is given twice: leave one out")
-        values |= read
+        if option.is_flag:
+            if not isinstance(value, bool):
+                raise UsageError(f"{where}, {key}: {value!r} is not allowed: give true or false")
+            flags[option.name] = value != (flag in option.secondary_opts)
+        else:
+            typed[option.name] = key, _arguments(where, key, option, value)
+    values = {**flags, **_read(where, typed)}
     return {name: _placed(name, value, folder) for name, value in values.items()}
 
 
-def _value(where: str, key: str, value: object) -> dict[str, Any]:
-    """One option by its name in `collect_options`. Raises UsageError."""
-    options = {
+def _read(where: str, typed: Mapping[str, tuple[str, list[str]]]) -> dict[str, Any]:
+    """What the command line makes of the options of a table, each a key and its arguments. Raises UsageError."""
+    command = option_command()
+    try:
+        together = [text for _, arguments in typed.values() for text in arguments]
+        return dict(command.main(together, standalone_mode=False))
+    except typer.BadParameter:
+        # One by one, to know which it is.
+        for key, arguments in typed.values():
+            try:
+                command.main(arguments, standalone_mode=False)
+            except typer.BadParameter as error:
+                raise UsageError(f"{where}, {key}: {error.message.rstrip('.')}") from error
+        raise
+
+
+@cache
+def _options() -> dict[str, tuple[Any, str]]:
+    """Options and their flags by flags without dashes."""
+    return {
         flag.lstrip("-"): (option, flag)
         for option in option_command().params
         for flag in (*option.opts, *option.secondary_opts)
+        if flag != "--help"
     }
-    options.pop("help", None)
+
+
+def _option(where: str, key: str) -> tuple[Any, str]:
+    """The option that a key means, and its flag. Raises UsageError."""
+    options = _options()
     if key in _PLACES:
         raise UsageError(f"{where}: the key {key} belongs to a [[job]] table")
     if key not in options:
         near = difflib.get_close_matches(key, [*options, *_PLACES], 1)
         advice = f"did you mean {near[0]}?" if near else "see starvsr upscale --help for the names"
         raise UsageError(f"{where}: the key {key} is not known: {advice}")
-    option, flag = options[key]
-    if option.is_flag:
-        if not isinstance(value, bool):
-            raise UsageError(f"{where}, {key}: {value!r} is not allowed: give true or false")
-        return {option.name: value != (flag in option.secondary_opts)}
-    try:
-        read = option_command().main(_arguments(option, value), standalone_mode=False)
-    except typer.BadParameter as error:
-        raise UsageError(f"{where}, {key}: {error.message.rstrip('.')}") from error
-    return dict(read)
+    return options[key]
 
 
-def _arguments(option: Any, value: object) -> list[str]:
-    """What one would have typed. Raises typer.BadParameter."""
+def _arguments(where: str, key: str, option: Any, value: object) -> list[str]:
+    """What one would have typed. Raises UsageError."""
     texts = value if isinstance(value, list) and option.multiple else [value]
-    return [text for each in texts for text in (option.opts[0], _text(each))]
-
-
-def _text(value: object) -> str:
-    if isinstance(value, datetime.time):
-        # A time without quotes.
-        return value.isoformat()
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise typer.BadParameter(f"{value!r} is neither text nor a number")
-    return str(value)
+    arguments = []
+    for each in texts:
+        # A time may be without quotes.
+        if isinstance(each, bool) or not isinstance(each, str | int | float | datetime.time):
+            raise UsageError(f"{where}, {key}: {each!r} is neither text nor a number")
+        text = each.isoformat() if isinstance(each, datetime.time) else str(each)
+        arguments += [option.opts[0], text]
+    return arguments
 
 
 def _placed(name: str, value: Any, folder: Path) -> Any:

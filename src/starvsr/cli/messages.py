@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from starvsr.cli.printing import echo
+from starvsr.cli.printing import echo, printable
 from starvsr.errors import OutputError, UsageError
 
 _library = logging.getLogger("starvsr")
@@ -46,16 +48,25 @@ def log_to(path: Path | None) -> None:
     if path is None:
         return
     try:
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            if b"\0" in file.read(_BEGINNING_BYTES):
-                raise OutputError(f"--log-file {path} is no text file: give another name")
+        _check_log(path)
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(
             f"--log-file {path} cannot be written: {error.strerror or error}; give another name"
         ) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-8s %(message)s"))
+    handler.setFormatter(_Printable("%(asctime)s %(levelname)-8s %(message)s"))
     _library.addHandler(handler)
+
+
+def _check_log(path: Path) -> None:
+    """Raises OutputError for what is no text, and OSError for a pipe that nobody reads, which would be waited for."""
+    kind = path.stat().st_mode if path.exists() else 0
+    if stat.S_ISFIFO(kind):
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+    elif stat.S_ISREG(kind):
+        with path.open("rb") as file:
+            if b"\0" in file.read(_BEGINNING_BYTES):
+                raise OutputError(f"--log-file {path} is no text file: give another name")
 
 
 @contextmanager
@@ -69,7 +80,8 @@ def heard() -> Iterator[None]:
     finally:
         for handler in [each for each in _library.handlers if each not in before]:
             _library.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
         _library.setLevel(level)
 
 
@@ -90,9 +102,19 @@ class _Terminal(logging.Handler):
             echo("".join(traceback.format_exception(*record.exc_info)), err=True, nl=False)
 
 
+class _Printable(logging.Formatter):
+    """As on a terminal: whoever looks at a log does so there."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 class _LogFile(logging.FileHandler):
     """A log that a full disk ends, but not the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         echo(f"warning: {self.baseFilename} cannot be written any more", err=True)
         _library.removeHandler(self)
+        # What is in its buffer fails once more.
+        with suppress(OSError):
+            self.close()

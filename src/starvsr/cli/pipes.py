@@ -7,20 +7,23 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from starvsr.cli.messages import say
-from starvsr.errors import InputError, OutputError, UsageError
+from starvsr.cli.streams import check_output, output_lost
+from starvsr.errors import InputError, UsageError
 from starvsr.options import UpscaleOptions
 
 if TYPE_CHECKING:
     from starvsr.job.run import Job
 
 PIPE = Path("-")
+
+_PIECE_BYTES = 1 << 20
 
 
 class Container(str, Enum):
@@ -93,6 +96,10 @@ def check_pipes(source: Path, target: Path, container: Container | None, *, as_j
         )
     if target == PIPE and as_json:
         raise UsageError("--json and the output - would share standard output: leave one out")
+    if target == PIPE or as_json:
+        check_output()
+    if source == PIPE and sys.stdin is None:
+        raise InputError("standard input is closed: pipe a video into starvsr, or name a file")
     if source == PIPE and sys.stdin.isatty():
         raise UsageError("standard input is a terminal: pipe a video into starvsr, or name a file")
     if target == PIPE and sys.stdout.isatty():
@@ -108,30 +115,53 @@ def piped(source: Path, target: Path, container: Container | None) -> Iterator[E
     if PIPE not in (source, target):
         yield Ends(source, target)
         return
-    with tempfile.TemporaryDirectory(prefix="starvsr-") as name:
-        folder = Path(name)
+    # It imports PyAV, which `--help` need not wait for.
+    from starvsr.media.scratch import scratch_folder
+
+    with ExitStack() as stack:
+        folder = stack.enter_context(scratch_folder())
         ending = Container.mkv if container in (None, Container.y4m) else container
-        spooled, made = folder / "standard-input", folder / f"standard-output.{ending.value}"
-        if source == PIPE:
-            _spool(spooled)
-        ends = Ends(
-            spooled if source == PIPE else source, made if target == PIPE else target, container
-        )
+        made = folder / f"standard-output.{ending.value}"
+        spooled = stack.enter_context(_spooled(folder)) if source == PIPE else source
+        ends = Ends(spooled, made if target == PIPE else target, container)
         yield ends
         if target == PIPE:
             _pass_on(ends)
 
 
-def _spool(path: Path) -> None:
-    try:
-        with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-    except OSError as error:
-        raise InputError(
-            f"standard input cannot be kept in {path.parent} ({error.strerror}): "
-            "set TMPDIR to a folder with more space, or name a file"
-        ) from error
-    if not path.stat().st_size:
+@contextmanager
+def _spooled(folder: Path) -> Iterator[Path]:
+    """Standard input under a name in `folder`, which is only a link where the system can: so no kill leaves the data.
+
+    Raises InputError.
+    """
+    path = folder / "standard-input"
+    nameless = Path("/proc/self/fd").is_dir()
+    with tempfile.TemporaryFile(dir=folder) if nameless else path.open("x+b") as file:
+        _keep_input(file, folder.parent)
+        if nameless:
+            # By the number of the process, since workers open it too.
+            path.symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")
+        yield path
+
+
+def _keep_input(file: IO[bytes], place: Path) -> None:
+    while True:
+        try:
+            piece = sys.stdin.buffer.read(_PIECE_BYTES)
+        except OSError as error:
+            raise InputError(f"standard input cannot be read: {error.strerror}") from error
+        try:
+            file.write(piece)
+            file.flush()
+        except OSError as error:
+            raise InputError(
+                f"standard input cannot be kept in {place} ({error.strerror}): "
+                "set TMPDIR to a folder with more space, or name a file"
+            ) from error
+        if not piece:
+            break
+    if not file.tell():
         raise InputError("standard input is empty (0 bytes)")
 
 
@@ -140,8 +170,4 @@ def _pass_on(ends: Ends) -> None:
         ends.pass_on(sys.stdout.buffer)
         sys.stdout.buffer.flush()
     except OSError as error:
-        # What is left in Python's buffer would fail once more at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputError(
-            f"standard output cannot be written: {error.strerror}; who reads it must read to the end"
-        ) from error
+        raise output_lost(error) from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import sys
 
-import typer
-
 # Control characters but for tab and line end, what separates lines or turns their direction, and bytes of names that
 # are no text.
 _OBEYED = re.compile(
@@ -15,9 +13,13 @@ _OBEYED = re.compile(
 
 
 def echo(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print text to standard output or error; what a terminal would obey or cannot show is spelled out as `\\x1b`."""
+    """Print text to standard output or error; what a terminal would obey or cannot show is spelled out as `\\x1b`.
+
+    Within `streams.guarded` it raises OutputError where standard output cannot be written.
+    """
     stream = sys.stderr if err else sys.stdout
-    typer.echo(printable(text, stream.encoding or "utf-8"), err=err, nl=nl)  # noqa: TID251
+    stream.write(printable(text, stream.encoding or "utf-8") + ("\n" if nl else ""))
+    stream.flush()
 
 
 def printable(text: str, encoding: str = "utf-8") -> str:

@@ -13,7 +13,8 @@ from starvsr.cli.batch import Item
 from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
 from starvsr.cli.messages import say, say_error
 from starvsr.cli.printing import echo
-from starvsr.errors import StarvsrError
+from starvsr.cli.streams import check_output
+from starvsr.errors import OutputError, StarvsrError
 from starvsr.zoo.amounts import format_bytes
 
 if TYPE_CHECKING:
@@ -26,20 +27,46 @@ JSON_VERSION = 1
 logger = logging.getLogger(__name__)
 
 
+class Events:
+    """JSON objects on standard output, if they are wanted, while the work goes on; who stops reading does not end it.
+
+    At the end of the `with` block OutputError is raised where one could not be written.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        """Raises OutputError where standard output is known to be of no use."""
+        self._wanted = wanted
+        self._lost: OutputError | None = None
+        if wanted:
+            check_output()
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None and self._lost is not None:
+            raise self._lost
+
+    def __call__(self, name: str, **facts: object) -> None:
+        """Write one."""
+        if not self._wanted or self._lost is not None:
+            return
+        try:
+            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+        except OutputError as error:
+            self._lost = error
+            logger.warning("%s; the work goes on", error)
+
+
 class Report:
     """How a run is reported."""
 
-    def __init__(self, progress: ProgressMode, *, as_json: bool, quiet: bool) -> None:
-        self._progress, self._as_json, self._quiet = progress, as_json, quiet
+    def __init__(self, progress: ProgressMode, event: Events, *, quiet: bool) -> None:
+        self._progress, self.event, self._quiet = progress, event, quiet
 
     def view(self) -> ProgressView:
         """For the progress of one video."""
         return progress_view(self._progress, quiet=self._quiet)
-
-    def event(self, name: str, **facts: object) -> None:
-        """A JSON object, if they are wanted."""
-        if self._as_json:
-            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
 
     def begun(self, item: Item, number: int, count: int) -> None:
         """The next video of several."""

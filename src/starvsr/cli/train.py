@@ -15,6 +15,7 @@ from starvsr.cli.console import ProgressMode, format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
@@ -110,6 +111,8 @@ def train(
     """
     first_process = os.environ.get("RANK", "0") == "0"
     set_verbosity(verbose=verbose, quiet=quiet)
+    if as_json:
+        check_output()
     if not first_process:
         # All processes find out the same, and it is said once.
         set_verbosity(verbose=False, quiet=True)

@@ -29,7 +29,7 @@ from starvsr.cli.jobs import read_jobs
 from starvsr.cli.messages import log_to, set_verbosity
 from starvsr.cli.pipes import PIPE, Container, check_pipes, for_pipe, piped
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION, Report
+from starvsr.cli.report import JSON_VERSION, Events, Report
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
 from starvsr.errors import UsageError
 from starvsr.options import PreviewOptions, UpscaleOptions
@@ -133,46 +133,53 @@ def upscale(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     log_to(log_file)
-    report = Report(progress, as_json=as_json, quiet=quiet)
-    if at is not None and preview is None:
-        raise UsageError("--at would have no effect without --preview: give how much to show")
-    shown = None if preview is None else PreviewOptions(preview, at)
-    several = jobs is not None or (inputs is not None and is_batch(inputs))
-    if several and (container is not None or PIPE in (*(inputs or ()), output)):
-        raise UsageError("- and --container are for one input: leave them out")
-    if jobs is not None:
-        _refuse_beside_jobs(inputs, output, name_template, options)
-        return _upscale_all(
-            read_jobs(jobs, given), keep_going=keep_going, report=report, preview=shown
-        )
-    if not inputs or output is None:
-        raise UsageError("INPUT and OUTPUT are needed: give a video and what it becomes, or --jobs")
-    if is_batch(inputs):
-        if options.resume.work_dir is not None:
-            raise UsageError("--work-dir is for one input: leave it out, each video has its own")
-        template = NAME_TEMPLATE if name_template is None else name_template
-        items = find_items(inputs, output, template, options)
-        return _upscale_all(
-            items, folder=output, keep_going=keep_going, report=report, preview=shown
-        )
-    if name_template is not None or keep_going:
-        flag = "--keep-going" if name_template is None else "--name-template"
-        raise UsageError(f"{flag} would have no effect on one input: leave it out or give several")
-    from starvsr.job.executor import LastModel
+    with Events(wanted=as_json) as events:
+        report = Report(progress, events, quiet=quiet)
+        if at is not None and preview is None:
+            raise UsageError("--at would have no effect without --preview: give how much to show")
+        shown = None if preview is None else PreviewOptions(preview, at)
+        several = jobs is not None or (inputs is not None and is_batch(inputs))
+        if several and (container is not None or PIPE in (*(inputs or ()), output)):
+            raise UsageError("- and --container are for one input: leave them out")
+        if jobs is not None:
+            _refuse_beside_jobs(inputs, output, name_template, options)
+            return _upscale_all(
+                read_jobs(jobs, given), keep_going=keep_going, report=report, preview=shown
+            )
+        if not inputs or output is None:
+            raise UsageError(
+                "INPUT and OUTPUT are needed: give a video and what it becomes, or --jobs"
+            )
+        if is_batch(inputs):
+            if options.resume.work_dir is not None:
+                raise UsageError(
+                    "--work-dir is for one input: leave it out, each video has its own"
+                )
+            template = NAME_TEMPLATE if name_template is None else name_template
+            items = find_items(inputs, output, template, options)
+            return _upscale_all(
+                items, folder=output, keep_going=keep_going, report=report, preview=shown
+            )
+        if name_template is not None or keep_going:
+            flag = "--keep-going" if name_template is None else "--name-template"
+            raise UsageError(
+                f"{flag} would have no effect on one input: leave it out or give several"
+            )
+        from starvsr.job.executor import LastModel
 
-    check_pipes(inputs[0], output, container, as_json=as_json)
-    if shown is not None and output == PIPE:
-        raise UsageError("--preview makes two files, and the output is -: name a file")
-    options = for_pipe(options, container)
-    with piped(inputs[0], output, container) as ends:
-        items = [Item(ends.source, ends.target, options)]
-        (item,) = items if shown is None else as_previews(items)
-        # The work directory of an output that goes to a pipe goes away with it, but for one that was named.
-        lasting = output != PIPE or options.resume.work_dir is not None
-        result = _upscale_one(
-            item, LastModel(), report, shown, lasting=lasting, planned=ends.planned
-        )
-    return EXIT_DAMAGED if result.lost_frames else 0
+        check_pipes(inputs[0], output, container, as_json=as_json)
+        if shown is not None and output == PIPE:
+            raise UsageError("--preview makes two files, and the output is -: name a file")
+        options = for_pipe(options, container)
+        with piped(inputs[0], output, container) as ends:
+            items = [Item(ends.source, ends.target, options)]
+            (item,) = items if shown is None else as_previews(items)
+            # The work directory of an output that goes to a pipe goes away with it, but for one that was named.
+            lasting = output != PIPE or options.resume.work_dir is not None
+            result = _upscale_one(
+                item, LastModel(), report, shown, lasting=lasting, planned=ends.planned
+            )
+        return EXIT_DAMAGED if result.lost_frames else 0
 
 
 def _refuse_beside_jobs(

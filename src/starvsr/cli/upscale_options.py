@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from starvsr.errors import UsageError
+from starvsr.media.textfiles import read_text
 from starvsr.options import (
     DeviceOptions,
     EncodeOptions,
@@ -172,11 +173,9 @@ def read_prompt(text: str | None, file: Path | None) -> str | None:
     if text is not None:
         raise UsageError("--prompt and --prompt-file contradict each other: give one of them")
     try:
-        return " ".join(file.read_text("utf-8").split())
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--prompt-file {file} is not text in UTF-8: save it as such") from error
-    except OSError as error:
-        raise UsageError(f"--prompt-file {file} cannot be read: {error.strerror}") from error
+        return " ".join(read_text(file).split())
+    except ValueError as error:
+        raise UsageError(f"--prompt-file {file} {error}") from error
 
 
 _NUMBER = {"parser": parse_number, "metavar": "NUMBER"}

@@ -15,6 +15,7 @@ from starvsr.cli.console import ProgressMode, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.weights_report import (
     list_json,
@@ -97,6 +98,8 @@ def download_weights(
     Example: starvsr download-weights star-light
     """
     set_verbosity(verbose=verbose, quiet=quiet)
+    if as_json:
+        check_output()
     if sum((list_only, verify_only, dry_run)) > 1:
         raise UsageError("--list, --verify and --dry-run contradict each other: give one of them")
     if list_only or verify_only:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,8 +17,9 @@ from starvsr.evaluate.measure import ClipResult, Curve, measure, open_pair
 from starvsr.evaluate.movie import StackedMovie
 from starvsr.evaluate.pairs import ClipPair
 from starvsr.evaluate.report import clip_json, heading, shown
-from starvsr.media.files import check_target, complete_or_absent, written_errors
+from starvsr.media.files import check_target, complete_or_absent, errors_of
 from starvsr.media.probe import probe
+from starvsr.media.scratch import scratch_folder
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.registry import METRICS, open_meters, too_small
 from starvsr.types import ProgressCallback
@@ -82,9 +82,12 @@ def compare(
     pair = ClipPair(b.stem, b, a)
     video_b, video_a = open_pair(pair, resize=resize, progress=progress)
     assert video_a is not None
-    with complete_or_absent(page) as temporary, ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="starvsr-compare-"))
-        movie_path = Path(folder) / "movie.mp4"
+    with ExitStack() as stack:
+        # The movie is not the user's.
+        stack.enter_context(errors_of(page))
+        folder = stack.enter_context(scratch_folder(page.parent))
+        temporary = stack.enter_context(complete_or_absent(page, folder))
+        movie_path = folder / "movie.mp4"
         movie = StackedMovie(movie_path, *video_b.size, video_b.info.frame_rate)
         alone = [
             name
@@ -112,8 +115,7 @@ def compare(
             result = replace(result, warnings=(stretched, *result.warnings))
         comparison = Comparison(result, own_curves, page, movie.frames)
         texts = _texts(comparison, movie, (before.width, before.height))
-        with written_errors(page):
-            _write(temporary, texts, movie_path)
+        _write(temporary, texts, movie_path)
     return comparison
 
 
@@ -197,7 +199,7 @@ def _write(target: Path, texts: dict[str, str], movie: Path) -> None:
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     head, tail = template.split("{{movie}}")
     # Bytes of names that are no text are spelled out.
-    with target.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as page:
+    with target.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as page:
         page.write(_filled(head, texts))
         for piece in _base64(movie):
             page.write(piece)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +10,7 @@ from typing import Any
 
 from starvsr.errors import InputError
 from starvsr.media.folders import videos_in
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from starvsr.media.textfiles import read_toml
 
 _KEYS = ("name", "group", "result", "reference")
 
@@ -89,12 +84,12 @@ def read_manifest(path: Path) -> list[ClipPair]:
 
     Paths are relative to the manifest. Raises InputError where it cannot be read or says something else.
     """
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the name")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist: check the name") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path} is not a manifest that can be read: {error}") from error
+        content = read_toml(path)
+    except ValueError as error:
+        raise InputError(f"the manifest {path} {error}") from error
     clips = content.get("clip")
     if set(content) != {"clip"} or not isinstance(clips, list) or not clips:
         raise InputError(

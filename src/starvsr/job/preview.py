@@ -23,11 +23,12 @@ from starvsr.job.executor import LastModel
 from starvsr.job.request import flag_of
 from starvsr.job.run import Job, UpscaleResult, plan_video, run_job
 from starvsr.media.encoder import IMAGES, EncoderSettings, check_encoder, container_of
-from starvsr.media.files import check_target, complete_or_absent, errors_of, work_dir
+from starvsr.media.files import check_target, complete_or_absent, errors_of
 from starvsr.media.index import build_index, expected_frames
 from starvsr.media.join import join
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
+from starvsr.media.scratch import scratch_folder
 from starvsr.media.writer import PartWriter
 from starvsr.options import EncodeOptions, PreviewOptions, RangeOptions, UpscaleOptions
 from starvsr.restore.restorer import Frame, frames_to_tensor, tensor_to_frames
@@ -129,7 +130,7 @@ def run_preview(
     began = time.perf_counter()
     report = progress or (lambda _: None)
     job = preview.job
-    with errors_of(job.target), work_dir(job.target) as folder:
+    with errors_of(job.target), scratch_folder(job.target.parent) as folder:
         restored = folder / f"restored{job.target.suffix}"
         result = run_job(
             dataclasses.replace(job, target=restored), progress=progress, models=models

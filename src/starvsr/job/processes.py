@@ -199,8 +199,10 @@ def _end(team: list[_Worker]) -> None:
 
 def _serve(pipe: Connection, device: str, level: int) -> None:
     """What a worker does: restore segments as they come, until None does."""
-    # Ctrl-C reaches everybody on the terminal: the caller ends the workers then.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C reaches everybody on the terminal, and so does its end: the caller ends the workers then.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_caller, daemon=True).start()
     send = _Sender(pipe)
     _library.addHandler(send)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from starvsr.errors import InputError
+from starvsr.media.scratch import scratch_folder
 from starvsr.metrics.frame import Frame
 
 LEAST_SIDE = 32
@@ -72,20 +71,21 @@ class VmafMeter:
         self._weights = np.array([red, 1 - red - blue, blue]) * (219 / 65535)
         self._size = width, height
         self._chroma = bytes([128]) * (4 * width * height)
-        self._folder = tempfile.TemporaryDirectory(
-            prefix="starvsr-vmaf-", ignore_cleanup_errors=True
-        )
-        # In a file, since a full pipe that nobody reads would stop ffmpeg.
-        self._messages = (Path(self._folder.name) / "messages.txt").open("w+b")
-        self._process = subprocess.Popen(
-            self._command(),
-            cwd=self._folder.name,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._messages,
-            # A Ctrl-C in the terminal is ours to answer; ffmpeg would end first, and look like a failure.
-            start_new_session=True,
-        )
+        with ExitStack() as held:
+            self._folder = held.enter_context(scratch_folder())
+            # In a file, since a full pipe that nobody reads would stop ffmpeg.
+            self._messages = held.enter_context((self._folder / "messages.txt").open("x+b"))
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=self._folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._messages,
+                # A Ctrl-C in the terminal is ours to answer; ffmpeg would end first, and look like a failure.
+                start_new_session=True,
+            )
+            held.callback(self._end)
+            self._held = held.pop_all()
 
     def _command(self) -> list[str]:
         width, height = self._size
@@ -134,7 +134,7 @@ class VmafMeter:
             pipe.close()
         if self._process.wait() != 0:
             raise self._failure()
-        log = json.loads((Path(self._folder.name) / _LOG).read_text(encoding="utf-8"))
+        log = json.loads((self._folder / _LOG).read_text(encoding="utf-8"))
         frames = [frame["metrics"] for frame in log["frames"]]
         return {name: [float(frame[name]) for frame in frames] for name in NAMES}
 
@@ -149,11 +149,12 @@ class VmafMeter:
 
     def close(self) -> None:
         """End ffmpeg and remove its files."""
+        self._held.close()
+
+    def _end(self) -> None:
         with suppress(OSError):
             self._process.kill()
         if self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.close()
         self._process.wait()
-        self._messages.close()
-        self._folder.cleanup()

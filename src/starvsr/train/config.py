@@ -7,26 +7,25 @@ their fields. Messages name the table and the key, since that is what was writte
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from starvsr.errors import UsageError
+from starvsr.media.textfiles import parse_toml, read_text
 from starvsr.train.losses import LossConfig
 from starvsr.train.recipes import PRESETS
 from starvsr.train.tables import from_table, to_toml
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PARTS = ("control+liem", "liem", "temporal", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
 LOGS = ("jsonl", "tensorboard")
 LR_SCHEDULES = ("constant", "cosine")
 PIXEL_LOSSES = ("l1", "mse", "charbonnier")
+
+# What is beyond them takes memory or time that nobody has.
+_MOST_FRAMES, _MOST_SIDE_PX, _MOST_SCALE = 1000, 1 << 14, 64
+_MOST_BATCH, _MOST_STEPS, _MOST_CACHE_MB = 1 << 16, 10**9, 10**6
 
 
 def _check(ok: bool, key: str, value: object, allowed: str) -> None:
@@ -120,30 +119,35 @@ class DataConfig:
     """None makes every clip anew."""
 
     def __post_init__(self) -> None:
-        _check(self.frames >= 1, "[data] frames", self.frames, "1 or more")
-        _check(self.scale >= 1, "[data] scale", self.scale, "1 or more")
-        multiple = all(side > 0 and side % self.scale == 0 for side in self.crop)
-        _check(multiple, "[data] crop", list(self.crop), f"multiples of the scale {self.scale}")
+        for key, most in (("frames", _MOST_FRAMES), ("scale", _MOST_SCALE)):
+            ok = 1 <= getattr(self, key) <= most
+            _check(ok, f"[data] {key}", getattr(self, key), f"1 to {most}")
+        multiple = all(0 < side <= _MOST_SIDE_PX and side % self.scale == 0 for side in self.crop)
+        allowed = f"multiples of the scale {self.scale}, at most {_MOST_SIDE_PX}"
+        _check(multiple, "[data] crop", list(self.crop), allowed)
         for key in ("foregrounds", "text_drop", "worse"):
             _check(0 <= getattr(self, key) <= 1, f"[data] {key}", getattr(self, key), "0 to 1")
         _check(self.motion >= 0, "[data] motion", self.motion, "0 or more")
-        _check(self.cache_mb >= 0, "[data] cache_mb", self.cache_mb, "0 or more")
+        ok = 0 <= self.cache_mb <= _MOST_CACHE_MB
+        _check(ok, "[data] cache_mb", self.cache_mb, f"0 to {_MOST_CACHE_MB}")
         _check_presets("[data.degradations]", self.degradations)
         if self.bank is not None:
             self._check_bank(self.bank)
 
     def _check_bank(self, bank: BankConfig) -> None:
-        _check(bank.clips >= 1, "[data.bank] clips", bank.clips, "1 or more")
-        _check(
-            bank.frames >= self.frames, "[data.bank] frames", bank.frames, "[data] frames or more"
-        )
+        ok = 1 <= bank.clips <= _MOST_STEPS
+        _check(ok, "[data.bank] clips", bank.clips, f"1 to {_MOST_STEPS}")
+        ok = self.frames <= bank.frames <= _MOST_FRAMES
+        allowed = f"at least [data] frames and at most {_MOST_FRAMES}"
+        _check(ok, "[data.bank] frames", bank.frames, allowed)
         _check(0 <= bank.skips <= 1, "[data.bank] skips", bank.skips, "0 to 1")
         enough = not bank.skips or bank.frames >= 2 * self.frames - 1
         _check(enough, "[data.bank] frames", bank.frames, "twice [data] frames less one, for skips")
         square = not bank.turns or self.crop[0] == self.crop[1]
         _check(square, "[data] crop", list(self.crop), "as many rows as columns, for turns")
         fits = all(
-            b >= s and b % self.scale == 0 for b, s in zip(bank.crop, self.crop, strict=True)
+            s <= b <= _MOST_SIDE_PX and b % self.scale == 0
+            for b, s in zip(bank.crop, self.crop, strict=True)
         )
         _check(
             fits,
@@ -244,10 +248,16 @@ class ValidationConfig:
     """Pictures that are written each time: upsampled, restored and true, side by side."""
 
     def __post_init__(self) -> None:
-        for key, least in (("interval", 0), ("clips", 1), ("frames", 1), ("samples", 0)):
+        for key, least, most in (
+            ("interval", 0, _MOST_STEPS),
+            ("clips", 1, _MOST_STEPS),
+            ("frames", 1, _MOST_FRAMES),
+            ("samples", 0, _MOST_STEPS),
+        ):
             value = getattr(self, key)
-            _check(value >= least, f"[validation] {key}", value, f"{least} or more")
-        _check(all(side >= 0 for side in self.crop), "[validation] crop", list(self.crop), ">= 0")
+            _check(least <= value <= most, f"[validation] {key}", value, f"{least} to {most}")
+        ok = all(0 <= side <= _MOST_SIDE_PX for side in self.crop)
+        _check(ok, "[validation] crop", list(self.crop), f"0 to {_MOST_SIDE_PX}")
         _check_presets("[validation] degradations", dict.fromkeys(self.degradations, 1.0))
 
 
@@ -297,8 +307,14 @@ class TrainConfig:
     """`jsonl`, or `tensorboard` besides."""
 
     def __post_init__(self) -> None:
-        for key, least in (("steps", 1), ("batch", 1), ("micro_batch", 0), ("seed", 0)):
-            _check(getattr(self, key) >= least, key, getattr(self, key), f"{least} or more")
+        for key, least, most in (
+            ("steps", 1, _MOST_STEPS),
+            ("batch", 1, _MOST_BATCH),
+            ("micro_batch", 0, _MOST_BATCH),
+        ):
+            value = getattr(self, key)
+            _check(least <= value <= most, key, value, f"{least} to {most}")
+        _check(self.seed >= 0, "seed", self.seed, "0 or more")
         _check_one_of("parts", self.parts, PARTS)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("log", self.log, LOGS)
@@ -307,10 +323,11 @@ class TrainConfig:
 def read_config(path: Path) -> TrainConfig:
     """The configuration in a TOML file. Raises UsageError where it cannot be read or means nothing."""
     try:
-        return config_from_toml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"--config {path} cannot be read: {reason}; give a TOML file") from error
+        text = read_text(path)
+    except ValueError as error:
+        raise UsageError(f"--config {path} {error}; give a TOML file") from error
+    try:
+        return config_from_toml(text)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -318,9 +335,9 @@ def read_config(path: Path) -> TrainConfig:
 def config_from_toml(text: str) -> TrainConfig:
     """A configuration from TOML. Raises UsageError."""
     try:
-        tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"this is not TOML: {error}") from error
+        tables = parse_toml(text)
+    except ValueError as error:
+        raise UsageError(f"this {error}") from error
     return from_table(TrainConfig, tables)
 
 

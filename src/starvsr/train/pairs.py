@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,15 @@ from torch import Tensor
 from starvsr.errors import InputError, UsageError
 from starvsr.media.color import Pixels
 from starvsr.media.encoder import EncoderSettings, check_encoder
-from starvsr.media.files import (
-    check_target,
-    complete_or_absent,
-    errors_of,
-    work_dir,
-)
+from starvsr.media.files import check_target, complete_or_absent, errors_of
 from starvsr.media.folders import new_folders, videos_in
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.pixfmt import is_hdr
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
+from starvsr.media.removal import Right, remove_file
+from starvsr.media.scratch import scratch_folder
 from starvsr.media.writer import PartWriter
 from starvsr.options import EncodeOptions, StreamOptions
 from starvsr.train.degrade import Degradation
@@ -159,19 +157,33 @@ def degrade_video(
         outputs[files.truth] = check_encoder(_TRUTH, files.truth, info, width, height)
     index = build_index(info, scene_detect=False, progress=progress)
     with ExitStack() as folders, errors_of(files.degraded):
+        places = {
+            target: folders.enter_context(scratch_folder(target.parent)) for target in files.made
+        }
         parts = {
-            target: folders.enter_context(work_dir(target)) / f"part{settings.part_suffix}"
+            target: places[target] / f"part{settings.part_suffix}"
             for target, settings in outputs.items()
         }
         _write_parts(files, parts, outputs, info, index, degradation, report)
-        with _all_or_none(files.made):
+        with _all_or_none(files.made) as completed:
             for target, settings in outputs.items():
                 join(
-                    [parts[target]], info, index, target, settings, _PICTURES_ONLY, 0, index.frames
+                    [parts[target]],
+                    info,
+                    index,
+                    target,
+                    settings,
+                    _PICTURES_ONLY,
+                    0,
+                    index.frames,
+                    work_dir=places[target],
+                    on_complete=partial(completed, target),
                 )
             if files.text is not None:
-                with complete_or_absent(files.text) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
+                with complete_or_absent(
+                    files.text, places[files.text], partial(completed, files.text)
+                ) as temporary:
+                    _write_new(temporary, text)
     kinds = dict.fromkeys(s.kind for s in info.streams if s.index != info.stream_index)
     return DegradeResult(
         files=files,
@@ -253,13 +265,28 @@ def _cropped_size(info: VideoInfo, scale: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _all_or_none(targets: Iterable[Path]) -> Iterator[None]:
-    """Where not all files of a clip can be put in place, remove those that are new."""
+def _all_or_none(targets: Iterable[Path]) -> Iterator[Callable[[Path, Path], None]]:
+    """Where not all files of a clip can be put in place, remove those that are new.
+
+    Yields what is to be told of each: its name, and the complete file before it takes that.
+    """
     new = [target for target in targets if not target.exists()]
+    made: dict[Path, int] = {}
+
+    def completed(target: Path, file: Path) -> None:
+        made[target] = file.stat().st_ino
+
     try:
-        yield
+        yield completed
     except BaseException:
         for target in new:
             with suppress(OSError):
-                target.unlink()
+                # Somebody else may have taken the name meanwhile.
+                if target.lstat().st_ino == made.get(target):
+                    remove_file(target, Right.INCOMPLETE)
         raise
+
+
+def _write_new(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,105 @@
+"""Small text files that somebody wrote, read within bounds: job files, configurations, manifests, prompts, histories.
+
+Whatever is wrong with one is a ValueError, whose text goes on behind the file's name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MOST_BYTES = 1 << 20
+# Tables within tables; ours have four.
+_MOST_DEPTH = 16
+# As TOML has them.
+_LEAST_NUMBER, _MOST_NUMBER = -(1 << 63), (1 << 63) - 1
+_KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+# Reading such a key takes the square of its length.
+_DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{_MOST_DEPTH}}}")
+
+
+def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
+    """The text of a regular file, in UTF-8, of at most so many bytes. Raises ValueError."""
+    try:
+        # Opening a pipe would wait for whoever writes to it.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with open(descriptor, "rb") as file:  # noqa: PTH123
+            kind = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(kind):
+                raise ValueError("is a folder: give a file")
+            if not stat.S_ISREG(kind):
+                raise ValueError("is a pipe or a device: save it as a file")
+            content = file.read(most_bytes + 1)
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+    if len(content) > most_bytes:
+        raise ValueError(f"is larger than {most_bytes >> 10} KiB, so it is something else")
+    try:
+        return content.decode("utf-8").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError("is not text in UTF-8: save it as such") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ValueError."""
+    return parse_toml(read_text(path))
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text: at most 16 deep, whole numbers of 64 bits, texts without the character 0.
+
+    Raises ValueError.
+    """
+    if found := _DEEP_KEY.search(text):
+        raise ValueError(f"is not allowed: the key {found[0][:40]}... has too many parts")
+    try:
+        tables = tomllib.loads(text)
+        check_data(tables)
+    except RecursionError:
+        raise ValueError("is not allowed: its values are nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"is not TOML: {error}") from error
+    except ValueError as error:
+        # Python's own, of a number of thousands of digits or a date that there is not.
+        raise ValueError(f"is not allowed: {error}") from error
+    return tables
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value within the same bounds. Raises ValueError."""
+    try:
+        value = json.loads(text)
+        check_data(value)
+    except RecursionError:
+        raise ValueError("its values are nested too deeply") from None
+    return value
+
+
+def check_data(value: object) -> None:
+    """Raise ValueError for plain data that nobody means: nested too deeply, numbers beyond 64 bits, the character 0."""
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        inside: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inside += [*each, *each.values()]
+            elif isinstance(each, list):
+                inside += each
+            elif isinstance(each, int) and not _LEAST_NUMBER <= each <= _MOST_NUMBER:
+                raise ValueError("it holds a whole number of more than 64 bits")
+            elif isinstance(each, str) and "\0" in each:
+                raise ValueError("a text in it holds the character 0")
+        if not inside:
+            return
+        level = inside
+    raise ValueError("its values are nested too deeply")
