@@ -23,8 +23,11 @@ class Right(Enum):
 
     TEMPORARY = "this process made it, under a name that it drew at random"
     RECORDED = "this program's own record, found whole, says that it made it"
-    FORM = "it has the exact form of this program's names, in a folder that bears this program's mark"
+    FORM = (
+        "it has the exact form of this program's names, in a folder that bears this program's mark"
+    )
     RESULT = "a complete file takes the name that the user gave for it"
+    FETCHED = "this program fetched or made it, where nobody else puts anything, under the exact name that it gave"
     EMPTY = "a folder that this program made, and that holds nothing"
 
 
@@ -81,6 +84,18 @@ def put_in_place(made: Path, target: Path, right: Right) -> None:
         with suppress(OSError):
             made.chmod(stat.S_IMODE(target.stat().st_mode))
     made.replace(target)
+
+
+def set_aside(path: Path) -> Path:
+    """Give something of the user's another name beside it, and say which; links keep naming what they name.
+
+    Raises OSError, and then nothing has changed.
+    """
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.before-{number}")):
+        number += 1
+    path.rename(aside)
+    return aside
 
 
 def _is_regular(path: Path) -> bool:
