@@ -250,7 +250,8 @@ def loaded_module(
         with torch.device("meta"):
             module = build(config)
         module.load_state_dict(dict(state), assign=True)
-    except (TypeError, RuntimeError) as error:
+    # The library does not expect what a configuration may hold.
+    except Exception as error:
         raise ValueError(f"the autoencoder does not fit its configuration: {error}") from error
     return module.requires_grad_(False).eval()
 

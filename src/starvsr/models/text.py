@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import logging
 import unicodedata
 from collections.abc import Mapping
@@ -13,9 +12,12 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.strict_json import parse_json, shown
+
 logger = logging.getLogger(__name__)
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+_MOST_CHARACTERS = 1 << 24
 PADDING = 0
 """What fills a text up to its length. Padding is seen like any word, so it has to be what the network was trained
 with: OpenCLIP's 0, not the end token that other tokenizers take."""
@@ -34,7 +36,7 @@ class ClipTokenizer:
         """
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-        numbers = _read_vocabulary(vocabulary)
+        numbers = read_vocabulary(vocabulary)
         try:
             model = models.BPE(
                 vocab=numbers, merges=_read_merges(merges), end_of_word_suffix="</w>"
@@ -95,7 +97,8 @@ class TextEncoder:
             layers = getattr(module, "text_model", module)
             own = {name.removeprefix("text_model."): value.float() for name, value in state.items()}
             layers.load_state_dict(own, assign=True)
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        # The library does not expect what a configuration may hold.
+        except Exception as error:
             raise ValueError(f"the text encoder does not fit its configuration: {error}") from error
         module.requires_grad_(False).eval()
         return cls(module, tokenizer)
@@ -127,9 +130,10 @@ def clean(text: str) -> str:
     return " ".join(text.translate(_STRAIGHT_QUOTES).split()).lower()
 
 
-def _read_vocabulary(text: str) -> dict[str, int]:
+def read_vocabulary(text: str) -> dict[str, int]:
+    """The number of each word of a `vocab.json`. Raises ValueError where it is not CLIP's."""
     try:
-        numbers = json.loads(text)
+        numbers = parse_json(text, _MOST_CHARACTERS)
     except ValueError as error:
         raise ValueError(f"the vocabulary is no JSON: {error}") from error
     if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
@@ -153,7 +157,7 @@ def _read_merges(text: str) -> list[tuple[str, str]]:
         if line.strip():
             first, _, second = line.strip().partition(" ")
             if not second or " " in second:
-                raise ValueError(f"the merges hold {line!r}, which is not a pair")
+                raise ValueError(f"the merges hold {shown(line)}, which is not a pair")
             merges.append((first, second))
     return merges
 

@@ -32,6 +32,8 @@ class Endpoint:
 
     url: str
     """Without a slash at its end, and without user and password."""
+    shown: str
+    """For messages: with stars in the place of user and password."""
     authorization: str
     """The header that user and password make; empty without them."""
 
@@ -52,7 +54,9 @@ def hub_endpoint() -> Endpoint:
     user, at, place = parts.netloc.rpartition("@")
     # Never part of an address that a message or an error could show.
     authorization = f"Basic {base64.b64encode(unquote(user).encode()).decode()}" if at else ""
-    return Endpoint(f"{parts.scheme}://{place}{parts.path}", authorization)
+    stars = "***@" if at else ""
+    url, shown = (f"{parts.scheme}://{mark}{place}{parts.path}" for mark in ("", stars))
+    return Endpoint(url, shown, authorization)
 
 
 def _address(value: str) -> SplitResult:
@@ -97,7 +101,8 @@ def check_headers(headers: dict[str, str], token_file: Path) -> None:
             "hub's settings, or unset it"
         )
     if not all(re.fullmatch("[ -~]*", value) for value in headers.values()):
-        names = _those_set([name for name in os.environ if name.startswith("HF_")])
+        odd = [n for n, v in os.environ.items() if n[:3] == "HF_" and not re.fullmatch("[ -~]*", v)]
+        names = _those_set(odd)
         raise WeightsError(
             f"what is told to the hub has characters that no header has: unset or correct {names}"
         )

@@ -87,8 +87,8 @@ class RemoteFile:
 
 
 def endpoint() -> str:
-    """The hub's address, which may be shown. Raises WeightsError where `HF_ENDPOINT` is none."""
-    return hub_endpoint().url
+    """The hub's address for messages. Raises WeightsError where `HF_ENDPOINT` is none."""
+    return hub_endpoint().shown
 
 
 def check_connection() -> None:
@@ -153,14 +153,16 @@ def _raise_if_set(stop: Event) -> None:
 
 
 def _look_up_once(repository: str, path: str, revision: str) -> RemoteFile:
+    base = hub_endpoint().url
+
     def url(version: str) -> str:
-        return f"{endpoint()}/{repository}/resolve/{quote(version, safe='')}/{quote(path)}"
+        return f"{base}/{repository}/resolve/{quote(version, safe='')}/{quote(path)}"
 
     headers = _headers()
     _session()
     try:
         found = get_hf_file_metadata(
-            url(revision), token=False, timeout=_TIMEOUT_S, endpoint=endpoint(), headers=headers
+            url(revision), token=False, timeout=_TIMEOUT_S, endpoint=base, headers=headers
         )
     except (ClientError, OSError):
         raise
