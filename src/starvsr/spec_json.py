@@ -59,7 +59,7 @@ _MOST_OF = {
     "blocks_before": 64,
     "deep_blocks": 64,
     "blocks_behind": 64,
-    "layers": 96,
+    "layers": 64,
     "heads": 1024,
     "head_width": 1024,
     "first_heads": 1024,
@@ -173,6 +173,8 @@ def _is_in_range(name: str, value: object) -> bool:
         return len(value) <= (_LONGEST_NAME if name == "name" else _MOST_TEXT)
     numbers = value if isinstance(value, (list, tuple)) else (value,)
     least, most = 0 if name in _MAY_BE_0 else _LEAST, _MOST_OF.get(name, _MOST)
+    if not numbers and name != "attention_scales":
+        return False
     return len(numbers) <= _MOST_ITEMS and all(
         least <= number <= most for number in numbers if type(number) in (int, float)
     )

@@ -16,6 +16,7 @@ from typing import NoReturn
 _MOST_DEPTH = 16
 _MOST_DIGITS = 25
 _SHOWN = 60
+_MOST_SAID = 300
 
 
 def parse_json(text: str, most_characters: int) -> object:
@@ -86,6 +87,12 @@ def shown(value: object) -> str:
     """A value for a message: as Python writes it, its beginning where that is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def first_words(error: Exception) -> str:
+    """What a library says, for a message: its kind where it says nothing, its beginning where it says much."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:

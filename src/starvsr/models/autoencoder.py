@@ -12,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from starvsr.models.attention import hide_xformers
+from starvsr.strict_json import first_words
 
 logger = logging.getLogger(__name__)
 
@@ -252,7 +253,9 @@ def loaded_module(
         module.load_state_dict(dict(state), assign=True)
     # The library does not expect what a configuration may hold.
     except Exception as error:
-        raise ValueError(f"the autoencoder does not fit its configuration: {error}") from error
+        raise ValueError(
+            f"the autoencoder does not fit its configuration: {first_words(error)}"
+        ) from error
     return module.requires_grad_(False).eval()
 
 

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from starvsr.strict_json import parse_json, shown
+from starvsr.strict_json import first_words, parse_json, shown
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,9 @@ class ClipTokenizer:
                 vocab=numbers, merges=_read_merges(merges), end_of_word_suffix="</w>"
             )
         except Exception as error:  # the library raises nothing more precise
-            raise ValueError(f"the merges do not fit the vocabulary: {error}") from error
+            raise ValueError(
+                f"the merges do not fit the vocabulary: {first_words(error)}"
+            ) from error
         self._pairs = Tokenizer(model)
         self._pairs.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -99,7 +101,9 @@ class TextEncoder:
             layers.load_state_dict(own, assign=True)
         # The library does not expect what a configuration may hold.
         except Exception as error:
-            raise ValueError(f"the text encoder does not fit its configuration: {error}") from error
+            raise ValueError(
+                f"the text encoder does not fit its configuration: {first_words(error)}"
+            ) from error
         module.requires_grad_(False).eval()
         return cls(module, tokenizer)
 
@@ -136,7 +140,9 @@ def read_vocabulary(text: str) -> dict[str, int]:
         numbers = parse_json(text, _MOST_CHARACTERS)
     except ValueError as error:
         raise ValueError(f"the vocabulary is no JSON: {error}") from error
-    if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
+    if not isinstance(numbers, dict) or not all(
+        type(n) is int and 0 <= n < _MOST_CHARACTERS for n in numbers.values()
+    ):
         raise ValueError("the vocabulary does not map words to numbers")
     letters = byte_letters()
     needed = [START, END, *letters, *(f"{letter}</w>" for letter in letters)]

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
 from starvsr.specs import COMPONENTS
+from starvsr.strict_json import first_words
 from starvsr.zoo.tensorfile import DTYPES
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 _LISTED = 5
 _LONGEST = 200
-"""Characters of a name or of a library's words in a message."""
+"""Characters of one problem in a message."""
 _MOST_HEADER_BYTES = 16 << 20
 _MOST_TENSORS = 20_000
 _ANEW = "get the file anew from its publisher"
@@ -146,7 +147,7 @@ def _opened(path: Path) -> Iterator[Any]:
         TypeError,
     ) as error:
         raise WeightsError(
-            f"{path} cannot be read as a safetensors file ({str(error)[:_LONGEST]}): {made_again(path)}"
+            f"{path} cannot be read as a safetensors file ({first_words(error)}): {made_again(path)}"
         ) from error
 
 

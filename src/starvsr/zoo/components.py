@@ -25,7 +25,7 @@ from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer, read_vocabulary
 from starvsr.specs import SPECS, spec_to_json
-from starvsr.strict_json import parse_json, shown
+from starvsr.strict_json import first_words, parse_json, shown
 from starvsr.types import CogVideoXConfig, Component
 from starvsr.zoo.checkpoint import (
     listed,
@@ -253,7 +253,9 @@ def _read_t5(component: Component, sources: Mapping[str, Path], config_path: Pat
         raise
     # The library does not expect what a configuration may hold.
     except Exception as error:
-        raise WeightsError(f"{config_path} and {pieces} are not T5's: {error}") from error
+        raise WeightsError(
+            f"{config_path} and {pieces} are not T5's: {first_words(error)}"
+        ) from error
     # The same table as `shared`, under a second name that few files have.
     for known in (expected, tensors):
         known.pop("encoder.embed_tokens.weight", None)

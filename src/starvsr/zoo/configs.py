@@ -5,7 +5,7 @@ Modules are built of them, whose sizes they say; so each value has a bound befor
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ _MOST_OF = {
     "num_encoder_blocks": 16,
     "num_decoder_blocks": 16,
 }
+_SIZES = "channels|^num_|^d_|_size$|_length$|_dim$"
 
 
 def check_config(config: Mapping[str, Any]) -> None:
@@ -39,16 +40,17 @@ def check_config(config: Mapping[str, Any]) -> None:
         raise ValueError(f"it has {len(config)} fields")
     for name, value in config.items():
         items = value if isinstance(value, list) else [value]
+        least = 1 if re.search(_SIZES, name) else -_MOST_NUMBER
         most = _MOST_OF.get(name, _MOST_NUMBER)
-        if len(items) > _MOST_ITEMS or not all(_is_small(item, most) for item in items):
+        if len(items) > _MOST_ITEMS or not all(_is_small(item, least, most) for item in items):
             raise ValueError(f"{shown(name)} is {shown(value)}")
 
 
-def _is_small(value: object, most: int) -> bool:
+def _is_small(value: object, least: int, most: int) -> bool:
     if isinstance(value, str):
         return len(value) <= _MOST_TEXT
     if isinstance(value, (int, float)):
-        return math.isfinite(value) and abs(value) <= most
+        return least <= value <= most
     # Nothing that is nested sizes anything.
     return value is None or isinstance(value, dict)
 

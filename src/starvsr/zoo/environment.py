@@ -108,19 +108,31 @@ def check_headers(headers: dict[str, str], token_file: Path) -> None:
         )
 
 
+def check_proxies() -> None:
+    """Raise WeightsError for a variable that names no proxy that could be used."""
+    no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    names = [] if "*" in re.split(r"\s*,\s*", no_proxy.strip()) else _set_here(_PROXIES)
+    for name in names:
+        problem = _proxy_problem(name)
+        if problem:
+            raise WeightsError(f"{name} {problem}, or unset it")
+
+
+def _proxy_problem(name: str) -> str:
+    try:
+        value = os.environ[name]
+        scheme = _address(value if "://" in value else f"http://{value}").scheme
+    except ValueError as error:
+        return f"{error}: give a proxy's address, such as http://host:8080"
+    if scheme not in _PROXY_SCHEMES:
+        return f"names a proxy of a kind that is not known: use {', '.join(_PROXY_SCHEMES)}"
+    if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
+        return "names a SOCKS proxy, for which the package socksio is missing: install it"
+    return ""
+
+
 def connection_problem() -> str:
-    """Why no connection can be set up, and what to do: which variable is to blame, as far as that can be told."""
-    for name in _set_here(_PROXIES):
-        try:
-            value = os.environ[name]
-            scheme = _address(value if "://" in value else f"http://{value}").scheme
-        except ValueError as error:
-            reason = str(error).replace("https:// or http://", "a scheme")
-            return f"{name} {reason}: give a proxy's address, such as http://host:8080, or unset it"
-        if scheme not in _PROXY_SCHEMES:
-            return f"{name} names a proxy of a kind that is not known: use {', '.join(_PROXY_SCHEMES)}, or unset it"
-        if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
-            return f"{name} names a SOCKS proxy, for which the package socksio is missing: install it, or unset {name}"
+    """For messages, where no connection can be set up: what to change."""
     return f"no connection can be set up: correct or unset {_those_set(_set_here(_OF_CONNECTIONS))}"
 
 

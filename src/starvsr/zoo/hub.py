@@ -36,6 +36,7 @@ from starvsr.zoo.client import (
 )
 from starvsr.zoo.environment import (
     check_headers,
+    check_proxies,
     connection_problem,
     hub_endpoint,
     proxies_said,
@@ -93,6 +94,7 @@ def endpoint() -> str:
 
 def check_connection() -> None:
     """Raise WeightsError where variables or the token file keep any request from being made; asks nothing."""
+    check_proxies()
     _headers()
     _session()
 
