@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,12 @@ def test_only_a_file_of_one_name_is_written_to(tmp_path: Path) -> None:
     check_is_own(name)
     mine.write_text("mine")
     check_is_own(mine)
-    for make in (lambda: name.symlink_to(mine), lambda: os.link(mine, name), lambda: name.mkdir()):
+    makers: list[Callable[[], None]] = [
+        lambda: name.symlink_to(mine),
+        lambda: os.link(mine, name),
+        lambda: name.mkdir(),
+    ]
+    for make in makers:
         make()
         with pytest.raises(WeightsError, match="is a link or no regular file"):
             check_is_own(name)
