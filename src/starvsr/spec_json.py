@@ -134,11 +134,11 @@ def _check_together(spec: ModelSpec) -> None:
         ("tile_overlap", coder.tile_overlap, coder.tile),
     )
     for name, overlap, size in overlaps:
-        if size is not None and overlap >= size:
-            raise ValueError(f"{name} is {overlap}, and what overlaps has {size}")
-    if spec.context_frames >= spec.segment_frames:
+        if size is not None and 2 * overlap > size:
+            raise ValueError(f"{name} is {overlap}, and more than half of {size}")
+    if 2 * spec.context_frames >= spec.segment_frames:
         raise ValueError(
-            f"context_frames is {spec.context_frames}, and a segment has {spec.segment_frames}"
+            f"context_frames is {spec.context_frames}, too many for segments of {spec.segment_frames}"
         )
     files = (coder.weights, *([spec.text.weights] if spec.text else []))
     odd = [name for name in files if name and not re.fullmatch(_NAME, name)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub.utils import close_session
+from huggingface_hub.utils import close_session  # type: ignore[attr-defined]
 
 from starvsr.errors import WeightsError
 from starvsr.zoo import environment
@@ -132,7 +132,7 @@ def test_a_token_file_that_is_none(
 def test_a_proxy_that_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
 ) -> None:
-    monkeypatch.setattr(environment.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr("starvsr.zoo.environment.importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv(name, value)
     with pytest.raises(WeightsError, match=f"^{name} .*{words}") as caught:
         check_connection()

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from starvsr.errors import WeightsError
-from starvsr.zoo.hashes import LOCKS, RECORD_NAME
+from starvsr.zoo.hashes import RECORD_NAME
 from starvsr.zoo.install import install
+from starvsr.zoo.places import LOCKS
 from starvsr.zoo.verify import verify
 from tests.zoo.hub_server import COMMIT, Fault, HubServer
 from tests.zoo.published import SMALL_COMPONENTS

@@ -154,8 +154,8 @@ def read_component_info(path: Path) -> ComponentInfo:
         about = parse_json(metadata[COMPONENT_KEY], MOST_CONFIG)
         if not isinstance(about, dict) or not isinstance(config := about["config"], dict):
             raise TypeError("no fields")
-        fields = tuple(about[name] for name in ("name", "kind", "source_sha256"))
-        if not all(isinstance(each, str) and re.fullmatch(_FIELD, each) for each in fields):
+        name, kind, sha256 = about["name"], about["kind"], about["source_sha256"]
+        if not all(isinstance(f, str) and re.fullmatch(_FIELD, f) for f in (name, kind, sha256)):
             raise TypeError("fields of other types")
         check_config(config)
     except (KeyError, TypeError, ValueError) as error:
@@ -163,7 +163,7 @@ def read_component_info(path: Path) -> ComponentInfo:
             f"{path} is not a component of a starvsr model: its metadata has no valid '{COMPONENT_KEY}' entry "
             f"({error}); {made_again(path)}"
         ) from error
-    return ComponentInfo(*fields, config=config, metadata=metadata)
+    return ComponentInfo(name, kind, sha256, config, metadata)
 
 
 def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
