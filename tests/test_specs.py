@@ -11,7 +11,7 @@ import pytest
 from starvsr.errors import WeightsError
 from starvsr.restore.colorfix import COLOR_FIXES
 from starvsr.restore.sampling import SOLVERS
-from starvsr.specs import NANO, SPECS, spec_from_json, spec_to_json
+from starvsr.specs import NANO, SPECS
 from starvsr.types import (
     CogVideoXConfig,
     ModelSpec,
@@ -20,6 +20,7 @@ from starvsr.types import (
     UNetConfig,
     WindowSpec,
 )
+from starvsr.zoo.spec_json import spec_from_json, spec_to_json
 from tests.conftest import TOY
 
 RECURRENT = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Which models exist and what sets them apart: one dict of frozen specs, and their JSON form.
+"""Which models exist and what sets them apart: one dict of frozen specs.
 
 A model file carries its own spec in its metadata, so a path works wherever a name does. To add a model, add
 an entry here; nothing else branches on a name.
@@ -7,10 +7,7 @@ an entry here; nothing else branches on a name.
 from __future__ import annotations
 
 import dataclasses
-import json
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from starvsr.errors import WeightsError
 from starvsr.types import (
     AutoencoderSpec,
     CogVideoXConfig,
@@ -23,8 +20,6 @@ from starvsr.types import (
     UNetConfig,
     WindowSpec,
 )
-
-Built = TypeVar("Built")
 
 NANO = ModelSpec(
     name="nano",
@@ -340,94 +335,3 @@ def components_of(spec: ModelSpec) -> tuple[str, ...]:
 def fetched_components(name: str) -> tuple[str, ...]:
     """Names of all components of a model of `SPECS`, the network first; none where the package has them."""
     return () if name in EMBEDDED else (name, *components_of(SPECS[name]))
-
-
-def spec_to_json(spec: ModelSpec) -> str:
-    """The spec as JSON with sorted keys, as it stands in a model file's metadata."""
-    return json.dumps(dataclasses.asdict(spec), sort_keys=True)
-
-
-def spec_from_json(text: str) -> ModelSpec:
-    """The inverse of `spec_to_json`. Raises WeightsError for a spec this version does not understand."""
-    try:
-        fields: dict[str, Any] = json.loads(text)
-        for name, kind in _NESTED.items():
-            if name == "network":
-                kind = _network_kind(fields[name])
-            if name != "text" or fields.get(name) is not None:
-                fields[name] = _build(kind, fields[name])
-        spec = _build(ModelSpec, fields)
-        if spec.network.recurrent and (spec.solver, spec.steps) != ("one_step", 1):
-            raise ValueError("a recurrent network goes over a video once, in one step")
-        if (spec.start == "noise") != (spec.schedule == "scaled_linear_zero_snr"):
-            raise ValueError(f"a start of {spec.start} does not go with {spec.schedule}")
-    except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(
-            f"the model file's description is not one this version understands ({error})"
-        ) from error
-    return dataclasses.replace(spec, min_size=(spec.min_size[0], spec.min_size[1]))
-
-
-def _network_kind(fields: object) -> type[Any]:
-    """Networks are told apart by their fields: files of the UNet have never said what they are."""
-    names = fields if isinstance(fields, dict) else {}
-    marks = {"stem_width": RecurrentConfig, "time_width": CogVideoXConfig}
-    return next((kind for mark, kind in marks.items() if mark in names), UNetConfig)
-
-
-_NESTED: dict[str, type[Any]] = {
-    "network": UNetConfig,
-    "autoencoder": AutoencoderSpec,
-    "size_rule": SizeRule,
-    "windows": WindowSpec,
-    "text": TextSpec,
-}
-_CHOICES = {
-    "start": ("noised", "clean", "noise"),
-    "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m", "heun"),
-    "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr"),
-    "upsampling": ("bicubic", "bilinear"),
-    "color_fix": ("adain", "wavelet", "none"),
-    "tiles_bound": ("network", "attention"),
-    "half": ("fp16", "bf16"),
-    "posterior": ("sample", "mean"),
-    "liem": ("published", "acting", "none", True, False),
-}
-_MAY_BE_0 = (
-    "chunk_overlap",
-    "tile_overlap",
-    "call_elements",
-    "context_frames",
-    "height_remainder",
-    "cfg_rescale",
-)
-
-
-def _build(kind: type[Built], fields: dict[str, Any]) -> Built:
-    """A dataclass from JSON's values, each of its field's type and in its range. Raises ValueError, TypeError."""
-    if not isinstance(fields, dict):
-        raise TypeError(f"{fields!r} is no {kind.__name__}")
-    hints = get_type_hints(kind)
-    for name, value in fields.items():
-        if name in hints and not _fits(value, hints[name]):
-            raise TypeError(f"{name} is {value!r}")
-        if name in _CHOICES and value not in _CHOICES[name]:
-            raise ValueError(
-                f"{name} is {value!r} and none of {', '.join(map(str, _CHOICES[name]))}"
-            )
-        least = 0 if name in _MAY_BE_0 else 1e-9
-        numbers = value if isinstance(value, (list, tuple)) else (value,)
-        if any(type(number) in (int, float) and number < least for number in numbers):
-            raise ValueError(f"{name} is {value!r}")
-    return kind(**fields)
-
-
-def _fits(value: object, hint: Any) -> bool:
-    kinds = get_args(hint) or (hint,)
-    if hint is float:
-        return type(value) in (int, float)
-    if get_origin(hint) is tuple:
-        if not isinstance(value, (list, tuple)) or not all(_fits(v, kinds[0]) for v in value):
-            return False
-        return ... in kinds or len(value) == len(kinds)
-    return type(value) in kinds

@@ -74,9 +74,9 @@ def test_refusals(cli: Cli, arguments: list[str], code: int, message: str) -> No
 @pytest.mark.parametrize(
     ("content", "code", "message"),
     [
-        ("hello\n", 3, "is no history of starvsr bench"),
-        ('{"event": "done"}\n', 3, "is no history of starvsr bench: it holds other results"),
-        ("[]\n", 3, "is no history of starvsr bench: it holds other results"),
+        ("hello\n", 3, "is not a history of starvsr bench"),
+        ('{"event": "done"}\n', 3, "is not a history of starvsr bench: it contains other results"),
+        ("[]\n", 3, "is not a history of starvsr bench: it contains other results"),
         (None, 7, "h.jsonl"),
     ],
 )

@@ -65,6 +65,10 @@ class HubServer:
     token: str = "hf_right"
     stated: dict[str, str] = field(default_factory=dict)
     """What is said of the hash of a file instead of the truth, by path."""
+    sizes: dict[str, str] = field(default_factory=dict)
+    """What is said of the size of a large file instead of the truth, by path."""
+    commit: str = COMMIT
+    """What is said of the commit."""
     asked: list[Asked] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -205,15 +209,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _redirect(self, place: str, path: str, content: bytes) -> None:
         headers = {
-            "X-Repo-Commit": COMMIT,
-            "X-Linked-Size": str(len(content)),
+            "X-Repo-Commit": self.hub.commit,
+            "X-Linked-Size": self.hub.sizes.get(path, str(len(content))),
             "X-Linked-Etag": f'"{self.hub.etag(path, content)}"',
             "Location": f"http://localhost:{self.port}/storage/{place}?signed",
         }
         self._send(302, headers)
 
     def _send_content(self, method: str, path: str, content: bytes, fault: Fault) -> None:
-        headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{self.hub.etag(path, content)}"'}
+        headers = {"X-Repo-Commit": self.hub.commit, "ETag": f'"{self.hub.etag(path, content)}"'}
         content = content if fault.body is None else fault.body
         begin = 0
         if "Range" in self.headers and not fault.ignore_range:

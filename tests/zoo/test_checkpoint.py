@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import json
 import os
 import pickle
 import random
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
-from starvsr.zoo.checkpoint import misfits, read_pickle, read_safetensors
+from starvsr.zoo.checkpoint import misfits, read_metadata, read_pickle, read_safetensors
 
 
 def as_zip(path: Path) -> bool:
@@ -187,3 +188,52 @@ def test_misfits_name_every_kind_of_fault() -> None:
         "b is (3, 2) instead of (2, 3)",
         "d is unexpected",
     ]
+
+
+@pytest.mark.parametrize(
+    ("size", "header", "words"),
+    [
+        (1 << 62, b"{}", "its header would have 4611686018427387904 bytes"),
+        (99_000_000, b"{}", "its header would have 99000000 bytes"),
+        (17 << 20, b"{}" + b" " * (17 << 20), "its header would have 17825792 bytes"),
+        (2, b"{}", ""),
+        (0, b"", "cannot be read as a safetensors file"),
+        (400_000, b'{"a":' * 80_000, "cannot be read as a safetensors file"),
+    ],
+)
+def test_headers_that_no_weights_have(tmp_path: Path, size: int, header: bytes, words: str) -> None:
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(size.to_bytes(8, "little") + header)
+    if not words:
+        assert read_safetensors(path) == ({}, {})
+        return
+    with pytest.raises(WeightsError, match=words):
+        read_safetensors(path)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"dtype": "F32", "shape": [1 << 62, 1 << 62], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]},
+        {"dtype": "F4", "shape": [2], "data_offsets": [0, 1]},
+        {"dtype": "F8_E8M0", "shape": [1, 0, 1 << 40, 1 << 40], "data_offsets": [0, 0]},
+        {"dtype": "X", "shape": [1], "data_offsets": [0, 4]},
+    ],
+)
+def test_tensors_that_the_file_does_not_hold(tmp_path: Path, entry: dict[str, object]) -> None:
+    header = json.dumps({"a": entry}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(WeightsError, match="cannot be read as a safetensors file"):
+        read_safetensors(path)
+
+
+def test_more_tensors_than_any_model_has(tmp_path: Path) -> None:
+    entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    header = json.dumps({str(number): entry for number in range(20_001)}).encode()
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(WeightsError, match="it has 20001 tensors"):
+        read_metadata(path)

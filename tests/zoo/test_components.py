@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from starvsr.errors import OutputError, WeightsError
-from starvsr.specs import spec_from_json
 from starvsr.zoo.components import (
     COMPONENT_KEY,
     MERGES_KEY,
@@ -25,6 +24,7 @@ from starvsr.zoo.components import (
     read_component_info,
 )
 from starvsr.zoo.convert import to_published
+from starvsr.zoo.spec_json import spec_from_json
 from tests.zoo.published import (
     SMALL_COMPONENTS,
     SMALL_STAR,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -78,4 +80,59 @@ def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
 def test_what_is_no_record_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / RECORD_NAME).write_text(text)
     with pytest.raises(WeightsError, match=r"hashes\.json is not a record .*; delete it"):
+        read_hashes(tmp_path)
+
+
+SOURCE = {"size_bytes": 1, "sha256": "aa", "commit": ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "nested"),
+        ('{"version": 1, "sources": {}, "components": ' + "[" * 400 + "]" * 400 + "}", "nested"),
+        ("[1]", "not made of a version"),
+        ('{"version": 1}', "not made of a version"),
+        ('{"version": 1, "sources": {}, "components": {}, "more": 1}', "not made of a version"),
+        ('{"version": true, "sources": {}, "components": {}}', "version True"),
+        ('{"version": 1, "sources": [], "components": {}}', "are no files by name"),
+        ('{"version": 1, "sources": {"a": 1}, "components": {}}', "'a' has 1"),
+        ('{"version": 1, "sources": {"a": {}, "a": {}}, "components": {}}', "gives 'a' twice"),
+        (" " * (1 << 20) + "{}", "more than the 1,048,576 bytes"),
+        ("\udcff", "can't decode"),
+    ],
+)
+def test_a_record_that_is_none(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / RECORD_NAME).write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(WeightsError, match=words):
+        read_hashes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("size_bytes", "1" * 5000),
+        ("size_bytes", -1),
+        ("size_bytes", 1 << 60),
+        ("size_bytes", 1.5),
+        ("size_bytes", True),
+        ("sha256", "../x"),
+        ("sha256", "a" * 100),
+        ("sha256", None),
+        ("commit", "a\nb"),
+        ("commit", "x" * 1000),
+        ("other", 1),
+    ],
+)
+def test_a_record_of_what_no_file_has(tmp_path: Path, key: str, value: object) -> None:
+    fields = {"version": 1, "sources": {"a": {**SOURCE, key: value}}, "components": {}}
+    (tmp_path / RECORD_NAME).write_text(json.dumps(fields))
+    with pytest.raises(WeightsError, match=f"'{key}' of 'a' is "):
+        read_hashes(tmp_path)
+
+
+@pytest.mark.timeout(20)
+def test_a_record_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / RECORD_NAME)
+    with pytest.raises(WeightsError, match="is not a regular file"):
         read_hashes(tmp_path)

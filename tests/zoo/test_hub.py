@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -267,3 +268,65 @@ def test_full_disk_is_said_and_keeps_what_is_there(
         fetched(LARGE, target)
     assert target.read_bytes()[:1000] == CONTENT[:1000]
     assert len(hub.bodies(LARGE)) == 1
+
+
+@pytest.mark.parametrize("size", ["-5", "abc", "9" * 5000, ""])
+def test_sizes_that_could_not_be_are_refused(hub: HubServer, size: str) -> None:
+    hub.sizes[LARGE] = size
+    with pytest.raises(WeightsError, match=r"does not answer as a Hugging Face hub does|bytes"):
+        look_up(REPOSITORY, LARGE, "main")
+
+
+@pytest.mark.parametrize("commit", ["../../../x", "main", "a" * 39, "/etc", "\t"])
+def test_a_commit_that_is_none_is_refused(hub: HubServer, commit: str) -> None:
+    hub.commit = commit
+    with pytest.raises(WeightsError, match="does not answer as a Hugging Face hub does"):
+        look_up(REPOSITORY, LARGE, "main")
+
+
+@pytest.mark.parametrize(
+    ("repository", "path", "revision"),
+    [
+        ("../..", LARGE, "main"),
+        ("owner/..", LARGE, "main"),
+        (REPOSITORY, "../x", "main"),
+        (REPOSITORY, "/etc/passwd", "main"),
+        (REPOSITORY, LARGE, "../main"),
+        (REPOSITORY, LARGE, "a\nb"),
+    ],
+)
+def test_names_that_lead_elsewhere_are_not_asked_for(
+    hub: HubServer, repository: str, path: str, revision: str
+) -> None:
+    with pytest.raises(WeightsError, match="is no name of a file on a hub"):
+        look_up(repository, path, revision)
+    assert not hub.asked
+
+
+@pytest.mark.parametrize("hard", [True, False])
+def test_a_partial_download_that_is_a_link_is_not_written_through(
+    hub: HubServer, tmp_path: Path, hard: bool
+) -> None:
+    mine, target = tmp_path / "mine", tmp_path / "here" / "file"
+    mine.write_bytes(b"mine")
+    target.parent.mkdir()
+    target.hardlink_to(mine) if hard else target.symlink_to(mine)
+    with pytest.raises(WeightsError, match="is a link or no regular file"):
+        fetched(LARGE, target)
+    assert mine.read_bytes() == b"mine"
+
+
+@pytest.mark.timeout(20)
+def test_a_partial_download_that_is_a_pipe_is_not_waited_for(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "file")
+    with pytest.raises(WeightsError, match="is a link or no regular file"):
+        fetched(LARGE, tmp_path / "file")
+
+
+def test_a_server_that_sends_more_than_it_stated_is_stopped(hub: HubServer, tmp_path: Path) -> None:
+    hub.sizes[LARGE] = "1000"
+    with pytest.raises(WeightsError, match="1000 bytes by the hub's word, and more arrived"):
+        fetched(LARGE, tmp_path / "file")
+    assert not (tmp_path / "file").exists()

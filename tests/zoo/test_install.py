@@ -16,8 +16,9 @@ from starvsr.errors import OutputError, WeightsError
 from starvsr.specs import COMPONENTS
 from starvsr.types import Component, Progress
 from starvsr.zoo.checkpoint import read_safetensors
-from starvsr.zoo.hashes import LOCKS, RECORD_NAME, read_hashes
+from starvsr.zoo.hashes import RECORD_NAME, read_hashes
 from starvsr.zoo.install import InstallPlan, ensure, install, plan_install
+from starvsr.zoo.places import LOCKS
 from starvsr.zoo.text import contexts_are_known
 from starvsr.zoo.verify import verify
 from tests.zoo.hub_server import Fault, HubServer, use_hub

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from starvsr.errors import OutputError, UsageError, WeightsError
 from starvsr.models.unet import StarUNet
-from starvsr.specs import EMBEDDED, NANO, spec_to_json
+from starvsr.specs import EMBEDDED, NANO
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.zoo import tensorfile
 from starvsr.zoo.load import (
@@ -26,6 +26,7 @@ from starvsr.zoo.load import (
     read_spec,
     save_model,
 )
+from starvsr.zoo.spec_json import spec_to_json
 from tests.conftest import CPU, TOY
 from tests.golden.seeded_init import fill_module
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from starvsr.errors import UsageError, WeightsError
 from starvsr.types import Component, Progress
 from starvsr.zoo.hashes import read_hashes
 from starvsr.zoo.install import install
+from starvsr.zoo.sources import locate
 from starvsr.zoo.verify import verify
-from tests.zoo.hub_server import hub_server, use_hub
+from tests.zoo.hub_server import HubServer, hub_server, use_hub
 from tests.zoo.published import SMALL_COMPONENTS, small_models
 
 ALL = tuple(SMALL_COMPONENTS.values())
 STAR, VAE, CLIP = ALL
+SOURCES = [source for component in ALL for source in component.sources]
 NETWORK = "I2VGen-XL-based/light_deg.pt"
 
 
@@ -170,3 +173,45 @@ def test_without_network_the_way_by_hand_is_explained(
     assert message.endswith(f"of a weights folder that has them to {folder}")
     assert "--source" in message
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "a",
+        "a/b/c",
+        "../x",
+        "owner/..",
+        "a/b\n",
+        "a/\x1b[2J",
+        "ä/b",
+        "x" * 5000,
+        "a/" + "x" * 97,
+        "\0",
+        "",
+    ],
+)
+def test_an_origin_of_no_form(hub: HubServer, folder: Path, origin: str) -> None:
+    with pytest.raises(UsageError, match="is neither a folder that exists nor a repository"):
+        locate(SOURCES, folder, origin=origin, offline=False)
+    assert not hub.asked
+
+
+def test_a_cache_that_cannot_be_read_is_not_used(
+    hub: HubServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError("closed")
+
+    monkeypatch.setattr("starvsr.zoo.client.try_to_load_from_cache", fail)
+    assert all(file.remote for file in locate(SOURCES, folder, origin=None, offline=False))
+
+
+def test_known_sizes_bound_what_is_fetched(hub: HubServer, folder: Path) -> None:
+    source = next(s for s in SOURCES if s.path.endswith("light_deg.pt"))
+    size = len(hub.files[source.repository, source.path])
+    known = dataclasses.replace(source, size_bytes=size)
+    assert locate([known], folder, origin=None, offline=False)[0].size_bytes == size
+    with pytest.raises(WeightsError, match="it is another file"):
+        smaller = dataclasses.replace(source, size_bytes=size // 2)
+        locate([smaller], folder, origin=None, offline=False)

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from starvsr.models.unet import StarUNet
-from starvsr.specs import STAR_LIGHT, spec_to_json
+from starvsr.specs import STAR_LIGHT
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.zoo.load import save_model
+from starvsr.zoo.spec_json import spec_to_json
 from tests.zoo.published import published_network
 
 pytestmark = [
@@ -25,7 +26,8 @@ MEASURE = """
 import dataclasses, sys, threading
 from pathlib import Path
 from starvsr.options import WeightsOptions
-from starvsr.specs import COMPONENTS, SPECS, spec_from_json
+from starvsr.specs import COMPONENTS, SPECS
+from starvsr.zoo.spec_json import spec_from_json
 from starvsr.zoo.components import make_component
 from starvsr.zoo.load import load_model
 

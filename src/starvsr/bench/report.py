@@ -15,7 +15,8 @@ from starvsr.bench.machine import Ceilings, Seconds, describe_machine
 from starvsr.bench.network import Layer, NetworkCall
 from starvsr.errors import InputError, OutputError
 from starvsr.media.files import check_writable, written_errors
-from starvsr.media.textfiles import parse_json, read_text
+from starvsr.media.strict_json import parse_json
+from starvsr.media.textfiles import read_text
 
 VERSION = 1
 
@@ -88,20 +89,21 @@ def read_last(path: Path, model: str) -> dict[str, Any] | None:
             return None
     try:
         text = read_text(path, MOST_HISTORY_BYTES)
-        lines = [parse_json(line) for line in text.splitlines() if line.strip()]
+        lines = [parse_json(line, MOST_HISTORY_BYTES) for line in text.splitlines() if line.strip()]
     except ValueError as error:
-        raise InputError(f"{path} is no history of starvsr bench: it {error}") from error
+        raise InputError(f"{path} is not a history of starvsr bench ({error})") from error
     with written_errors(path), path.open("a"):
         pass
-    if not all(isinstance(line, dict) and line.get("event") == "bench" for line in lines):
-        raise InputError(f"{path} is no history of starvsr bench: it holds other results")
+    results = [line for line in lines if isinstance(line, dict) and line.get("event") == "bench"]
+    if len(results) < len(lines):
+        raise InputError(f"{path} is not a history of starvsr bench: it contains other results")
     of_model = [
-        line for line in lines if (line.get("version"), line.get("model")) == (VERSION, model)
+        one for one in results if (one.get("version"), one.get("model")) == (VERSION, model)
     ]
     if not of_model:
         return None
     _check_result(path, of_model[-1])
-    return dict(of_model[-1])
+    return of_model[-1]
 
 
 def _check_place(path: Path) -> None:
@@ -119,7 +121,7 @@ def _check_result(path: Path, result: dict[str, Any]) -> None:
         _comparison(result, result)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path} is no history of starvsr bench: its last result of {result['model']} is damaged"
+            f"{path} is not a history of starvsr bench: its last result of {result['model']} is damaged"
         ) from error
 
 

@@ -83,10 +83,10 @@ def _color_text(video: VideoInfo) -> str:
 
 def _weights_found() -> list[str]:
     from starvsr.specs import COMPONENTS
-    from starvsr.zoo.folder import component_file, weights_folder
+    from starvsr.zoo.folder import component_file, is_file, weights_folder
 
     folder = weights_folder()
-    found = [name for name in COMPONENTS if component_file(name, folder).is_file()]
+    found = [name for name in COMPONENTS if is_file(component_file(name, folder))]
     return [f"{', '.join(found) or 'none but the embedded'} in {folder}"]
 
 

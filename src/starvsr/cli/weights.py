@@ -27,7 +27,7 @@ from starvsr.cli.weights_report import (
 from starvsr.errors import UsageError, WeightsError
 from starvsr.specs import COMPONENTS, SPECS, fetched_components
 from starvsr.types import Component
-from starvsr.zoo.folder import weights_folder
+from starvsr.zoo.folder import component_file, is_file, weights_folder
 
 DEFAULT_MODEL = "star-light"
 EVERYTHING = "all"
@@ -203,7 +203,7 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
     if not models:
         # What nobody installed is not missing.
         recorded = read_hashes(folder).components
-        there = [c for c in components if (folder / f"{c.name}.safetensors").exists()]
+        there = [c for c in components if is_file(component_file(c.name, folder))]
         components = [c for c in components if c in there or c.name in recorded]
     if not components:
         raise WeightsError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starvsr.specs import EMBEDDED, SPECS, fetched_components
 from starvsr.types import Component
 from starvsr.zoo.amounts import format_bytes
-from starvsr.zoo.folder import component_file
+from starvsr.zoo.folder import component_file, is_file
 
 if TYPE_CHECKING:
     from starvsr.zoo.install import InstallPlan
@@ -30,7 +30,7 @@ def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
                 "embedded": name in EMBEDDED,
                 "components": list(fetched_components(name)),
                 "installed": all(
-                    component_file(c, folder).is_file() for c in fetched_components(name)
+                    is_file(component_file(c, folder)) for c in fetched_components(name)
                 ),
             }
             for name, spec in SPECS.items()
@@ -43,7 +43,7 @@ def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
                 "licence": component.licence,
                 "gated": component.gated,
                 "sources": [f"{s.repository}/{s.path}" for s in component.sources],
-                "installed": component_file(component.name, folder).is_file(),
+                "installed": is_file(component_file(component.name, folder)),
                 "size_bytes": _size(component, folder),
             }
             for component in components
@@ -54,7 +54,7 @@ def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
 def _size(component: Component, folder: Path) -> int | None:
     """Of the installed file, or of what is to be fetched where that is known without asking."""
     path = component_file(component.name, folder)
-    if path.is_file():
+    if is_file(path):
         return path.stat().st_size
     return sum(source.size_bytes for source in component.tensor_sources) or None
 

@@ -1,8 +1,8 @@
 """The only code that removes, cuts off or replaces files; every call says by which right (`Right`).
 
-A name proves nothing: a folder of somebody's photographs may hold names like ours. So nothing goes that is a link or not a
-regular file, and a link is never followed to what it names. `tests/media/test_removal.py` holds that no other module
-under `src/` removes, truncates or renames over anything.
+A name proves nothing: a folder of somebody's photographs may contain names like ours. So nothing goes that is a link or
+not a regular file, and a link is never followed to what it names. `tests/media/test_removal.py` holds that no other
+module under `src/` removes, truncates or renames over anything.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ class Right(Enum):
     )
     INCOMPLETE = "this process made it a moment ago, and what belongs to it could not be made"
     RESULT = "a complete file takes the name that the user gave for it"
+    FETCHED = "this program fetched or made it, where nobody else puts anything, under the exact name that it gave"
     EMPTY = "a folder that this program made, and that holds nothing"
 
 
@@ -84,6 +85,18 @@ def put_in_place(made: Path, target: Path, right: Right) -> None:
         with suppress(OSError):
             made.chmod(stat.S_IMODE(target.stat().st_mode))
     made.replace(target)
+
+
+def set_aside(path: Path) -> Path:
+    """Give something of the user's another name beside it, and say which; links keep naming what they name.
+
+    Raises OSError, and then nothing has changed.
+    """
+    number = 1
+    while os.path.lexists(aside := path.with_name(f"{path.name}.before-{number}")):
+        number += 1
+    path.rename(aside)
+    return aside
 
 
 def _is_regular(path: Path) -> bool:

@@ -5,13 +5,12 @@ Whatever is wrong with one is a ValueError, whose text goes on behind the file's
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import stat
 import sys
 from pathlib import Path
 from typing import Any
+
+from starvsr.media.strict_json import read_bounded
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,19 +30,9 @@ _DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{_MO
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
     """The text of a regular file, in UTF-8, of at most so many bytes. Raises ValueError."""
     try:
-        # Opening a pipe would wait for whoever writes to it.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        with open(descriptor, "rb") as file:  # noqa: PTH123
-            kind = os.fstat(descriptor).st_mode
-            if stat.S_ISDIR(kind):
-                raise ValueError("is a folder: give a file")
-            if not stat.S_ISREG(kind):
-                raise ValueError("is a pipe or a device: save it as a file")
-            content = file.read(most_bytes + 1)
+        content = read_bounded(path, most_bytes)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror or error}") from error
-    if len(content) > most_bytes:
-        raise ValueError(f"is larger than {most_bytes >> 10} KiB, so it is something else")
     try:
         return content.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
@@ -73,16 +62,6 @@ def parse_toml(text: str) -> dict[str, Any]:
         # Python's own, of a number of thousands of digits or a date that there is not.
         raise ValueError(f"is not allowed: {error}") from error
     return tables
-
-
-def parse_json(text: str) -> Any:
-    """A JSON value within the same bounds. Raises ValueError."""
-    try:
-        value = json.loads(text)
-        check_data(value)
-    except RecursionError:
-        raise ValueError("its values are nested too deeply") from None
-    return value
 
 
 def check_data(value: object) -> None:

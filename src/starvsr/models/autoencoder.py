@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.media.strict_json import first_words
 from starvsr.models.attention import hide_xformers
 
 logger = logging.getLogger(__name__)
@@ -250,8 +251,11 @@ def loaded_module(
         with torch.device("meta"):
             module = build(config)
         module.load_state_dict(dict(state), assign=True)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f"the autoencoder does not fit its configuration: {error}") from error
+    # The library does not expect what a configuration may hold.
+    except Exception as error:
+        raise ValueError(
+            f"the autoencoder does not fit its configuration: {first_words(error)}"
+        ) from error
     return module.requires_grad_(False).eval()
 
 

@@ -25,11 +25,20 @@ Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def compiled_folder() -> Path:
-    """Where compiled code is kept: torch's `TORCHINDUCTOR_CACHE_DIR`, else `starvsr/compiled` in the user's cache."""
+    """Where compiled code is kept: torch's `TORCHINDUCTOR_CACHE_DIR`, else `starvsr/compiled` in the user's cache.
+
+    Raises UsageError where that is in the home of nobody.
+    """
     own = os.environ.get(_CACHE)
     if own:
         return Path(own)
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    except RuntimeError as error:
+        raise UsageError(
+            f"--compile has no folder to keep its results in: XDG_CACHE_HOME, or your home, is that of a user who does "
+            f"not exist; name a folder in the variable {_CACHE}"
+        ) from error
     return home / "starvsr" / "compiled"
 
 

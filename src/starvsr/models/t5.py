@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from starvsr.media.strict_json import first_words
+
 logger = logging.getLogger(__name__)
 
 END, PADDING = 1, 0
@@ -73,8 +75,11 @@ class T5Encoder:
             # One table under two names.
             tied = {"encoder.embed_tokens.weight": state["shared.weight"]}
             module.load_state_dict({**tied, **state}, assign=True)
-        except (TypeError, ValueError, AttributeError, RuntimeError, KeyError) as error:
-            raise ValueError(f"the text encoder does not fit its configuration: {error}") from error
+        # The library does not expect what a configuration may hold.
+        except Exception as error:
+            raise ValueError(
+                f"the text encoder does not fit its configuration: {first_words(error)}"
+            ) from error
         if tokenizer.size > module.config.vocab_size:
             raise ValueError(
                 f"the encoder has {module.config.vocab_size} tokens, and there are {tokenizer.size} pieces"

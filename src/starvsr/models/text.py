@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import logging
 import unicodedata
 from collections.abc import Mapping
@@ -13,9 +12,12 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from starvsr.media.strict_json import first_words, parse_json, shown
+
 logger = logging.getLogger(__name__)
 
 START, END = "<|startoftext|>", "<|endoftext|>"
+_MOST_CHARACTERS = 1 << 24
 PADDING = 0
 """What fills a text up to its length. Padding is seen like any word, so it has to be what the network was trained
 with: OpenCLIP's 0, not the end token that other tokenizers take."""
@@ -34,13 +36,15 @@ class ClipTokenizer:
         """
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-        numbers = _read_vocabulary(vocabulary)
+        numbers = read_vocabulary(vocabulary)
         try:
             model = models.BPE(
                 vocab=numbers, merges=_read_merges(merges), end_of_word_suffix="</w>"
             )
         except Exception as error:  # the library raises nothing more precise
-            raise ValueError(f"the merges do not fit the vocabulary: {error}") from error
+            raise ValueError(
+                f"the merges do not fit the vocabulary: {first_words(error)}"
+            ) from error
         self._pairs = Tokenizer(model)
         self._pairs.pre_tokenizer = pre_tokenizers.Sequence(
             [
@@ -95,8 +99,11 @@ class TextEncoder:
             layers = getattr(module, "text_model", module)
             own = {name.removeprefix("text_model."): value.float() for name, value in state.items()}
             layers.load_state_dict(own, assign=True)
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise ValueError(f"the text encoder does not fit its configuration: {error}") from error
+        # The library does not expect what a configuration may hold.
+        except Exception as error:
+            raise ValueError(
+                f"the text encoder does not fit its configuration: {first_words(error)}"
+            ) from error
         module.requires_grad_(False).eval()
         return cls(module, tokenizer)
 
@@ -127,12 +134,15 @@ def clean(text: str) -> str:
     return " ".join(text.translate(_STRAIGHT_QUOTES).split()).lower()
 
 
-def _read_vocabulary(text: str) -> dict[str, int]:
+def read_vocabulary(text: str) -> dict[str, int]:
+    """The number of each word of a `vocab.json`. Raises ValueError where it is not CLIP's."""
     try:
-        numbers = json.loads(text)
+        numbers = parse_json(text, _MOST_CHARACTERS)
     except ValueError as error:
         raise ValueError(f"the vocabulary is no JSON: {error}") from error
-    if not isinstance(numbers, dict) or not all(type(n) is int for n in numbers.values()):
+    if not isinstance(numbers, dict) or not all(
+        type(n) is int and 0 <= n < _MOST_CHARACTERS for n in numbers.values()
+    ):
         raise ValueError("the vocabulary does not map words to numbers")
     letters = byte_letters()
     needed = [START, END, *letters, *(f"{letter}</w>" for letter in letters)]
@@ -153,7 +163,7 @@ def _read_merges(text: str) -> list[tuple[str, str]]:
         if line.strip():
             first, _, second = line.strip().partition(" ")
             if not second or " " in second:
-                raise ValueError(f"the merges hold {line!r}, which is not a pair")
+                raise ValueError(f"the merges hold {shown(line)}, which is not a pair")
             merges.append((first, second))
     return merges
 

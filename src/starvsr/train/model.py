@@ -23,7 +23,6 @@ from starvsr.models.recurrent import GatedBlock, Motion
 from starvsr.models.stages import Block
 from starvsr.models.transformers import TemporalTransformer
 from starvsr.options import DeviceOptions, WeightsOptions
-from starvsr.specs import spec_from_json, spec_to_json
 from starvsr.train.config import DataConfig, ModelConfig
 from starvsr.types import ModelSpec
 from starvsr.zoo.load import (
@@ -33,6 +32,7 @@ from starvsr.zoo.load import (
     load_choice,
     save_model,
 )
+from starvsr.zoo.spec_json import spec_from_json, spec_to_json
 
 INITIAL_NAME = "initial.safetensors"
 

@@ -20,7 +20,6 @@ from starvsr.errors import UsageError
 from starvsr.media.folders import new_folders
 from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
-from starvsr.specs import spec_to_json
 from starvsr.train.checkpoints import (
     TrainState,
     clear_partial,
@@ -48,6 +47,7 @@ from starvsr.train.validation import Validation, as_json, means
 from starvsr.train.words import Contexts
 from starvsr.types import Progress, ProgressCallback
 from starvsr.zoo.load import METADATA_KEY
+from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 
 if TYPE_CHECKING:

@@ -19,11 +19,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
+from starvsr.media.strict_json import first_words
 from starvsr.specs import COMPONENTS
 from starvsr.zoo.tensorfile import DTYPES
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 _LISTED = 5
+_LONGEST = 200
+"""Characters of one problem in a message."""
+_MOST_HEADER_BYTES = 16 << 20
+_MOST_TENSORS = 20_000
 _ANEW = "get the file anew from its publisher"
 
 
@@ -124,16 +129,34 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
-        # safetensors says of every file that it cannot open that there is none.
-        path.open("rb").close()
+        # safetensors says of every file that it cannot open that there is none, and reads any header.
+        _check_header(path)
         with safe_open(path, framework="pt") as file:
+            if len(file.keys()) > _MOST_TENSORS:
+                raise ValueError(f"it has {len(file.keys())} tensors")
             yield file
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (SafetensorError, RuntimeError, ValueError) as error:
+    # Types that torch does not have end in these, too.
+    except (
+        SafetensorError,
+        RuntimeError,
+        ValueError,
+        AttributeError,
+        KeyError,
+        TypeError,
+    ) as error:
         raise WeightsError(
-            f"{path} cannot be read as a safetensors file ({error}): {made_again(path)}"
+            f"{path} cannot be read as a safetensors file ({first_words(error)}): {made_again(path)}"
         ) from error
+
+
+def _check_header(path: Path) -> None:
+    """Raise ValueError where a header is larger than any file of weights has, or than the file; OSError."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > min(_MOST_HEADER_BYTES, path.stat().st_size):
+        raise ValueError(f"its header would have {size} bytes")
 
 
 def made_again(path: Path) -> str:
@@ -171,4 +194,5 @@ def not_plain(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def listed(problems: list[str]) -> str:
     """The first few of `problems`, and whether there are more."""
-    return "; ".join(problems[:_LISTED]) + ("; ..." if len(problems) > _LISTED else "")
+    first = "; ".join(problem[:_LONGEST] for problem in problems[:_LISTED])
+    return first + ("; ..." if len(problems) > _LISTED else "")

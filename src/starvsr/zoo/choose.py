@@ -8,11 +8,13 @@ from pathlib import Path
 
 from starvsr.errors import WeightsError
 from starvsr.options import WeightsOptions
-from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components, spec_from_json
+from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import read_metadata
 from starvsr.zoo.components import METADATA_KEY
-from starvsr.zoo.folder import find_component, weights_folder
+from starvsr.zoo.environment import check_hub_variables
+from starvsr.zoo.folder import find_component, is_file, weights_folder
+from starvsr.zoo.spec_json import spec_from_json
 
 _BEST = "star-light"
 """What `auto` takes where there is a GPU and all of its components are there."""
@@ -38,19 +40,23 @@ def choose_model(
     """The model that `name` stands for: `auto`, a name of `specs.SPECS`, or a path.
 
     A model of SPECS need not be there yet; then `missing` says what is not. Raises WeightsError for an unknown name,
-    a missing file, or a file that is not one of ours.
+    a missing file, a file that is not one of ours, or variables of the hub with which its parts cannot be loaded.
     """
+    choice = _chosen(name, device, weights)
+    if components_of(choice.spec):
+        # What builds them reads these while it is imported.
+        check_hub_variables()
+    return choice
+
+
+def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> ModelChoice:
     folder = weights_folder(weights.folder if weights else None)
     if name == "auto":
         return _automatic(device, folder)
     if name in SPECS:
         return _known(name, folder, f"{name}, as asked")
     path = Path(name)
-    try:
-        is_file = path.is_file()
-    except OSError as error:
-        raise WeightsError(f"--model {name} cannot be read: {error.strerror}") from error
-    if not is_file:
+    if not is_file(path):
         raise WeightsError(
             f"--model {name} is neither a file nor a known model: give one of "
             f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import WeightsError
+from starvsr.media.strict_json import first_words, parse_json, shown
 from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.build import build_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.t5 import PieceTokenizer, build_t5
-from starvsr.models.text import ClipTokenizer
-from starvsr.specs import SPECS, spec_to_json
+from starvsr.models.text import ClipTokenizer, read_vocabulary
+from starvsr.specs import SPECS
 from starvsr.types import CogVideoXConfig, Component
 from starvsr.zoo.checkpoint import (
     listed,
@@ -35,8 +37,17 @@ from starvsr.zoo.checkpoint import (
     read_safetensors,
     read_types,
 )
+from starvsr.zoo.configs import (
+    MOST_CONFIG,
+    MOST_WORDS,
+    check_config,
+    read_bytes,
+    read_config,
+    read_text,
+)
 from starvsr.zoo.convert import from_published, published_tensors, to_published
 from starvsr.zoo.sat import from_sat
+from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import DTYPES, write_tensors
 
 METADATA_KEY = "starvsr"
@@ -65,6 +76,7 @@ _CLIP_TEXT_DEFAULTS: dict[str, Any] = {
     "eos_token_id": 49407,
 }
 
+_FIELD = r"[A-Za-z0-9_.-]{0,100}"
 _T5_FIELDS = (
     "model_type",
     "vocab_size",
@@ -140,17 +152,19 @@ def read_component_info(path: Path) -> ComponentInfo:
     """What a file of the weights folder says of itself. Raises WeightsError where it is corrupt or not a component."""
     metadata = read_metadata(path)
     try:
-        about = json.loads(metadata[COMPONENT_KEY])
-        fields = (about["name"], about["kind"], about["source_sha256"])
-        config = about["config"]
-        if not all(isinstance(field, str) for field in fields) or not isinstance(config, dict):
+        about = parse_json(metadata[COMPONENT_KEY], MOST_CONFIG)
+        if not isinstance(about, dict) or not isinstance(config := about["config"], dict):
+            raise TypeError("no fields")
+        name, kind, sha256 = about["name"], about["kind"], about["source_sha256"]
+        if not all(isinstance(f, str) and re.fullmatch(_FIELD, f) for f in (name, kind, sha256)):
             raise TypeError("fields of other types")
+        check_config(config)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
-            f"{path} is not a component of a starvsr model: its metadata has no valid '{COMPONENT_KEY}' entry; "
-            f"{made_again(path)}"
+            f"{path} is not a component of a starvsr model: its metadata has no valid '{COMPONENT_KEY}' entry "
+            f"({error}); {made_again(path)}"
         ) from error
-    return ComponentInfo(*fields, config=config, metadata=metadata)
+    return ComponentInfo(name, kind, sha256, config, metadata)
 
 
 def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
@@ -202,7 +216,7 @@ def _read_autoencoder(component: Component, sources: Mapping[str, Path]) -> _Con
     path, config_path = (sources[source.path] for source in component.sources[:2])
     tensors, _ = read_safetensors(path)
     _check_plain(path, tensors)
-    config = _read_json(config_path)
+    config = _checked(read_config(config_path), config_path)
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     kind = AUTOENCODERS.get(config.get("_class_name"), TemporalVAE)
     try:
@@ -214,7 +228,7 @@ def _read_autoencoder(component: Component, sources: Mapping[str, Path]) -> _Con
 
 def _read_text_encoder(component: Component, sources: Mapping[str, Path]) -> _Content:
     config_path = next(path for name, path in sources.items() if name.endswith("config.json"))
-    if _read_json(config_path).get("model_type") == "t5":
+    if read_config(config_path).get("model_type") == "t5":
         return _read_t5(component, sources, config_path)
     return _read_clip(component, sources)
 
@@ -222,26 +236,32 @@ def _read_text_encoder(component: Component, sources: Mapping[str, Path]) -> _Co
 def _read_t5(component: Component, sources: Mapping[str, Path], config_path: Path) -> _Content:
     shards = [sources[source.path] for source in component.tensor_sources]
     pieces = sources[component.sources[-1].path]
-    config = _read_json(config_path)
+    config = read_config(config_path)
+    kept = _checked({name: config[name] for name in _T5_FIELDS if name in config}, config_path)
     tensors: dict[str, Tensor] = {}
     for shard in shards:
         tensors |= read_safetensors(shard)[0]
     try:
-        tokenizer = PieceTokenizer(_read_bytes(pieces))
+        model = read_bytes(pieces, MOST_WORDS)
+        tokenizer = PieceTokenizer(model)
         with torch.device("meta"):
-            expected = build_t5(config).state_dict()
-        if tokenizer.size > config["vocab_size"]:
+            expected = build_t5(kept).state_dict()
+        if tokenizer.size > kept["vocab_size"]:
             raise ValueError(
-                f"the encoder has {config['vocab_size']} tokens, and there are {tokenizer.size} pieces"
+                f"the encoder has {kept['vocab_size']} tokens, and there are {tokenizer.size} pieces"
             )
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise WeightsError(f"{config_path} and {pieces} are not T5's: {error}") from error
+    except WeightsError:
+        raise
+    # The library does not expect what a configuration may hold.
+    except Exception as error:
+        raise WeightsError(
+            f"{config_path} and {pieces} are not T5's: {first_words(error)}"
+        ) from error
     # The same table as `shared`, under a second name that few files have.
     for known in (expected, tensors):
         known.pop("encoder.embed_tokens.weight", None)
     _check(shards[0], expected, tensors, "T5's encoder as its configuration describes it")
-    kept = {name: config[name] for name in _T5_FIELDS if name in config}
-    return _Content(tensors, kept, {PIECES_KEY: base64.b64encode(_read_bytes(pieces)).decode()})
+    return _Content(tensors, kept, {PIECES_KEY: base64.b64encode(model).decode()})
 
 
 def _read_clip(component: Component, sources: Mapping[str, Path]) -> _Content:
@@ -264,10 +284,10 @@ def _read_clip(component: Component, sources: Mapping[str, Path]) -> _Content:
 
 def _read_words(vocab: Path, merges: Path, size: int) -> dict[str, str]:
     """A text encoder's metadata. Raises WeightsError where no tokenizer for `size` tokens can be made from it."""
-    words = {VOCAB_KEY: _read_text(vocab), MERGES_KEY: _read_text(merges)}
+    words = {VOCAB_KEY: read_text(vocab, MOST_WORDS), MERGES_KEY: read_text(merges, MOST_WORDS)}
     try:
         ClipTokenizer(words[VOCAB_KEY], words[MERGES_KEY])
-        numbers = json.loads(words[VOCAB_KEY]).values()
+        numbers = read_vocabulary(words[VOCAB_KEY]).values()
         if min(numbers) < 0 or max(numbers) >= size:
             raise ValueError(
                 f"the encoder has {size} tokens, and {max(numbers)} is a word's number"
@@ -286,15 +306,28 @@ _READERS: dict[str, Callable[[Component, Mapping[str, Path]], _Content]] = {
 
 def _text_config(path: Path) -> dict[str, Any]:
     """The fields that shape CLIP's text tower, from the configuration of the whole of CLIP."""
-    whole = _read_json(path)
+    whole = read_config(path)
+    given: dict[str, Any] = {}
     # Configurations of 2022 hold the text's twice, and where they differ the second counts.
-    given = {**(whole.get("text_config") or {}), **(whole.get("text_config_dict") or {})}
+    for name in ("text_config", "text_config_dict"):
+        part = whole.get(name) or {}
+        if not isinstance(part, dict):
+            raise WeightsError(f"{path}: {name} is {shown(part)}")
+        given |= part
     config = {name: given.get(name, default) for name, default in _CLIP_TEXT_DEFAULTS.items()}
     for name, default in _CLIP_TEXT_DEFAULTS.items():
         if type(config[name]) is not type(default) or (name != "hidden_act" and config[name] < 0):
-            raise WeightsError(f"{path}: {name} of the text tower is {config[name]!r}")
+            raise WeightsError(f"{path}: {name} of the text tower is {shown(config[name])}")
     if config["num_hidden_layers"] < 2:
         raise WeightsError(f"{path}: a text tower of one layer has none before its last")
+    return _checked(config, path)
+
+
+def _checked(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        check_config(config)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}, which no module has that is meant here") from error
     return config
 
 
@@ -334,27 +367,3 @@ def _check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
     odd = not_plain(tensors)
     if odd:
         raise WeightsError(f"{path} does not hold plain floating point numbers: {listed(odd)}")
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return _read_bytes(path).decode()
-    except UnicodeDecodeError as error:
-        raise WeightsError(f"{path} is not text: {error}") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(_read_text(path))
-    except ValueError as error:
-        raise WeightsError(f"{path} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds no configuration")
-    return content

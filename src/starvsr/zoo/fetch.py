@@ -10,10 +10,12 @@ from pathlib import Path
 from threading import Event
 
 from starvsr.errors import WeightsError
+from starvsr.media.removal import Right, remove_file
 from starvsr.types import Progress, ProgressCallback
 from starvsr.zoo.hashes import RECORD_NAME, SourceRecord, file_sha256, git_blob_sha1, source_key
 from starvsr.zoo.hub import download
 from starvsr.zoo.parallel import in_parallel
+from starvsr.zoo.places import own_folder
 from starvsr.zoo.sources import CONNECTIONS, Located
 
 logger = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def _bring(file: Located, known: _Known, meter: _Meter, stop: Event) -> Fetched:
             file = file.instead
             meter.expect(file)
     if file.remote is not None:
+        own_folder(known.folder, str(file.path.parent.relative_to(known.folder)))
         download(file.remote, file.path, on_bytes=meter.add, stop=stop)
     return _checked(file, known, stop)
 
@@ -120,7 +123,7 @@ def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
         _compare(file, sha256, known, str(file.path), is_vouched=is_stated)
     except WrongFileError:
         if file.remote is not None:
-            file.path.unlink(missing_ok=True)
+            remove_file(file.path, Right.FETCHED)
         raise
     except OSError as error:
         raise WeightsError(f"{file.path} cannot be read: {error.strerror or error}") from error

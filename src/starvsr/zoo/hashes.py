@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -19,14 +19,19 @@ from typing import Any
 from filelock import FileLock
 
 from starvsr.errors import WeightsError
+from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.strict_json import parse_json, read_bounded, shown
 from starvsr.types import SourceFile
 from starvsr.zoo.parallel import StoppedError
+from starvsr.zoo.places import LOCKS, check_is_own, own_folder
 
 RECORD_NAME = "hashes.json"
-LOCKS = ".locks"
 
 _VERSION = 1
 _PIECE_BYTES = 1 << 22
+_MOST_RECORD_BYTES = 1 << 20
+_MOST_NAME = 500
+_MOST_SIZE = 1 << 50
 
 
 @dataclass(frozen=True)
@@ -68,22 +73,51 @@ def read_hashes(folder: Path) -> Hashes:
     """The record of a weights folder; empty where there is none. Raises WeightsError for one that is corrupt."""
     path = folder / RECORD_NAME
     try:
-        fields: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        if fields["version"] != _VERSION:
-            raise ValueError(f"version {fields['version']}")
+        text = read_bounded(path, _MOST_RECORD_BYTES).decode()
+        fields = parse_json(text, _MOST_RECORD_BYTES)
+        if not isinstance(fields, dict) or fields.keys() != {"version", "sources", "components"}:
+            raise ValueError("it is not made of a version, sources and components")
+        if type(fields["version"]) is not int or fields["version"] != _VERSION:
+            raise ValueError(f"version {shown(fields['version'])}")
         return Hashes(
-            {key: SourceRecord(**value) for key, value in fields["sources"].items()},
-            {key: ComponentRecord(**value) for key, value in fields["components"].items()},
+            {key: SourceRecord(**value) for key, value in _entries(fields["sources"])},
+            {key: ComponentRecord(**value) for key, value in _entries(fields["components"])},
         )
     except FileNotFoundError:
         return Hashes({}, {})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError) as error:
         raise WeightsError(
             f"{path} is not a record of hashes that this version understands ({error}); delete it to have the files "
             "there accepted as they are"
         ) from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _entries(named: object) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each name with its fields, whose names the records check. Raises ValueError for values that no file has."""
+    if not isinstance(named, dict):
+        raise ValueError(f"{shown(named)} are no files by name")
+    for name, fields in named.items():
+        if not isinstance(fields, dict) or len(name) > _MOST_NAME:
+            raise ValueError(f"{shown(name)} has {shown(fields)}")
+        odd = [key for key, value in fields.items() if not _may_be(key, value)]
+        if odd:
+            raise ValueError(f"{shown(odd[0])} of {shown(name)} is {shown(fields[odd[0]])}")
+        yield name, fields
+
+
+def _may_be(key: str, value: object) -> bool:
+    if key == "size_bytes":
+        return type(value) is int and 0 <= value <= _MOST_SIZE
+    return isinstance(value, str) and re.fullmatch(_FORMS.get(key, "(?!)"), value) is not None
+
+
+_FORMS = {
+    "sha256": "[0-9A-Za-z]{0,64}",
+    "commit": "[0-9A-Za-z]{0,64}",
+    "dtype": "[0-9A-Za-z_+]{0,99}",
+}
 
 
 def record_hashes(
@@ -100,7 +134,7 @@ def record_hashes(
             "sources": _as_json({**known.sources, **(sources or {})}),
             "components": _as_json({**known.components, **(components or {})}),
         }
-        replace_text(folder / RECORD_NAME, json.dumps(fields, indent=1, sort_keys=True) + "\n")
+        _replace_text(folder / RECORD_NAME, json.dumps(fields, indent=1, sort_keys=True) + "\n")
 
 
 def _as_json(records: Mapping[str, SourceRecord | ComponentRecord]) -> dict[str, Any]:
@@ -108,23 +142,24 @@ def _as_json(records: Mapping[str, SourceRecord | ComponentRecord]) -> dict[str,
 
 
 def folder_lock(folder: Path, name: str) -> FileLock:
-    """A lock between processes, one per name and weights folder."""
-    place = folder / LOCKS
-    place.mkdir(parents=True, exist_ok=True)
-    return FileLock(place / f"{name}.lock")
+    """A lock between processes, one per name and weights folder.
+
+    Raises WeightsError where links are in its place, OSError where it cannot be made.
+    """
+    path = own_folder(folder, LOCKS) / f"{name}.lock"
+    # Locking empties the file.
+    check_is_own(path)
+    return FileLock(path)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a small file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+def _replace_text(path: Path, text: str) -> None:
+    """Write a small file, whole or not at all. Raises OutputError."""
+    with (
+        complete_or_absent(path) as partial,
+        written_errors(path),
+        partial.open("x", encoding="utf-8") as file,
+    ):
+        file.write(text)
 
 
 def file_sha256(path: Path, stop: Event | None = None) -> str:

@@ -15,28 +15,34 @@ from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
 from threading import Event
-from typing import NoReturn
+from typing import Any, NoReturn
+from urllib.parse import quote
 
-from huggingface_hub import get_hf_file_metadata, get_token, hf_hub_url
-from huggingface_hub.errors import (
+from starvsr.errors import WeightsError
+from starvsr.media.removal import Right, cut_file, remove_file
+from starvsr.zoo.client import (
+    ClientError,
     EntryNotFoundError,
     GatedRepoError,
     HfHubHTTPError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
     RevisionNotFoundError,
-)
-
-# The base of what the hub's HTTP client raises, whichever client that is.
-from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
+    constants,
+    get_hf_file_metadata,
     get_session,
     hf_raise_for_status,
 )
-
-from starvsr.errors import WeightsError
+from starvsr.zoo.environment import (
+    check_headers,
+    check_proxies,
+    connection_problem,
+    hub_endpoint,
+    proxies_said,
+)
 from starvsr.zoo.parallel import StoppedError
+from starvsr.zoo.places import check_is_own, is_commit, is_inner_path, is_repository
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)
 """How long to wait before each further attempt; any byte that arrives begins the list anew."""
@@ -82,16 +88,52 @@ class RemoteFile:
 
 
 def endpoint() -> str:
-    """The hub's address: `HF_ENDPOINT`, else huggingface.co."""
-    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or "https://huggingface.co"
+    """The hub's address for messages. Raises WeightsError where `HF_ENDPOINT` is none."""
+    return hub_endpoint().shown
+
+
+def check_connection() -> None:
+    """Raise WeightsError where variables or the token file keep any request from being made; asks nothing."""
+    check_proxies()
+    _headers()
+    _session()
+
+
+def _headers() -> dict[str, str]:
+    try:
+        headers = build_hf_headers(library_name="starvsr")
+    # Whatever keeps a token from being had; the message is not shown, since it may hold a part of it.
+    except Exception as error:
+        raise WeightsError(
+            f"the token of the hub cannot be read ({type(error).__name__}): give HF_TOKEN, or have {_token_file()} "
+            "made anew by `hf auth login`"
+        ) from None
+    check_headers(headers, _token_file())
+    headers["Accept-Encoding"] = "identity"
+    user = hub_endpoint().authorization
+    return {**headers, "authorization": user} if user else headers
+
+
+def _token_file() -> Path:
+    return Path(constants.HF_TOKEN_PATH)
+
+
+def _session() -> Any:
+    try:
+        return get_session()
+    # Each kind of proxy and certificate fails in its own way, and some say passwords.
+    except Exception:
+        raise WeightsError(connection_problem()) from None
 
 
 def look_up(repository: str, path: str, revision: str, *, stop: Event | None = None) -> RemoteFile:
     """What the hub has under that name now, without fetching it.
 
-    Raises NotOnHubError, HubUnreachableError, and WeightsError for anything else that keeps the file from us;
-    StoppedError after `stop` is set, in the middle of waiting too.
+    Raises NotOnHubError, HubUnreachableError, and WeightsError for anything else that keeps the file from us, an answer
+    that could not be true too; StoppedError after `stop` is set, in the middle of waiting too.
     """
+    if not is_repository(repository) or not is_inner_path(path) or not is_inner_path(revision):
+        raise WeightsError(f"{repository}/{path}@{revision} is no name of a file on a hub")
     stop = stop or Event()
     waits = list(RETRY_WAITS_S)
     while True:
@@ -113,22 +155,31 @@ def _raise_if_set(stop: Event) -> None:
 
 
 def _look_up_once(repository: str, path: str, revision: str) -> RemoteFile:
-    def url(version: str) -> str:
-        return hf_hub_url(repository, path, revision=version, endpoint=endpoint())
+    base = hub_endpoint().url
 
-    found = get_hf_file_metadata(
-        url(revision),
-        timeout=_TIMEOUT_S,
-        endpoint=endpoint(),
-        library_name="starvsr",
-    )
-    if not found.commit_hash or not found.etag or found.size is None:
-        raise WeightsError(
-            f"{endpoint()} does not answer as a Hugging Face hub does: it says no commit, tag or size of "
-            f"{repository}/{path}; check HF_ENDPOINT"
+    def url(version: str) -> str:
+        return f"{base}/{repository}/resolve/{quote(version, safe='')}/{quote(path)}"
+
+    headers = _headers()
+    _session()
+    try:
+        found = get_hf_file_metadata(
+            url(revision), token=False, timeout=_TIMEOUT_S, endpoint=base, headers=headers
         )
-    return RemoteFile(
-        repository, path, url(found.commit_hash), found.commit_hash, found.size, found.etag
+    except (ClientError, OSError):
+        raise
+    # The library takes an answer apart without expecting any other than its own hub's.
+    except Exception as error:
+        raise _odd_answer(f"{repository}/{path}: {type(error).__name__}") from error
+    commit, size = found.commit_hash, found.size
+    if not commit or not is_commit(commit) or not found.etag or size is None or size < 0:
+        raise _odd_answer(f"it says no commit, tag or size of {repository}/{path} that could be")
+    return RemoteFile(repository, path, url(commit), commit, size, found.etag)
+
+
+def _odd_answer(why: str) -> WeightsError:
+    return WeightsError(
+        f"{endpoint()} does not answer as a Hugging Face hub does: {why}; check HF_ENDPOINT"
     )
 
 
@@ -137,14 +188,15 @@ def download(
 ) -> None:
     """Fetch a file to `target`, going on from what is there of it; on return `target` has the stated size.
 
-    on_bytes: called with every number of bytes that were written (negative: dropped again). Raises WeightsError
-    with what is there kept for the next attempt; StoppedError after `stop` is set, as soon as the connection says
-    anything, and nothing is written from then on.
+    target: in a folder of ours; a link there is refused. on_bytes: called with every number of bytes that were written
+    (negative: dropped again). Raises WeightsError with what is there kept for the next attempt; StoppedError after
+    `stop` is set, as soon as the connection says anything, and nothing is written from then on.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     waits = list(RETRY_WAITS_S)
     while True:
         _raise_if_set(stop)
+        check_is_own(target)
         before = size_of(target)
         try:
             _go_on(file, target, on_bytes, stop)
@@ -162,20 +214,19 @@ def _go_on(file: RemoteFile, target: Path, on_bytes: Callable[[int], None], stop
     have = size_of(target)
     if have == file.size_bytes:
         return
-    headers = build_hf_headers(library_name="starvsr")
-    headers["Accept-Encoding"] = "identity"
+    headers = _headers()
     if have:
         headers["Range"] = f"bytes={have}-"
-    session = get_session()
-    with session.stream("GET", file.url, headers=headers, timeout=_TIMEOUT_S) as answer:
+    with _session().stream("GET", file.url, headers=headers, timeout=_TIMEOUT_S) as answer:
         if answer.status_code == _BEYOND_ITS_END:
             _refuse_size(file, target, on_bytes)
         hf_raise_for_status(answer)
         if have and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            cut_file(target, 0, Right.FETCHED)
             on_bytes(-have)
             have = 0
         # Without a buffer, which would be written after the order to stop.
-        with target.open("ab" if have else "wb", buffering=0) as partial:
+        with open(_to_append(target), "ab", buffering=0) as partial:
             # Without a size for chunks, which would hold back the last bytes before a cut.
             for chunk in answer.iter_bytes():
                 _raise_if_set(stop)
@@ -189,6 +240,11 @@ def _go_on(file: RemoteFile, target: Path, on_bytes: Callable[[int], None], stop
         _refuse_size(file, target, on_bytes)
 
 
+def _to_append(target: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    return os.open(target, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o666)
+
+
 def _write(file: RawIOBase, chunk: bytes) -> None:
     rest = memoryview(chunk)
     while rest:
@@ -199,7 +255,7 @@ def _refuse_size(
     file: RemoteFile, target: Path, on_bytes: Callable[[int], None], *, more: bool = False
 ) -> NoReturn:
     size = size_of(target)
-    target.unlink(missing_ok=True)
+    remove_file(target, Right.FETCHED)
     on_bytes(-size)
     arrived = "more" if more else size
     raise WeightsError(
@@ -240,7 +296,9 @@ def _explained(
         return _explained_status(error, repository, what)
     if isinstance(error, ClientError):
         why = str(error) or type(error).__name__
-        return HubUnreachableError(f"{what} cannot be fetched: no answer from {endpoint()} ({why})")
+        return HubUnreachableError(
+            f"{what} cannot be fetched: no answer from {endpoint()} ({why}){proxies_said()}"
+        )
     if isinstance(error, OSError) and target is not None:
         return write_error(error, target)
     return WeightsError(f"{what} cannot be fetched: {error}")
@@ -271,7 +329,7 @@ def _explained_status(error: HfHubHTTPError, repository: str, what: str) -> Weig
 
 def _access_steps(repository: str, status: int) -> str:
     page = f"{endpoint()}/{repository}"
-    if get_token() is None:
+    if "authorization" not in _headers():
         problem = f"{endpoint()} answers {status} without a token"
     else:
         problem = f"{endpoint()} answers {status} to the token that was given"

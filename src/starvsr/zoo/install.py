@@ -7,16 +7,25 @@ leaves behind is never taken for whole. What was fetched stays in `.downloads` u
 from __future__ import annotations
 
 import logging
-import shutil
+import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from filelock import Timeout
 
 from starvsr.errors import OutputError, WeightsError
+from starvsr.media.removal import (
+    Right,
+    put_in_place,
+    remove_file,
+    remove_folder,
+    remove_tree,
+    set_aside,
+)
 from starvsr.specs import COMPONENTS, SPECS
-from starvsr.types import Component, ModelSpec, Progress, ProgressCallback
+from starvsr.types import Component, ModelSpec, Progress, ProgressCallback, SourceFile
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.fetch import Fetched, fetch
 from starvsr.zoo.folder import component_file
@@ -30,6 +39,13 @@ from starvsr.zoo.hashes import (
     source_key,
 )
 from starvsr.zoo.hub import size_of, write_error
+from starvsr.zoo.places import (
+    DOWNLOADS,
+    ORIGINALS,
+    VERSION_FORM,
+    has_no_link,
+    own_folder,
+)
 from starvsr.zoo.planning import (
     InstallPlan,
     check_space,
@@ -39,11 +55,11 @@ from starvsr.zoo.planning import (
     plan_install,
     stored_type,
 )
-from starvsr.zoo.sources import DOWNLOADS, Located
 
 __all__ = ["InstallPlan", "check_space", "ensure", "install", "plan_install"]
 
-ORIGINALS = "originals"
+_MADE = ".made"
+"""Inside `DOWNLOADS`: where components grow."""
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +150,7 @@ def _make_missing(
         own = [fetched[source_key(source)] for source in sources]
         _make(component, own, plan.folder, dtype)
         for one in own:
-            _put_away(one.file, plan.folder, keep_original)
+            _put_away(one, plan.folder, keep_original)
         progress(Progress("convert", number + 1, len(wanted), component.name))
 
 
@@ -147,10 +163,9 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
     from starvsr.zoo.components import stored_types
 
     target = component_file(component.name, folder)
-    made = folder / DOWNLOADS / ".made" / component.name / target.name
     # What a killed process left of it there.
-    shutil.rmtree(made.parent, ignore_errors=True)
-    made.parent.mkdir(parents=True)
+    remove_tree(own_folder(folder, DOWNLOADS, _MADE, component.name), Right.FETCHED)
+    made = own_folder(folder, DOWNLOADS, _MADE, component.name) / target.name
     if files:
         _make_from_published(component, files, made, stored_type(component, dtype))
     else:
@@ -160,14 +175,27 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
     _say_first_use(component, files, folder)
     # In this order a kill leaves no file that the record does not describe; and a published file is not trusted
     # before something could be made from it, or a wrong one would keep out the right one for good.
-    target.unlink(missing_ok=True)
+    _make_way(target, component, folder)
     record_hashes(
         folder,
         sources={source_key(one.file.source): one.record for one in files},
         components={component.name: record},
     )
-    made.replace(target)
+    put_in_place(made, target, Right.FETCHED)
     _remove_empty(made.parent, folder)
+
+
+def _make_way(target: Path, component: Component, folder: Path) -> None:
+    """Free a component's name: what is recorded as made goes, what the user put there stays under another name."""
+    if not os.path.lexists(target):
+        return
+    hashes = read_hashes(folder)
+    recorded = component.name in hashes.components and not target.is_symlink()
+    if recorded and is_whole(component, folder, hashes):
+        remove_file(target, Right.RECORDED)
+        return
+    aside = set_aside(target)
+    logger.warning("%s was not made here as it is: it is %s from now on", target, aside)
 
 
 def _make_from_published(
@@ -187,7 +215,7 @@ def _make_from_published(
         for one in files:
             # It may have been damaged on its way.
             if one.file.remote is not None and not one.is_vouched:
-                one.file.path.unlink(missing_ok=True)
+                remove_file(one.file.path, Right.FETCHED)
         raise
 
 
@@ -223,46 +251,63 @@ def _say_first_use(component: Component, files: Sequence[Fetched], folder: Path)
         )
 
 
-def _put_away(file: Located, folder: Path, keep_original: bool) -> None:
+def _put_away(one: Fetched, folder: Path, keep_original: bool) -> None:
     """Move or delete a published file that was fetched, and what is left of other versions of it."""
+    file = one.file
     if file.remote is None:
         return
     if keep_original:
-        kept = folder / ORIGINALS / file.source.repository / file.source.path
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        file.path.replace(kept)
-    downloads = folder / DOWNLOADS
-    others = (downloads / file.source.repository).glob(f"*/{file.source.path}")
-    for version in {file.path, *others}:
-        version.unlink(missing_ok=True)
+        _keep(one, folder)
+    for version in {file.path, *_versions(file.source, folder)}:
+        remove_file(version, Right.FETCHED)
         _remove_empty(version.parent, folder)
 
 
+def _keep(one: Fetched, folder: Path) -> None:
+    """Move a published file to where originals are kept, unless the same one is there."""
+    source = one.file.source
+    place = own_folder(folder, ORIGINALS, source.repository, str(Path(source.path).parent))
+    kept = place / Path(source.path).name
+    if os.path.lexists(kept):
+        if kept.is_file() and file_sha256(kept) == one.record.sha256:
+            return
+        logger.warning("%s is another version: it is %s from now on", kept, set_aside(kept))
+    put_in_place(one.file.path, kept, Right.FETCHED)
+
+
+def _versions(source: SourceFile, folder: Path) -> list[Path]:
+    """What was fetched of a published file, of any version; of some perhaps no more than its folder."""
+    repository = folder / DOWNLOADS / source.repository
+    if not repository.is_dir() or not has_no_link(repository, folder):
+        return []
+    found = [
+        version / source.path
+        for version in repository.iterdir()
+        if re.fullmatch(VERSION_FORM, version.name) and version.is_dir()
+    ]
+    return [path for path in found if has_no_link(path, folder)]
+
+
 def _leftovers(component: Component, folder: Path) -> list[Path]:
-    """What was fetched of a component, what was being made of it, and the folders of both, the deepest first."""
-    downloads = folder / DOWNLOADS
-    made = downloads / ".made" / component.name
-    found = [made, *made.rglob("*")]
-    for source in component.sources:
-        for version in (downloads / source.repository).glob("*"):
-            path = version / source.path
-            found += [path, *(place for place in path.parents if place.is_relative_to(version))]
-    return sorted((path for path in found if path.exists()), reverse=True)
+    """What was fetched of a component, and the folder in which it was being made."""
+    made = folder / DOWNLOADS / _MADE / component.name
+    found = [made] if made.is_dir() and has_no_link(made, folder) else []
+    return found + [path for source in component.sources for path in _versions(source, folder)]
 
 
 def _clear(component: Component, folder: Path) -> None:
     for path in _leftovers(component, folder):
-        if not path.is_dir():
-            path.unlink(missing_ok=True)
-        _remove_empty(path if path.is_dir() else path.parent, folder)
+        if path.is_dir():
+            remove_tree(path, Right.FETCHED)
+        else:
+            remove_file(path, Right.FETCHED)
+        _remove_empty(path.parent, folder)
 
 
 def _remove_empty(place: Path, folder: Path) -> None:
     """Remove a folder and those above it up to the weights folder, as far as they are empty."""
-    with suppress(OSError):
-        while place != folder:
-            place.rmdir()
-            place = place.parent
+    while place != folder and (remove_folder(place, Right.EMPTY) or not place.exists()):
+        place = place.parent
 
 
 def _keep_embeddings(

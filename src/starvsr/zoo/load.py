@@ -26,12 +26,13 @@ from starvsr.models.device import attention_backend, device_info, network_dtype
 from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
 from starvsr.options import DeviceOptions, WeightsOptions
-from starvsr.specs import EMBEDDED, spec_to_json
+from starvsr.specs import EMBEDDED
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
 from starvsr.zoo.choose import ModelChoice, choose_model, read_spec
 from starvsr.zoo.components import METADATA_KEY, read_component_info
 from starvsr.zoo.folder import embedded_file, find_component
+from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts
 

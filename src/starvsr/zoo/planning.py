@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from starvsr.errors import UsageError, WeightsError
 from starvsr.options import BYTES_PER_ELEMENT
 from starvsr.types import Component
 from starvsr.zoo.amounts import format_bytes
-from starvsr.zoo.folder import component_file
+from starvsr.zoo.folder import component_file, is_file
 from starvsr.zoo.hashes import Hashes, read_hashes
 from starvsr.zoo.hub import size_of
 from starvsr.zoo.sources import Located, locate
@@ -114,7 +115,7 @@ def is_whole(component: Component, folder: Path, hashes: Hashes) -> bool:
     from starvsr.zoo.components import read_component_info
 
     path = component_file(component.name, folder)
-    if not path.is_file():
+    if not is_file(path):
         return False
     record = hashes.components.get(component.name)
     if record is not None and record.size_bytes != size_of(path):
@@ -181,6 +182,9 @@ def _converted_bytes(component: Component, folder: Path, dtype: str | None) -> i
 
 def _free_bytes(folder: Path) -> int:
     place = next(
-        above for above in (folder.absolute(), *folder.absolute().parents) if above.exists()
+        above
+        for above in (folder.absolute(), *folder.absolute().parents)
+        # Unlike Path's, it takes names that are too long.
+        if os.path.exists(above)  # noqa: PTH110
     )
     return shutil.disk_usage(place).free

@@ -7,7 +7,7 @@ folder, or on the hub. Only what is in `.downloads` is ours to delete.
 from __future__ import annotations
 
 import logging
-import re
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,23 @@ from threading import Event
 
 from starvsr.errors import UsageError, WeightsError
 from starvsr.types import SourceFile
-from starvsr.zoo.hub import HubUnreachableError, NotOnHubError, RemoteFile, look_up, size_of
+from starvsr.zoo.amounts import format_bytes
+from starvsr.zoo.hub import (
+    HubUnreachableError,
+    NotOnHubError,
+    RemoteFile,
+    check_connection,
+    look_up,
+    size_of,
+)
 from starvsr.zoo.parallel import in_parallel
+from starvsr.zoo.places import DOWNLOADS, is_repository, version_folder
 
-DOWNLOADS = ".downloads"
 CONNECTIONS = 4
+_MOST_BYTES = {True: 100_000_000_000, False: 64_000_000}
+"""Of a published file whose size is not known here: one of tensors, and any other."""
+_TOLERANCE = 1.02
+"""Sizes are known to three digits."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,14 +77,17 @@ def locate(
     folder: the weights folder. origin: `--source`, a folder or a repository; None is where each was published.
     Raises WeightsError where one is not to be had, UsageError for an origin that is neither.
     """
-    if origin is not None and Path(origin).is_dir():
+    # Unlike Path's, it takes names that no file can have.
+    if origin is not None and os.path.isdir(origin):  # noqa: PTH112
         return _in_folder(sources, Path(origin))
-    if origin is not None and not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", origin):
+    if origin is not None and not is_repository(origin):
         raise UsageError(
             f"--source {origin} is neither a folder that exists nor a repository: give a folder, or OWNER/NAME"
         )
     if offline:
         return _in_cache(sources, folder, "--offline forbids fetching")
+    if sources:
+        check_connection()
     try:
         return in_parallel(
             lambda source, stop: _on_hub(source, folder, origin, stop),
@@ -109,9 +124,13 @@ def _in_folder(sources: Sequence[SourceFile], origin: Path) -> list[Located]:
 
 
 def _cached(source: SourceFile, revision: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
+    from starvsr.zoo.client import try_to_load_from_cache
 
-    path = try_to_load_from_cache(source.repository, source.path, revision=revision)
+    try:
+        path = try_to_load_from_cache(source.repository, source.path, revision=revision)
+    except (OSError, ValueError) as error:
+        logger.warning("Hugging Face's cache cannot be read, so it is not used: %s", error)
+        return None
     return Path(path) if isinstance(path, str) else None
 
 
@@ -138,8 +157,9 @@ def _on_hub(source: SourceFile, folder: Path, mirror: str | None, stop: Event) -
         cached = _cached(source, remote.commit)
     else:
         remote, cached = _on_mirror(source, mirror, stop), None
+    _check_size(source, remote)
     # By its tag, so that what is left of another version is never continued.
-    path = folder / DOWNLOADS / source.repository / remote.etag[:16] / source.path
+    path = folder / DOWNLOADS / source.repository / version_folder(remote.etag) / source.path
     fetched = Located(source, path, remote.size_bytes, remote)
     if cached is None:
         return fetched
@@ -152,6 +172,16 @@ def _on_hub(source: SourceFile, folder: Path, mirror: str | None, stop: Event) -
         )
         return fetched
     return Located(source, cached, remote.size_bytes, None, instead=fetched)
+
+
+def _check_size(source: SourceFile, remote: RemoteFile) -> None:
+    holds_tensors = source.path.endswith((".pt", ".safetensors"))
+    most = int(source.size_bytes * _TOLERANCE) or _MOST_BYTES[holds_tensors]
+    if remote.size_bytes > most:
+        raise WeightsError(
+            f"{remote.repository}/{remote.path} has {format_bytes(remote.size_bytes)} by the hub's word, and at most "
+            f"{format_bytes(most)} are expected: it is another file; give --source with a copy of the right one"
+        )
 
 
 def _on_mirror(source: SourceFile, mirror: str, stop: Event) -> RemoteFile:

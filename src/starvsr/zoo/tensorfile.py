@@ -57,7 +57,7 @@ def write_tensors(
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-(len(text) + 8) % _ALIGNMENT)
-    with complete_or_absent(target) as partial, written_errors(target), partial.open("wb") as file:
+    with complete_or_absent(target) as partial, written_errors(target), partial.open("xb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name in order:
             _write(file, tensors[name], dtype)

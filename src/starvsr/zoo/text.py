@@ -10,11 +10,10 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from starvsr.errors import OutputError, WeightsError
@@ -29,7 +28,8 @@ from starvsr.zoo.components import (
     ComponentInfo,
     read_component_info,
 )
-from starvsr.zoo.folder import find_component
+from starvsr.zoo.folder import find_component, is_file
+from starvsr.zoo.places import check_is_own
 from starvsr.zoo.tensorfile import write_tensors
 
 logger = logging.getLogger(__name__)
@@ -119,23 +119,32 @@ def _recall(
     for folder in folders:
         path = folder / _FOLDER / _file_name(spec, text)
         try:
-            if not path.is_file():
+            if not is_file(path):
                 continue
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                # A copy: the file may be replaced while the context is still used.
-                context: Tensor = file.get_tensor(_TENSOR).clone()
-        except (OSError, SafetensorError) as error:
+            tensors, metadata = read_safetensors(path)
+            # A copy: the file may be replaced while the context is still used.
+            context = tensors[_TENSOR].clone() if _fits(tensors, spec) else None
+        except WeightsError as error:
             logger.warning("%s cannot be read and is made again: %s", path, error)
             continue
         if encoder_hash not in (None, metadata.get("encoder_sha256")):
             continue
-        shape = (1, spec.context_tokens, spec.network.context_width)
-        whole = context.dtype == torch.float32 and bool(context.isfinite().all())
-        if context.shape == shape and whole and metadata.get("text") == text:
+        whole = context is not None and bool(context.isfinite().all())
+        if whole and metadata.get("text") == text:
             return context
         logger.warning("%s is not the embedding it should be and is made again", path)
     return None
+
+
+def _fits(tensors: Mapping[str, Tensor], spec: ModelSpec) -> bool:
+    """Whether a file holds a context and nothing else."""
+    shape = (1, spec.context_tokens, spec.network.context_width)
+    found = tensors.get(_TENSOR)
+    return (
+        len(tensors) == 1
+        and found is not None
+        and (found.dtype, found.shape) == (torch.float32, shape)
+    )
 
 
 def _encode(spec: ModelSpec, folders: Sequence[Path], texts: Sequence[str]) -> dict[str, Tensor]:
@@ -190,6 +199,8 @@ def _load_encoder(path: Path, info: ComponentInfo) -> TextEncoder | T5Encoder:
 def _keep(target: Path, context: Tensor, metadata: dict[str, str]) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # What a link names is the user's.
+        check_is_own(target)
         write_tensors(target, {_TENSOR: context}, metadata)
-    except (OSError, OutputError) as error:
+    except (OSError, OutputError, WeightsError) as error:
         logger.warning("the prompt's embedding cannot be kept for the next run: %s", error)

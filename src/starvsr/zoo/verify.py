@@ -9,7 +9,7 @@ from pathlib import Path
 from starvsr.errors import WeightsError
 from starvsr.types import Component
 from starvsr.zoo.components import read_component_info
-from starvsr.zoo.folder import component_file
+from starvsr.zoo.folder import component_file, is_file
 from starvsr.zoo.hashes import Hashes, file_sha256, read_hashes
 
 
@@ -32,7 +32,7 @@ def verify(folder: Path, components: Sequence[Component]) -> list[Verified]:
 def _verified(component: Component, folder: Path, hashes: Hashes) -> Verified:
     path = component_file(component.name, folder)
     record = hashes.components.get(component.name)
-    if not path.is_file():
+    if not is_file(path):
         return Verified(component.name, "missing", f"{path} does not exist")
     try:
         info = read_component_info(path)

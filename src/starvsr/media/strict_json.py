@@ -1,0 +1,112 @@
+"""JSON from outside: bounded before anything is made of it.
+
+`json` alone gives up on what is nested deeply with an error of its own kind, reads numbers that no field can hold,
+keeps the last of two values of one name, and takes NaN, which is no JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from pathlib import Path
+from typing import NoReturn
+
+_MOST_DEPTH = 16
+_MOST_DIGITS = 25
+_SHOWN = 60
+_MOST_SAID = 300
+
+
+def parse_json(text: str, most_characters: int) -> object:
+    """What JSON says.
+
+    Raises ValueError where it is none, or is longer, nested deeper or of larger numbers than anything of ours, or gives
+    one name twice.
+    """
+    if len(text) > most_characters:
+        raise ValueError(f"it has {len(text)} characters, and at most {most_characters} are read")
+    try:
+        found: object = json.loads(
+            text,
+            parse_int=_integer,
+            parse_float=_number,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_object,
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not _is_flat(found):
+        raise ValueError(f"it is nested deeper than {_MOST_DEPTH} levels")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits")
+    return int(digits)
+
+
+def _number(text: str) -> float:
+    number = float(text) if len(text) <= 10 * _MOST_DIGITS else math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"the number {shown(text)} is too large or too long")
+    return number
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"it gives {shown(double)} twice")
+    return found
+
+
+def _is_flat(value: object) -> bool:
+    level = [value]
+    for _ in range(_MOST_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return True
+    return False
+
+
+def _inside(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def shown(value: object) -> str:
+    """A value for a message: as Python writes it, its beginning where that is long."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def first_words(error: Exception) -> str:
+    """What a library says, for a message: its kind where it says nothing, its beginning where it says much."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file, of a link's too. Never waits, as opening a pipe would.
+
+    Raises OSError, and ValueError where it is no regular file or larger.
+    """
+    descriptor = os.open(
+        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    )
+    with open(descriptor, "rb") as file:  # noqa: PTH123
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError("is not a regular file: give one")
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise ValueError(f"has more than the {most_bytes:,} bytes that are read")
+    return content

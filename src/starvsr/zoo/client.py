@@ -1,0 +1,44 @@
+"""huggingface_hub, imported when the variables that it reads meanwhile are known to be sound.
+
+Importing this raises WeightsError where they are not; of the library's own errors nobody would know what to change.
+"""
+
+from __future__ import annotations
+
+from starvsr.zoo.environment import check_hub_variables
+
+check_hub_variables()
+
+from huggingface_hub import constants, get_hf_file_metadata, try_to_load_from_cache  # noqa: E402
+from huggingface_hub.errors import (  # noqa: E402
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+# The base of what the hub's HTTP client raises, whichever client that is.
+from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]  # noqa: E402
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: E402
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
+
+__all__ = [
+    "ClientError",
+    "EntryNotFoundError",
+    "GatedRepoError",
+    "HfHubHTTPError",
+    "OfflineModeIsEnabled",
+    "RepositoryNotFoundError",
+    "RevisionNotFoundError",
+    "build_hf_headers",
+    "constants",
+    "get_hf_file_metadata",
+    "get_session",
+    "hf_raise_for_status",
+    "try_to_load_from_cache",
+]

@@ -1,0 +1,84 @@
+"""The configurations that published models come with, as JSON of whoever published them, or of a component's metadata.
+
+Modules are built of them, whose sizes they say; so each value has a bound before that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starvsr.errors import WeightsError
+from starvsr.media.strict_json import parse_json, read_bounded, shown
+
+MOST_CONFIG = 1 << 18
+"""Characters of a configuration."""
+MOST_WORDS = 1 << 24
+"""Bytes of a vocabulary, or of merges or word pieces."""
+
+_MOST_FIELDS = 200
+_MOST_ITEMS = 8
+_MOST_NUMBER = 1 << 20
+_MOST_TEXT = 1000
+# Of what is repeated, as diffusers and transformers call it.
+_MOST_OF = {
+    "num_layers": 64,
+    "num_hidden_layers": 64,
+    "num_decoder_layers": 64,
+    "layers_per_block": 16,
+    "num_encoder_blocks": 16,
+    "num_decoder_blocks": 16,
+}
+_SIZES = "channels|^num_|^d_|_size$|_length$|_dim$"
+
+
+def check_config(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for a value that no published module has, and that would take minutes or all memory."""
+    if len(config) > _MOST_FIELDS:
+        raise ValueError(f"it has {len(config)} fields")
+    for name, value in config.items():
+        items = value if isinstance(value, list) else [value]
+        least = 1 if re.search(_SIZES, name) else -_MOST_NUMBER
+        most = _MOST_OF.get(name, _MOST_NUMBER)
+        if len(items) > _MOST_ITEMS or not all(_is_small(item, least, most) for item in items):
+            raise ValueError(f"{shown(name)} is {shown(value)}")
+
+
+def _is_small(value: object, least: int, most: int) -> bool:
+    if isinstance(value, str):
+        return len(value) <= _MOST_TEXT
+    if isinstance(value, (int, float)):
+        return least <= value <= most
+    # Nothing that is nested sizes anything.
+    return value is None or isinstance(value, dict)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """A configuration's fields, of which any may have any value. Raises WeightsError where it is none."""
+    try:
+        content = parse_json(read_text(path, MOST_CONFIG), MOST_CONFIG)
+    except ValueError as error:
+        raise WeightsError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise WeightsError(f"{path} holds no configuration")
+    return content
+
+
+def read_text(path: Path, most_bytes: int) -> str:
+    """A file's text. Raises WeightsError where it is none, or longer."""
+    try:
+        return read_bytes(path, most_bytes).decode()
+    except UnicodeDecodeError as error:
+        raise WeightsError(f"{path} is not text: {error}") from error
+
+
+def read_bytes(path: Path, most_bytes: int) -> bytes:
+    """A file's content. Raises WeightsError where it cannot be read, or is longer."""
+    try:
+        return read_bounded(path, most_bytes)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise WeightsError(f"{path} is refused: {error}") from error

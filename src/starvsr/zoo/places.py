@@ -1,0 +1,88 @@
+"""Names that come from outside, and folders of ours inside the weights folder.
+
+A name of a server's becomes part of a path only where it has a form that leads nowhere else, and nothing is written or
+removed through a link: what a link names is the user's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from starvsr.errors import WeightsError
+
+DOWNLOADS = ".downloads"
+ORIGINALS = "originals"
+LOCKS = ".locks"
+
+_PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}"
+VERSION_FORM = "[0-9a-f]{16}"
+"""Of the folder of one version of a file under `DOWNLOADS`."""
+
+
+def is_repository(name: str) -> bool:
+    """Whether it has the form of `OWNER/NAME`."""
+    return re.fullmatch(f"{_PART}/{_PART}", name) is not None
+
+
+def is_inner_path(path: str) -> bool:
+    """Whether it has the form of a file's path inside a repository, which leads nowhere else."""
+    return re.fullmatch(f"{_PART}(/{_PART}){{0,9}}", path) is not None
+
+
+def is_commit(name: str) -> bool:
+    """Whether it has the form of a commit's hash."""
+    return re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", name) is not None
+
+
+def is_component_name(name: str) -> bool:
+    """Whether a component may be called so: its file has that name."""
+    return re.fullmatch(_PART, name) is not None
+
+
+def version_folder(etag: str) -> str:
+    """The name of the folder for one version of a file, whatever a server calls it."""
+    if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", etag):
+        return etag[:16]
+    return hashlib.sha256(etag.encode(errors="surrogateescape")).hexdigest()[:16]
+
+
+def own_folder(folder: Path, *steps: str) -> Path:
+    """A folder inside the weights folder, made if it is not there.
+
+    steps: paths relative to it, as strings. Raises WeightsError where a link or a file is in the way, OSError where it
+    cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder
+    for part in Path(*steps).parts:
+        place = place / part
+        with suppress(FileExistsError):
+            place.mkdir()
+        if place.is_symlink() or not place.is_dir():
+            raise WeightsError(
+                f"{place} is a link or no folder, so nothing is written there: rename it, or give another --dir"
+            )
+    return place
+
+
+def has_no_link(path: Path, folder: Path) -> bool:
+    """Whether neither a place inside the weights folder, there or not, nor any step to it is a link."""
+    steps = [path, *path.parents][: len(path.relative_to(folder).parts)]
+    return not any(step.is_symlink() for step in steps)
+
+
+def check_is_own(path: Path) -> None:
+    """Raise WeightsError where a name of ours is there and is no regular file of that one name."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        raise WeightsError(
+            f"{path} is a link or no regular file, so nothing is written to it: remove it, and run the same command "
+            "again"
+        )
