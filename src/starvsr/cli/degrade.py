@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starvsr.cli.batch import EXIT_SOME_FAILED
+from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
@@ -162,7 +162,7 @@ def degrade(
             )
 
     clips = clip_files(input, output, pairs=pairs)
-    if pairs or input.is_dir():
+    if pairs or is_folder(input):
         with made_folders(clips, output):
             return _each(clips, one, keep_going=keep_going, as_json=as_json, quiet=quiet)
     return _each(clips, one, keep_going=False, as_json=as_json, quiet=quiet)

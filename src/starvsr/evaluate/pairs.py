@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.errors import InputError
+from starvsr.media.deadline import within_deadline
 from starvsr.media.folders import videos_in
 
 if sys.version_info >= (3, 11):
@@ -50,9 +51,9 @@ def find_pairs(result: Path, reference: Path | None = None) -> list[ClipPair]:
                 f"{result} is a manifest, which names its references: leave out {reference}"
             )
         return read_manifest(result)
-    if result.is_dir():
+    if within_deadline(result, result.is_dir):
         return _folder_pairs(result, reference)
-    if reference is not None and reference.is_dir():
+    if reference is not None and within_deadline(reference, reference.is_dir):
         raise InputError(
             f"{reference} is a folder and {result} is not: give two videos or two folders"
         )
@@ -63,7 +64,7 @@ def _folder_pairs(results: Path, references: Path | None) -> list[ClipPair]:
     found = _videos(results)
     if references is None:
         return [ClipPair(name, path) for name, path in found.items()]
-    if not references.is_dir():
+    if not within_deadline(references, references.is_dir):
         raise InputError(
             f"{results} is a folder and {references} is not: give two videos or two folders"
         )
@@ -90,7 +91,8 @@ def read_manifest(path: Path) -> list[ClipPair]:
     Paths are relative to the manifest. Raises InputError where it cannot be read or says something else.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        text = within_deadline(path, lambda: path.read_text(encoding="utf-8"))
+        content = tomllib.loads(text)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist: check the name") from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

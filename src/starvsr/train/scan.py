@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from starvsr.errors import InputError
+from starvsr.media.deadline import within_deadline
 from starvsr.media.files import complete_or_absent
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
@@ -62,7 +63,7 @@ class Scan:
 
     def __call__(self, path: Path) -> Media | str:
         """What a file holds, or why it cannot be used."""
-        stat = path.stat()
+        stat = within_deadline(path, path.stat)
         identity = [stat.st_size, stat.st_mtime_ns]
         known = self.before.get(str(path))
         entry = known if known and known["identity"] == identity else {"identity": identity}
@@ -107,10 +108,14 @@ def _still(path: Path, entry: dict[str, Any]) -> Media:
 def open_still(path: Path) -> Image.Image:
     """A picture upright, as RGB, decoded whole. Raises InputError where it cannot be."""
     try:
-        with Image.open(path) as picture:
-            return _in_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
+        return within_deadline(path, lambda: _decoded(path))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: it cannot be decoded ({error})") from error
+
+
+def _decoded(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return _in_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
 
 
 def _in_eight_bits(picture: Image.Image) -> Image.Image:
