@@ -40,6 +40,10 @@ _stuck: set[Closable] = set()
 _here = local()
 
 
+class TooLongError(InputError):
+    """A call has not returned in time. What is wrong may be the disk and not the file."""
+
+
 class StoppedError(Exception):
     """Waiting was given up because `stopping_with` said so."""
 
@@ -53,7 +57,7 @@ def timeout_s() -> float | None:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
         raise UsageError(
-            f"{VARIABLE}={text} is no number of seconds: give 60, or another one, or 0 for no limit"
+            f"{VARIABLE}={text[:40]} is no number of seconds: give 60, or another one, or 0 for no limit"
         )
     return seconds or None
 
@@ -73,7 +77,7 @@ def within_deadline(
     """What a call returns that reads the file `name`, and that may hang.
 
     using: what the call works with; others must not touch it meanwhile, and it is closed by `closing_unless_stuck`.
-    Raises what the call raises, InputError where it takes longer than `timeout_s`, UsageError as that does, and
+    Raises what the call raises, TooLongError where it takes longer than `timeout_s`, UsageError as that does, and
     StoppedError (see `stopping_with`).
     """
     thread = _Call(call, using)
@@ -99,7 +103,7 @@ def _wait(thread: _Call[Result], name: Path | str, limit: float | None) -> None:
         if stop is not None and stop.is_set():
             raise StoppedError
         if limit is not None and waited >= limit:
-            raise InputError(
+            raise TooLongError(
                 f"{name} cannot be read: nothing came of it in {limit:g} seconds, so it is damaged or its disk does "
                 f"not answer; where the disk is only slow, set the environment variable {VARIABLE} to more seconds"
             )

@@ -25,9 +25,9 @@ _PACKETIZED = ("mpegts", "mpeg", "rtp", "rtsp")
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # So many failures in a row, without one packet between them, are the end of what can be read.
 _MAX_FAILURES = 64
-# What one call reads: enough that the thread that it takes costs nothing, as little as that no memory is needed and a
-# slow disk shows that it is there. The first one reads one packet, and each may read twice as many as the one before.
-_MOST_PACKETS = 32
+# What one call reads, which takes a thread: so much that the thread costs nothing, so little that it takes no memory
+# and a slow disk does not look like a dead one. The first call reads one packet, the next ones twice as many each.
+_MOST_PACKETS = 256
 _MOST_BYTES = 2**20
 _MOST_S = 0.1
 

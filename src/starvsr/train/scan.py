@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from starvsr.errors import InputError
-from starvsr.media.deadline import within_deadline
+from starvsr.media.deadline import TooLongError, within_deadline
 from starvsr.media.files import complete_or_absent
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
@@ -62,7 +62,7 @@ class Scan:
         self.after: dict[str, Any] = {}
 
     def __call__(self, path: Path) -> Media | str:
-        """What a file holds, or why it cannot be used."""
+        """What a file holds, or why it cannot be used. Raises InputError where reading hangs."""
         stat = within_deadline(path, path.stat)
         identity = [stat.st_size, stat.st_mtime_ns]
         known = self.before.get(str(path))
@@ -70,6 +70,9 @@ class Scan:
         found: Media | str
         try:
             found = _still(path, entry) if _is_still(path) else _video(path, entry)
+        except TooLongError:
+            # Its thread goes on beside the training, and next time the file may be in order.
+            raise
         except InputError as error:
             found = entry["fault"] = str(error).removeprefix(f"{path}").lstrip(": ")
         self.after[str(path)] = entry
