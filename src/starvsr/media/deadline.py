@@ -84,13 +84,14 @@ def within_deadline(
     try:
         _wait(thread, name, timeout_s())
     except BaseException:
-        # One that is about to return may do so. It may not even have been started.
-        with suppress(RuntimeError):
-            thread.join(_GRACE_S)
+        # First, since another signal may end the waiting.
         if using is not None:
             _stuck.add(using)
-            if thread.ended:
-                _stuck.discard(using)
+        # It may not even have been started.
+        with suppress(RuntimeError):
+            thread.join(_GRACE_S)
+        if using is not None and thread.ended:
+            _stuck.discard(using)
         raise
     return thread.outcome()
 
