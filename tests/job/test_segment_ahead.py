@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 
 from starvsr.job.segment import Ahead
+from starvsr.media.deadline import within_deadline
 
 SECONDS = 30.0
 
@@ -62,3 +63,25 @@ def test_closing_early_closes_the_generator_and_its_thread() -> None:
         assert next(items) == 0
     assert closed.is_set()
     assert threading.active_count() == before
+
+
+def test_closing_does_not_wait_for_a_file_that_never_answers() -> None:
+    hanging, end = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        end.wait()
+
+    def source() -> Generator[int, None, None]:
+        within_deadline("a.mp4", hang)
+        yield 0
+
+    before = set(threading.enumerate())
+    items = Ahead(source())
+    assert hanging.wait(SECONDS)
+    items.close()
+    (left,) = set(threading.enumerate()) - before
+    # Others would keep the process from ending.
+    assert left.daemon
+    end.set()
+    left.join(SECONDS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -125,17 +127,17 @@ def test_bad_seeks_fall_back_to_the_start(tmp_path: Path, monkeypatch: pytest.Mo
             self._container = container
             self.seek = refuse
 
-        def __enter__(self) -> Refusing:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self._container.close()
-
         def __getattr__(self, name: str) -> object:
             return getattr(self._container, name)
 
     real = source.open_source
-    monkeypatch.setattr("starvsr.media.hwaccel.open_source", lambda path: Refusing(real(path)))
+
+    @contextmanager
+    def refusing(path: Path) -> Iterator[Refusing]:
+        with real(path) as container:
+            yield Refusing(container)
+
+    monkeypatch.setattr("starvsr.media.hwaccel.open_source", refusing)
     part = list(read_frames(info, index, 20, 22))
     assert all(np.array_equal(a, b) for a, b in zip(part, whole[20:22], strict=True))
 
@@ -147,9 +149,11 @@ def test_abandoned_generator_closes_the_file(
     containers: list[av.container.InputContainer] = []
     real = source.open_source
 
-    def recording(path: Path) -> av.container.InputContainer:
-        containers.append(real(path))
-        return containers[-1]
+    @contextmanager
+    def recording(path: Path) -> Iterator[av.container.InputContainer]:
+        with real(path) as container:
+            containers.append(container)
+            yield container
 
     monkeypatch.setattr("starvsr.media.hwaccel.open_source", recording)
     frames = read_frames(info, index, 3, 20)

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from starvsr.errors import InputError, StarvsrError
+from starvsr.media.deadline import VARIABLE
 from starvsr.train import scan
 from starvsr.train.clips import Clip, ClipMaker, _span, validation_clip
 from starvsr.train.config import DataConfig, FolderConfig, ValidationConfig
@@ -399,6 +401,15 @@ def test_grey_of_16_bits_keeps_its_levels(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"grey{suffix}"
     Image.fromarray(levels * 257).save(path)
     assert np.array_equal(np.asarray(scan.open_still(path)), np.stack([levels] * 3, axis=-1))
+
+
+def test_a_still_that_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "0.4")
+    end = threading.Event()
+    monkeypatch.setattr(Image, "open", lambda _: end.wait())
+    with pytest.raises(InputError, match=r"a\.png cannot be read: .* 0\.4 seconds"):
+        scan.open_still(tmp_path / "a.png")
+    end.set()
 
 
 def test_a_still_without_a_range_is_not_guessed_at(tmp_path: Path) -> None:

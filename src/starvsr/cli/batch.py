@@ -14,6 +14,7 @@ from pathlib import Path
 
 from starvsr.cli.messages import say
 from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
+from starvsr.media.deadline import within_deadline
 from starvsr.options import UpscaleOptions
 
 EXIT_SOME_FAILED = 6
@@ -57,7 +58,7 @@ def is_batch(inputs: Sequence[Path]) -> bool:
 def is_folder(path: Path) -> bool:
     """Whether it is one; a name that is too long is none, and reading it says what is wrong."""
     try:
-        return path.is_dir()
+        return within_deadline(path, path.is_dir)
     except OSError:
         return False
 
@@ -65,7 +66,7 @@ def is_folder(path: Path) -> bool:
 def _is_pattern(path: Path) -> bool:
     """Whether it stands for other files, as where a shell leaves `*.mp4` as it is; a file of that name is itself."""
     try:
-        return glob.has_magic(str(path)) and not path.exists()
+        return glob.has_magic(str(path)) and not within_deadline(path, path.exists)
     except OSError:
         return False
 

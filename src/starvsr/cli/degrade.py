@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starvsr.cli.batch import EXIT_SOME_FAILED
+from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder
 from starvsr.cli.console import ProgressMode, format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
@@ -162,7 +162,7 @@ def degrade(
 
     clips = clip_files(input, output, pairs=pairs)
     with Events(wanted=as_json) as event:
-        if pairs or input.is_dir():
+        if pairs or is_folder(input):
             with made_folders(clips, output):
                 return _each(clips, one, event, keep_going=keep_going, quiet=quiet)
         return _each(clips, one, event, keep_going=False, quiet=quiet)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from starvsr.errors import InputError
+from starvsr.media.deadline import within_deadline
 from starvsr.media.folders import videos_in
 from starvsr.media.textfiles import read_toml
 
@@ -45,9 +46,9 @@ def find_pairs(result: Path, reference: Path | None = None) -> list[ClipPair]:
                 f"{result} is a manifest, which names its references: leave out {reference}"
             )
         return read_manifest(result)
-    if result.is_dir():
+    if within_deadline(result, result.is_dir):
         return _folder_pairs(result, reference)
-    if reference is not None and reference.is_dir():
+    if reference is not None and within_deadline(reference, reference.is_dir):
         raise InputError(
             f"{reference} is a folder and {result} is not: give two videos or two folders"
         )
@@ -58,7 +59,7 @@ def _folder_pairs(results: Path, references: Path | None) -> list[ClipPair]:
     found = _videos(results)
     if references is None:
         return [ClipPair(name, path) for name, path in found.items()]
-    if not references.is_dir():
+    if not within_deadline(references, references.is_dir):
         raise InputError(
             f"{results} is a folder and {references} is not: give two videos or two folders"
         )
@@ -87,7 +88,7 @@ def read_manifest(path: Path) -> list[ClipPair]:
     if not path.exists():
         raise InputError(f"{path} does not exist: check the name")
     try:
-        content = read_toml(path)
+        content = within_deadline(path, lambda: read_toml(path))
     except ValueError as error:
         raise InputError(f"the manifest {path} {error}") from error
     clips = content.get("clip")

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from fractions import Fraction
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
 from starvsr.job.journal import fingerprint
+from starvsr.media.deadline import within_deadline
 from starvsr.media.provenance import PROGRAM
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.options import UpscaleOptions, shares_text
@@ -67,8 +69,9 @@ def _plain(value: object) -> object:
 def source_print(source: Path) -> str | list[str]:
     """What tells an input from others; of an image sequence, for each image. Raises OSError."""
     if is_sequence(source) and not source.exists():
-        return [fingerprint(image_path(source, number)) for number in numbers_of(source)]
-    return fingerprint(source)
+        images = [image_path(source, number) for number in numbers_of(source)]
+        return [within_deadline(image, partial(fingerprint, image)) for image in images]
+    return within_deadline(source, partial(fingerprint, source))
 
 
 def provenance_text(

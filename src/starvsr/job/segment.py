@@ -17,11 +17,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Generic, TypeVar
 
 import numpy as np
 from torch import Tensor
 
+from starvsr.media.deadline import stopping_with
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import complete_or_absent
 from starvsr.media.pixfmt import layout_of
@@ -285,11 +287,13 @@ def make_seam(
 class Ahead(Generic[Item]):
     """Iterates over what a generator makes, whose next item is made by another thread meanwhile; never two.
 
-    An error of the generator comes in place of its item. Whoever is done closes it, which waits for what is being made.
+    An error of the generator comes in place of its item. Whoever is done closes it, which waits for what is being made,
+    but for a file that is read no longer than a moment.
     """
 
     def __init__(self, source: Generator[Item, None, None]) -> None:
         self._source = source
+        self._stop = Event()
         self._pool = ThreadPoolExecutor(1)
         self._next = self._pool.submit(self._make)
 
@@ -305,11 +309,13 @@ class Ahead(Generic[Item]):
 
     def close(self) -> None:
         """End the thread, and the generator."""
+        self._stop.set()
         self._pool.shutdown(cancel_futures=True)
         self._source.close()
 
     def _make(self) -> tuple[Item, ...]:
         """The next item, or none."""
-        for item in self._source:
-            return (item,)
+        with stopping_with(self._stop):
+            for item in self._source:
+                return (item,)
         return ()

@@ -12,6 +12,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
+from starvsr.media.decode import readable_packets
 from starvsr.media.source import is_cover, open_source
 from starvsr.options import StreamOptions
 from starvsr.types import VideoInfo
@@ -141,7 +142,7 @@ def _add_cover(
 
 def _cover_data(info: VideoInfo, stream_index: int) -> bytes:
     with open_source(info.path) as source:
-        for packet in source.demux(source.streams[stream_index]):
+        for packet in readable_packets(source, source.streams[stream_index]):
             return bytes(packet)
     return b""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
+from functools import partial
 from typing import cast
 
 import av
@@ -13,6 +15,8 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from starvsr.media.deadline import within_deadline
+
 logger = logging.getLogger(__name__)
 
 # The demuxers whose corrupt packets are whole packets behind a gap; everywhere else they are cut short.
@@ -21,13 +25,41 @@ _PACKETIZED = ("mpegts", "mpeg", "rtp", "rtsp")
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 # So many failures in a row, without one packet between them, are the end of what can be read.
 _MAX_FAILURES = 64
+# What one call reads, which takes a thread: so much that the thread costs nothing, so little that it takes no memory
+# and a slow disk does not look like a dead one. The first call reads one packet, the next ones twice as many each.
+_MOST_PACKETS = 256
+_MOST_BYTES = 2**20
+_MOST_S = 0.1
 
 
-def readable_packets(container: InputContainer, *streams: Stream) -> Iterator[av.Packet[Stream]]:
+def readable_packets(
+    container: InputContainer, *streams: Stream, one_by_one: bool = False
+) -> Iterator[av.Packet[Stream]]:
     """Packets of the streams as far as the file can be read; a damaged place is stepped over.
 
-    Ends without PyAV's empty packets, which tell a decoder to hand out what it holds.
+    Ends without PyAV's empty packets, which tell a decoder to hand out what it holds. one_by_one: read nothing behind
+    the packet that is given, which may change what the container says of itself. Raises InputError where reading hangs.
     """
+    packets = _stepping_over(container, *streams)
+    most = 1
+    while batch := within_deadline(container.name, partial(_some, packets, most), container):
+        yield from batch
+        most = 1 if one_by_one else min(2 * most, _MOST_PACKETS)
+
+
+def _some(packets: Iterator[av.Packet[Stream]], most: int) -> list[av.Packet[Stream]]:
+    """The next packets, at least one where there is one."""
+    batch: list[av.Packet[Stream]] = []
+    end, size = time.monotonic() + _MOST_S, 0
+    for packet in packets:
+        batch.append(packet)
+        size += packet.size
+        if len(batch) >= most or size >= _MOST_BYTES or time.monotonic() >= end:
+            break
+    return batch
+
+
+def _stepping_over(container: InputContainer, *streams: Stream) -> Iterator[av.Packet[Stream]]:
     failures = 0
     while failures < _MAX_FAILURES:
         try:
@@ -90,7 +122,8 @@ class FrameDecoder:
             self.context.thread_count = 1
 
     def __iter__(self) -> Iterator[VideoFrame]:
-        for packet in readable_packets(self.container, self.stream):
+        one_by_one = self.most_packets is not None
+        for packet in readable_packets(self.container, self.stream, one_by_one=one_by_one):
             self.all_packets += 1
             self.packets += not packet.is_discard
             if is_cut_short(self.container, packet):

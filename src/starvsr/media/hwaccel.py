@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 
 import av
 from av.codec.hwaccel import HWAccel, hwdevices_available
@@ -43,7 +44,7 @@ def usable_device(info: VideoInfo, asked: str) -> str:
     return "none"
 
 
-def open_for(info: VideoInfo) -> InputContainer:
+def open_for(info: VideoInfo) -> AbstractContextManager[InputContainer]:
     """Open a video as its `hwaccel` says. Raises InputError."""
     if info.hwaccel == "none":
         return open_source(info.path)

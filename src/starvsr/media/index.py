@@ -6,6 +6,7 @@ import logging
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
+from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.hwaccel import open_for
 from starvsr.media.shots import ShotDetector
@@ -92,7 +93,7 @@ class _Scan:
         if not self.whole:
             # What was not read is not lost.
             self.lost = self.failures
-        elif info.path.is_file() and boxes.is_cut(info.path):
+        elif within_deadline(info.path, lambda: info.path.is_file() and boxes.is_cut(info.path)):
             # A cut mp4 tells its samples by its index; other headers tell at least a duration.
             expected = 0 if promised else expected_frames(info)
             self.lost = max(1, self.lost, expected - len(self.raw_pts))

@@ -24,7 +24,7 @@ from starvsr.media.others import Route, TimedPacket, other_packets
 from starvsr.media.passage import passages
 from starvsr.media.provenance import add_provenance
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
-from starvsr.media.source import open_source
+from starvsr.media.source import open_part, open_source
 from starvsr.media.span import Span
 from starvsr.media.timing import decode_times
 from starvsr.options import StreamOptions
@@ -73,7 +73,7 @@ def join(
         complete_or_absent(target, work_dir, on_complete) as temporary,
         open_source(info.path) as source,
         written_errors(target),
-        av.open(str(parts[0])) as model,
+        open_part(parts[0]) as model,
         av.open(
             str(temporary),
             "w",
@@ -107,7 +107,7 @@ def _first_image(info: VideoInfo, first: int) -> int:
 def _write_images(parts: Sequence[Path], target: Path, number: int, work_dir: Path | None) -> None:
     """Every packet is an image file as it is."""
     for part in parts:
-        with av.open(str(part)) as container:
+        with open_part(part) as container:
             for packet in readable_packets(container, container.streams.video[0]):
                 image = image_path(target, number)
                 with complete_or_absent(image, work_dir) as temporary, written_errors(target):
@@ -198,7 +198,7 @@ def _add_tags(
 
 def _frame_numbers(part: Path) -> list[int]:
     """For each packet of a part, in decode order, which of its frames it holds, counted from 0."""
-    with av.open(str(part)) as container:
+    with open_part(part) as container:
         times = [packet.pts for packet in readable_packets(container, container.streams.video[0])]
     if None in times or len(set(times)) != len(times):
         raise ValueError(f"{part} is not a part file: its frames have no distinct times")
@@ -222,7 +222,7 @@ def _video_packets(
     base = _base(video)
     place = 0
     for part in parts:
-        with av.open(str(part)) as container:
+        with open_part(part) as container:
             for packet in readable_packets(container, container.streams.video[0]):
                 frame, time = frames[place], decode_pts[place] * info.time_base - span.origin
                 packet.stream = video

@@ -6,12 +6,14 @@ import logging
 from bisect import bisect_left, bisect_right
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import partial
 
 import av
 from av.video.frame import VideoFrame
 
 from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
+from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.deinterlace import CONTEXT_FRAMES, deinterlaced, frames_to_deinterlace
 from starvsr.media.hwaccel import open_for
@@ -104,7 +106,7 @@ def _decoded(
         stream = video_stream(container, info.path)
         if start is not None:
             try:
-                container.seek(start, stream=stream)
+                within_deadline(info.path, partial(container.seek, start, stream=stream), container)
             except (av.FFmpegError, OSError) as error:
                 raise _Astray(f"seeking failed: {error}") from error
         decoder = FrameDecoder(container, stream, one_thread=index.lost_frames > 0)

@@ -11,6 +11,7 @@ import av
 from av.container import InputContainer
 
 from starvsr.errors import InputError
+from starvsr.media.deadline import libav_timeout
 
 DEFAULT_FPS = Fraction(25)
 
@@ -71,4 +72,10 @@ def open_sequence(pattern: Path) -> InputContainer:
         "start_number": str(first),
         "start_number_range": "1",
     }
-    return av.open(os.fspath(folder / pattern.name), "r", format="image2", options=options)
+    return av.open(
+        os.fspath(folder / pattern.name),
+        "r",
+        format="image2",
+        options=options,
+        timeout=libav_timeout(),
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -15,14 +17,30 @@ from av.video.stream import VideoStream
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
+from starvsr.media.deadline import closing_unless_stuck, libav_timeout, within_deadline
 from starvsr.media.sequence import is_sequence, open_sequence
 
 
-def open_source(path: Path, device: HWAccel | None = None) -> InputContainer:
-    """Open a media file or an image sequence for reading; the caller closes it. Raises InputError.
+@contextmanager
+def open_source(path: Path, device: HWAccel | None = None) -> Iterator[InputContainer]:
+    """A media file or an image sequence, open for reading in the `with` block. Raises InputError.
 
     device: what decodes it, if not this processor; raises what PyAV raises where there is none or it cannot.
     """
+    container = within_deadline(path, lambda: _checked(path, device))
+    with closing_unless_stuck(container):
+        yield container
+
+
+@contextmanager
+def open_part(path: Path) -> Iterator[InputContainer]:
+    """A file that was written by this program, or is said to be. Raises what PyAV raises, InputError where it hangs."""
+    container = within_deadline(path, lambda: _open(os.fspath(path.absolute())))
+    with closing_unless_stuck(container):
+        yield container
+
+
+def _checked(path: Path, device: HWAccel | None) -> InputContainer:
     try:
         if is_sequence(path) and not path.exists():
             return open_sequence(path)
@@ -52,7 +70,7 @@ def open_source(path: Path, device: HWAccel | None = None) -> InputContainer:
 
 def _open(file: object, device: HWAccel | None = None) -> InputContainer:
     # Metadata in a wrong encoding must not keep anybody from their video.
-    return av.open(file, "r", metadata_errors="replace", hwaccel=device)
+    return av.open(file, "r", metadata_errors="replace", hwaccel=device, timeout=libav_timeout())
 
 
 def _refuse_text(path: Path, container: InputContainer) -> InputContainer:
@@ -80,6 +98,7 @@ class _Front(io.RawIOBase):
     """The first bytes of a file, as a file. libav's container closes it by letting go of it."""
 
     def __init__(self, path: Path, length: int) -> None:
+        self.name = os.fspath(path)
         self._file, self._length = path.open("rb"), length
 
     def readable(self) -> bool:

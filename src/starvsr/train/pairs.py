@@ -17,6 +17,7 @@ from torch import Tensor
 
 from starvsr.errors import InputError, UsageError
 from starvsr.media.color import Pixels
+from starvsr.media.deadline import within_deadline
 from starvsr.media.encoder import EncoderSettings, check_encoder
 from starvsr.media.files import check_target, complete_or_absent, errors_of
 from starvsr.media.folders import new_folders, videos_in
@@ -98,7 +99,7 @@ def clip_files(source: Path, output: Path, *, pairs: bool) -> list[ClipFiles]:
     for a file, and a folder that gets `NAME.mp4` for a folder. Raises InputError where a folder holds no video,
     UsageError where two videos would have one name.
     """
-    if not source.is_dir():
+    if not within_deadline(source, source.is_dir):
         return [_pair(source, output) if pairs else ClipFiles(source, output)]
     found = videos_in(source)
     by_name: dict[str, Path] = {}

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from starvsr.errors import InputError
+from starvsr.media.deadline import TooLongError, within_deadline
 from starvsr.media.files import complete_or_absent
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
@@ -61,14 +62,17 @@ class Scan:
         self.after: dict[str, Any] = {}
 
     def __call__(self, path: Path) -> Media | str:
-        """What a file holds, or why it cannot be used."""
-        stat = path.stat()
+        """What a file holds, or why it cannot be used. Raises InputError where reading hangs."""
+        stat = within_deadline(path, path.stat)
         identity = [stat.st_size, stat.st_mtime_ns]
         known = self.before.get(str(path))
         entry = known if known and known["identity"] == identity else {"identity": identity}
         found: Media | str
         try:
             found = _still(path, entry) if _is_still(path) else _video(path, entry)
+        except TooLongError:
+            # Its thread goes on beside the training, and next time the file may be in order.
+            raise
         except InputError as error:
             found = entry["fault"] = str(error).removeprefix(f"{path}").lstrip(": ")
         self.after[str(path)] = entry
@@ -107,10 +111,14 @@ def _still(path: Path, entry: dict[str, Any]) -> Media:
 def open_still(path: Path) -> Image.Image:
     """A picture upright, as RGB, decoded whole. Raises InputError where it cannot be."""
     try:
-        with Image.open(path) as picture:
-            return _in_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
+        return within_deadline(path, lambda: _decoded(path))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: it cannot be decoded ({error})") from error
+
+
+def _decoded(path: Path) -> Image.Image:
+    with Image.open(path) as picture:
+        return _in_eight_bits(ImageOps.exif_transpose(picture)).convert("RGB")
 
 
 def _in_eight_bits(picture: Image.Image) -> Image.Image:

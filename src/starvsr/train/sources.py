@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from starvsr.errors import InputError
+from starvsr.media.deadline import within_deadline
 from starvsr.media.folders import VIDEO_SUFFIXES
 from starvsr.train.config import DataConfig, FolderConfig
 from starvsr.train.scan import STILL_SUFFIXES, Media, Scan
@@ -115,8 +116,9 @@ def check_folders(config: DataConfig, root: Path) -> None:
             "no data: the configuration needs at least one [[data.folders]] with a path"
         )
     for folder in config.folders:
-        if not (root / folder.path).is_dir():
-            raise InputError(f"{root / folder.path} is not a folder: give the data's with --data")
+        path = root / folder.path
+        if not within_deadline(path, path.is_dir):
+            raise InputError(f"{path} is not a folder: give the data's with --data")
 
 
 @dataclass(frozen=True)
