@@ -59,6 +59,7 @@ class Making:
         work_dir.mkdir(exist_ok=True)
         self.reports: list[Progress] = []
         self.journal = Journal(work_dir)
+        self.journal.begin({}, {})
         segments = job.plan.segments
         self.kept = KeptParts(
             job.info, job.index, segments, job.settings, self.journal, self.reports.append
@@ -120,7 +121,8 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
     assert np.array_equal(part_frames(files.part), wanted[:4])
     for path, frame in zip(files.tail, wanted[4:], strict=True):
         assert np.array_equal(raw(path, frame), frame)
-    assert set((tmp_path / "work").iterdir()) == {files.part, *files.tail}
+    journal = tmp_path / "work" / "journal.jsonl"
+    assert set((tmp_path / "work").iterdir()) == {journal, files.part, *files.tail}
 
     files = make_one(making.maker, second)
     wanted = restored(job, 4, 11)

@@ -6,6 +6,7 @@ A job that was broken off goes on only under the same request. What changes spee
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
@@ -64,11 +65,14 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Fraction) else value
 
 
-def source_print(source: Path) -> str | list[str]:
-    """What tells an input from others; of an image sequence, for each image. Raises OSError."""
-    if is_sequence(source) and not source.exists():
-        return [fingerprint(image_path(source, number)) for number in numbers_of(source)]
-    return fingerprint(source)
+def source_print(source: Path) -> str:
+    """What tells an input from others; of an image sequence, of all its images. Raises OSError."""
+    if not is_sequence(source) or source.exists():
+        return fingerprint(source)
+    digest = hashlib.sha256()
+    for number in numbers_of(source):
+        digest.update(f"{number} {fingerprint(image_path(source, number))}\n".encode())
+    return digest.hexdigest()
 
 
 def provenance_text(

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,8 @@ import torch
 
 from starvsr.attempts import is_out_of_memory
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
-from starvsr.journal import Journal, is_begun, is_made, journal_folder, open_journal
-from starvsr.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
+from starvsr.journal import Journal, is_made, journal_folder, open_journal
+from starvsr.kept import KeptParts, job_facts
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, errors_of, written_errors
 from starvsr.media.hwaccel import usable_device
@@ -33,9 +33,11 @@ from starvsr.media.timing import check_times
 from starvsr.models.compiled import check_compiler
 from starvsr.options import UpscaleOptions
 from starvsr.plan import Plan, ineffective_options, make_plan, output_size
+from starvsr.records import JOB_NOTE, WINDOWS_NOTE
 from starvsr.request import provenance_text, request_of
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.work import Executor, InTurn, LastModel, Work
+from starvsr.workdir import discard_left, is_begun
 from starvsr.zoo.device import peak_device_bytes, peak_process_bytes
 from starvsr.zoo.folder import weights_folder
 from starvsr.zoo.load import ModelChoice, attention_backend, choose_model, device_info
@@ -367,9 +369,7 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
             else options.resume.resume and is_made(folder, target)
         )
     if options.resume.work_dir is None:
-        # All that a kill can leave of it behind a job that is done; what is not empty stays.
-        with suppress(OSError):
-            folder.rmdir()
+        discard_left(folder)
     check_target(source, target, overwrite=options.overwrite or own)
     real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):

@@ -5,34 +5,41 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 
 from starvsr.errors import OutputError, UsageError
+from starvsr.media.removal import Right, put_in_place, remove_file, remove_tree
 from starvsr.media.sequence import is_sequence, numbers_of
 
 
 @contextmanager
 def complete_or_absent(
-    target: Path, folder: Path | None = None, on_complete: Callable[[Path], None] | None = None
+    target: Path,
+    folder: Path | None = None,
+    on_complete: Callable[[Path], None] | None = None,
+    *,
+    right: Right = Right.RESULT,
 ) -> Iterator[Path]:
     """A temporary file that on leaving is synced and takes `target`'s name.
 
     It lies in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
     `target`'s may be as long as names can be. Where `target` is a symbolic link, the file that it names is replaced and
     the link stays. On any exception it is removed and `target` is as it was. on_complete: is called with it when it is
-    synced and not renamed yet. Raises OutputError where it cannot be synced or renamed.
+    synced and not renamed yet. right: why a file of that name may be replaced. Raises OutputError where it cannot be
+    synced or renamed.
     """
     with written_errors(target):
         real = _followed(target)
-    place = real.parent
-    if folder is not None and folder.stat().st_dev == place.stat().st_dev:
-        place = folder.absolute()
+        place = real.parent
+        if folder is not None and folder.stat().st_dev == place.stat().st_dev:
+            place = folder.absolute()
     temporary = place / f".starvsr-{secrets.token_hex(8)}.partial"
     try:
         yield temporary
@@ -41,14 +48,64 @@ def complete_or_absent(
         if on_complete is not None:
             on_complete(temporary)
         with written_errors(target):
-            temporary.replace(real)
+            put_in_place(temporary, real, right)
         # Not every system can sync a folder, and the file is complete without it.
         with suppress(OSError):
             _sync(real.parent)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            remove_file(temporary, Right.TEMPORARY)
         raise
+
+
+def write_whole(
+    target: Path,
+    content: bytes | memoryview,
+    right: Right = Right.RESULT,
+    *,
+    folder: Path | None = None,
+) -> None:
+    """Write a file that appears under its name only when it is complete. Parameters as of `complete_or_absent`.
+
+    Raises OutputError.
+    """
+    with (
+        complete_or_absent(target, folder, right=right) as temporary,
+        written_errors(target),
+        temporary.open("xb") as file,
+    ):
+        file.write(content)
+
+
+def open_regular(path: Path, *, follow: bool = False, append: bool = False) -> BinaryIO:
+    """Open a file that is there, to read it or to add to its end; unless `follow`, not what a link names.
+
+    Never waits. Raises OSError, also where it is a link, a pipe, a device or a folder.
+    """
+    flags = os.O_WRONLY | os.O_APPEND if append else os.O_RDONLY
+    names = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",)))
+    for name in names:
+        # Not every system has all of them.
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return os.fdopen(descriptor, "ab" if append else "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file of the job's own into OutputError."""
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or error
+        # `errors_of` would make it one of writing.
+        raise OutputError(f"{path} cannot be read: {reason}; nothing was removed") from None
 
 
 @contextmanager
@@ -70,7 +127,7 @@ def work_dir(target: Path) -> Iterator[Path]:
     try:
         yield path
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        remove_tree(path, Right.TEMPORARY)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The only code that removes, cuts off or replaces files; every call says by which right (`Right`).
 
-A name proves nothing: a folder of somebody's photographs may hold names like ours. So nothing goes that is a link, or no
-regular file, and a link is never followed to what it names. `tests/media/test_removal.py` holds that no other module
+A name proves nothing: a folder of somebody's photographs may hold names like ours. So nothing goes that is a link, or
+no regular file, and a link is never followed to what it names. `tests/media/test_removal.py` holds that no other module
 under `src/` removes, truncates or renames over anything.
 """
 
@@ -23,7 +23,10 @@ class Right(Enum):
 
     TEMPORARY = "this process made it, under a name that it drew at random"
     RECORDED = "this program's own record, found whole, says that it made it"
-    FORM = "it has the exact form of this program's names, in a folder that bears this program's mark"
+    FORM = (
+        "it has the exact form of this program's names, in a folder that bears this program's mark"
+    )
+    TORN = "a line of this program's record that was not written to its end, behind all that was"
     RESULT = "a complete file takes the name that the user gave for it"
     EMPTY = "a folder that this program made, and that holds nothing"
 
@@ -51,7 +54,7 @@ def remove_folder(path: Path, right: Right) -> bool:
 
 
 def remove_tree(path: Path, right: Right) -> None:
-    """Remove a folder with all in it, as far as that can be; links in it go, what they name stays; a link itself stays."""
+    """Remove a folder with all in it, as far as that can be; links in it go, what they name stays, as does a link."""
     if path.is_symlink() or not path.is_dir():
         return
     logger.debug("%s is removed with all in it: %s", path, right.value)
