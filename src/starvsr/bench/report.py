@@ -15,6 +15,7 @@ from starvsr.bench.machine import Ceilings, Seconds, describe_machine
 from starvsr.bench.network import Layer, NetworkCall
 from starvsr.errors import InputError
 from starvsr.media.files import written_errors
+from starvsr.media.removal import Right, remove_file
 
 VERSION = 1
 
@@ -83,7 +84,8 @@ def read_last(path: Path, model: str) -> dict[str, Any] | None:
     with written_errors(path), path.open("a"):
         pass
     if is_new:
-        path.unlink()
+        with written_errors(path):
+            remove_file(path, Right.TEMPORARY)
         return None
     try:
         lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]

@@ -197,7 +197,7 @@ def _write(target: Path, texts: dict[str, str], movie: Path) -> None:
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     head, tail = template.split("{{movie}}")
     # Bytes of names that are no text are spelled out.
-    with target.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as page:
+    with target.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as page:
         page.write(_filled(head, texts))
         for piece in _base64(movie):
             page.write(piece)

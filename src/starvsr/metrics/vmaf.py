@@ -76,7 +76,7 @@ class VmafMeter:
             prefix="starvsr-vmaf-", ignore_cleanup_errors=True
         )
         # In a file, since a full pipe that nobody reads would stop ffmpeg.
-        self._messages = (Path(self._folder.name) / "messages.txt").open("w+b")
+        self._messages = (Path(self._folder.name) / "messages.txt").open("x+b")
         self._process = subprocess.Popen(
             self._command(),
             cwd=self._folder.name,

@@ -17,18 +17,14 @@ from torch import Tensor
 from starvsr.errors import InputError, UsageError
 from starvsr.media.color import Pixels
 from starvsr.media.encoder import EncoderSettings, check_encoder
-from starvsr.media.files import (
-    check_target,
-    complete_or_absent,
-    errors_of,
-    work_dir,
-)
+from starvsr.media.files import check_target, errors_of, work_dir, write_whole
 from starvsr.media.folders import new_folders, videos_in
 from starvsr.media.index import build_index
 from starvsr.media.join import join
 from starvsr.media.pixfmt import is_hdr
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
+from starvsr.media.removal import Right, remove_file
 from starvsr.media.writer import PartWriter
 from starvsr.options import EncodeOptions, StreamOptions
 from starvsr.train.degrade import Degradation
@@ -170,8 +166,7 @@ def degrade_video(
                     [parts[target]], info, index, target, settings, _PICTURES_ONLY, 0, index.frames
                 )
             if files.text is not None:
-                with complete_or_absent(files.text) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
+                write_whole(files.text, text.encode())
     kinds = dict.fromkeys(s.kind for s in info.streams if s.index != info.stream_index)
     return DegradeResult(
         files=files,
@@ -261,5 +256,5 @@ def _all_or_none(targets: Iterable[Path]) -> Iterator[None]:
     except BaseException:
         for target in new:
             with suppress(OSError):
-                target.unlink()
+                remove_file(target, Right.RECORDED)
         raise
