@@ -461,6 +461,12 @@ def test_images_that_are_half_there_are_the_jobs_own(
             upscale_video(clip, made / "%d.png", images)
     there = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
     assert there == {name: wanted[name] for name in ("1.png", "2.png", "3.png", "4.png")}
+    # One that somebody put there meanwhile is not the job's.
+    (made / "7.png").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"7\.png exists already, and is not what the job makes"):
+        upscale_video(clip, made / "%d.png", images)
+    assert (made / "7.png").read_bytes() == b"mine"
+    (made / "7.png").unlink()
     upscale_video(clip, made / "%d.png", images)
     assert {path.name: path.read_bytes() for path in made.iterdir()} == wanted
     with pytest.raises(StarvsrError, match="exists already"):

@@ -337,6 +337,7 @@ def _join(job: Job, parts: Sequence[Path], journal: Journal) -> None:
         work_dir=journal.folder,
         provenance=_provenance(job),
         on_complete=journal.note_made,
+        overwrite=job.options.overwrite,
     )
 
 

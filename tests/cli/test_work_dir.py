@@ -7,10 +7,11 @@ import os
 import stat
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from starvsr.media import files
+from starvsr.media import files, removal
 from starvsr.parts import OnFrames
 from starvsr.plan import Segment
 from starvsr.work import InTurn, Made, OnLoad, Work
@@ -106,17 +107,17 @@ def test_a_full_disk_under_the_work_directory(
     """The raw frames that segments share are written by Python, not by libav."""
     folder = tmp_path / "work"
     given = ["--work-dir", folder] if elsewhere else []
-    put = files.put_in_place
+    put = removal.put_in_place
 
-    def full(made: Path, target: Path, right: object) -> None:
+    def full(made: Path, target: Path, right: removal.Right) -> None:
         if target.suffix == ".raw":
             raise OSError(errno.ENOSPC, "No space left on device")
-        put(made, target, right)  # type: ignore[arg-type]
+        put(made, target, right)
 
-    def none_left(self: Path, *arguments: object, **named: object) -> object:
+    def none_left(self: Path, *arguments: Any, **named: Any) -> Any:
         if self.suffix == ".partial" and arguments == ("xb",):
             raise OSError(errno.ENOSPC, "No space left on device")
-        return opened(self, *arguments, **named)  # type: ignore[arg-type]
+        return opened(self, *arguments, **named)
 
     opened = Path.open
     with monkeypatch.context() as patched:

@@ -88,7 +88,7 @@ def broken_off(folder: Path) -> Job:
         yield from call(self, work, segments[:2], *rest)
         raise KeyboardInterrupt
 
-    InTurn.__call__ = two  # type: ignore[method-assign]
+    InTurn.__call__ = two  # type: ignore[method-assign, assignment]
     try:
         assert run(list(job.arguments)) == 130
     finally:

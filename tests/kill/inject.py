@@ -120,7 +120,7 @@ def _in_child(ready: int, go: int, out: Path, arguments: tuple[str, ...]) -> Non
         said = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number in (1, 2):
             os.dup2(said, number)
-        files.secrets = _Names  # type: ignore[attr-defined]
+        setattr(files, "secrets", _Names)  # noqa: B010
         code = run(list(arguments))
         sys.stdout.flush()
         sys.stderr.flush()
@@ -286,7 +286,18 @@ def prepared(folder: Path) -> tuple[Stage, list[Scene]]:
     toy = folder / "toy.safetensors"
     save_model(toy, TOY, fill_module(StarUNet(TOY.network), 0).state_dict())
     source = make(folder / "clip.mkv", Clip(frames=12, width=16, height=12))
-    options = ("--model", str(toy), "--scale", "2", "--steps", "1", "--cfg", "1", "--codec", "ffv1")
+    options: tuple[str, ...] = (
+        "--model",
+        str(toy),
+        "--scale",
+        "2",
+        "--steps",
+        "1",
+        "--cfg",
+        "1",
+        "--codec",
+        "ffv1",
+    )
     options += ("--segment-frames", "6", "--device", "cpu", "--quiet")
     torch.set_num_threads(1)
     assert run(["upscale", str(source), str(folder / "whole.mkv"), *options]) == 0

@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from starvsr.errors import WorkDirError
+from starvsr.errors import OutputError, WorkDirError
 from starvsr.media.copies import add_attachments, describe, kept_tags, moved_chapters
 from starvsr.media.decode import readable_packets
 from starvsr.media.encoder import IMAGES, EncoderSettings, tag_alpha
@@ -54,6 +54,7 @@ def join(
     work_dir: Path | None = None,
     provenance: str = "",
     on_complete: Callable[[Path], None] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
@@ -63,8 +64,8 @@ def join(
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
     in `work_dir` if that is on the same file system. Of an image sequence every image does so on its own. provenance:
     what its tags say of how it was made. on_complete: is called with the complete file before it takes its name; not
-    for images. Raises OutputError where it cannot be written (no half of a file is left
-    behind then), WorkDirError where the parts do not hold last - first frames.
+    for images. overwrite: whether images that are there may be replaced by others. Raises OutputError where it cannot
+    be written (no half of a file is left behind then), WorkDirError where the parts do not hold last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
@@ -72,7 +73,7 @@ def join(
             f"the parts hold {sum(map(len, numbers))} frames, not {last - first}: {_ANEW}"
         )
     if settings.container == IMAGES:
-        _write_images(parts, target, _first_image(info, first), work_dir)
+        _write_images(parts, target, _first_image(info, first), work_dir, overwrite=overwrite)
         return
     with (
         complete_or_absent(target, work_dir, on_complete) as temporary,
@@ -109,14 +110,30 @@ def _first_image(info: VideoInfo, first: int) -> int:
     return 1
 
 
-def _write_images(parts: Sequence[Path], target: Path, number: int, work_dir: Path | None) -> None:
-    """Every packet is an image file as it is."""
+def _write_images(
+    parts: Sequence[Path], target: Path, number: int, work_dir: Path | None, *, overwrite: bool
+) -> None:
+    """Every packet is an image file as it is; one that is there already is left."""
     for part in parts:
         with av.open(str(part)) as container:
             for packet in readable_packets(container, container.streams.video[0]):
                 image = image_path(target, number)
-                write_whole(image, bytes(packet), folder=work_dir)
+                content = bytes(packet)
+                if overwrite or not _is_there(image, content):
+                    write_whole(image, content, folder=work_dir)
                 number += 1
+
+
+def _is_there(image: Path, content: bytes) -> bool:
+    """Whether an image was written before. Raises OutputError where another one has its name."""
+    with read_errors(image):
+        if not image.exists():
+            return False
+        if image.is_file() and image.read_bytes() == content:
+            return True
+    raise OutputError(
+        f"{image} exists already, and is not what the job makes: give --overwrite to replace it"
+    )
 
 
 def _span(
