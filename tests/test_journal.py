@@ -311,6 +311,17 @@ def test_what_cannot_be_removed_is_said_and_does_no_harm(
     assert not work.exists()
 
 
+def test_a_mark_that_could_not_be_removed_goes_later(work: Path) -> None:
+    (work / "mine.txt").write_bytes(b"mine")
+    for name in ("journal.jsonl", "000000-core.mkv"):
+        (work / name).unlink()
+    discard_left(work)
+    assert (work / ".starvsr-work").exists(), "a part is left"
+    (work / "000000-00000006.raw").unlink()
+    discard_left(work)
+    assert listing(work) == {"mine.txt": b"mine"}
+
+
 def test_other_errors_in_the_folder_are_of_the_output(work: Path) -> None:
     """Fault 9: no write of a job ends as a bug."""
     with (

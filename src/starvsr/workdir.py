@@ -130,8 +130,8 @@ def discard_left(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()}
         if not names:
             remove_folder(folder, Right.EMPTY)
-        elif names <= {_MARK, _LOCK} and _MARK in names:
-            empty = (folder / _MARK).lstat().st_size == 0
+        elif {name for name in names if _is_our_name(name)} - {_LOCK} == {_MARK}:
+            empty = names <= {_MARK, _LOCK} and (folder / _MARK).lstat().st_size == 0
             made = empty or _read_mark(folder).made
             WorkDir(folder, _locked(folder), made=made, is_new=False).remove()
 

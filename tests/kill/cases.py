@@ -154,6 +154,8 @@ def recorded_files(journal: Path) -> dict[str, str]:
 def failures_when_told(job: Job, ended: Run) -> Iterator[str]:
     """What must not be where a run was told to end, and could clean up."""
     if ended.code < 0:
+        if ended.stage != "start":
+            yield f"dies of the signal, at {ended.stage}"
         return
     if partial := [path.name for path in job.target.parent.rglob("*.partial")]:
         yield f"left behind: {', '.join(sorted(partial))}"

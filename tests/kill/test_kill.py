@@ -79,6 +79,8 @@ def test_what_is_a_failure(tmp_path: Path) -> None:
     assert not said()
     assert "was not killed" in said(killed=Run())
     assert "says error: a" in " ".join(failures_when_told(job, Run(130, err="error: a")))
+    assert not [*failures_when_told(job, Run(-15))]
+    assert "dies" in " ".join(failures_when_told(job, Run(-15, stage="encode")))
     (tmp_path / "out.mkv.starvsr").mkdir()
     (tmp_path / "out.mkv.starvsr" / "a.partial").touch()
     assert "left behind: a.partial" in " ".join(failures_when_told(job, Run(143)))
