@@ -380,7 +380,9 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
             raise UsageError(
                 f"the {name} {path} lies in the work directory {folder}: give another --work-dir"
             )
-    if not folder.parent.is_dir():
+    with written_errors(folder):
+        has_parent = folder.parent.is_dir()
+    if not has_parent:
         raise OutputError(f"the folder {folder.parent} of --work-dir does not exist: make it first")
 
 

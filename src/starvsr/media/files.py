@@ -153,6 +153,7 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         is_device = exists and not is_folder and not target.is_file()
         is_source = exists and source.exists() and target.samefile(source)
         folder = _followed(target).parent if target.is_symlink() else target.parent
+        has_folder = folder.is_dir()
         if is_sequence(target) and not exists:
             exists = bool(numbers_of(target))
             is_source = target.absolute() == source.absolute()
@@ -164,7 +165,7 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{target} is a pipe or a device: give the name of a file to write")
     if exists and not overwrite:
         raise OutputError(f"{target} exists already: give --overwrite to replace it")
-    if not folder.is_dir():
+    if not has_folder:
         raise OutputError(f"the folder {folder} does not exist: make it first")
     check_writable(folder)
 
