@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check matrix fuzz kill format clean
+.PHONY: demo test check matrix fuzz kill inject format clean
 
 demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
 	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
@@ -12,11 +12,15 @@ demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
 test: $(VENV)/.dev-installed  ## all tests, in two processes
 	$(BIN)/python -m pytest -q --numprocesses 2
 
-fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale
+fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale, 1,000 journals tampered with
 	$(BIN)/python -m tests.fuzz
+	$(BIN)/python -m tests.fuzz.journals
 
-kill: $(VENV)/.dev-installed  ## 40 runs killed anywhere, each gone on with; some four minutes, on Linux
-	$(BIN)/python -m tests.kill
+kill: $(VENV)/.dev-installed  ## 40 runs ended anywhere by each of four signals, and gone on with; on Linux
+	for signal in SIGKILL SIGINT SIGTERM SIGHUP; do $(BIN)/python -m tests.kill --signal $$signal || exit 1; done
+
+inject: $(VENV)/.dev-installed  ## every system call on files of a job fails once in four ways; hours, with strace
+	$(BIN)/python -m tests.kill --inject
 
 check: $(VENV)/.dev-installed  ## lint, format, types, layers
 	$(BIN)/ruff check .

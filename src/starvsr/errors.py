@@ -49,6 +49,6 @@ class OutputError(StarvsrError):
 
 
 class WorkDirError(StarvsrError):
-    """The work directory holds the parts of another job."""
+    """The work directory holds the parts of another job, or what is in it is not as this version writes it."""
 
     exit_code = 9

@@ -220,14 +220,14 @@ def test_a_full_disk(
 def test_what_is_kept_is_said_of_a_disk_that_was_full_at_shared_frames(
     cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, done = Path.write_bytes, clip.with_name("out.mkv.starvsr") / "000000-core.mkv"
+    opened, done = Path.open, clip.with_name("out.mkv.starvsr") / "000000-core.mkv"
 
-    def full(path: Path, data: bytes) -> int:
+    def full(path: Path, *arguments: Any, **named: Any) -> Any:
         if done.exists() and path.suffix == ".partial":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        return write(path, data)
+        return opened(path, *arguments, **named)
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "open", full)
     output = clip.with_name("out.mkv")
     result = cli("upscale", clip, output, *quick, "--segment-frames", "8")
     assert result.code == 7

@@ -14,6 +14,7 @@ from starvsr.errors import OutputError
 from starvsr.evaluate.measure import ClipResult
 from starvsr.evaluate.pairs import ClipPair
 from starvsr.evaluate.report import FILES, check_folder, to_csv, to_json, to_markdown, write_report
+from starvsr.media import files
 
 
 def result(
@@ -98,7 +99,7 @@ def test_a_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(files, "_sync", full)
     with pytest.raises(OutputError, match=r"metrics\.json cannot be written: no space left"):
         write_report(tmp_path / "report", [result("a", (20.0,))], {})
     assert list(tmp_path.iterdir()) == []

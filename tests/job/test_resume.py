@@ -133,7 +133,7 @@ def test_a_job_with_a_cache_goes_on_the_same(
     upscale_video(clip, whole, options)
 
     def killed() -> None:
-        dying(30)
+        dying(38)
         upscale_video(clip, target, options)
 
     assert in_a_child(killed) == KILLED
@@ -168,8 +168,13 @@ def test_a_kill_anywhere_changes_nothing(
         done = _finished_segments(made)
         restored.clear()
         whole = target.exists()
-        job = plan_video(clip, target, options)
-        run_job(job, on_resume=lambda count, _: restored.append(count))
+        if whole and not (made / "out.mkv.starvsr" / "journal.jsonl").exists():
+            # Only the mark was left to be removed, and is.
+            with pytest.raises(OutputError, match="exists already"):
+                plan_video(clip, target, options)
+        else:
+            job = plan_video(clip, target, options)
+            run_job(job, on_resume=lambda count, _: restored.append(count))
         assert restored == ([done] if done and not whole else []), number
         assert packets(target) == unbroken, number
         assert names(made) == ["out.mkv"], number
@@ -423,6 +428,7 @@ def test_windows_that_were_too_large_are_not_tried_again(
 
 def test_a_journal_keeps_what_it_is_told(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
+    journal.begin({}, {})
     (tmp_path / "a").write_bytes(b"1")
     journal.record(one=[tmp_path / "a"], none=[])
     assert journal.finished("one") == (tmp_path / "a",)
@@ -455,6 +461,12 @@ def test_images_that_are_half_there_are_the_jobs_own(
             upscale_video(clip, made / "%d.png", images)
     there = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
     assert there == {name: wanted[name] for name in ("1.png", "2.png", "3.png", "4.png")}
+    # One that somebody put there meanwhile is not the job's.
+    (made / "7.png").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"7\.png exists already, and is not what the job makes"):
+        upscale_video(clip, made / "%d.png", images)
+    assert (made / "7.png").read_bytes() == b"mine"
+    (made / "7.png").unlink()
     upscale_video(clip, made / "%d.png", images)
     assert {path.name: path.read_bytes() for path in made.iterdir()} == wanted
     with pytest.raises(StarvsrError, match="exists already"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from starvsr.errors import OutputError
+from starvsr.errors import OutputError, WorkDirError
 from starvsr.job.journal import Journal
 from starvsr.job.kept import KeptParts
 from starvsr.job.run import Job, plan_video, upscale_video
@@ -59,6 +60,7 @@ class Making:
         work_dir.mkdir(exist_ok=True)
         self.reports: list[Progress] = []
         self.journal = Journal(work_dir)
+        self.journal.begin({}, {})
         segments = job.plan.segments
         self.kept = KeptParts(
             job.info, job.index, segments, job.settings, self.journal, self.reports.append
@@ -120,7 +122,8 @@ def test_a_segment_leaves_its_core_encoded_and_its_shared_frames_raw(
     assert np.array_equal(part_frames(files.part), wanted[:4])
     for path, frame in zip(files.tail, wanted[4:], strict=True):
         assert np.array_equal(raw(path, frame), frame)
-    assert set((tmp_path / "work").iterdir()) == {files.part, *files.tail}
+    journal = tmp_path / "work" / "journal.jsonl"
+    assert set((tmp_path / "work").iterdir()) == {journal, files.part, *files.tail}
 
     files = make_one(making.maker, second)
     wanted = restored(job, 4, 11)
@@ -224,6 +227,26 @@ def test_a_seam_is_the_crossfade_of_what_two_segments_share(tmp_path: Path, job:
         assert np.abs(seam[place].astype(float) - wanted).max() <= 1
     # The raw frames, which are large, are gone as soon as they are not needed.
     assert set((tmp_path / "work").iterdir()) == {tmp_path / "work" / "journal.jsonl", *parts}
+
+
+def test_shared_frames_that_do_not_fit_are_refused(tmp_path: Path, job: Job) -> None:
+    """A journal may say that they were left so."""
+    making = Making(job, tmp_path / "work")
+    first, second = job.plan.segments
+    before = make_one(making.maker, first)
+    making.kept.take(before, {}, None)
+    behind = make_one(making.maker, second)
+    behind.head[0].write_bytes(behind.head[0].read_bytes()[:-1])
+    with pytest.raises(WorkDirError, match=r"\.raw is no frame of this job: give --no-resume"):
+        making.kept.take(behind, {}, None)
+    steps = making.journal.steps
+    making.journal.steps = {**steps, "tail-0": steps["tail-0"][:1]}
+    with pytest.raises(WorkDirError, match="has 1 shared frames of segment 1, not 2"):
+        KeptParts(job.info, job.index, job.plan.segments, job.settings, making.journal, print)
+    behind.head[0].unlink()
+    os.mkfifo(behind.head[0])
+    with pytest.raises(OutputError, match="cannot be read: it is no regular file"):
+        making.kept.make_seams()
 
 
 def test_parts_end_where_a_segment_is_missing(tmp_path: Path, job: Job) -> None:

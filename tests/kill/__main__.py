@@ -1,4 +1,7 @@
-"""`python -m tests.kill` kills 40 runs anywhere, runs the same commands again, and prints what came of them."""
+"""`python -m tests.kill` kills 40 runs anywhere, runs the same commands again, and prints what came of them.
+
+With `--signal` they are told to end instead; with `--inject` system calls fail in turn.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.kill.cases import Case, run_case, whole_runs
+from tests.kill.cases import SIGNALS, Case, run_case, whole_runs
+from tests.kill.inject import Outcome, all_injections, inject, is_possible, prepared
 from tests.kill.runs import STAGES
 
 
@@ -18,17 +22,41 @@ def main() -> int:
     parser.add_argument("seeds", nargs="*", type=int, help="seeds to run (default: 0..39)")
     parser.add_argument("--count", type=int, default=40, help="how many seeds (default 40)")
     parser.add_argument("--verbose", action="store_true", help="print every kill")
+    parser.add_argument("--signal", choices=SIGNALS, default="SIGKILL", help="what ends a run")
+    parser.add_argument("--inject", action="store_true", help="let system calls fail instead")
+    parser.add_argument("--most", type=int, help="with --inject: so many of all failures")
     options = parser.parse_args()
+    if options.inject:
+        return _inject(options.most, everything=options.verbose)
     cases = []
     with tempfile.TemporaryDirectory() as name:
         wholes = whole_runs(Path(name))
         folder = Path(name) / "case"
         folder.mkdir()
         for seed in options.seeds or range(options.count):
-            cases.append(run_case(seed, wholes, folder))
+            cases.append(run_case(seed, wholes, folder, SIGNALS[options.signal]))
             _say(cases[-1], everything=options.verbose)
     _summarise(cases)
     return int(any(case.failures for case in cases))
+
+
+def _inject(most: int | None, *, everything: bool) -> int:
+    if not is_possible():
+        print("skipped: there is no strace, or it may not trace")
+        return 0
+    outcomes: list[Outcome] = []
+    with tempfile.TemporaryDirectory(prefix="inject-") as name:
+        stage, scenes = prepared(Path(name))
+        for scene, injection in all_injections(stage, scenes)[:most]:
+            outcomes.append(inject(scene, injection, stage))
+            if outcomes[-1].failures or everything:
+                print(f"{scene.name}: {injection}", *outcomes[-1].failures, sep="\n  ")
+                sys.stdout.flush()
+    failed = sum(bool(outcome.failures) for outcome in outcomes)
+    happened = Counter(outcome.injection.call.name for outcome in outcomes if outcome.happened)
+    print(", ".join(f"{count} x {call}" for call, count in happened.most_common()))
+    print(f"{len(outcomes)} injections, {happened.total()} happened, {failed} failed")
+    return int(failed > 0)
 
 
 def _say(case: Case, *, everything: bool) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import shutil
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,49 +100,72 @@ def moment_of(random_: random.Random, stage: str, pace: Pace) -> Moment:
     return Moment(stage, number, 0.0)
 
 
-def run_case(seed: int, wholes: list[Whole], folder: Path) -> Case:
-    """Kill a run where the seed says, run the same command again, and look. folder: an empty one; left empty.
+SIGNALS = {
+    name: getattr(signal, name)
+    for name in ("SIGKILL", "SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+}
 
-    Of ten seeds eight are for one stage each, two for any time.
+
+def run_case(
+    seed: int, wholes: list[Whole], folder: Path, by: signal.Signals = signal.SIGKILL
+) -> Case:
+    """End a run where the seed says, run the same command again, and look. folder: an empty one; left empty.
+
+    by: what ends it. Of ten seeds eight are for one stage each, two for any time.
     """
     whole = wholes[seed // 10 % len(wholes)]
     stage = STAGES[seed % 10] if seed % 10 < len(STAGES) else ""
     job = Job(whole.job.source, folder / whole.job.target.name, whole.job.options)
     random_ = random.Random(seed)
     for _ in range(_MOST_TRIES):
-        killed = run(job, whole.pace, moment_of(random_, stage, whole.pace))
-        if killed.code < 0:
+        killed = run(job, whole.pace, moment_of(random_, stage, whole.pace), by)
+        # Before the program hears signals, they end it as they end any.
+        if killed.code in (-by, 128 + by):
             break
         job.target.unlink()
-    kept = _recorded(job.journal)
+    failures = [] if by == signal.SIGKILL else [*failures_when_told(job, killed)]
+    kept = [*recorded_files(job.journal)]
     cores = sum("-core." in name for name in kept)
     # All was done, and only the process had not ended.
     over = job.target.exists() and not job.journal.exists()
     again = run(job)
     if over:
-        failures = tuple(failures_when_over(job, whole, again))
+        failures += failures_when_over(job, whole, again)
     else:
-        failures = tuple(failures_of(job, whole, killed, kept, again))
+        failures += failures_of(job, whole, killed, kept, again)
     shutil.rmtree(folder)
     folder.mkdir()
-    return Case(seed, stage, "over" if over else killed.stage, cores, failures)
+    return Case(seed, stage, "over" if over else killed.stage, cores, tuple(failures))
 
 
-def _recorded(journal: Path) -> list[str]:
-    """Names of the files that a journal says are finished."""
+def recorded_files(journal: Path) -> dict[str, str]:
+    """The files that a journal says are finished, and their hashes."""
     lines = journal.read_bytes().splitlines(keepends=True) if journal.exists() else []
-    return [
-        file["name"]
+    return {
+        file["name"]: file["sha256"]
         for line in lines
         if line.endswith(b"\n")
         for files in json.loads(line).get("steps", {}).values()
         for file in files
-    ]
+    }
+
+
+def failures_when_told(job: Job, ended: Run) -> Iterator[str]:
+    """What must not be where a run was told to end, and could clean up."""
+    if ended.code < 0:
+        if ended.stage != "start":
+            yield f"dies of the signal, at {ended.stage}"
+        return
+    if partial := [path.name for path in job.target.parent.rglob("*.partial")]:
+        yield f"left behind: {', '.join(sorted(partial))}"
+    if "error: " in ended.err or "Traceback" in ended.err:
+        yield f"says {ended.err.strip()}"
 
 
 def failures_of(job: Job, whole: Whole, killed: Run, kept: list[str], again: Run) -> Iterator[str]:
     """What must not be. kept: files that the journal promised after the kill. again: the run behind it."""
-    if killed.code >= 0:
+    if killed.code >= 0 and killed.code - 128 not in SIGNALS.values():
         yield f"was not killed: {killed.code}, {killed.err.strip()}"
     if again.code:
         yield f"the same command gives {again.code}: {again.err.strip()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -85,8 +86,13 @@ class Run:
         return [event.path.name for _, _, event in self.events if event.kind == "moved to"]
 
 
-def run(job: Job, pace: Pace | None = None, moment: Moment | None = None) -> Run:
-    """Run a command to its end, or kill it at a moment.
+def run(
+    job: Job,
+    pace: Pace | None = None,
+    moment: Moment | None = None,
+    by: signal.Signals = signal.SIGKILL,
+) -> Run:
+    """Run a command to its end, or end it at a moment by a signal.
 
     pace: of an unbroken run; without it, the stages from the last part on are not told apart. Raises TimeoutError.
     """
@@ -118,8 +124,8 @@ def run(job: Job, pace: Pace | None = None, moment: Moment | None = None) -> Run
                 process.kill()
                 raise TimeoutError(f"{command} takes over {_LONGEST_S:.0f} s")
         result.seconds = time.monotonic() - began
-        process.kill()
-        result.out, result.err = process.communicate()
+        process.send_signal(by)
+        result.out, result.err = process.communicate(timeout=_LONGEST_S)
         result.code = process.returncode
     if pace and result.events and result.stage == "decode":
         since_s = result.seconds - result.events[-1][0]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.kill.cases import (
+    SIGNALS,
     Whole,
     content_of,
     failures_of,
     failures_when_over,
+    failures_when_told,
     run_case,
     whole_runs,
 )
@@ -26,14 +29,25 @@ if sys.platform != "linux":
 SEEDS = (3, 4, 7)
 
 
+@pytest.fixture(scope="module")
+def wholes(tmp_path_factory: pytest.TempPathFactory) -> list[Whole]:
+    return whole_runs(tmp_path_factory.mktemp("wholes"))
+
+
 @pytest.mark.slow
-def test_kills(tmp_path: Path) -> None:
+def test_kills(tmp_path: Path, wholes: list[Whole]) -> None:
     """`make kill` does more of them."""
-    (tmp_path / "case").mkdir()
-    wholes = whole_runs(tmp_path)
-    cases = [run_case(seed, wholes, tmp_path / "case") for seed in SEEDS]
+    cases = [run_case(seed, wholes, tmp_path) for seed in SEEDS]
     assert [case.stage for case in cases] == ["encode", "journal", "clearing"]
     assert [case.failures for case in cases] == [()] * len(SEEDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals(tmp_path: Path, wholes: list[Whole], name: str) -> None:
+    """`make kill` does more of them."""
+    case = run_case(3, wholes, tmp_path, SIGNALS[name])
+    assert (case.stage, case.failures) == ("encode", ())
 
 
 def test_what_happens_to_files_is_told(tmp_path: Path) -> None:
@@ -64,6 +78,13 @@ def test_what_is_a_failure(tmp_path: Path) -> None:
 
     assert not said()
     assert "was not killed" in said(killed=Run())
+    assert "says error: a" in " ".join(failures_when_told(job, Run(130, err="error: a")))
+    assert not [*failures_when_told(job, Run(-15))]
+    assert "dies" in " ".join(failures_when_told(job, Run(-15, stage="encode")))
+    (tmp_path / "out.mkv.starvsr").mkdir()
+    (tmp_path / "out.mkv.starvsr" / "a.partial").touch()
+    assert "left behind: a.partial" in " ".join(failures_when_told(job, Run(143)))
+    shutil.rmtree(tmp_path / "out.mkv.starvsr")
     assert "gives 7: no" in said(again=Run(7, err="no"))
     assert "1 segments were restored" in said(kept=[])
     assert "made twice: 000001-core.mkv" in said(kept=[*kept, "000001-core.mkv"])

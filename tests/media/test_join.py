@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from starvsr.errors import OutputError
+from starvsr.errors import OutputError, StarvsrError, WorkDirError
 from starvsr.media import join as join_module
 from starvsr.media.join import join
 from starvsr.media.passage import check_streams
@@ -294,8 +294,22 @@ def test_parts_that_do_not_add_up(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4")
     info, index = opened(source)
     settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, 64, 48)
-    with pytest.raises(ValueError, match="hold 12 frames, not 11"):
+    with pytest.raises(WorkDirError, match="hold 12 frames, not 11"):
         join([source], info, index, tmp_path / "o.mp4", settings, StreamOptions(), 0, 11)
+    assert not (tmp_path / "o.mp4").exists()
+
+
+def test_parts_that_are_none(tmp_path: Path) -> None:
+    source, part = make(tmp_path / "a.mp4"), tmp_path / "part.mp4"
+    info, index = opened(source)
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, 64, 48)
+    part.write_bytes(b"no video")
+    with pytest.raises(OutputError, match=r"part\.mp4 cannot be read"):
+        join([part], info, index, tmp_path / "o.mp4", settings, StreamOptions(), 0, 12)
+    with av.open(str(part), "w") as container:
+        container.add_stream("aac", rate=48000)
+    with pytest.raises(StarvsrError, match=r"part\.mp4"):
+        join([part], info, index, tmp_path / "o.mp4", settings, StreamOptions(), 0, 12)
     assert not (tmp_path / "o.mp4").exists()
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import InputError, OutputError, UsageError, WeightsError
+from starvsr.train import checkpoints
 from starvsr.train.checkpoints import (
     TrainState,
     clear_partial,
@@ -120,7 +121,7 @@ def test_a_full_disk_leaves_the_last_good_one(
         if failing == "write":
             patched.setattr(tensorfile, "_write", full)
         elif failing == "rename":
-            patched.setattr(Path, "rename", full)
+            patched.setattr(checkpoints, "put_in_place", full)
         else:
             patched.setattr(json, "dumps", full)
         with pytest.raises(OutputError) as caught:
@@ -134,6 +135,31 @@ def test_a_full_disk_leaves_the_last_good_one(
     restored = fresh()
     load_checkpoint(good, restored, CONFIG, data=DATA)
     assert restored.step == 1
+
+
+def test_a_file_of_somebody_in_a_checkpoint_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = fresh()
+    advance(state, 1)
+    first = save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=1)
+    (first / "notes.txt").write_text("mine")
+    advance(state, 1)
+    second = save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=1)
+    assert "it holds notes.txt too" in caplog.text
+    with pytest.raises(UsageError, match="no part of a checkpoint"):
+        remove_checkpoints(tmp_path)
+    assert find_checkpoints(tmp_path) == [first, second]
+    assert (first / "notes.txt").read_text() == "mine"
+
+
+def test_what_only_looks_like_a_partial_file_stays(tmp_path: Path) -> None:
+    mine = (".starvsr-mine.partial", ".checkpoint-mine.partial")
+    for name in mine:
+        (tmp_path / name).write_text("mine")
+    (tmp_path / ".starvsr-0123456789abcdef.partial").touch()
+    clear_partial(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(mine)
 
 
 def test_what_a_kill_left_is_not_taken_for_a_checkpoint(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from starvsr import __version__
 from starvsr.errors import OutputError
 from starvsr.evaluate.measure import ClipResult
-from starvsr.media.files import check_writable, complete_or_absent, written_errors
+from starvsr.media.files import check_writable, write_whole
 from starvsr.media.folders import new_folders
 from starvsr.metrics.registry import METRICS
 
@@ -175,8 +175,5 @@ def write_report(folder: Path, clips: Sequence[ClipResult], left_out: dict[str, 
     texts = (data, to_markdown(clips, left_out), to_csv(clips))
     with new_folders([folder]):
         for name, text in zip(FILES, texts, strict=True):
-            with complete_or_absent(folder / name) as temporary, written_errors(folder / name):
-                # Of names that are no text, bytes are spelled out, as JSON does it.
-                temporary.write_text(
-                    text, encoding="utf-8", errors="backslashreplace", newline="\n"
-                )
+            # Of names that are no text, bytes are spelled out, as JSON does it.
+            write_whole(folder / name, text.encode(errors="backslashreplace"))

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
+import re
+from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from starvsr.errors import InputError, OutputError, UsageError
+from starvsr.errors import InputError, OutputError, UsageError, WorkDirError
 from starvsr.job.journal import Journal, open_begun
-from starvsr.job.kept import JOB_NOTE, KeptParts
+from starvsr.job.kept import KeptParts
+from starvsr.job.plain import from_plain
+from starvsr.job.records import JOB_NOTE, JobFacts
 from starvsr.job.request import source_print
-from starvsr.media.encoder import EncoderSettings
-from starvsr.media.files import check_target
+from starvsr.media.encoder import CONTAINERS, IMAGES
+from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
 from starvsr.media.join import join
+from starvsr.media.pixfmt import find_encoder, layout_of
 from starvsr.media.probe import probe
-from starvsr.options import StreamOptions
+from starvsr.media.scratch import scratch_folder
 from starvsr.plan.plan import Segment
-from starvsr.types import ColorInfo, Progress, ProgressCallback
+from starvsr.types import Progress, ProgressCallback, VideoIndex
+
+# A numerator and a denominator that a frame rate may have.
+_FPS = re.compile(r"[1-9][0-9]{0,17}(/[1-9][0-9]{0,17})?")
+_MOST_SIDE, _MOST_THREADS = 1 << 16, 1 << 10
 
 
 @dataclass(frozen=True)
@@ -50,14 +60,14 @@ def finish_job(
     """Join what a job has finished, from its beginning up to the first segment that is missing, without its model.
 
     folder: the job's work directory, which stays. target: the file to write; None is `STEM-partial` beside the job's
-    own. Sound, subtitles and chapters are cut with the picture. Raises UsageError where it is no work directory, of
-    another version, or in use; InputError where the job's input is gone or another one; OutputError where nothing is
-    finished at the beginning or the file cannot be written.
+    own. Sound, subtitles and chapters are cut with the picture. Raises UsageError where it is no work directory or in
+    use; WorkDirError where it is damaged or of another version; InputError where the job's input is gone or another
+    one; OutputError where nothing is finished at the beginning or the file cannot be written.
     """
     report = progress or (lambda _: None)
-    with open_begun(Path(folder).absolute()) as (journal, request):
+    with open_begun(Path(folder).absolute()) as (journal, request), ExitStack() as stack:
         facts = _facts(journal)
-        source, wanted = Path(facts["source"]), Path(facts["target"])
+        source, wanted = Path(facts.source), Path(facts.target)
         place = Path(target) if target is not None else _beside(wanted)
         _check_input(source, request)
         if place.suffix.lower() != wanted.suffix.lower():
@@ -66,11 +76,14 @@ def finish_job(
                 f"that ends so"
             )
         check_target(source, place, overwrite=overwrite)
-        info = probe(source, Fraction(facts["fps"]) if facts["fps"] else None)
+        info = probe(source, Fraction(facts.fps) if facts.fps else None)
         index = build_index(info, scene_detect=False, progress=progress)
-        settings = _settings(facts["settings"])
-        segments = [Segment(*numbers) for numbers in facts["segments"]]
-        kept = KeptParts(info, index, segments, settings, journal, lambda _: None)
+        segments = _segments(facts, index)
+        stack.enter_context(errors_of(place))
+        scratch = stack.enter_context(scratch_folder(place.parent))
+        kept = KeptParts(
+            info, index, segments, facts.settings, journal, lambda _: None, scratch=scratch
+        )
         kept.make_seams()
         parts, end = kept.parts()
         if not parts:
@@ -80,17 +93,18 @@ def finish_job(
                 "behind it): go on with the job first"
             )
         report(Progress("join", 0, 1))
-        streams, first = StreamOptions(**facts["streams"]), segments[0].first
+        first = segments[0].first
         join(
             parts,
             info,
             index,
             place,
-            settings,
-            streams,
+            facts.settings,
+            facts.streams,
             first,
             end,
-            provenance=facts["provenance"],
+            work_dir=scratch,
+            provenance=facts.provenance,
         )
         report(Progress("join", 1, 1))
         left_out = sum(
@@ -101,14 +115,57 @@ def finish_job(
     return FinishResult(place, end - first, kept.frames, left_out)
 
 
-def _facts(journal: Journal) -> dict[str, Any]:
-    facts = journal.notes.get(JOB_NOTE)
-    if not isinstance(facts, dict):
-        raise UsageError(
-            f"the job in {journal.folder} was begun by a version of starvsr that did not note where its input is: go "
-            "on with the same upscale command instead"
-        )
+def _facts(journal: Journal) -> JobFacts:
+    """What the journal says of the job. Raises WorkDirError for what cannot be."""
+    try:
+        facts = from_plain(JobFacts, journal.notes[JOB_NOTE], "its note job")
+        _check_facts(facts)
+    except (ValueError, UsageError) as error:
+        raise WorkDirError(
+            f"the journal in {journal.folder} cannot be: {error}; go on with the same upscale command instead"
+        ) from error
     return facts
+
+
+def _check_facts(facts: JobFacts) -> None:
+    """Raise ValueError for what no job has, OutputError for an encoder that is not there."""
+    for path in (facts.source, facts.target):
+        # Bytes that are no text have a form of their own; others have none.
+        os.fsencode(path)
+        if not Path(path).is_absolute() or not Path(path).name:
+            raise ValueError("a place is not absolute")
+    if facts.fps is not None and not _FPS.fullmatch(facts.fps):
+        raise ValueError("the frame rate is no fraction")
+    settings = facts.settings
+    if settings.container not in (*CONTAINERS.values(), IMAGES):
+        raise ValueError("there is no such container")
+    if min(*settings.time_base, *settings.frame_rate, settings.width, settings.height) < 1:
+        raise ValueError("a size or a rate is not positive")
+    if (
+        max(settings.width, settings.height) > _MOST_SIDE
+        or not 1 <= settings.threads <= _MOST_THREADS
+    ):
+        raise ValueError("a size or a number of threads is too large")
+    find_encoder(settings.codec)
+    layout_of(settings.pix_fmt)
+
+
+def _segments(facts: JobFacts, index: VideoIndex) -> list[Segment]:
+    """The job's segments. Raises WorkDirError where they are not consecutive frames of the input."""
+    segments = [Segment(*numbers) for numbers in facts.segments]
+    fits = bool(segments) and segments[-1].last <= index.frames and segments[0].first >= 0
+    fits = fits and segments[0].head == segments[-1].tail == 0
+    for number, segment in enumerate(segments):
+        fits = fits and segment.index == number and min(segment.head, segment.tail) >= 0
+        fits = fits and segment.core[0] < segment.core[1]
+    for before, behind in itertools.pairwise(segments):
+        fits = fits and before.tail == behind.head and before.last - before.tail == behind.first
+    if not fits:
+        raise WorkDirError(
+            f"the segments of the job are no consecutive frames of {facts.source}: go on with the same upscale command "
+            "instead"
+        )
+    return segments
 
 
 def _check_input(source: Path, request: dict[str, Any]) -> None:
@@ -125,17 +182,3 @@ def _check_input(source: Path, request: dict[str, Any]) -> None:
 
 def _beside(target: Path) -> Path:
     return target.with_name(f"{target.stem}-partial{target.suffix}")
-
-
-def _settings(facts: dict[str, Any]) -> EncoderSettings:
-    """Encoder settings from their plain data."""
-    pairs = tuple((key, value) for key, value in facts["options"])
-    return EncoderSettings(
-        **{
-            **facts,
-            "options": pairs,
-            "color": ColorInfo(**facts["color"]),
-            "time_base": tuple(facts["time_base"]),
-            "frame_rate": tuple(facts["frame_rate"]),
-        }
-    )

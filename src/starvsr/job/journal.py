@@ -1,10 +1,10 @@
 """What of a job is finished, on disk, so that the same command goes on from there.
 
-A job's work directory holds part files and `journal.jsonl`. Its first line says which job it is (the *request*: input,
-model, options that change the output) and what its plan came from; every further line is one finished *step* with size
-and hash of the files that it left, or a *note*. A file is on disk under its name before its line is written, and a line
-is on disk before the next step begins. So whatever is not in the journal was never finished, and is removed and done
-again; a last line that is torn is no line.
+A job's work directory (`workdir`) holds part files and `journal.jsonl`. Its first line says which job it is (the
+*request*: input, model, options that change the output) and what its plan came from; every further line (`records`) is
+one finished *step* with size and hash of the files that it left, or a *note*. A file is on disk under its name before
+its line is written, and a line is on disk before the next step begins. So whatever is not in the journal was never
+finished, and is removed and done again, but only once all of the journal was read and understood.
 """
 
 from __future__ import annotations
@@ -13,54 +13,77 @@ import hashlib
 import json
 import logging
 import os
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
-
-from starvsr.errors import OutputError, UsageError, WorkDirError
-from starvsr.media.files import written_errors
+from starvsr.errors import OutputError, WorkDirError
+from starvsr.job.differences import describe_difference
+from starvsr.job.records import (
+    MADE_NOTE,
+    MOST_BYTES,
+    MOST_FIRST_BYTES,
+    PartFile,
+    Records,
+    first_line,
+    read_records,
+    recorded,
+    sealed,
+)
+from starvsr.job.workdir import JOURNAL, WorkDir, open_begun_dir, open_work_dir
+from starvsr.media.files import open_regular, read_errors, write_whole, written_errors
+from starvsr.media.removal import Right, cut_file
 
 logger = logging.getLogger(__name__)
 
-_NAME, _LOCK = "journal.jsonl", ".lock"
-_VERSION = 1
-# Under which a journal has the fingerprint of the finished file.
-_MADE = "made"
 _PIECE_BYTES = 1 << 22
 # A fingerprint reads so many places of a file at most.
 _PLACES, _PLACE_BYTES = 64, 1 << 16
 # Longest name of a file on any usual system, in bytes.
 _LONGEST_NAME = 255
 _SUFFIX = ".starvsr"
-_OURS = re.compile(r"journal\.jsonl|\.lock|\d{6}-.+|\.starvsr-.+\.partial")
-"""Names of the files of a work directory; whatever else somebody puts there is left alone."""
+_SMALLER = "give a larger --segment-frames, or parts of the video by --start and --end"
 
 
 class Journal:
     """The finished steps of one job."""
 
     def __init__(self, folder: Path) -> None:
-        """folder: the work directory. Use `open_journal`."""
+        """folder: the work directory. Use `open_journal`, or `begin`."""
         self.folder = folder
-        self.steps: dict[str, list[dict[str, Any]]] = {}
+        self.steps: dict[str, tuple[PartFile, ...]] = {}
         self.notes: dict[str, Any] = {}
         self._whole: dict[str, bool] = {}
+        self._size = 0
+        """Bytes of the lines that are known to be whole."""
+
+    def begin(self, request: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
+        """Write the first line, in the place of a journal that is there. Raises OutputError."""
+        line = first_line(request, notes)
+        if len(line) > MOST_FIRST_BYTES:
+            raise OutputError(f"the job has too many segments: {_SMALLER}")
+        write_whole(self.folder / JOURNAL, line, Right.FORM)
+        self.steps, self.notes, self._size = {}, dict(notes), len(line)
+
+    def go_on(self, records: Records) -> None:
+        """Take what was read from the journal on disk."""
+        self.steps, self.notes, self._size = records.steps, records.notes, records.size
 
     def finished(self, step: str) -> tuple[Path, ...] | None:
-        """The files that a step left, or None where it is not finished or one of them is damaged."""
+        """The files that a step left, or None where it is not finished or one of them is damaged.
+
+        Raises OutputError where one is there and cannot be read.
+        """
         files = self.steps.get(step)
         if files is None:
             return None
         if step not in self._whole:
-            damaged = [file["name"] for file in files if not self._is_whole(file)]
+            damaged = [file.name for file in files if not self._is_whole(file)]
             self._whole[step] = not damaged
             if damaged:
-                logger.warning("%s is damaged and is made again", ", ".join(map(str, damaged)))
-        return tuple(self.folder / file["name"] for file in files) if self._whole[step] else None
+                logger.warning("%s is damaged and is made again", ", ".join(damaged))
+        return tuple(self.folder / file.name for file in files) if self._whole[step] else None
 
     def record(self, **steps: Sequence[Path]) -> None:
         """Note steps as finished together, with the files in the work directory that they left.
@@ -68,17 +91,14 @@ class Journal:
         The files must be synced. Raises OutputError where the journal cannot be written.
         """
         found = {
-            step: [
-                {"name": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path)}
-                for path in files
-            ]
+            step: tuple(PartFile(path.name, *_size_and_hash(path)) for path in files)
             for step, files in steps.items()
         }
         before = self.steps
         # First, so that an interrupt never finds a line on disk whose step is not known here.
         self.steps = before | found
         try:
-            self._append({"steps": found})
+            self._append(recorded(found))
         except OutputError:
             self.steps = before
             raise
@@ -86,37 +106,52 @@ class Journal:
 
     def note(self, name: str, value: Any) -> None:
         """Keep plain data beside the steps. Raises OutputError where the journal cannot be written."""
-        self._append({"note": {name: value}})
+        self._append(sealed({"note": {name: value}}))
         self.notes[name] = value
 
     def note_made(self, file: Path) -> None:
         """Keep what the finished file is, before it takes the name of the target. Raises OutputError."""
-        self.note(_MADE, fingerprint(file))
+        with read_errors(file):
+            made = fingerprint(file)
+        self.note(MADE_NOTE, made)
 
     def made(self, target: Path) -> bool:
-        """Whether `target` is the finished file of this job, so that only clearing up is left."""
-        return _MADE in self.notes and target.is_file() and self.notes[_MADE] == fingerprint(target)
+        """Whether `target` is the finished file of this job, so that only clearing up is left. Raises OSError."""
+        return (
+            MADE_NOTE in self.notes
+            and target.is_file()
+            and self.notes[MADE_NOTE] == fingerprint(target)
+        )
 
-    def _append(self, line: dict[str, Any]) -> None:
-        path = self.folder / _NAME
-        before = path.stat().st_size if path.exists() else 0
+    def _append(self, line: bytes) -> None:
+        path = self.folder / JOURNAL
+        if self._size + len(line) > MOST_BYTES:
+            raise OutputError(f"{path} would become too large: {_SMALLER}")
         with written_errors(path):
+            # A write that failed may have left some of its line.
+            if path.stat().st_size != self._size:
+                cut_file(path, self._size, Right.TORN)
             try:
-                with path.open("ab") as file:
-                    file.write(json.dumps(line).encode() + b"\n")
+                with open_regular(path, append=True) as file:
+                    file.write(line)
                     file.flush()
                     os.fsync(file.fileno())
             except OSError:
                 with suppress(OSError):
-                    os.truncate(path, before)
+                    cut_file(path, self._size, Right.TORN)
                 raise
+        self._size += len(line)
 
-    def _is_whole(self, file: Mapping[str, Any]) -> bool:
-        path = self.folder / file["name"]
-        try:
-            return (path.stat().st_size, _sha256(path)) == (file["bytes"], file["sha256"])
-        except OSError:
-            return False
+    def _is_whole(self, file: PartFile) -> bool:
+        """Whether a part is as it was recorded. Raises OutputError: one that cannot be read may be whole."""
+        path = self.folder / file.name
+        with read_errors(path):
+            try:
+                # A large one of another size need not be read.
+                same_size = path.lstat().st_size == file.bytes
+                return same_size and _size_and_hash(path) == (file.bytes, file.sha256)
+            except FileNotFoundError:
+                return False
 
 
 def journal_folder(target: Path, folder: Path | None = None) -> Path:
@@ -137,88 +172,64 @@ def open_journal(
 ) -> Iterator[Journal]:
     """The journal of a job in a work directory, which is made where it is not there.
 
-    request: plain data that must be the same for a job to go on; notes: plain data that a new job begins with, while
-    one that goes on keeps its own. resume: False begins anew. The directory is removed on leaving well, and where
-    nothing was finished; else it stays. Raises WorkDirError where it belongs to another job, UsageError where another
-    process works in it or it is not a work directory, OutputError where it cannot be written.
+    request: plain data that must be the same for a job to go on; notes: plain data (`records.FIRST_NOTES`) that a new
+    job begins with, while one that goes on keeps its own. resume: False begins anew. What is in the directory is
+    removed on leaving well, and where nothing was finished; else it stays. Raises WorkDirError where it belongs to
+    another job or is not as this version writes it, UsageError where another process works in it or it is not a work
+    directory, OutputError where it cannot be read or written; what was there before is still there then.
     """
-    with written_errors(folder):
-        lock = _locked(folder)
+    work = open_work_dir(folder)
     journal = Journal(folder)
     try:
-        _begin(journal, request, notes, resume=resume)
-        yield journal
+        _begin(journal, work, request, notes, resume=resume)
+    except BaseException as error:
+        # What was not read to its end may hold finished work.
+        if work.is_new:
+            work.remove()
+        elif not isinstance(error, WorkDirError):
+            _add_note(error, f"what is in {folder} was left as it is")
+        work.release()
+        raise
+    try:
+        with _errors_in(folder):
+            yield journal
     except WorkDirError:
-        lock.release()
+        work.release()
         raise
     except BaseException as error:
         if journal.steps:
             # What was on its way, perhaps in a process that was killed, is of no use to anybody.
-            _remove(folder, keep=_known(journal))
+            work.clear(_known(journal))
             _add_note(
                 error,
                 f"what is finished is kept in {folder}, and the same command goes on from there",
             )
-        _end(folder, lock, keep=bool(journal.steps))
+            work.release()
+        else:
+            work.remove()
         raise
     else:
-        _end(folder, lock, keep=False)
+        work.remove()
 
 
 @contextmanager
 def open_begun(folder: Path) -> Iterator[tuple[Journal, dict[str, Any]]]:
-    """The journal of a job that was begun, and its request, whatever job it is; the directory stays.
+    """The journal of a job that was begun, and its request, whatever job it is; to be read only.
 
-    Raises UsageError where it is no work directory or another process works in it.
+    Raises UsageError where it is no work directory or another process works in it, WorkDirError where it is not as this
+    version writes it, OutputError where it cannot be read.
     """
-    if not (folder / _NAME).is_file():
-        raise UsageError(
-            f"{folder} is no work directory of starvsr: give one that an interrupted upscale left, such as "
-            f"out.mp4{_SUFFIX}"
-        )
-    with written_errors(folder):
-        lock = _locked(folder)
-        try:
-            lines = _cut_lines(folder / _NAME)
-        except BaseException:
-            lock.release()
-            raise
-    journal = Journal(folder)
+    work = open_begun_dir(folder)
     try:
-        if not lines:
-            raise UsageError(
-                f"the journal in {folder} is damaged: there is nothing to be had of it"
-            )
-        _read_steps(journal, lines)
-        yield journal, lines[0]["request"]
+        with read_errors(folder / JOURNAL):
+            records = read_records(folder / JOURNAL)
+        if records is None:
+            raise WorkDirError(f"{folder / JOURNAL} was removed meanwhile: begin the job anew")
+        journal = Journal(folder)
+        journal.go_on(records)
+        yield journal, records.request
     finally:
-        lock.release()
-
-
-def _locked(folder: Path) -> filelock.BaseFileLock:
-    """The lock of a work directory, which is made where it is not there."""
-    new = not folder.exists()
-    if not new and not folder.is_dir():
-        raise UsageError(f"the work directory {folder} is a file: give another --work-dir")
-    # A kill may have come before the journal's first line.
-    strange = not new and any(not _OURS.fullmatch(path.name) for path in folder.iterdir())
-    if strange and not (folder / _NAME).exists():
-        raise UsageError(
-            f"{folder} is no work directory of starvsr and not empty: give another --work-dir"
-        )
-    folder.mkdir(exist_ok=True)
-    lock = filelock.FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise UsageError(
-            f"another process works in {folder}: wait for it, or end it, or give another --work-dir"
-        ) from error
-    except OSError:
-        if new:
-            _remove(folder)
-        raise
-    return lock
+        work.release()
 
 
 def kept_work(error: BaseException) -> str:
@@ -231,91 +242,84 @@ def kept_work(error: BaseException) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells a file from others without reading all of a large one: its size, and a hash of places in it."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    last = max(0, size - _PLACE_BYTES)
-    with path.open("rb") as file:
+    """What tells a file from others without reading all of a large one: its size, and a hash of places in it.
+
+    Raises OSError, also where it is no regular file.
+    """
+    with open_regular(path, follow=True) as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode())
+        last = max(0, size - _PLACE_BYTES)
         for place in sorted({last * number // (_PLACES - 1) for number in range(_PLACES)}):
             file.seek(place)
             digest.update(file.read(_PLACE_BYTES))
     return digest.hexdigest()
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether a job has its work directory here."""
-    return (folder / _NAME).exists()
-
-
 def is_made(folder: Path, target: Path) -> bool:
-    """Whether `target` is what the job with this work directory made, which was then killed while it cleared up."""
+    """Whether `target` is what the job with this work directory made, which was then killed while it cleared up.
+
+    Raises OSError.
+    """
+    if not target.is_file():
+        return False
     journal = Journal(folder)
-    lines, _ = _whole_lines(folder / _NAME)
-    if lines:
-        _read_steps(journal, lines)
+    with suppress(WorkDirError):
+        if records := read_records(folder / JOURNAL):
+            journal.go_on(records)
     return journal.made(target)
 
 
 def _begin(
-    journal: Journal, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
+    journal: Journal,
+    work: WorkDir,
+    request: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    *,
+    resume: bool,
 ) -> None:
     """Read what is there, or begin a journal."""
-    path = journal.folder / _NAME
+    path = journal.folder / JOURNAL
     # As it will be when it is read.
     wanted, first = json.loads(json.dumps([request, notes]))
-    with written_errors(path):
-        lines = _cut_lines(path) if resume else []
-        if lines:
-            _check_request(journal.folder, lines[0]["request"], wanted)
-            _read_steps(journal, lines)
-        _remove(journal.folder, keep=_known(journal))
-        if not lines:
-            path.unlink(missing_ok=True)
-            journal._append({"version": _VERSION, "request": wanted, "notes": first})
-            journal.notes = first
-
-
-def _read_steps(journal: Journal, lines: Sequence[Mapping[str, Any]]) -> None:
-    journal.notes = dict(lines[0]["notes"])
-    for line in lines[1:]:
-        journal.steps |= line.get("steps", {})
-        journal.notes |= line.get("note", {})
+    with read_errors(path):
+        records = read_records(path) if resume else None
+    if records is None:
+        journal.begin(wanted, first)
+    else:
+        _check_request(journal.folder, records.request, wanted)
+        journal.go_on(records)
+        with written_errors(path):
+            if path.stat().st_size != records.size:
+                cut_file(path, records.size, Right.TORN)
+    work.clear(_known(journal))
 
 
 def _known(journal: Journal) -> set[str]:
     """Names of the files that a journal needs."""
-    return {_NAME, _LOCK} | {file["name"] for files in journal.steps.values() for file in files}
+    return {file.name for files in journal.steps.values() for file in files}
 
 
-def _cut_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of a journal up to one that is torn or damaged, which is cut off with all behind it."""
-    lines, size = _whole_lines(path)
-    if path.exists():
-        os.truncate(path, size)
-    return lines
-
-
-def _whole_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """The lines of a journal up to one that is torn or damaged, and their bytes."""
-    found: list[dict[str, Any]] = []
-    size = 0
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        try:
-            content = json.loads(line) if line.endswith(b"\n") else None
-        except ValueError:
-            content = None
-        if not isinstance(content, dict) or (not found and content.get("version") != _VERSION):
-            break
-        found.append(content)
-        size += len(line)
-    return found, size
+@contextmanager
+def _errors_in(folder: Path) -> Iterator[None]:
+    """Turn an error of a file in the folder that nobody expected into OutputError."""
+    try:
+        yield
+    except OSError as error:
+        names = [
+            name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes))
+        ]
+        if not any(Path(os.fsdecode(name)).parent == folder for name in names):
+            raise
+        with written_errors(folder):
+            raise
 
 
 def _check_request(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise WorkDirError where the requests differ, naming how."""
     old, new = _flat(before), _flat(now)
     differences = [
-        f"{name} was {old.get(name)} and is {new.get(name)}"
+        describe_difference(name, old.get(name), new.get(name))
         for name in {**old, **new}
         if old.get(name) != new.get(name)
     ]
@@ -335,31 +339,16 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _end(folder: Path, lock: filelock.BaseFileLock, *, keep: bool) -> None:
-    lock.release()
-    if not keep:
-        _remove(folder)
-
-
-def _remove(folder: Path, *, keep: Collection[str] = ()) -> None:
-    """Remove our files but those to keep, and the folder if nothing is left in it. What cannot be removed stays."""
-    with suppress(OSError):
-        # Last: it says whether the job is done, and what it promises is looked at before it is used.
-        for path in sorted(folder.iterdir(), key=lambda path: path.name == _NAME):
-            if path.name not in keep and _OURS.fullmatch(path.name):
-                path.unlink()
-    with suppress(OSError):
-        folder.rmdir()
-
-
 def _add_note(error: BaseException, text: str) -> None:
     # `add_note` of Python 3.11, which is not the oldest here.
     error.__notes__ = [*getattr(error, "__notes__", []), text]
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
+def _size_and_hash(path: Path) -> tuple[int, str]:
+    """Raises OSError, and OutputError where it cannot be read."""
+    digest, size = hashlib.sha256(), 0
+    with open_regular(path) as file:
         while piece := file.read(_PIECE_BYTES):
             digest.update(piece)
-    return digest.hexdigest()
+            size += len(piece)
+    return size, digest.hexdigest()

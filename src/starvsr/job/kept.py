@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from starvsr.errors import WorkDirError
 from starvsr.job.journal import Journal
+from starvsr.job.records import WINDOWS_NOTE, JobFacts
 from starvsr.job.segment import SegmentFiles, make_seam
 from starvsr.media.encoder import EncoderSettings
+from starvsr.media.removal import Right, remove_file
 from starvsr.options import UpscaleOptions
 from starvsr.plan.plan import Plan, Segment
 from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
-
-WINDOWS_NOTE = "windows"
-"""Under which the journal has the windows that memory was found to suffice for."""
-
-
-JOB_NOTE = "job"
-"""Under which the journal has what `starvsr finish` needs: `job_facts`."""
 
 
 def job_facts(
@@ -31,17 +28,18 @@ def job_facts(
     plan: Plan,
     provenance: str,
 ) -> dict[str, Any]:
-    """What the parts of a job can be joined by without planning it again, as plain data."""
+    """What the parts of a job can be joined by without planning it again, as plain data: `JobFacts`."""
     fps = options.input.fps
-    return {
-        "source": str(source.absolute()),
-        "target": str(target.absolute()),
-        "settings": dataclasses.asdict(settings),
-        "streams": dataclasses.asdict(options.streams),
-        "provenance": provenance,
-        "fps": None if fps is None else str(fps),
-        "segments": [dataclasses.astuple(segment) for segment in plan.segments],
-    }
+    facts = JobFacts(
+        source=str(source.absolute()),
+        target=str(target.absolute()),
+        settings=settings,
+        streams=options.streams,
+        provenance=provenance,
+        fps=None if fps is None else str(fps),
+        segments=tuple(dataclasses.astuple(segment) for segment in plan.segments),
+    )
+    return dataclasses.asdict(facts)
 
 
 class KeptParts:
@@ -55,8 +53,15 @@ class KeptParts:
         settings: EncoderSettings,
         journal: Journal,
         progress: ProgressCallback,
+        *,
+        scratch: Path | None = None,
     ) -> None:
-        """segments: all of the job, in order. progress: is told of restored frames of the output."""
+        """segments: all of the job, in order. progress: is told of restored frames of the output. scratch: where seams
+        that are lacking are made without being recorded, so that the work directory stays as it is.
+
+        Raises OutputError where a part cannot be read, WorkDirError where one does not fit its segment.
+        """
+        self.scratch = scratch
         self.info, self.index, self.segments, self.settings = info, index, segments, settings
         self.journal, self.progress = journal, progress
         self.frames = segments[-1].last - segments[0].first
@@ -147,6 +152,13 @@ class KeptParts:
         ]
         if part is None or shared[0] is None or shared[1] is None:
             return None
+        for files, frames in zip(shared, (segment.head, segment.tail), strict=True):
+            # Of a seam that is finished there are none.
+            if files and len(files) != frames:
+                raise WorkDirError(
+                    f"{self.journal.folder} has {len(files)} shared frames of segment {segment.index + 1}, not "
+                    f"{frames}: give --no-resume to make all parts anew"
+                )
         return SegmentFiles(segment, part[0], shared[0], shared[1])
 
     def _seam(self, before: SegmentFiles, behind: SegmentFiles) -> Path:
@@ -156,11 +168,14 @@ class KeptParts:
             return kept[0]
         began = perf_counter()
         name = f"{behind.segment.index:06d}-seam{self.settings.part_suffix}"
-        part = self.journal.folder / name
+        part = (self.scratch or self.journal.folder) / name
         make_seam(before, behind, part, self.info, self.index, self.settings)
+        if self.scratch is not None:
+            return part
         self.journal.record(**{step: (part,)})
-        for raw in (*before.tail, *behind.head):
-            raw.unlink()
+        with suppress(OSError):
+            for raw in (*before.tail, *behind.head):
+                remove_file(raw, Right.RECORDED)
         self.spent("encode video", perf_counter() - began)
         return part
 

@@ -13,7 +13,7 @@ import secrets
 import socket
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +34,8 @@ from starvsr.job.journal import fingerprint
 from starvsr.job.ray_nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
 from starvsr.job.request import weights_of
 from starvsr.job.segment import OnFrames, SegmentFiles
-from starvsr.media.files import complete_or_absent
+from starvsr.media.files import write_whole, written_errors
+from starvsr.media.removal import Right, remove_file
 from starvsr.plan.plan import Segment
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import device_info
@@ -261,11 +262,13 @@ def _is(path: Path, wanted: str) -> bool:
 def _marked(folder: Path, token: str) -> Iterator[None]:
     """The folder holds a file by which it is known while the context lasts."""
     mark = _mark(folder, token)
-    mark.touch()
+    with written_errors(mark):
+        mark.open("x").close()
     try:
         yield
     finally:
-        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            remove_file(mark, Right.TEMPORARY)
 
 
 def _mark(folder: Path, token: str) -> Path:
@@ -292,8 +295,7 @@ def _result(task: Any, segment: Segment) -> tuple[Made, dict[str, bytes]]:
 def _brought(made: Made, contents: Mapping[str, bytes], folder: Path) -> Made:
     """The result with its files in this machine's work directory."""
     for name, content in contents.items():
-        with complete_or_absent(folder / name) as temporary:
-            temporary.write_bytes(content)
+        write_whole(folder / name, content, Right.FORM)
 
     def here(paths: tuple[Path, ...]) -> tuple[Path, ...]:
         return tuple(folder / path.name for path in paths)
@@ -353,7 +355,8 @@ def _at_home(order: _Order, scratch: Path) -> Work:
         import ray
 
         path = scratch / f"input{path.suffix}"
-        path.write_bytes(ray.get(order.sent[0]))
+        with path.open("xb") as file:
+            file.write(ray.get(order.sent[0]))
     shared = _mark(work.folder, order.token).exists()
     return dataclasses.replace(
         work,

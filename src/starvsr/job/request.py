@@ -6,6 +6,7 @@ A job that was broken off goes on only under the same request. What changes spee
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from fractions import Fraction
 from functools import partial
 from importlib.metadata import version
@@ -66,12 +67,16 @@ def _plain(value: object) -> object:
     return str(value) if isinstance(value, Fraction) else value
 
 
-def source_print(source: Path) -> str | list[str]:
-    """What tells an input from others; of an image sequence, for each image. Raises OSError."""
-    if is_sequence(source) and not source.exists():
-        images = [image_path(source, number) for number in numbers_of(source)]
-        return [within_deadline(image, partial(fingerprint, image)) for image in images]
-    return within_deadline(source, partial(fingerprint, source))
+def source_print(source: Path) -> str:
+    """What tells an input from others; of an image sequence, of all its images. Raises OSError, InputError."""
+    if not is_sequence(source) or source.exists():
+        return within_deadline(source, partial(fingerprint, source))
+    digest = hashlib.sha256()
+    for number in numbers_of(source):
+        image = image_path(source, number)
+        print_ = within_deadline(image, partial(fingerprint, image))
+        digest.update(f"{number} {print_}\n".encode())
+    return digest.hexdigest()
 
 
 def provenance_text(

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +16,11 @@ import torch
 
 from starvsr.errors import InputError, MemoryLimitError, OutputError, UsageError
 from starvsr.job.executor import Executor, InTurn, LastModel, Work
-from starvsr.job.journal import Journal, is_begun, is_made, journal_folder, open_journal
-from starvsr.job.kept import JOB_NOTE, WINDOWS_NOTE, KeptParts, job_facts
+from starvsr.job.journal import Journal, is_made, journal_folder, open_journal
+from starvsr.job.kept import KeptParts, job_facts
+from starvsr.job.records import JOB_NOTE, WINDOWS_NOTE
 from starvsr.job.request import provenance_text, request_of
+from starvsr.job.workdir import discard_left, is_begun
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, errors_of, written_errors
 from starvsr.media.hwaccel import usable_device
@@ -335,6 +337,7 @@ def _join(job: Job, parts: Sequence[Path], journal: Journal) -> None:
         work_dir=journal.folder,
         provenance=_provenance(job),
         on_complete=journal.note_made,
+        overwrite=job.options.overwrite,
     )
 
 
@@ -367,9 +370,7 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
             else options.resume.resume and is_made(folder, target)
         )
     if options.resume.work_dir is None:
-        # All that a kill can leave of it behind a job that is done; what is not empty stays.
-        with suppress(OSError):
-            folder.rmdir()
+        discard_left(folder)
     check_target(source, target, overwrite=options.overwrite or own)
     real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):
@@ -379,7 +380,9 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
             raise UsageError(
                 f"the {name} {path} lies in the work directory {folder}: give another --work-dir"
             )
-    if not folder.parent.is_dir():
+    with written_errors(folder):
+        has_parent = folder.parent.is_dir()
+    if not has_parent:
         raise OutputError(f"the folder {folder.parent} of --work-dir does not exist: make it first")
 
 

@@ -10,6 +10,7 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,11 +24,13 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
+from starvsr.errors import WorkDirError
 from starvsr.media.deadline import stopping_with
 from starvsr.media.encoder import EncoderSettings
-from starvsr.media.files import complete_or_absent
+from starvsr.media.files import open_regular, read_errors, write_whole
 from starvsr.media.pixfmt import layout_of
 from starvsr.media.reader import read_frames
+from starvsr.media.removal import Right
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
@@ -241,9 +244,8 @@ class _Part:
             self.writer.write(frame, self.index.pts[number], self.index.durations[number])
             return
         path = self._path(f"{number:08d}", ".raw")
-        with complete_or_absent(path) as temporary:
-            # `np.save` would hide why a write failed.
-            temporary.write_bytes(np.ascontiguousarray(frame).data)
+        # `np.save` would hide why a write failed.
+        write_whole(path, np.ascontiguousarray(frame).data, Right.FORM)
         self.shared[number] = path
 
     def _wait(self, *, most: int) -> None:
@@ -273,15 +275,24 @@ def make_seam(
     channels = 4 if with_alpha(info, settings) else 3
     with PartWriter(part, settings, info, width, height) as writer:
         for place, pair in enumerate(zip(before.tail, behind.head, strict=True)):
-            old, new = (
-                np.fromfile(path, np.uint16).reshape(height, width, channels) for path in pair
-            )
+            old, new = (_read_raw(path, (height, width, channels)) for path in pair)
             share = (place + 1) / (len(behind.head) + 1)
             mixed = (1 - share) * old.astype(np.float32) + share * new
             number = behind.segment.first + place
             writer.write(
                 (mixed + 0.5).astype(np.uint16), index.pts[number], index.durations[number]
             )
+
+
+def _read_raw(path: Path, shape: tuple[int, int, int]) -> Frame:
+    """A shared frame. Raises OutputError where it cannot be read, WorkDirError where it is of another size."""
+    with read_errors(path), open_regular(path) as file:
+        data = file.read(2 * math.prod(shape) + 1)
+    if len(data) != 2 * math.prod(shape):
+        raise WorkDirError(
+            f"{path} is no frame of this job: give --no-resume to make all parts anew"
+        )
+    return np.frombuffer(data, np.uint16).reshape(shape)
 
 
 class Ahead(Generic[Item]):

@@ -5,34 +5,40 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
-import tempfile
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 
 from starvsr.errors import OutputError, UsageError
+from starvsr.media.removal import Right, put_in_place, remove_file
 from starvsr.media.sequence import is_sequence, numbers_of
 
 
 @contextmanager
 def complete_or_absent(
-    target: Path, folder: Path | None = None, on_complete: Callable[[Path], None] | None = None
+    target: Path,
+    folder: Path | None = None,
+    on_complete: Callable[[Path], None] | None = None,
+    *,
+    right: Right = Right.RESULT,
 ) -> Iterator[Path]:
     """A temporary file that on leaving is synced and takes `target`'s name.
 
     It lies in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
     `target`'s may be as long as names can be. Where `target` is a symbolic link, the file that it names is replaced and
     the link stays. On any exception it is removed and `target` is as it was. on_complete: is called with it when it is
-    synced and not renamed yet. Raises OutputError where it cannot be synced or renamed.
+    synced and not renamed yet. right: why a file of that name may be replaced. Raises OutputError where it cannot be
+    synced or renamed.
     """
     with written_errors(target):
         real = _followed(target)
-    place = real.parent
-    if folder is not None and folder.stat().st_dev == place.stat().st_dev:
-        place = folder.absolute()
+        place = real.parent
+        if folder is not None and folder.stat().st_dev == place.stat().st_dev:
+            place = folder.absolute()
     temporary = place / f".starvsr-{secrets.token_hex(8)}.partial"
     try:
         yield temporary
@@ -41,14 +47,64 @@ def complete_or_absent(
         if on_complete is not None:
             on_complete(temporary)
         with written_errors(target):
-            temporary.replace(real)
+            put_in_place(temporary, real, right)
         # Not every system can sync a folder, and the file is complete without it.
         with suppress(OSError):
             _sync(real.parent)
     except BaseException:
         with suppress(OSError):
-            temporary.unlink()
+            remove_file(temporary, Right.TEMPORARY)
         raise
+
+
+def write_whole(
+    target: Path,
+    content: bytes | memoryview,
+    right: Right = Right.RESULT,
+    *,
+    folder: Path | None = None,
+) -> None:
+    """Write a file that appears under its name only when it is complete. Parameters as of `complete_or_absent`.
+
+    Raises OutputError.
+    """
+    with (
+        complete_or_absent(target, folder, right=right) as temporary,
+        written_errors(target),
+        temporary.open("xb") as file,
+    ):
+        file.write(content)
+
+
+def open_regular(path: Path, *, follow: bool = False, append: bool = False) -> BinaryIO:
+    """Open a file that is there, to read it or to add to its end; unless `follow`, not what a link names.
+
+    Never waits. Raises OSError, also where it is a link, a pipe, a device or a folder.
+    """
+    flags = os.O_WRONLY | os.O_APPEND if append else os.O_RDONLY
+    names = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",)))
+    for name in names:
+        # Not every system has all of them.
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        return os.fdopen(descriptor, "ab" if append else "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Turn errors of reading a file of the job's own into OutputError."""
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        reason = getattr(error, "strerror", None) or error
+        # `errors_of` would make it one of writing.
+        raise OutputError(f"{path} cannot be read: {reason}; nothing was removed") from None
 
 
 @contextmanager
@@ -58,19 +114,6 @@ def written_errors(target: Path) -> Iterator[None]:
         yield
     except (OSError, av.FFmpegError) as error:
         raise OutputError(_why(target, error)) from error
-
-
-@contextmanager
-def work_dir(target: Path) -> Iterator[Path]:
-    """A hidden folder beside the target for parts; it goes away in any case. Raises OutputError."""
-    # Absolute: libav takes the colon of a relative name such as "Part 1: x" for the end of a protocol's name.
-    folder = target.parent.absolute()
-    with written_errors(target):
-        path = Path(tempfile.mkdtemp(prefix=".starvsr-", dir=folder))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
@@ -96,6 +139,7 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         is_device = exists and not is_folder and not target.is_file()
         is_source = exists and source.exists() and target.samefile(source)
         folder = _followed(target).parent if target.is_symlink() else target.parent
+        has_folder = folder.is_dir()
         if is_sequence(target) and not exists:
             exists = bool(numbers_of(target))
             is_source = target.absolute() == source.absolute()
@@ -107,7 +151,7 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{target} is a pipe or a device: give the name of a file to write")
     if exists and not overwrite:
         raise OutputError(f"{target} exists already: give --overwrite to replace it")
-    if not folder.is_dir():
+    if not has_folder:
         raise OutputError(f"the folder {folder} does not exist: make it first")
     check_writable(folder)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from starvsr.errors import InputError
 from starvsr.media.files import written_errors
+from starvsr.media.removal import Right, remove_folder
 
 VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
@@ -58,5 +59,4 @@ def new_folders(folders: Iterable[Path]) -> Iterator[None]:
         yield
     finally:
         for folder in reversed(made):
-            with suppress(OSError):
-                folder.rmdir()
+            remove_folder(folder, Right.EMPTY)

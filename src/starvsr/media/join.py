@@ -16,10 +16,11 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from starvsr.errors import OutputError, WorkDirError
 from starvsr.media.copies import add_attachments, describe, kept_tags, moved_chapters
 from starvsr.media.decode import readable_packets
 from starvsr.media.encoder import IMAGES, EncoderSettings, tag_alpha
-from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.files import complete_or_absent, read_errors, write_whole, written_errors
 from starvsr.media.others import Route, TimedPacket, other_packets
 from starvsr.media.passage import passages
 from starvsr.media.provenance import add_provenance
@@ -31,6 +32,8 @@ from starvsr.options import StreamOptions
 from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
+
+_ANEW = "they are not what the job made; give --no-resume to make all of them anew"
 
 # Finer than any offset that is heard or seen; mp4 rounds the start of every stream to ticks of this scale.
 _LEAST_MOVIE_SCALE = 10_000
@@ -51,6 +54,7 @@ def join(
     work_dir: Path | None = None,
     provenance: str = "",
     on_complete: Callable[[Path], None] | None = None,
+    overwrite: bool = True,
 ) -> None:
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
@@ -60,14 +64,16 @@ def join(
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
     in `work_dir` if that is on the same file system. Of an image sequence every image does so on its own. provenance:
     what its tags say of how it was made. on_complete: is called with the complete file before it takes its name; not
-    for images. Raises OutputError where it cannot be written (no half of a file is left
-    behind then), ValueError where the parts do not hold last - first frames.
+    for images. overwrite: whether images that are there may be replaced by others. Raises OutputError where it cannot
+    be written (no half of a file is left behind then), WorkDirError where the parts do not hold last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
-        raise ValueError(f"the parts hold {sum(map(len, numbers))} frames, not {last - first}")
+        raise WorkDirError(
+            f"the parts hold {sum(map(len, numbers))} frames, not {last - first}: {_ANEW}"
+        )
     if settings.container == IMAGES:
-        _write_images(parts, target, _first_image(info, first), work_dir)
+        _write_images(parts, target, _first_image(info, first), work_dir, overwrite=overwrite)
         return
     with (
         complete_or_absent(target, work_dir, on_complete) as temporary,
@@ -104,15 +110,30 @@ def _first_image(info: VideoInfo, first: int) -> int:
     return 1
 
 
-def _write_images(parts: Sequence[Path], target: Path, number: int, work_dir: Path | None) -> None:
-    """Every packet is an image file as it is."""
+def _write_images(
+    parts: Sequence[Path], target: Path, number: int, work_dir: Path | None, *, overwrite: bool
+) -> None:
+    """Every packet is an image file as it is; one that is there already is left."""
     for part in parts:
         with open_part(part) as container:
             for packet in readable_packets(container, container.streams.video[0]):
                 image = image_path(target, number)
-                with complete_or_absent(image, work_dir) as temporary, written_errors(target):
-                    temporary.write_bytes(bytes(packet))
+                content = bytes(packet)
+                if overwrite or not _is_there(image, content):
+                    write_whole(image, content, folder=work_dir)
                 number += 1
+
+
+def _is_there(image: Path, content: bytes) -> bool:
+    """Whether an image was written before. Raises OutputError where another one has its name."""
+    with read_errors(image):
+        if not image.exists():
+            return False
+        if image.is_file() and image.read_bytes() == content:
+            return True
+    raise OutputError(
+        f"{image} exists already, and is not what the job makes: give --overwrite to replace it"
+    )
 
 
 def _span(
@@ -198,10 +219,14 @@ def _add_tags(
 
 def _frame_numbers(part: Path) -> list[int]:
     """For each packet of a part, in decode order, which of its frames it holds, counted from 0."""
-    with open_part(part) as container:
-        times = [packet.pts for packet in readable_packets(container, container.streams.video[0])]
+    try:
+        with read_errors(part), open_part(part) as container:
+            packets = readable_packets(container, container.streams.video[0])
+            times = [packet.pts for packet in packets]
+    except IndexError:
+        times = [None]
     if None in times or len(set(times)) != len(times):
-        raise ValueError(f"{part} is not a part file: its frames have no distinct times")
+        raise WorkDirError(f"{part} is not a part file, its frames have no distinct times: {_ANEW}")
     order = {
         pts: number for number, pts in enumerate(sorted(pts for pts in times if pts is not None))
     }

@@ -27,6 +27,7 @@ class Right(Enum):
         "it has the exact form of this program's names, in a folder that bears this program's mark"
     )
     INCOMPLETE = "this process made it a moment ago, and what belongs to it could not be made"
+    TORN = "a line of this program's record that was not written to its end, behind all that was"
     RESULT = "a complete file takes the name that the user gave for it"
     FETCHED = "this program fetched or made it, where nobody else puts anything, under the exact name that it gave"
     EMPTY = "a folder that this program made, and that holds nothing"

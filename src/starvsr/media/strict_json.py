@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 _MOST_DEPTH = 16
+# What has many brackets takes far more memory than disk.
+_MOST_BRACKETS = 1 << 20
 _MOST_DIGITS = 25
 _SHOWN = 60
 _MOST_SAID = 300
@@ -27,6 +29,8 @@ def parse_json(text: str, most_characters: int) -> object:
     """
     if len(text) > most_characters:
         raise ValueError(f"it has {len(text)} characters, and at most {most_characters} are read")
+    if text.count("[") + text.count("{") > _MOST_BRACKETS:
+        raise ValueError("it has too many lists and objects")
     try:
         found: object = json.loads(
             text,

@@ -17,6 +17,7 @@ from starvsr.media.encoder import EncoderSettings, add_video, check_encoder
 from starvsr.media.files import complete_or_absent, written_errors
 from starvsr.media.graph import AspectTag
 from starvsr.media.priority import usual_priority
+from starvsr.media.removal import Right
 from starvsr.types import VideoInfo
 
 __all__ = ["PART_TICKS", "EncoderSettings", "PartWriter", "check_encoder"]
@@ -50,13 +51,17 @@ class PartWriter:
         """Numbers of the frames inside the encoder, by the time that the encoder has been given."""
         self._frames = 0
         self._packets = 0
-        self._file = complete_or_absent(path)
+        self._file = complete_or_absent(path, right=Right.FORM)
 
     def __enter__(self) -> PartWriter:
         temporary = self._file.__enter__()
-        # Nothing is written before the first packet, so nothing can fail for lack of space here.
-        self._container = av.open(str(temporary), "w", format=self._settings.part_container)
-        self._stream = add_video(self._container, self._settings, self._info)
+        try:
+            with written_errors(self._path):
+                self._container = av.open(str(temporary), "w", format=self._settings.part_container)
+            self._stream = add_video(self._container, self._settings, self._info)
+        except BaseException as error:
+            self._give_up_file(error)
+            raise
         return self
 
     def write(self, pixels: Pixels, pts: int, duration: int) -> None:
@@ -120,5 +125,8 @@ class PartWriter:
         # The file goes away: what closing has to say about it does not matter.
         with suppress(OSError, av.FFmpegError):
             self._container.close()
+        self._give_up_file(error)
+
+    def _give_up_file(self, error: BaseException) -> None:
         with suppress(type(error)):
             self._file.__exit__(type(error), error, error.__traceback__)

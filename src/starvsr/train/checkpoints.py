@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import re
 import secrets
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,14 +23,20 @@ from torch import Tensor, nn
 
 from starvsr.errors import InputError, OutputError, UsageError, WeightsError
 from starvsr.media.files import errors_of
+from starvsr.media.removal import Right, put_in_place, remove_file, remove_tree
 from starvsr.train.config import TrainConfig, config_from_toml, config_to_toml
 from starvsr.train.model import WeightAverage, restore_values
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
 from starvsr.zoo.tensorfile import write_tensors
 
+logger = logging.getLogger(__name__)
+
 _FOLDER = re.compile(r"checkpoint-(\d{8})")
 _PARTIAL = ".checkpoint-"
+_PARTIAL_FOLDER = re.compile(r"\.checkpoint-[0-9a-f]{16}\.partial")
+_PARTIAL_FILE = re.compile(r"\.starvsr-[0-9a-f]{16}\.partial")
 _STATE = "state.json"
+_FILES = {_STATE, *(f"{name}.safetensors" for name in ("parameters", "average", "optimizer"))}
 
 
 @dataclass
@@ -88,10 +94,10 @@ def _write(target: Path, state: TrainState, config: TrainConfig, data: str) -> N
                 write_tensors(partial / f"{name}.safetensors", cpu, {})
             _write_synced(partial / _STATE, json.dumps(described))
             _sync(partial)
-            partial.rename(target)
+            put_in_place(partial, target, Right.FORM)
             _sync(target.parent)
     except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+        remove_tree(partial, Right.TEMPORARY)
         raise
 
 
@@ -105,16 +111,24 @@ def find_checkpoints(folder: Path) -> list[Path]:
 def clear_partial(folder: Path) -> None:
     """Remove what a kill left behind: checkpoints, and files that were to take another's place."""
     for left in folder.glob(f"{_PARTIAL}*.partial"):
-        shutil.rmtree(left, ignore_errors=True)
+        if _PARTIAL_FOLDER.fullmatch(left.name):
+            remove_tree(left, Right.FORM)
     # Also of samples and of clips that are kept.
     for left in folder.rglob(".starvsr-*.partial"):
-        with suppress(OSError):
-            left.unlink()
+        if _PARTIAL_FILE.fullmatch(left.name):
+            with suppress(OSError):
+                remove_file(left, Right.FORM)
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove all of them."""
-    for checkpoint in find_checkpoints(folder):
+    """Remove all of them. Raises UsageError where one holds something else too; then all stay."""
+    for checkpoint in (checkpoints := find_checkpoints(folder)):
+        if strange := _strange(checkpoint):
+            raise UsageError(
+                f"{checkpoint} holds what is no part of a checkpoint ({', '.join(strange)}): move that elsewhere, or "
+                "give another --output"
+            )
+    for checkpoint in checkpoints:
         _remove(checkpoint)
 
 
@@ -217,7 +231,7 @@ def _load_optimizer(path: Path, state: TrainState) -> None:
 
 
 def _write_synced(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
+    with path.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
@@ -236,6 +250,16 @@ def _sync(folder: Path) -> None:
 def _remove(checkpoint: Path) -> None:
     """Under another name first, so that a kill leaves no half of it under its own."""
     doomed = checkpoint.with_name(f"{_PARTIAL}{secrets.token_hex(8)}.partial")
+    if strange := _strange(checkpoint):
+        logger.warning("%s stays: it holds %s too", checkpoint, ", ".join(strange))
+        return
     with suppress(OSError):
-        checkpoint.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+        put_in_place(checkpoint, doomed, Right.FORM)
+    remove_tree(doomed, Right.FORM)
+
+
+def _strange(checkpoint: Path) -> list[str]:
+    """Names of what is no part of a checkpoint."""
+    with suppress(OSError):
+        return sorted({path.name for path in checkpoint.iterdir()} - _FILES)
+    return []

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from starvsr.errors import UsageError
-from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.files import write_whole, written_errors
 
 LOG_NAME = "log.jsonl"
 
@@ -28,8 +28,8 @@ class TrainLog:
             # It purges from this step on.
             self.board = summary_writer()(str(folder / "tensorboard"), purge_step=step + 1)
         kept = [line for line in _lines(self.path) if line["step"] <= step] if step else []
-        with complete_or_absent(self.path) as partial, written_errors(self.path):
-            partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_whole(self.path, text.encode())
         with written_errors(self.path):
             self.file = self.path.open("a", encoding="utf-8")
 

@@ -12,6 +12,7 @@ import filelock
 import torch
 
 from starvsr.errors import UsageError
+from starvsr.media.removal import Right, remove_file
 from starvsr.options import WeightsOptions
 from starvsr.train.config import TrainConfig
 from starvsr.train.model import INITIAL_NAME
@@ -119,6 +120,7 @@ def alone(folder: Path) -> Iterator[None]:
 
     What was made before a run was refused is removed; but not what was found out about the data, which took long.
     """
+    before = {path.name for path in folder.iterdir()}
     lock = filelock.FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
@@ -132,6 +134,6 @@ def alone(folder: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             made = {path.name for path in folder.iterdir()}
             if made <= {_LOCK, INITIAL_NAME, FINDINGS_NAME}:
-                for name in made - {FINDINGS_NAME}:
-                    (folder / name).unlink()
+                for name in made - before - {FINDINGS_NAME}:
+                    remove_file(folder / name, Right.TEMPORARY)
         lock.release()

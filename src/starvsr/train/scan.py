@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from starvsr.errors import InputError
 from starvsr.media.deadline import TooLongError, within_deadline
-from starvsr.media.files import complete_or_absent
+from starvsr.media.files import write_whole
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.types import VideoIndex, VideoInfo
@@ -81,8 +81,7 @@ class Scan:
     def save(self) -> None:
         """Keep what was found. Raises OutputError."""
         if self.cache is not None and self.after != self.before:
-            with complete_or_absent(self.cache) as partial:
-                partial.write_text(json.dumps(self.after))
+            write_whole(self.cache, json.dumps(self.after).encode())
 
 
 def _read_cache(cache: Path | None) -> dict[str, Any]:
