@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from starvsr import journal as journal_module
-from starvsr import workdir
 from starvsr.errors import OutputError, UsageError, WorkDirError
+from starvsr.job import journal as journal_module
+from starvsr.job import workdir
 from starvsr.job.journal import fingerprint, is_made, open_begun, open_journal
 from starvsr.job.workdir import discard_left, is_begun
 from starvsr.media import files
