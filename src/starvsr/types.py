@@ -269,11 +269,6 @@ class WindowSpec:
     tile_height: int | None
     tile_width: int | None
     tile_overlap: int
-    tiles_bound: str = "network"
-    """What a tile confines. `network`: every tile is a network call of its own, and neighbours are blended.
-    `attention`: calls see whole pictures and only spatial attention stays within tiles, so that norms see all of
-    a frame; for networks small enough, whose results depend on group statistics far more than on what lies far
-    away."""
     whole_tiles: bool = False
     """Whether every tile has the full size, for a network that knows one size; else the smallest that needs no more
     tiles."""

@@ -228,9 +228,6 @@ class Scarce(torch.nn.Module):
         out: Tensor = self.network(x, *rest)
         return out
 
-    def use_attention_pieces(self, rows: int, columns: int) -> None:
-        pass
-
     def embed(self, context: Tensor) -> Tensor:
         return context
 

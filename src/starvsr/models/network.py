@@ -20,7 +20,6 @@ class VideoNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention_pieces = (1, 1)
         self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
 
     def embed(self, context: Tensor) -> Tensor:
@@ -52,20 +51,6 @@ class VideoNetwork(nn.Module):
                 module.forward = compiled(module.forward)  # type: ignore[method-assign]
             if isinstance(module, SpatialBlock):
                 module.see_itself = compiled(module.see_itself)  # type: ignore[method-assign]
-
-    def use_attention_pieces(self, rows: int, columns: int) -> None:
-        """Confine spatial self-attention to `rows` x `columns` equal pieces of a frame; 1, 1 is the whole frame.
-
-        Everything else, norms above all, still sees all of it. Raises `ValueError` for less than one piece.
-        """
-        if rows < 1 or columns < 1:
-            raise ValueError(f"attention needs at least 1x1 pieces, got {rows}x{columns}")
-        if (rows, columns) == self.attention_pieces:
-            return
-        self.attention_pieces = (rows, columns)
-        for module in self.modules():
-            if isinstance(module, SpatialBlock):
-                module.pieces = (rows, columns)
 
     def skip_identity_branches(self) -> int:
         """Leave out residual branches whose last layer is exactly zero; gives their number.

@@ -135,8 +135,8 @@ def network_peak_bytes(
 ) -> int:
     """Most bytes that one call of the network on a window (frames, rows, columns) holds beside inputs and weights.
 
-    The batch is one. Every branch is counted as computed, also those that are left out where they are the identity,
-    and spatial attention as unconfined. text_tokens: of the context, which count where they are tokens as any other.
+    The batch is one. Every branch is counted as computed, also those that are left out where they are the identity.
+    text_tokens: of the context, which count where they are tokens as any other.
     """
     if isinstance(config, CogVideoXConfig):
         return cogvideox_peak_bytes(config, window, text_tokens, bytes_per_element)

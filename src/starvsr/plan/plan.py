@@ -305,8 +305,6 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--negative-prompt": sampling.negative_prompt,
             "--guidance-interval": sampling.guidance_interval,
         }
-    if spec.windows.tiles_bound == "attention":
-        given["--tile-overlap"] = options.windows.tile_overlap_px
     if spec.text is None:
         given |= {"--prompt": sampling.prompt, "--negative-prompt": sampling.negative_prompt}
     return [flag for flag, value in given.items() if value is not None]

@@ -37,7 +37,6 @@ _CHOICES = {
     "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr"),
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
-    "tiles_bound": ("network", "attention"),
     "half": ("fp16", "bf16"),
     "posterior": ("sample", "mean"),
     "liem": ("published", "acting", "none", True, False),
@@ -93,6 +92,7 @@ def spec_from_json(text: str) -> ModelSpec:
         fields = parse_json(text, _MOST_CHARACTERS)
         if not isinstance(fields, dict):
             raise TypeError(f"{shown(fields)} is no ModelSpec")
+        _drop_former(fields["windows"])
         for name, kind in _NESTED.items():
             if name == "network":
                 kind = _network_kind(fields[name])
@@ -105,6 +105,14 @@ def spec_from_json(text: str) -> ModelSpec:
             f"the model file's description is not one this version understands ({error})"
         ) from error
     return dataclasses.replace(spec, min_size=(spec.min_size[0], spec.min_size[1]))
+
+
+def _drop_former(windows: object) -> None:
+    """Take out what older versions wrote into every file, of which this one knows a single value."""
+    if isinstance(windows, dict):
+        bound = windows.pop("tiles_bound", "network")
+        if bound != "network":
+            raise ValueError(f"tiles_bound is {shown(bound)}, and this version only knows network")
 
 
 def _network_kind(fields: object) -> type[Any]:
