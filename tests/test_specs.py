@@ -59,7 +59,7 @@ def test_fields_that_are_gone_may_be_there() -> None:
 
 
 def test_a_recurrent_network_makes_one_step() -> None:
-    several = dataclasses.replace(RECURRENT, solver="heun", steps=3)
+    several = dataclasses.replace(RECURRENT, solver="dpmpp_2m_sde", steps=3)
     with pytest.raises(WeightsError, match="in one step"):
         spec_from_json(spec_to_json(several))
 

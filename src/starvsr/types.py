@@ -372,7 +372,7 @@ class ModelSpec:
     """`noised`: sampling starts from the degraded latent with noise at `noise_level`; `clean`: one step from
     the clean degraded latent; `noise`: sampling starts from noise alone, and only the hint tells the latent."""
     solver: str
-    """`one_step`, `dpmpp_2m_sde`, `vpsde_dpmpp_2m` or `heun`."""
+    """`one_step`, `dpmpp_2m_sde` or `vpsde_dpmpp_2m`."""
     noise_level: int
     """Diffusion time plus one at which sampling starts: `noise_level - 1` is the integer time (0..999)."""
     steps: int

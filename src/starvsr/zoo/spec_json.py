@@ -33,7 +33,7 @@ _NESTED: dict[str, type[Any]] = {
 }
 _CHOICES = {
     "start": ("noised", "clean", "noise"),
-    "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m", "heun"),
+    "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m"),
     "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr"),
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
