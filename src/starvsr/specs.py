@@ -50,6 +50,8 @@ NANO = ModelSpec(
     segment_frames=96,
     # After so many frames there is little more to remember.
     context_frames=3,
+    parameters=665_869,
+    largest_unit=665_869,
 )
 
 TOY = ModelSpec(
@@ -91,6 +93,8 @@ TOY = ModelSpec(
     segment_frames=32,
     context_frames=2,
     context_tokens=32,
+    parameters=879_828,
+    largest_unit=46_784,
     text=TextSpec(
         weights="toy-text",
         prompt="a good video",
@@ -147,6 +151,8 @@ STAR_LIGHT = ModelSpec(
     segment_frames=160,
     context_frames=8,
     context_tokens=77,
+    parameters=2_041_121_910,
+    largest_unit=68_840_960,
     text=_STAR_TEXT,
 )
 
@@ -197,6 +203,8 @@ STAR_COGVIDEOX = ModelSpec(
     segment_frames=41,
     context_frames=4,
     context_tokens=226,
+    parameters=5_570_483_880,
+    largest_unit=37_761_024,
     # Clips were trained with captions of their own, without suffix or negative words.
     text=TextSpec(
         weights="t5-v1-1-xxl", prompt="a good video", prompt_suffix="", negative_prompt=None

@@ -399,6 +399,10 @@ class ModelSpec:
     """What `--precision auto` means where the device is no processor: `fp16` or `bf16`."""
     cfg_dynamic: bool = False
     """Whether `cfg` is the strength of `guidance.dynamic_scale`; a scale that is asked for is constant."""
+    parameters: int = field(default=0, compare=False)
+    """Of the network, with its control branch; 0 where nobody has counted them (`models.build.counted`)."""
+    largest_unit: int = field(default=0, compare=False)
+    """Most parameters that move to the device together with offload `block` (`models.offload`)."""
 
 
 @dataclass(frozen=True)

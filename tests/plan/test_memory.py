@@ -8,16 +8,14 @@ import pytest
 import torch
 
 from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
-from starvsr.models.build import build_network
+from starvsr.models.build import counted, empty_network
 from starvsr.models.causal_vae import CausalVAE, build_causal_vae
 from starvsr.models.cogvideox import StarCogVideoX
-from starvsr.models.offload import units
 from starvsr.plan import memory
-from starvsr.plan.memory_cogvideox import KEPT_HINTS_BYTES
+from starvsr.plan.pieces import KEPT_HINTS_BYTES
 from starvsr.plan.windows import frames_of
-from starvsr.specs import NANO, STAR_LIGHT
-from starvsr.types import AutoencoderSpec, CogVideoXConfig, NetworkConfig, UNetConfig
-from tests.conftest import TOY
+from starvsr.specs import NANO, SPECS, STAR_COGVIDEOX, STAR_LIGHT
+from starvsr.types import AutoencoderSpec, CogVideoXConfig, ModelSpec, UNetConfig
 from tests.peak_memory import RESET, TEXT_TOKENS, live_bytes, network_call, resident_bytes, seeded
 from tests.zoo.published import SMALL_STAR
 
@@ -41,17 +39,14 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize(
-    "config",
-    [*CONFIGS.values(), TOY.network, UNetConfig(), CogVideoXConfig()],
-    ids=[*CONFIGS, "toy", "full", "cogvideox-5b"],
-)
-def test_parameters_of_every_unit(config: NetworkConfig) -> None:
-    with torch.device("meta"):
-        network = build_network(config)
-    found = [sum(p.numel() for p in unit.parameters()) for unit in units(network)]
-    assert sorted(memory.unit_parameters(config)) == sorted(found)
-    assert memory.network_parameters(config) == sum(p.numel() for p in network.parameters())
+@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+def test_parameters_of_named_models(spec: ModelSpec) -> None:
+    fresh = counted(dataclasses.replace(spec, parameters=0, largest_unit=0))
+    assert (spec.parameters, spec.largest_unit) == (fresh.parameters, fresh.largest_unit)
+    network = empty_network(spec.network)
+    assert spec.parameters == sum(p.numel() for p in network.parameters())
+    with pytest.raises(ValueError, match="not counted"):
+        memory.weights_bytes(dataclasses.replace(spec, parameters=0), 2)
 
 
 def test_parameters_of_the_autoencoder() -> None:
@@ -134,7 +129,9 @@ CAUSAL = dataclasses.replace(
     STAR_LIGHT,
     autoencoder=AutoencoderSpec(kind="causal_vae", factor=8, time_factor=4),
     context_tokens=226,
-    network=CogVideoXConfig(),
+    network=STAR_COGVIDEOX.network,
+    parameters=STAR_COGVIDEOX.parameters,
+    largest_unit=STAR_COGVIDEOX.largest_unit,
 )
 
 
@@ -193,11 +190,11 @@ def test_peak_scales_with_the_type_and_the_window() -> None:
 
 
 def test_stages_count_the_weights_that_are_there() -> None:
-    window, weights = (8, 50, 80), memory.weights_bytes(STAR_LIGHT.network, 2)
+    window, weights = (8, 50, 80), memory.weights_bytes(STAR_LIGHT, 2)
     vae = memory.autoencoder_weights_bytes(STAR_LIGHT, 2)
     peaks = {o: memory.network_stage_bytes(STAR_LIGHT, window, 2, o) for o in OFFLOADS}
     assert peaks["none"] - peaks["model"] == vae
-    largest = max(memory.unit_parameters(STAR_LIGHT.network))
+    largest = STAR_LIGHT.largest_unit
     assert peaks["model"] - peaks["block"] == weights - 2 * largest
     inputs = 2 * 4 * 8 * 50 * 80 * 2
     activations = memory.network_peak_bytes(STAR_LIGHT.network, window, 2)
@@ -228,4 +225,3 @@ def test_a_network_without_control_holds_less() -> None:
     assert memory.network_peak_bytes(without, window, 4) < memory.network_peak_bytes(
         WIDE, window, 4
     )
-    assert memory.network_parameters(without) < memory.network_parameters(WIDE)

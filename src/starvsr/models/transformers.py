@@ -14,7 +14,7 @@ from starvsr.models.layers import Branch, GroupNorm, add_, zeroed
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.linear import Linear, linear
 from starvsr.models.shared import Shared
-from starvsr.plan.memory import HIDDEN_ELEMENTS
+from starvsr.plan.pieces import HIDDEN_ELEMENTS
 
 
 class FeedForward(nn.Module):

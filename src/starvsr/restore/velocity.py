@@ -14,7 +14,7 @@ from starvsr.errors import StarvsrError, UsageError, WeightsError
 from starvsr.models.recurrent import Memory, State
 from starvsr.models.shared import Shared
 from starvsr.plan.layout import network_grid
-from starvsr.plan.memory_cogvideox import KEPT_HINTS_BYTES
+from starvsr.plan.pieces import KEPT_HINTS_BYTES
 from starvsr.plan.windows import Block, Span
 from starvsr.restore.blend import windowed
 from starvsr.restore.fallback import Attempts

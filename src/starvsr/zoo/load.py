@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
-from starvsr.models.build import build_network
+from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.compiled import compiler_for
 from starvsr.models.device import attention_backend, device_info, network_dtype
@@ -204,9 +204,8 @@ def _check_fit(path: Path, network: VideoNetwork, weights: Mapping[str, Tensor])
 def _empty_network(path: Path, spec: ModelSpec) -> VideoNetwork:
     """The network without memory for its weights. Raises WeightsError where its sizes do not fit together."""
     try:
-        with torch.device("meta"):
-            return build_network(spec.network)
-    except (ValueError, RuntimeError) as error:
+        return empty_network(spec.network)
+    except ValueError as error:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from error
 
 

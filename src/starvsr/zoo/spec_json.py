@@ -78,8 +78,10 @@ _NAME = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}"
 
 
 def spec_to_json(spec: ModelSpec) -> str:
-    """The spec as JSON with sorted keys, as it stands in a model file's metadata."""
-    return json.dumps(dataclasses.asdict(spec), sort_keys=True)
+    """The spec as JSON with sorted keys, as it stands in a model file's metadata; without what is counted."""
+    fields = dataclasses.asdict(spec)
+    kept = {name: fields[name] for name in _field_names(ModelSpec)}
+    return json.dumps(kept, sort_keys=True)
 
 
 def spec_from_json(text: str) -> ModelSpec:
@@ -92,7 +94,7 @@ def spec_from_json(text: str) -> ModelSpec:
         fields = parse_json(text, _MOST_CHARACTERS)
         if not isinstance(fields, dict):
             raise TypeError(f"{shown(fields)} is no ModelSpec")
-        _drop_former(fields["windows"])
+        _drop_former(fields.get("windows"))
         for name, kind in _NESTED.items():
             if name == "network":
                 kind = _network_kind(fields[name])
@@ -159,7 +161,7 @@ def _build(kind: type[Built], fields: object) -> Built:
     if not isinstance(fields, dict):
         raise TypeError(f"{shown(fields)} is no {kind.__name__}")
     hints = get_type_hints(kind)
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = _field_names(kind)
     for name, value in fields.items():
         if name not in known:
             raise ValueError(f"{shown(name)} is no field of {kind.__name__}")
@@ -172,6 +174,11 @@ def _build(kind: type[Built], fields: object) -> Built:
         if not _is_in_range(name, value):
             raise ValueError(f"{name} is {shown(value)}")
     return kind(**fields)
+
+
+def _field_names(kind: type[Any]) -> set[str]:
+    """What JSON may say of a dataclass: all but what the rest of it decides."""
+    return {field.name for field in dataclasses.fields(kind) if field.compare}
 
 
 def _is_in_range(name: str, value: object) -> bool:
