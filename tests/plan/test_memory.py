@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
+from starvsr.models.autoencoder import PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import counted, empty_network
-from starvsr.models.causal_vae import CausalVAE, build_causal_vae
+from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.plan import memory
 from starvsr.plan.pieces import KEPT_HINTS_BYTES
@@ -51,10 +51,12 @@ def test_parameters_of_named_models(spec: ModelSpec) -> None:
 
 def test_parameters_of_the_autoencoder() -> None:
     with torch.device("meta"):
-        module = temporal_decoder_class()(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            layers_per_block=2,
+        module = TemporalVAE.build(
+            {
+                "block_out_channels": (128, 256, 512, 512),
+                "down_block_types": ("DownEncoderBlock2D",) * 4,
+                "layers_per_block": 2,
+            }
         )
     encoder, decoder = (
         sum(p.numel() for part in parts for p in part.parameters())
@@ -66,7 +68,7 @@ def test_parameters_of_the_autoencoder() -> None:
 
 
 def test_a_tiny_autoencoder_takes_no_more_than_the_one_known_by_that_name() -> None:
-    module = build_tiny_vae({})
+    module = TinyVAE.build({})
     spec = dataclasses.replace(
         STAR_LIGHT, autoencoder=AutoencoderSpec(kind="tiny_vae", factor=8, weights="taesd")
     )
@@ -137,7 +139,7 @@ CAUSAL = dataclasses.replace(
 
 def test_parameters_of_the_causal_autoencoder() -> None:
     with torch.device("meta"):
-        module = build_causal_vae({})
+        module = CausalVAE.build({})
     count = sum(p.numel() for p in module.parameters())
     assert memory.autoencoder_weights_bytes(CAUSAL, 2) == 2 * count
 
@@ -145,7 +147,7 @@ def test_parameters_of_the_causal_autoencoder() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("picture", [(1, 3, 4), (3, 3, 4), (5, 2, 2)])
 def test_causal_autoencoder_peaks_are_what_is_alive(picture: tuple[int, int, int]) -> None:
-    module = build_causal_vae({})
+    module = CausalVAE.build({})
     seeded(module, torch.float32)
     vae = CausalVAE(module, 0.7)
     frames, rows, columns = picture

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from starvsr.models.autoencoder import temporal_decoder_class
+from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.build import counted
 from starvsr.models.unet import StarUNet
 from starvsr.specs import COMPONENTS, SPECS
@@ -211,9 +211,8 @@ def _seeded(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def vae_state() -> dict[str, Tensor]:
     """The seeded autoencoder in half precision, as it is published."""
-    own = {name: value for name, value in VAE_CONFIG.items() if not name.startswith("_")}
     with torch.device("meta"):
-        network = temporal_decoder_class()(**own)
+        network = TemporalVAE.build(VAE_CONFIG)
     return {key: value.half() for key, value in _seeded(network.state_dict()).items()}
 
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from starvsr.errors import UsageError, WeightsError
 from starvsr.models.build import build_network, counted
+from starvsr.models.device import device_info
 from starvsr.models.layers import FrameConvBranch
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.network import VideoNetwork
@@ -25,13 +26,8 @@ from starvsr.models.transformers import TemporalTransformer
 from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.train.config import DataConfig, ModelConfig
 from starvsr.types import ModelSpec
-from starvsr.zoo.load import (
-    LoadedModel,
-    choose_model,
-    device_info,
-    load_choice,
-    save_model,
-)
+from starvsr.zoo.choose import choose_model
+from starvsr.zoo.load import LoadedModel, load_choice, save_model
 from starvsr.zoo.spec_json import spec_from_json, spec_to_json
 
 INITIAL_NAME = "initial.safetensors"

@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
+from starvsr.models.autoencoder import (
+    Autoencoder,
+    PixelUnshuffle,
+    TemporalVAE,
+    TinyVAE,
+)
 from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.compiled import compiler_for
@@ -29,26 +34,12 @@ from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.specs import EMBEDDED
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
-from starvsr.zoo.choose import ModelChoice, choose_model, read_spec
+from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.components import METADATA_KEY, read_component_info
 from starvsr.zoo.folder import embedded_file, find_component
 from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts
-
-__all__ = [
-    "METADATA_KEY",
-    "LoadedModel",
-    "ModelChoice",
-    "attention_backend",
-    "choose_model",
-    "device_info",
-    "load_choice",
-    "load_model",
-    "read_spec",
-    "save_model",
-]
-
 
 _VAES: dict[str, type[TemporalVAE] | type[CausalVAE] | type[TinyVAE]] = {
     "temporal_vae": TemporalVAE,
