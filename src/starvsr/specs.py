@@ -7,19 +7,55 @@ an entry here; nothing else branches on a name.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 from starvsr.types import (
     AutoencoderSpec,
     CogVideoXConfig,
-    Component,
     ModelSpec,
     RecurrentConfig,
     SizeRule,
-    SourceFile,
     TextSpec,
     UNetConfig,
     WindowSpec,
 )
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One published file."""
+
+    repository: str
+    """On the Hugging Face hub, `owner/name`."""
+    path: str
+    """Inside the repository."""
+    revision: str = "main"
+    size_bytes: int = 0
+    """0 where it is not known here; the hub is asked."""
+    sha256: str = ""
+    """Empty where nobody here could read it: then it is recorded at the first download and enforced after."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of the weights folder, `NAME.safetensors`, and the published files that it is made from."""
+
+    name: str
+    kind: str
+    """`network`, `autoencoder` or `text_encoder`."""
+    summary: str
+    """One line for people."""
+    licence: str
+    sources: tuple[SourceFile, ...]
+    """The first hold the tensors, mostly one; others are small files that belong to it, such as a vocabulary."""
+    gated: bool = False
+    """Whether the hub asks for an account that has accepted the licence."""
+
+    @property
+    def tensor_sources(self) -> tuple[SourceFile, ...]:
+        """Those that hold tensors."""
+        return tuple(s for s in self.sources if s.path.endswith((".pt", ".safetensors")))
+
 
 NANO = ModelSpec(
     name="nano",

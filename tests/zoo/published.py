@@ -21,17 +21,8 @@ from torch import Tensor
 from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.build import counted
 from starvsr.models.unet import StarUNet
-from starvsr.specs import COMPONENTS, SPECS
-from starvsr.types import (
-    AutoencoderSpec,
-    Component,
-    ModelSpec,
-    SizeRule,
-    SourceFile,
-    TextSpec,
-    UNetConfig,
-    WindowSpec,
-)
+from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile
+from starvsr.types import AutoencoderSpec, ModelSpec, SizeRule, TextSpec, UNetConfig, WindowSpec
 from starvsr.zoo.components import make_component
 from starvsr.zoo.convert import to_published
 from tests.golden.seeded_init import seeded_parameter, seeded_state_dict

@@ -22,14 +22,12 @@ from torch import Tensor
 
 from starvsr.models.build import build_network, counted
 from starvsr.models.t5 import build_t5
-from starvsr.specs import COMPONENTS, SPECS
+from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile
 from starvsr.types import (
     AutoencoderSpec,
     CogVideoXConfig,
-    Component,
     ModelSpec,
     SizeRule,
-    SourceFile,
     TextSpec,
     WindowSpec,
 )

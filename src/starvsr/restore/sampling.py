@@ -17,11 +17,16 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from starvsr.restore.schedule import NoiseSchedule, StepSchedule
+
 Network = Callable[[Tensor, Tensor], Tensor]
 """`v(x_t, t)`: predicted velocity of `x_t` (b ...) at the integer times `t`, int64 (b)."""
 
 Denoise = Callable[[Tensor, float], Tensor]
 """`denoise(x, sigma)`: the estimate of x_0, of the shape of `x`."""
+
+Levels = NoiseSchedule | StepSchedule
+"""What tells the noise levels of a run's steps."""
 
 Noise = Callable[[int], Tensor]
 """`noise(step)`: unit normal noise of the shape of `x` for step `step` = 0, 1, ...; independent between steps."""
@@ -35,16 +40,6 @@ class Sampler(Protocol):
     """
 
     def __call__(self, denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise) -> Tensor: ...
-
-
-class Levels(Protocol):
-    """What is asked of a schedule while sampling: `NoiseSchedule` and `StepSchedule` of `schedule` have it."""
-
-    def network_time(self, sigma: float) -> int:
-        """The integer time that a network is told at `sigma_k` = `sigma`."""
-
-    def x0_from_v(self, x_t: Tensor, v: Tensor, t: int) -> Tensor:
-        """The estimate of x_0 at such a time."""
 
 
 def v_denoiser(network: Network, schedule: Levels) -> Denoise:

@@ -25,8 +25,8 @@ from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer, read_vocabulary
-from starvsr.specs import SPECS
-from starvsr.types import CogVideoXConfig, Component
+from starvsr.specs import SPECS, Component
+from starvsr.types import CogVideoXConfig
 from starvsr.zoo.checkpoint import (
     listed,
     made_again,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from starvsr.errors import WeightsError
@@ -19,6 +18,7 @@ from starvsr.types import (
     UNetConfig,
     WindowSpec,
 )
+from starvsr.zoo.places import is_component_name
 
 Built = TypeVar("Built")
 
@@ -74,7 +74,6 @@ _MOST_OF = {
 _MOST_ITEMS = 8
 _MOST_TEXT = 10_000
 _LONGEST_NAME = 200
-_NAME = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}"
 
 
 def spec_to_json(spec: ModelSpec) -> str:
@@ -151,7 +150,7 @@ def _check_together(spec: ModelSpec) -> None:
             f"context_frames is {spec.context_frames}, too many for segments of {spec.segment_frames}"
         )
     files = (coder.weights, *([spec.text.weights] if spec.text else []))
-    odd = [name for name in files if name and not re.fullmatch(_NAME, name)]
+    odd = [name for name in files if name and not is_component_name(name)]
     if odd:
         raise ValueError(f"weights is {shown(odd[0])}, which is no name of a component")
 
