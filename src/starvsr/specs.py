@@ -259,38 +259,29 @@ _VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"
 _COGVIDEOX_REPOSITORY = "THUDM/CogVideoX-5b"
 _CLIP_REPOSITORY = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
+
+def _network(spec: ModelSpec, path: str, size_bytes: int = 0, sha256: str = "") -> Component:
+    """A model's network as STAR publishes it, in one file."""
+    source = SourceFile(_STAR_REPOSITORY, path, size_bytes=size_bytes, sha256=sha256)
+    return Component(spec.name, "network", spec.summary, spec.licence, (source,))
+
+
 # Hashes, and sizes to three digits, as the hub's pages of these files state them; the text encoder's as two public
 # records of its commit 1c2b8495b281 do. None was fetched here.
 COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
-        Component(
-            name="star-light",
-            kind="network",
-            summary=STAR_LIGHT.summary,
-            licence="MIT",
-            sources=(
-                SourceFile(
-                    _STAR_REPOSITORY,
-                    "I2VGen-XL-based/light_deg.pt",
-                    size_bytes=8_170_000_000,
-                    sha256="537881f0276d858fae2cdc932534fcd823468b515ff1d3bf368c2db98792d3d5",
-                ),
-            ),
+        _network(
+            STAR_LIGHT,
+            "I2VGen-XL-based/light_deg.pt",
+            size_bytes=8_170_000_000,
+            sha256="537881f0276d858fae2cdc932534fcd823468b515ff1d3bf368c2db98792d3d5",
         ),
-        Component(
-            name="star-heavy",
-            kind="network",
-            summary=STAR_HEAVY.summary,
-            licence="MIT",
-            sources=(
-                SourceFile(
-                    _STAR_REPOSITORY,
-                    "I2VGen-XL-based/heavy_deg.pt",
-                    size_bytes=8_170_000_000,
-                    sha256="285e7903a561cadcc7426808987c0ac0352b3beb0351df10775bb90e6635a5e5",
-                ),
-            ),
+        _network(
+            STAR_HEAVY,
+            "I2VGen-XL-based/heavy_deg.pt",
+            size_bytes=8_170_000_000,
+            sha256="285e7903a561cadcc7426808987c0ac0352b3beb0351df10775bb90e6635a5e5",
         ),
         Component(
             name="svd-temporal-vae",
@@ -325,15 +316,7 @@ COMPONENTS: dict[str, Component] = {
                 SourceFile(_CLIP_REPOSITORY, "merges.txt"),
             ),
         ),
-        Component(
-            name="star-cogvideox",
-            kind="network",
-            summary=STAR_COGVIDEOX.summary,
-            licence="CogVideoX License",
-            sources=(
-                SourceFile(_STAR_REPOSITORY, "CogVideoX-5B-based/1/mp_rank_00_model_states.pt"),
-            ),
-        ),
+        _network(STAR_COGVIDEOX, "CogVideoX-5B-based/1/mp_rank_00_model_states.pt"),
         Component(
             name="cogvideox-vae",
             kind="autoencoder",

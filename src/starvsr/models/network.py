@@ -74,6 +74,24 @@ def _after_load(module: VideoNetwork, _: object) -> None:
             part.left_out = False
 
 
+def check_latent(
+    latent: Tensor, channels: int, multiple: int, row_remainder: int = 0, name: str = "x"
+) -> None:
+    """Raise ValueError unless it is `b channels f h w` with legal sizes.
+
+    h is `row_remainder` modulo `multiple`, w a multiple of it, and there is at least one frame.
+    """
+    if latent.ndim != 5 or latent.shape[1] != channels:
+        raise ValueError(f"{name} must be b {channels} f h w, and is {shape_of(latent)}")
+    f, h, w = latent.shape[2:]
+    if min(f, h, w) < 1 or h % multiple != row_remainder or w % multiple:
+        rows = f"rows {row_remainder} modulo {multiple}, columns a multiple of {multiple}"
+        raise ValueError(
+            f"a latent of {f} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
+            f"{rows if row_remainder else f'rows and columns multiples of {multiple}'}; pad it first"
+        )
+
+
 def shape_of(x: Tensor) -> tuple[int, ...]:
     """For messages."""
     return tuple(x.shape)
