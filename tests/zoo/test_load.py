@@ -187,7 +187,7 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
         ),
         (
             dataclasses.replace(TOY, autoencoder=AutoencoderSpec(kind="pixel_unshuffle", factor=4)),
-            "its network takes latents of 12 channels, and its autoencoder makes 48",
+            "it wants 12 channels of a latent, and its autoencoder makes 48",
         ),
         (
             dataclasses.replace(TOY, network=dataclasses.replace(TOY.network, width=33)),

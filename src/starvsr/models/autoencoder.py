@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from starvsr.media.strict_json import first_words
 from starvsr.models.attention import hide_xformers
+from starvsr.models.library import loaded_module
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ class DiffusersVAE:
 
         Raises ValueError where the parameters are not those of the configuration.
         """
-        module = _loaded(cls.build, config, state)
+        module = loaded_module("autoencoder", lambda: cls.build(config), state)
         # diffusers' own `to` warns of layers that it keeps in float32, though it has none.
         vae = cls(nn.Module.to(module, device), scaling_factor)
         vae._use(dtype)
@@ -213,27 +213,6 @@ class TinyVAE(DiffusersVAE):
         z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
         pictures: Tensor = self.module.decode(z.to(self._weight)).sample.float()
         return rearrange(pictures, "(b t) c h w -> b c t h w", b=latent.shape[0])
-
-
-def _loaded(
-    build: Callable[[Mapping[str, Any]], Any],
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-) -> Any:
-    """What `build` makes of a configuration, with the given parameters as they are, ready to run.
-
-    Raises ValueError where they are not those of the configuration.
-    """
-    try:
-        with torch.device("meta"):
-            module = build(config)
-        module.load_state_dict(dict(state), assign=True)
-    # The library does not expect what a configuration may hold.
-    except Exception as error:
-        raise ValueError(
-            f"the autoencoder does not fit its configuration: {first_words(error)}"
-        ) from error
-    return module.requires_grad_(False).eval()
 
 
 def check_frames(frames: Tensor, factor: int) -> None:

@@ -213,21 +213,15 @@ def _autoencoder(
     else:
         raise WeightsError(f"{path}: its autoencoder {spec.kind!r} is unknown to this version")
     channels = choice.spec.network.latent_channels
-    if autoencoder.latent_channels != channels:
-        raise WeightsError(
-            f"{path}: its network takes latents of {channels} channels, and its autoencoder makes "
-            f"{autoencoder.latent_channels}"
-        )
-    if autoencoder.time_factor != spec.time_factor:
-        raise WeightsError(
-            f"{path}: it wants {spec.time_factor} frames per latent frame, and its autoencoder makes one of "
-            f"{autoencoder.time_factor}"
-        )
-    if autoencoder.factor != spec.factor:
-        raise WeightsError(
-            f"{path}: it wants {spec.factor} pixels per latent element, and its autoencoder makes one of "
-            f"{autoencoder.factor}"
-        )
+    for wanted, made, what in (
+        (channels, autoencoder.latent_channels, "channels of a latent"),
+        (spec.time_factor, autoencoder.time_factor, "frames per latent frame"),
+        (spec.factor, autoencoder.factor, "pixels per latent element"),
+    ):
+        if wanted != made:
+            raise WeightsError(
+                f"{path}: it wants {wanted} {what}, and its autoencoder makes {made}"
+            )
     return autoencoder
 
 
