@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from starvsr.bench.network import count_flops
-from starvsr.models.autoencoder import temporal_decoder_class
+from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.build import build_network
 from starvsr.models.shared import Shared
 from starvsr.options import SamplingOptions, SizeOptions, UpscaleOptions, WindowOptions
@@ -148,10 +148,12 @@ def call_flops() -> tuple[float, float]:
 def vae_flops() -> tuple[float, float]:
     """Of encoding and of decoding a picture of 720x1280 with the published autoencoder."""
     with torch.device("meta"), torch.inference_mode():
-        vae: Any = temporal_decoder_class()(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            layers_per_block=2,
+        vae: Any = TemporalVAE.build(
+            {
+                "block_out_channels": (128, 256, 512, 512),
+                "down_block_types": ("DownEncoderBlock2D",) * 4,
+                "layers_per_block": 2,
+            }
         ).to("meta")
         rows, columns = PICTURES[1:]
         picture = torch.zeros(1, 3, 8 * rows, 8 * columns)

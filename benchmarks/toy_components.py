@@ -20,7 +20,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from starvsr.models.autoencoder import build_tiny_vae
+from starvsr.models.autoencoder import TinyVAE
 from starvsr.models.text import END, START, byte_letters
 from starvsr.specs import TOY
 from starvsr.train.config import PixelLossConfig, TrainConfig, read_config
@@ -55,7 +55,7 @@ def truths(config: TrainConfig, data: Path, output: Path, steps: int) -> Iterato
 def train_vae(config: TrainConfig, data: Path, output: Path, steps: int) -> None:
     """Train the autoencoder on frames, and write it."""
     torch.manual_seed(config.seed)
-    vae = build_tiny_vae(VAE)
+    vae = TinyVAE.build(VAE)
     optimizer = torch.optim.AdamW(vae.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, LR, total_steps=steps, pct_start=0.05, cycle_momentum=False

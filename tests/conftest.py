@@ -20,6 +20,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import torch
 
+from starvsr.models.build import counted
 from starvsr.models.unet import StarUNet
 from starvsr.specs import NANO
 from starvsr.types import (
@@ -38,37 +39,39 @@ from tests.golden.seeded_init import fill_module
 
 CPU = DeviceInfo("cpu", "processor", 1 << 34, 2)
 
-TOY = ModelSpec(
-    name="seeded-toy",
-    summary="STAR with control branch and guidance at toy size, seeded weights",
-    licence="MIT",
-    network=UNetConfig(
-        latent_channels=12,
-        width=32,
-        multipliers=(1, 2),
-        residual_blocks=1,
-        head_width=16,
-        first_heads=2,
-        context_width=16,
-        attention_scales=(0.5,),
-        control=True,
-    ),
-    autoencoder=AutoencoderSpec(kind="pixel_unshuffle", factor=2),
-    size_rule=SizeRule(multiple=2, height_remainder=0),
-    min_size=(4, 4),
-    start="noised",
-    solver="dpmpp_2m_sde",
-    noise_level=900,
-    steps=15,
-    cfg=7.5,
-    cfg_rescale=0.2,
-    upsampling="bilinear",
-    color_fix="adain",
-    windows=WindowSpec(
-        chunk_frames=8, chunk_overlap=4, tile_height=None, tile_width=None, tile_overlap=4
-    ),
-    segment_frames=32,
-    context_frames=2,
+TOY = counted(
+    ModelSpec(
+        name="seeded-toy",
+        summary="STAR with control branch and guidance at toy size, seeded weights",
+        licence="MIT",
+        network=UNetConfig(
+            latent_channels=12,
+            width=32,
+            multipliers=(1, 2),
+            residual_blocks=1,
+            head_width=16,
+            first_heads=2,
+            context_width=16,
+            attention_scales=(0.5,),
+            control=True,
+        ),
+        autoencoder=AutoencoderSpec(kind="pixel_unshuffle", factor=2),
+        size_rule=SizeRule(multiple=2, height_remainder=0),
+        min_size=(4, 4),
+        start="noised",
+        solver="dpmpp_2m_sde",
+        noise_level=900,
+        steps=15,
+        cfg=7.5,
+        cfg_rescale=0.2,
+        upsampling="bilinear",
+        color_fix="adain",
+        windows=WindowSpec(
+            chunk_frames=8, chunk_overlap=4, tile_height=None, tile_width=None, tile_overlap=4
+        ),
+        segment_frames=32,
+        context_frames=2,
+    )
 )
 """A model that uses everything nano does not: noise, steps, guidance, control branch, temporal overlap."""
 

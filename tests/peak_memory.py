@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from starvsr.models.autoencoder import temporal_decoder_class
+from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.build import build_network
 from starvsr.types import NetworkConfig, RecurrentConfig, UNetConfig
 
@@ -98,10 +98,12 @@ def autoencoder_call(
     direction: str, dtype: torch.dtype = torch.float32
 ) -> Callable[[tuple[int, int, int]], Callable[[], object]]:
     """From a picture (frames, rows, columns of the latent) to `encode` of one of its frames or `decode` of all."""
-    module: Any = temporal_decoder_class()(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        layers_per_block=2,
+    module: Any = TemporalVAE.build(
+        {
+            "block_out_channels": (128, 256, 512, 512),
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "layers_per_block": 2,
+        }
     )
     module = seeded(module, dtype)
 

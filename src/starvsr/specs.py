@@ -7,19 +7,55 @@ an entry here; nothing else branches on a name.
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 from starvsr.types import (
     AutoencoderSpec,
     CogVideoXConfig,
-    Component,
     ModelSpec,
     RecurrentConfig,
     SizeRule,
-    SourceFile,
     TextSpec,
     UNetConfig,
     WindowSpec,
 )
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One published file."""
+
+    repository: str
+    """On the Hugging Face hub, `owner/name`."""
+    path: str
+    """Inside the repository."""
+    revision: str = "main"
+    size_bytes: int = 0
+    """0 where it is not known here; the hub is asked."""
+    sha256: str = ""
+    """Empty where nobody here could read it: then it is recorded at the first download and enforced after."""
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of the weights folder, `NAME.safetensors`, and the published files that it is made from."""
+
+    name: str
+    kind: str
+    """`network`, `autoencoder` or `text_encoder`."""
+    summary: str
+    """One line for people."""
+    licence: str
+    sources: tuple[SourceFile, ...]
+    """The first hold the tensors, mostly one; others are small files that belong to it, such as a vocabulary."""
+    gated: bool = False
+    """Whether the hub asks for an account that has accepted the licence."""
+
+    @property
+    def tensor_sources(self) -> tuple[SourceFile, ...]:
+        """Those that hold tensors."""
+        return tuple(s for s in self.sources if s.path.endswith((".pt", ".safetensors")))
+
 
 NANO = ModelSpec(
     name="nano",
@@ -50,6 +86,8 @@ NANO = ModelSpec(
     segment_frames=96,
     # After so many frames there is little more to remember.
     context_frames=3,
+    parameters=665_869,
+    largest_unit=665_869,
 )
 
 TOY = ModelSpec(
@@ -91,6 +129,8 @@ TOY = ModelSpec(
     segment_frames=32,
     context_frames=2,
     context_tokens=32,
+    parameters=879_828,
+    largest_unit=46_784,
     text=TextSpec(
         weights="toy-text",
         prompt="a good video",
@@ -147,6 +187,8 @@ STAR_LIGHT = ModelSpec(
     segment_frames=160,
     context_frames=8,
     context_tokens=77,
+    parameters=2_041_121_910,
+    largest_unit=68_840_960,
     text=_STAR_TEXT,
 )
 
@@ -197,6 +239,8 @@ STAR_COGVIDEOX = ModelSpec(
     segment_frames=41,
     context_frames=4,
     context_tokens=226,
+    parameters=5_570_483_880,
+    largest_unit=37_761_024,
     # Clips were trained with captions of their own, without suffix or negative words.
     text=TextSpec(
         weights="t5-v1-1-xxl", prompt="a good video", prompt_suffix="", negative_prompt=None
@@ -215,38 +259,29 @@ _VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"
 _COGVIDEOX_REPOSITORY = "THUDM/CogVideoX-5b"
 _CLIP_REPOSITORY = "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
 
+
+def _network(spec: ModelSpec, path: str, size_bytes: int = 0, sha256: str = "") -> Component:
+    """A model's network as STAR publishes it, in one file."""
+    source = SourceFile(_STAR_REPOSITORY, path, size_bytes=size_bytes, sha256=sha256)
+    return Component(spec.name, "network", spec.summary, spec.licence, (source,))
+
+
 # Hashes, and sizes to three digits, as the hub's pages of these files state them; the text encoder's as two public
 # records of its commit 1c2b8495b281 do. None was fetched here.
 COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
-        Component(
-            name="star-light",
-            kind="network",
-            summary=STAR_LIGHT.summary,
-            licence="MIT",
-            sources=(
-                SourceFile(
-                    _STAR_REPOSITORY,
-                    "I2VGen-XL-based/light_deg.pt",
-                    size_bytes=8_170_000_000,
-                    sha256="537881f0276d858fae2cdc932534fcd823468b515ff1d3bf368c2db98792d3d5",
-                ),
-            ),
+        _network(
+            STAR_LIGHT,
+            "I2VGen-XL-based/light_deg.pt",
+            size_bytes=8_170_000_000,
+            sha256="537881f0276d858fae2cdc932534fcd823468b515ff1d3bf368c2db98792d3d5",
         ),
-        Component(
-            name="star-heavy",
-            kind="network",
-            summary=STAR_HEAVY.summary,
-            licence="MIT",
-            sources=(
-                SourceFile(
-                    _STAR_REPOSITORY,
-                    "I2VGen-XL-based/heavy_deg.pt",
-                    size_bytes=8_170_000_000,
-                    sha256="285e7903a561cadcc7426808987c0ac0352b3beb0351df10775bb90e6635a5e5",
-                ),
-            ),
+        _network(
+            STAR_HEAVY,
+            "I2VGen-XL-based/heavy_deg.pt",
+            size_bytes=8_170_000_000,
+            sha256="285e7903a561cadcc7426808987c0ac0352b3beb0351df10775bb90e6635a5e5",
         ),
         Component(
             name="svd-temporal-vae",
@@ -281,15 +316,7 @@ COMPONENTS: dict[str, Component] = {
                 SourceFile(_CLIP_REPOSITORY, "merges.txt"),
             ),
         ),
-        Component(
-            name="star-cogvideox",
-            kind="network",
-            summary=STAR_COGVIDEOX.summary,
-            licence="CogVideoX License",
-            sources=(
-                SourceFile(_STAR_REPOSITORY, "CogVideoX-5B-based/1/mp_rank_00_model_states.pt"),
-            ),
-        ),
+        _network(STAR_COGVIDEOX, "CogVideoX-5B-based/1/mp_rank_00_model_states.pt"),
         Component(
             name="cogvideox-vae",
             kind="autoencoder",

@@ -144,21 +144,15 @@ class UNetConfig:
     liem: str = "published"
     """Where LIEM's gates are: `published`, in front of the layer norm before attention, through which a gate hardly
     acts (see `models.liem`); `acting`, behind that norm; or `none`."""
+    recurrent: ClassVar[bool] = False
+    """Frames do not depend on a `Memory` of the frames before them."""
+    shares: ClassVar[bool] = True
+    """Calls that differ in their text alone can have a common beginning (`models.shared`)."""
 
     def __post_init__(self) -> None:
         # JSON gives lists.
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
         object.__setattr__(self, "attention_scales", tuple(float(s) for s in self.attention_scales))
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether frames depend on what a `Memory` of the frames before them holds: never."""
-        return False
-
-    @property
-    def shares(self) -> bool:
-        """Whether calls that differ in their text alone can have a common beginning (`models.shared`): always."""
-        return True
 
     @property
     def levels(self) -> int:
@@ -188,25 +182,14 @@ class RecurrentConfig:
     liem: bool = True
     """Whether a LIEM gate stands in front of every residual block."""
 
-    @property
-    def control(self) -> bool:
-        """Whether there is a control branch, and with it a hint: never."""
-        return False
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether frames depend on what a `Memory` of the frames before them holds: always."""
-        return True
-
-    @property
-    def shares(self) -> bool:
-        """Whether calls that differ in their text alone have a common beginning: there are none."""
-        return False
-
-    @property
-    def context_width(self) -> int:
-        """Channels of a text token, which this network does not read."""
-        return 1
+    control: ClassVar[bool] = False
+    """There is no control branch, and so no hint."""
+    recurrent: ClassVar[bool] = True
+    """Frames depend on what a `Memory` of the frames before them holds."""
+    shares: ClassVar[bool] = False
+    """Calls that differ in their text have no common beginning."""
+    context_width: ClassVar[int] = 1
+    """Channels of a text token, which this network does not read."""
 
 
 @dataclass(frozen=True)
@@ -269,11 +252,6 @@ class WindowSpec:
     tile_height: int | None
     tile_width: int | None
     tile_overlap: int
-    tiles_bound: str = "network"
-    """What a tile confines. `network`: every tile is a network call of its own, and neighbours are blended.
-    `attention`: calls see whole pictures and only spatial attention stays within tiles, so that norms see all of
-    a frame; for networks small enough, whose results depend on group statistics far more than on what lies far
-    away."""
     whole_tiles: bool = False
     """Whether every tile has the full size, for a network that knows one size; else the smallest that needs no more
     tiles."""
@@ -325,42 +303,6 @@ class TextSpec:
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """One published file."""
-
-    repository: str
-    """On the Hugging Face hub, `owner/name`."""
-    path: str
-    """Inside the repository."""
-    revision: str = "main"
-    size_bytes: int = 0
-    """0 where it is not known here; the hub is asked."""
-    sha256: str = ""
-    """Empty where nobody here could read it: then it is recorded at the first download and enforced after."""
-
-
-@dataclass(frozen=True)
-class Component:
-    """One file of the weights folder, `NAME.safetensors`, and the published files that it is made from."""
-
-    name: str
-    kind: str
-    """`network`, `autoencoder` or `text_encoder`."""
-    summary: str
-    """One line for people."""
-    licence: str
-    sources: tuple[SourceFile, ...]
-    """The first hold the tensors, mostly one; others are small files that belong to it, such as a vocabulary."""
-    gated: bool = False
-    """Whether the hub asks for an account that has accepted the licence."""
-
-    @property
-    def tensor_sources(self) -> tuple[SourceFile, ...]:
-        """Those that hold tensors."""
-        return tuple(s for s in self.sources if s.path.endswith((".pt", ".safetensors")))
-
-
-@dataclass(frozen=True)
 class ModelSpec:
     """Everything that sets one model apart from another, as data: `restore` has no branch on a name."""
 
@@ -377,7 +319,7 @@ class ModelSpec:
     """`noised`: sampling starts from the degraded latent with noise at `noise_level`; `clean`: one step from
     the clean degraded latent; `noise`: sampling starts from noise alone, and only the hint tells the latent."""
     solver: str
-    """`one_step`, `dpmpp_2m_sde`, `vpsde_dpmpp_2m` or `heun`."""
+    """`one_step`, `dpmpp_2m_sde` or `vpsde_dpmpp_2m`."""
     noise_level: int
     """Diffusion time plus one at which sampling starts: `noise_level - 1` is the integer time (0..999)."""
     steps: int
@@ -404,6 +346,10 @@ class ModelSpec:
     """What `--precision auto` means where the device is no processor: `fp16` or `bf16`."""
     cfg_dynamic: bool = False
     """Whether `cfg` is the strength of `guidance.dynamic_scale`; a scale that is asked for is constant."""
+    parameters: int = field(default=0, compare=False)
+    """Of the network, with its control branch; 0 where nobody has counted them (`models.build.counted`)."""
+    largest_unit: int = field(default=0, compare=False)
+    """Most parameters that move to the device together with offload `block` (`models.offload`)."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from starvsr.cli.app import run
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.models.autoencoder import temporal_decoder_class
+from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.text import ClipTokenizer
 from starvsr.models.unet import StarUNet
 from starvsr.options import DeviceOptions, SamplingOptions, WeightsOptions
@@ -112,9 +112,7 @@ def vae_coding(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """diffusers' own autoencoder from the published file, all frames at once or decoded in groups."""
     folder = published / "small" / "video-diffusion" / "vae"
-    vae: Any = temporal_decoder_class()(
-        **{name: value for name, value in VAE_CONFIG.items() if not name.startswith("_")}
-    )
+    vae: Any = TemporalVAE.build(VAE_CONFIG)
     vae.eval()
     state = load_file(folder / "diffusion_pytorch_model.fp16.safetensors")
     vae.load_state_dict({name: value.float() for name, value in state.items()})

@@ -122,7 +122,7 @@ def dying(number: int) -> None:
     counted(os, "fsync", behind=False)
     counted(Path, "replace", behind=True)
     counted(Path, "unlink", behind=True)
-    counted(files, "_sync", behind=True)
+    counted(files, "sync", behind=True)
 
 
 def test_a_job_with_a_cache_goes_on_the_same(

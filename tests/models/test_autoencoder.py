@@ -10,14 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from starvsr.models.autoencoder import (
-    Autoencoder,
-    PixelUnshuffle,
-    TemporalVAE,
-    TinyVAE,
-    build_tiny_vae,
-    temporal_decoder_class,
-)
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from tests.golden.seeded_init import seeded_parameter
 
 
@@ -58,7 +51,7 @@ TINY: dict[str, Any] = {
 
 
 def test_tiny_vae_is_made_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    state = build_tiny_vae(TINY).state_dict()
+    state = TinyVAE.build(TINY).state_dict()
     library = logging.getLogger("diffusers")
     library.addHandler(caplog.handler)
     try:
@@ -71,7 +64,7 @@ def test_tiny_vae_is_made_without_a_word(caplog: pytest.LogCaptureFixture) -> No
 @torch.inference_mode()
 def test_tiny_vae_is_diffusers_behind_our_interface() -> None:
     torch.manual_seed(0)
-    module = build_tiny_vae(TINY).eval()
+    module = TinyVAE.build(TINY).eval()
     state = {name: value.clone() for name, value in module.state_dict().items()}
     config = {**TINY, "_class_name": "AutoencoderTiny"}
     vae: Autoencoder = TinyVAE.from_state(config, state, 0.5, torch.device("cpu"), torch.float32)
@@ -88,7 +81,7 @@ def test_tiny_vae_is_diffusers_behind_our_interface() -> None:
 
 
 def test_a_tiny_vae_of_another_configuration_is_refused() -> None:
-    module = build_tiny_vae(TINY)
+    module = TinyVAE.build(TINY)
     cpu = torch.device("cpu")
     for config in ({**TINY, "latent_channels": 5}, {**TINY, "colour": 3}):
         with pytest.raises(ValueError, match="does not fit its configuration"):
@@ -97,10 +90,12 @@ def test_a_tiny_vae_of_another_configuration_is_refused() -> None:
 
 def small_vae(dtype: torch.dtype = torch.float32) -> tuple[TemporalVAE, Any]:
     """Ours and diffusers' own, with the same seeded weights."""
-    module = temporal_decoder_class()(
-        block_out_channels=(32,) * 4,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        layers_per_block=1,
+    module = TemporalVAE.build(
+        {
+            "block_out_channels": (32,) * 4,
+            "down_block_types": ("DownEncoderBlock2D",) * 4,
+            "layers_per_block": 1,
+        }
     ).eval()
     for name, value in module.state_dict().items():
         value.copy_(seeded_parameter(name, value.shape))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from starvsr.models.autoencoder import Autoencoder
-from starvsr.models.causal_vae import CausalVAE, build_causal_vae
+from starvsr.models.causal_vae import CausalVAE
 from tests.golden.seeded_init import seeded_parameter
 
 CONFIG: dict[str, Any] = {
@@ -27,7 +27,7 @@ CONFIG: dict[str, Any] = {
 def causal_vae_state(config: dict[str, Any] = CONFIG) -> dict[str, Tensor]:
     """Seeded parameters."""
     with torch.device("meta"):
-        module = build_causal_vae(config)
+        module = CausalVAE.build(config)
     return {n: seeded_parameter(n, tuple(t.shape)) for n, t in module.state_dict().items()}
 
 
@@ -37,7 +37,7 @@ def small_causal_vae(dtype: torch.dtype = torch.float32) -> CausalVAE:
 
 
 def diffusers_module() -> Any:
-    module = build_causal_vae(CONFIG).eval()
+    module = CausalVAE.build(CONFIG).eval()
     module.load_state_dict(causal_vae_state())
     return module
 

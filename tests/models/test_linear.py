@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from starvsr.bench.network import count_flops
-from starvsr.models.linear import ONEDNN_AVAILABLE, Linear, linear
+from starvsr.models.linear import ONEDNN_AVAILABLE, Linear, linear, onednn_product
 
 
 def kernels(layer: Linear, x: Tensor) -> set[str]:
@@ -54,6 +56,26 @@ def test_goes_through_onednn_without_autograd_in_float32() -> None:
     with torch.inference_mode():
         assert "mkldnn::_linear_pointwise" in kernels(layer, x)
         assert "mkldnn::_linear_pointwise" not in kernels(layer.bfloat16(), x.bfloat16())
+
+
+@pytest.mark.skipif(not ONEDNN_AVAILABLE, reason="no x86 processor, or torch without oneDNN")
+@pytest.mark.parametrize("product", [None, torch.ops.aten.relu], ids=["gone", "another"])
+def test_a_torch_without_the_operator_computes_the_same(
+    product: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    layer, x = Linear(7, 11), torch.randn(3, 7)
+    operators = SimpleNamespace(**({"_linear_pointwise": product} if product else {}))
+    onednn_product.cache_clear()
+    monkeypatch.setattr(torch.ops, "mkldnn", operators)
+    try:
+        with torch.no_grad():
+            results = [layer(x) for _ in range(2)]
+            assert count_flops(lambda: layer(x)) == 2 * 3 * 7 * 11
+        assert all(torch.equal(result, F.linear(x, layer.weight, layer.bias)) for result in results)
+        assert len(caplog.records) == 1, "said once"
+        assert "no oneDNN product" in caplog.text
+    finally:
+        onednn_product.cache_clear()
 
 
 def test_products_are_counted() -> None:

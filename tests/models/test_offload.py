@@ -187,19 +187,6 @@ def test_branches_that_are_left_out_are_not_brought(moves: list[int]) -> None:
     assert moves.count(1) == number - len(branches)
 
 
-def test_pieces_of_attention_are_kept(golden: dict[str, Tensor], small_net: StarUNet) -> None:
-    plain, moving = copy.deepcopy(small_net), copy.deepcopy(small_net)
-    offload_blocks(moving, CPU, torch.float32)
-    given = inputs(golden, "traced", torch.float32)
-    with torch.no_grad():
-        whole = plain(*given)
-        for net in (plain, moving):
-            net.use_attention_pieces(2, 2)
-        cut = plain(*given)
-        assert torch.equal(moving(*given), cut)
-    assert not torch.equal(cut, whole)
-
-
 def test_in_and_out_of_inference_mode() -> None:
     net = seeded_net(TINY)
     given = seeded_inputs(TINY, (1, 4, 4))

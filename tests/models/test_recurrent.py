@@ -108,7 +108,7 @@ def test_without_gates() -> None:
 @pytest.mark.parametrize(
     ("shape", "match"),
     [
-        ((1, 12, 2, 7, 8), "rows and columns even"),
+        ((1, 12, 2, 7, 8), "rows and columns multiples of 2"),
         ((1, 12, 0, 8, 8), "at least one frame"),
         ((1, 11, 2, 8, 8), "must be b 12 f h w"),
         ((12, 2, 8, 8), "must be b 12 f h w"),

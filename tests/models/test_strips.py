@@ -12,7 +12,7 @@ from starvsr.models import strips
 from starvsr.models.attention import attention
 from starvsr.models.linear import ONEDNN_AVAILABLE
 from starvsr.models.strips import attention_in_strips, pays
-from starvsr.plan.memory import STRIP_TOKENS
+from starvsr.plan.pieces import STRIP_TOKENS
 
 
 def tokens(n: int, *, heads_first: bool = False) -> Tensor:

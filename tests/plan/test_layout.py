@@ -280,8 +280,9 @@ def test_the_published_way_is_not_for_a_start_of_noise() -> None:
 def test_a_network_that_knows_one_size_sees_no_other(size: tuple[int, int]) -> None:
     layout = plain_layout(STAR_COGVIDEOX, WindowOptions(), size, 41)
     assert largest_window(STAR_COGVIDEOX, layout) == (7, 60, 90)
-    blocks = network_grid(STAR_COGVIDEOX, layout, 11).tiles()
-    assert {(rows[1] - rows[0], columns[1] - columns[0]) for rows, columns in blocks} == {(60, 90)}
+    grid = network_grid(STAR_COGVIDEOX, layout, 11)
+    assert {last - first for first, last in grid.rows} == {60}
+    assert {last - first for first, last in grid.columns} == {90}
 
 
 def test_guidance_halves_share_where_there_is_room_for_it() -> None:

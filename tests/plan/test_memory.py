@@ -7,17 +7,15 @@ import dataclasses
 import pytest
 import torch
 
-from starvsr.models.autoencoder import PixelUnshuffle, build_tiny_vae, temporal_decoder_class
-from starvsr.models.build import build_network
-from starvsr.models.causal_vae import CausalVAE, build_causal_vae
+from starvsr.models.autoencoder import PixelUnshuffle, TemporalVAE, TinyVAE
+from starvsr.models.build import counted, empty_network
+from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.cogvideox import StarCogVideoX
-from starvsr.models.offload import units
 from starvsr.plan import memory
-from starvsr.plan.memory_cogvideox import KEPT_HINTS_BYTES
+from starvsr.plan.pieces import KEPT_HINTS_BYTES
 from starvsr.plan.windows import frames_of
-from starvsr.specs import NANO, STAR_LIGHT
-from starvsr.types import AutoencoderSpec, CogVideoXConfig, NetworkConfig, UNetConfig
-from tests.conftest import TOY
+from starvsr.specs import NANO, SPECS, STAR_COGVIDEOX, STAR_LIGHT
+from starvsr.types import AutoencoderSpec, CogVideoXConfig, ModelSpec, UNetConfig
 from tests.peak_memory import RESET, TEXT_TOKENS, live_bytes, network_call, resident_bytes, seeded
 from tests.zoo.published import SMALL_STAR
 
@@ -41,25 +39,24 @@ CONFIGS = {
 }
 
 
-@pytest.mark.parametrize(
-    "config",
-    [*CONFIGS.values(), TOY.network, UNetConfig(), CogVideoXConfig()],
-    ids=[*CONFIGS, "toy", "full", "cogvideox-5b"],
-)
-def test_parameters_of_every_unit(config: NetworkConfig) -> None:
-    with torch.device("meta"):
-        network = build_network(config)
-    found = [sum(p.numel() for p in unit.parameters()) for unit in units(network)]
-    assert sorted(memory.unit_parameters(config)) == sorted(found)
-    assert memory.network_parameters(config) == sum(p.numel() for p in network.parameters())
+@pytest.mark.parametrize("spec", SPECS.values(), ids=list(SPECS))
+def test_parameters_of_named_models(spec: ModelSpec) -> None:
+    fresh = counted(dataclasses.replace(spec, parameters=0, largest_unit=0))
+    assert (spec.parameters, spec.largest_unit) == (fresh.parameters, fresh.largest_unit)
+    network = empty_network(spec.network)
+    assert spec.parameters == sum(p.numel() for p in network.parameters())
+    with pytest.raises(ValueError, match="not counted"):
+        memory.weights_bytes(dataclasses.replace(spec, parameters=0), 2)
 
 
 def test_parameters_of_the_autoencoder() -> None:
     with torch.device("meta"):
-        module = temporal_decoder_class()(
-            block_out_channels=(128, 256, 512, 512),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            layers_per_block=2,
+        module = TemporalVAE.build(
+            {
+                "block_out_channels": (128, 256, 512, 512),
+                "down_block_types": ("DownEncoderBlock2D",) * 4,
+                "layers_per_block": 2,
+            }
         )
     encoder, decoder = (
         sum(p.numel() for part in parts for p in part.parameters())
@@ -71,7 +68,7 @@ def test_parameters_of_the_autoencoder() -> None:
 
 
 def test_a_tiny_autoencoder_takes_no_more_than_the_one_known_by_that_name() -> None:
-    module = build_tiny_vae({})
+    module = TinyVAE.build({})
     spec = dataclasses.replace(
         STAR_LIGHT, autoencoder=AutoencoderSpec(kind="tiny_vae", factor=8, weights="taesd")
     )
@@ -134,13 +131,15 @@ CAUSAL = dataclasses.replace(
     STAR_LIGHT,
     autoencoder=AutoencoderSpec(kind="causal_vae", factor=8, time_factor=4),
     context_tokens=226,
-    network=CogVideoXConfig(),
+    network=STAR_COGVIDEOX.network,
+    parameters=STAR_COGVIDEOX.parameters,
+    largest_unit=STAR_COGVIDEOX.largest_unit,
 )
 
 
 def test_parameters_of_the_causal_autoencoder() -> None:
     with torch.device("meta"):
-        module = build_causal_vae({})
+        module = CausalVAE.build({})
     count = sum(p.numel() for p in module.parameters())
     assert memory.autoencoder_weights_bytes(CAUSAL, 2) == 2 * count
 
@@ -148,7 +147,7 @@ def test_parameters_of_the_causal_autoencoder() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("picture", [(1, 3, 4), (3, 3, 4), (5, 2, 2)])
 def test_causal_autoencoder_peaks_are_what_is_alive(picture: tuple[int, int, int]) -> None:
-    module = build_causal_vae({})
+    module = CausalVAE.build({})
     seeded(module, torch.float32)
     vae = CausalVAE(module, 0.7)
     frames, rows, columns = picture
@@ -193,11 +192,11 @@ def test_peak_scales_with_the_type_and_the_window() -> None:
 
 
 def test_stages_count_the_weights_that_are_there() -> None:
-    window, weights = (8, 50, 80), memory.weights_bytes(STAR_LIGHT.network, 2)
+    window, weights = (8, 50, 80), memory.weights_bytes(STAR_LIGHT, 2)
     vae = memory.autoencoder_weights_bytes(STAR_LIGHT, 2)
     peaks = {o: memory.network_stage_bytes(STAR_LIGHT, window, 2, o) for o in OFFLOADS}
     assert peaks["none"] - peaks["model"] == vae
-    largest = max(memory.unit_parameters(STAR_LIGHT.network))
+    largest = STAR_LIGHT.largest_unit
     assert peaks["model"] - peaks["block"] == weights - 2 * largest
     inputs = 2 * 4 * 8 * 50 * 80 * 2
     activations = memory.network_peak_bytes(STAR_LIGHT.network, window, 2)
@@ -228,4 +227,3 @@ def test_a_network_without_control_holds_less() -> None:
     assert memory.network_peak_bytes(without, window, 4) < memory.network_peak_bytes(
         WIDE, window, 4
     )
-    assert memory.network_parameters(without) < memory.network_parameters(WIDE)

@@ -53,7 +53,7 @@ def test_windows_can_always_be_laid(name: str, chunk_frames: int | None) -> None
 
 
 def test_other_models_have_none() -> None:
-    for spec in (NANO, STAR_COGVIDEOX, dataclasses.replace(TOY, solver="heun")):
+    for spec in (NANO, STAR_COGVIDEOX, dataclasses.replace(TOY, solver="vpsde_dpmpp_2m")):
         assert not has_speeds(spec)
         sampling, windows = SamplingOptions(speed="fast"), WindowOptions()
         assert with_speed(spec, sampling, windows) == (sampling, windows)

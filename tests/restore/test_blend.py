@@ -149,9 +149,9 @@ def test_a_block_takes_the_same_window_of_another_tensor() -> None:
 def test_wrong_sizes_are_refused() -> None:
     x = volume(1, 1, 4, 8, 8)
     with pytest.raises(ValueError, match="the grid covers"):
-        windowed(lambda block, _: block, x, Grid.whole(4, 8, 9))
+        windowed(lambda block, _: block, x, Grid(((0, 4),), ((0, 8),), ((0, 9),)))
     with pytest.raises(ValueError, match="a window gave"):
-        windowed(lambda block, _: block[..., 1:], x, Grid.whole(4, 8, 8))
+        windowed(lambda block, _: block[..., 1:], x, Grid(((0, 4),), ((0, 8),), ((0, 8),)))
     with pytest.raises(ValueError, match="not whole at scale"):
         odd = Grid(((0, 4),), ((0, 5), (3, 8)), ((0, 8),))
         windowed(lambda block, _: block, x, odd, scale=(ONE, Fraction(1, 4), ONE))

@@ -17,10 +17,8 @@ from starvsr.restore.sampling import (
     SOLVERS,
     Denoise,
     Network,
-    Step,
     one_step,
     sample_dpmpp_2m_sde,
-    sample_heun,
     sample_vpsde_dpmpp_2m,
     scale_clean,
     scale_noised,
@@ -36,12 +34,8 @@ RUNS: dict[str, tuple[str, int, dict[str, object]]] = {
     "normal50": ("dpmpp_2m_sde", 50, {"solver_mode": "normal"}),
     "fast_chunks": ("dpmpp_2m_sde", 15, {}),
     "fast_batch2": ("dpmpp_2m_sde", 15, {}),
-    "heun_normal10": ("heun", 10, {"solver_mode": "normal"}),
-    "heun_fast": ("heun", 15, {}),
     "terminal_normal10": ("dpmpp_2m_sde", 10, {"solver_mode": "normal", "noise_level": 1000}),
     "no_guidance": ("dpmpp_2m_sde", 10, {"solver_mode": "normal"}),
-    "linspace_normal10": ("dpmpp_2m_sde", 10, {"solver_mode": "normal", "spacing": "linspace"}),
-    "leading_normal10": ("dpmpp_2m_sde", 10, {"solver_mode": "normal", "spacing": "leading"}),
 }
 CHUNKS = ((0, 8), (4, 12), (8, 20))
 
@@ -206,35 +200,6 @@ def test_dpmpp_keeps_the_distribution() -> None:
     assert abs(float(out.mean())) < 0.02
 
 
-def test_heun_is_second_order() -> None:
-    """The flow of unit normal data has the solution `x(sigma) = x(s) sqrt((1 + sigma^2) / (1 + s^2))`."""
-    x = torch.tensor([3.0], dtype=torch.float64)
-    errors = []
-    for steps in (20, 40, 80):
-        sigmas = torch.linspace(4.0, 0.5, steps + 1, dtype=torch.float64)
-        errors.append(
-            float(
-                (sample_heun(shrink, x, sigmas) - x * math.hypot(1, 0.5) / math.hypot(1, 4)).abs()
-            )
-        )
-    assert 3.5 < errors[0] / errors[1] < 4.5 and 3.5 < errors[1] / errors[2] < 4.5
-
-
-def test_heun_from_pure_noise_takes_an_euler_step_first() -> None:
-    eps = torch.randn(3, 4)
-    seen: list[float] = []
-
-    def denoise(x: Tensor, sigma: float) -> Tensor:
-        seen.append(sigma)
-        return torch.full_like(x, 0.25)
-
-    sample_heun(denoise, eps, torch.tensor([math.inf, 8.0, 0.0]))
-    assert seen == [math.inf, 8.0]
-    torch.testing.assert_close(
-        sample_heun(denoise, eps, torch.tensor([math.inf, 8.0])), 0.25 + 8 * eps
-    )
-
-
 def test_one_step_is_the_velocity_equation() -> None:
     z = torch.randn(2, 48, 3, 10, 8)
     times: list[Tensor] = []
@@ -268,24 +233,6 @@ def test_scaled_starts() -> None:
     torch.testing.assert_close(scale_clean(z, 2.0), z * math.sqrt(5))
     with pytest.raises(ValueError, match="finite first sigma"):
         scale_clean(z, math.inf)
-
-
-@pytest.mark.parametrize("name", SOLVERS)
-def test_callback_sees_every_step(name: str) -> None:
-    solver = SOLVERS[name]
-    steps = 1 if name == "one_step" else 6
-    sigmas = SCHEDULE.sigmas_for(
-        steps, solver_mode="normal", discard_penultimate=solver.discard_penultimate
-    )
-    seen: list[Step] = []
-    x = torch.randn(2, 3) * sigmas[0]
-    out = solver.sample(wavy, x, sigmas, noise=noise_of((2, 3)), callback=seen.append)
-    assert [step.index for step in seen] == list(range(steps))
-    assert {step.total for step in seen} == {steps}
-    assert [step.sigma for step in seen] + [seen[-1].sigma_next] == sigmas.tolist()
-    assert torch.equal(seen[0].x, x)
-    assert torch.equal(seen[-1].x0, out)
-    assert all(torch.equal(step.x0, wavy(step.x, step.sigma)) for step in seen)
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -25,8 +25,6 @@ LAYOUTS: dict[str, tuple[int, dict[str, object]]] = {
     "heun_normal10": (10, {"solver_mode": "normal", "discard_penultimate": False}),
     "terminal_normal10": (10, {"solver_mode": "normal", "noise_level": 1000}),
     "no_guidance": (10, {"solver_mode": "normal"}),
-    "linspace_normal10": (10, {"solver_mode": "normal", "spacing": "linspace"}),
-    "leading_normal10": (10, {"solver_mode": "normal", "spacing": "leading"}),
 }
 
 
@@ -196,9 +194,6 @@ def test_one_step_from_a_clean_start() -> None:
         (15, {"noise_level": 0}, r"noise level must be 1 \.\. 1000, got 0"),
         (15, {"noise_level": 1001}, "noise level must be"),
         (15, {"solver_mode": "quick"}, "one of fast, normal, got 'quick'"),
-        (15, {"spacing": "cosine"}, "one of trailing, linspace, leading, got 'cosine'"),
-        (15, {"spacing": "leading"}, "fast has trailing spacing"),
-        (5, {"noise_level": 1, "solver_mode": "normal", "spacing": "linspace"}, "use fewer steps"),
         (2000, {"noise_level": 1000, "solver_mode": "normal"}, "use fewer steps"),
     ],
 )

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from starvsr.errors import UsageError, WeightsError
+from starvsr.models.device import device_info
 from starvsr.models.unet import StarUNet
 from starvsr.train.config import (
     CheckpointConfig,
@@ -20,7 +21,7 @@ from starvsr.train.config import (
 )
 from starvsr.train.model import WeightAverage, new_weights, start_model, trained_parameters
 from starvsr.train.trainer import train
-from starvsr.zoo.load import choose_model, device_info
+from starvsr.zoo.choose import choose_model
 from tests.conftest import TOY
 from tests.golden.seeded_init import fill_module
 from tests.train.toys import (

@@ -18,71 +18,65 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from starvsr.models.autoencoder import temporal_decoder_class
+from starvsr.models.autoencoder import TemporalVAE
+from starvsr.models.build import counted
 from starvsr.models.unet import StarUNet
-from starvsr.specs import COMPONENTS, SPECS
-from starvsr.types import (
-    AutoencoderSpec,
-    Component,
-    ModelSpec,
-    SizeRule,
-    SourceFile,
-    TextSpec,
-    UNetConfig,
-    WindowSpec,
-)
+from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile
+from starvsr.types import AutoencoderSpec, ModelSpec, SizeRule, TextSpec, UNetConfig, WindowSpec
 from starvsr.zoo.components import make_component
 from starvsr.zoo.convert import to_published
 from tests.golden.seeded_init import seeded_parameter, seeded_state_dict
 
-SMALL_STAR = ModelSpec(
-    name="small-star",
-    summary="STAR as published, at toy size, seeded weights",
-    licence="MIT",
-    network=UNetConfig(
-        latent_channels=4,
-        width=32,
-        multipliers=(1, 2),
-        residual_blocks=1,
-        head_width=16,
-        first_heads=2,
-        context_width=32,
-        attention_scales=(1.0, 0.5),
-        control=True,
-    ),
-    autoencoder=AutoencoderSpec(
-        kind="temporal_vae",
-        factor=8,
-        weights="small-vae",
-        scaling_factor=0.18215,
-        posterior="sample",
-        chunk_frames=4,
-        chunk_overlap=1,
-        tile=16,
-        tile_overlap=4,
-    ),
-    size_rule=SizeRule(multiple=2, height_remainder=0),
-    min_size=(4, 4),
-    start="noised",
-    solver="dpmpp_2m_sde",
-    noise_level=900,
-    steps=15,
-    cfg=7.5,
-    cfg_rescale=0.2,
-    upsampling="bilinear",
-    color_fix="adain",
-    windows=WindowSpec(
-        chunk_frames=8, chunk_overlap=4, tile_height=12, tile_width=12, tile_overlap=4
-    ),
-    segment_frames=32,
-    context_frames=2,
-    context_tokens=77,
-    text=TextSpec(
-        weights="small-clip",
-        prompt="a good video",
-        prompt_suffix="Cinematic,   sharp.",
-        negative_prompt="painting, blurring",
-    ),
+SMALL_STAR = counted(
+    ModelSpec(
+        name="small-star",
+        summary="STAR as published, at toy size, seeded weights",
+        licence="MIT",
+        network=UNetConfig(
+            latent_channels=4,
+            width=32,
+            multipliers=(1, 2),
+            residual_blocks=1,
+            head_width=16,
+            first_heads=2,
+            context_width=32,
+            attention_scales=(1.0, 0.5),
+            control=True,
+        ),
+        autoencoder=AutoencoderSpec(
+            kind="temporal_vae",
+            factor=8,
+            weights="small-vae",
+            scaling_factor=0.18215,
+            posterior="sample",
+            chunk_frames=4,
+            chunk_overlap=1,
+            tile=16,
+            tile_overlap=4,
+        ),
+        size_rule=SizeRule(multiple=2, height_remainder=0),
+        min_size=(4, 4),
+        start="noised",
+        solver="dpmpp_2m_sde",
+        noise_level=900,
+        steps=15,
+        cfg=7.5,
+        cfg_rescale=0.2,
+        upsampling="bilinear",
+        color_fix="adain",
+        windows=WindowSpec(
+            chunk_frames=8, chunk_overlap=4, tile_height=12, tile_width=12, tile_overlap=4
+        ),
+        segment_frames=32,
+        context_frames=2,
+        context_tokens=77,
+        text=TextSpec(
+            weights="small-clip",
+            prompt="a good video",
+            prompt_suffix="Cinematic,   sharp.",
+            negative_prompt="painting, blurring",
+        ),
+    )
 )
 
 _STAR, _VAE, _CLIP = "small/STAR", "small/video-diffusion", "small/CLIP"
@@ -208,9 +202,8 @@ def _seeded(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def vae_state() -> dict[str, Tensor]:
     """The seeded autoencoder in half precision, as it is published."""
-    own = {name: value for name, value in VAE_CONFIG.items() if not name.startswith("_")}
     with torch.device("meta"):
-        network = temporal_decoder_class()(**own)
+        network = TemporalVAE.build(VAE_CONFIG)
     return {key: value.half() for key, value in _seeded(network.state_dict()).items()}
 
 

@@ -20,16 +20,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from starvsr.models.build import build_network
+from starvsr.models.build import build_network, counted
 from starvsr.models.t5 import build_t5
-from starvsr.specs import COMPONENTS, SPECS
+from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile
 from starvsr.types import (
     AutoencoderSpec,
     CogVideoXConfig,
-    Component,
     ModelSpec,
     SizeRule,
-    SourceFile,
     TextSpec,
     WindowSpec,
 )
@@ -40,50 +38,52 @@ from tests.models.test_causal_vae import CONFIG as VAE_CONFIG
 from tests.models.test_causal_vae import causal_vae_state
 from tests.zoo.published import sources_of
 
-SMALL_COGVIDEOX = ModelSpec(
-    name="small-cogvideox",
-    summary="STAR on CogVideoX as published, at toy size, seeded weights",
-    licence="CogVideoX License",
-    network=CogVideoXConfig(
-        latent_channels=4, layers=2, heads=2, head_width=16, time_width=16, context_width=24
-    ),
-    autoencoder=AutoencoderSpec(
-        kind="causal_vae",
-        factor=8,
-        weights="small-causal-vae",
-        scaling_factor=0.7,
-        posterior="sample",
-        tile=12,
-        tile_overlap=4,
-        time_factor=4,
-    ),
-    size_rule=SizeRule(multiple=2, height_remainder=0),
-    min_size=(2, 2),
-    start="noise",
-    solver="vpsde_dpmpp_2m",
-    schedule="scaled_linear_zero_snr",
-    noise_level=1000,
-    steps=50,
-    cfg=6.0,
-    cfg_dynamic=True,
-    cfg_rescale=0.0,
-    half="bf16",
-    upsampling="bicubic",
-    color_fix="adain",
-    windows=WindowSpec(
-        chunk_frames=3,
-        chunk_overlap=1,
-        tile_height=20,
-        tile_width=24,
-        tile_overlap=6,
-        whole_tiles=True,
-    ),
-    segment_frames=17,
-    context_frames=2,
-    context_tokens=24,
-    text=TextSpec(
-        weights="small-t5", prompt="a good video", prompt_suffix="", negative_prompt=None
-    ),
+SMALL_COGVIDEOX = counted(
+    ModelSpec(
+        name="small-cogvideox",
+        summary="STAR on CogVideoX as published, at toy size, seeded weights",
+        licence="CogVideoX License",
+        network=CogVideoXConfig(
+            latent_channels=4, layers=2, heads=2, head_width=16, time_width=16, context_width=24
+        ),
+        autoencoder=AutoencoderSpec(
+            kind="causal_vae",
+            factor=8,
+            weights="small-causal-vae",
+            scaling_factor=0.7,
+            posterior="sample",
+            tile=12,
+            tile_overlap=4,
+            time_factor=4,
+        ),
+        size_rule=SizeRule(multiple=2, height_remainder=0),
+        min_size=(2, 2),
+        start="noise",
+        solver="vpsde_dpmpp_2m",
+        schedule="scaled_linear_zero_snr",
+        noise_level=1000,
+        steps=50,
+        cfg=6.0,
+        cfg_dynamic=True,
+        cfg_rescale=0.0,
+        half="bf16",
+        upsampling="bicubic",
+        color_fix="adain",
+        windows=WindowSpec(
+            chunk_frames=3,
+            chunk_overlap=1,
+            tile_height=20,
+            tile_width=24,
+            tile_overlap=6,
+            whole_tiles=True,
+        ),
+        segment_frames=17,
+        context_frames=2,
+        context_tokens=24,
+        text=TextSpec(
+            weights="small-t5", prompt="a good video", prompt_suffix="", negative_prompt=None
+        ),
+    )
 )
 
 _STAR, _BASE = "small/STAR", "small/CogVideoX"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from starvsr.errors import WeightsError
-from starvsr.types import Component
+from starvsr.specs import Component
 from starvsr.zoo.hashes import RECORD_NAME, read_hashes
 from starvsr.zoo.install import install
 from starvsr.zoo.verify import verify

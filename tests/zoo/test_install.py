@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from starvsr.errors import OutputError, WeightsError
-from starvsr.specs import COMPONENTS
-from starvsr.types import Component, Progress
+from starvsr.specs import COMPONENTS, Component
+from starvsr.types import Progress
 from starvsr.zoo.checkpoint import read_safetensors
 from starvsr.zoo.hashes import RECORD_NAME, read_hashes
 from starvsr.zoo.install import InstallPlan, ensure, install, plan_install

@@ -18,14 +18,9 @@ from starvsr.models.unet import StarUNet
 from starvsr.specs import EMBEDDED, NANO
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.zoo import tensorfile
-from starvsr.zoo.load import (
-    METADATA_KEY,
-    choose_model,
-    load_choice,
-    load_model,
-    read_spec,
-    save_model,
-)
+from starvsr.zoo.choose import choose_model, read_spec
+from starvsr.zoo.components import METADATA_KEY
+from starvsr.zoo.load import load_choice, load_model, save_model
 from starvsr.zoo.spec_json import spec_to_json
 from tests.conftest import CPU, TOY
 from tests.golden.seeded_init import fill_module
@@ -192,7 +187,7 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
         ),
         (
             dataclasses.replace(TOY, autoencoder=AutoencoderSpec(kind="pixel_unshuffle", factor=4)),
-            "its network takes latents of 12 channels, and its autoencoder makes 48",
+            "it wants 12 channels of a latent, and its autoencoder makes 48",
         ),
         (
             dataclasses.replace(TOY, network=dataclasses.replace(TOY.network, width=33)),

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from starvsr.errors import WeightsError
 from starvsr.models.autoencoder import TemporalVAE
 from starvsr.options import WeightsOptions
+from starvsr.zoo.choose import choose_model
 from starvsr.zoo.components import read_component_info
 from starvsr.zoo.convert import to_published
-from starvsr.zoo.load import choose_model, load_choice, load_model
+from starvsr.zoo.load import load_choice, load_model
 from tests.conftest import CPU
 from tests.zoo.published import SMALL_STAR, published_network
 
@@ -129,7 +130,7 @@ def test_an_autoencoder_that_is_another(tmp_path: Path, small_weights: Path) -> 
     [
         (
             {"factor": 4},
-            "it wants 4 pixels per latent element, and its autoencoder makes one of 8",
+            "it wants 4 pixels per latent element, and its autoencoder makes 8",
         )
     ],
 )

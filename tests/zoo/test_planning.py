@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.types import Component
+from starvsr.specs import Component
 from starvsr.zoo.checkpoint import read_metadata
 from starvsr.zoo.components import TYPES
 from starvsr.zoo.hashes import RECORD_NAME, file_sha256, read_hashes

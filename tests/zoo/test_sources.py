@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.types import Component, Progress
+from starvsr.specs import Component
+from starvsr.types import Progress
 from starvsr.zoo.hashes import read_hashes
 from starvsr.zoo.install import install
 from starvsr.zoo.sources import locate

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from starvsr.bench.machine import Seconds, forget_peak, peak_bytes, timed
+from starvsr.models.linear import ONEDNN_AVAILABLE, onednn_product
 from starvsr.models.network import VideoNetwork
 from starvsr.models.recurrent import Memory
 from starvsr.types import NetworkConfig
@@ -116,13 +117,12 @@ def count_flops(call: Callable[[], object]) -> int:
 
 def _flop_counter() -> FlopCounterMode:
     """torch's counter, which by itself leaves out kernels that only a processor has."""
-    return FlopCounterMode(
-        display=False,
-        custom_mapping={
-            torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops,
-            torch.ops.mkldnn._linear_pointwise: _linear_flops,
-        },
-    )
+    counted: dict[Any, Any] = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops
+    }
+    if ONEDNN_AVAILABLE and (product := onednn_product()):
+        counted[product] = _linear_flops
+    return FlopCounterMode(display=False, custom_mapping=counted)
 
 
 def _attention_flops(

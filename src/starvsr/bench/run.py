@@ -13,10 +13,11 @@ from starvsr.bench.machine import Ceilings, measure_ceilings
 from starvsr.bench.network import measure_call, measure_layers
 from starvsr.bench.report import Result
 from starvsr.errors import UsageError
+from starvsr.models.device import device_info
 from starvsr.options import DeviceOptions, UpscaleOptions
 from starvsr.plan.windows import legal_latent
 from starvsr.types import ModelSpec, Progress, ProgressCallback
-from starvsr.zoo.load import device_info, load_model
+from starvsr.zoo.load import load_model
 
 
 def run_benchmark(

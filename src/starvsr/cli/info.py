@@ -95,8 +95,8 @@ def _installation_facts() -> dict[str, Any]:
     import torch
 
     from starvsr.models.attention import select_backend
+    from starvsr.models.device import device_info
     from starvsr.specs import SPECS
-    from starvsr.zoo.load import device_info
 
     device = device_info("auto")
     memory = f", {device.memory_bytes / 2**30:.1f} GiB" if device.memory_bytes else ""

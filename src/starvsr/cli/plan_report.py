@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starvsr.errors import StarvsrError
 from starvsr.options import shares_text
-from starvsr.plan.layout import attention_pieces, largest_picture, largest_window
+from starvsr.plan.layout import largest_picture, largest_window
 from starvsr.plan.plan import Plan, make_plan
 from starvsr.plan.windows import frames_of
 from starvsr.specs import SPECS
@@ -110,8 +110,5 @@ def _model_text(job: Job, spec: ModelSpec) -> str:
 
 
 def _tiles_text(plan: Plan) -> str:
-    rows, columns = attention_pieces(plan.windows, plan.latent)
-    if rows * columns > 1:
-        return f"whole pictures, attention within {columns}x{rows} pieces"
     count = len(plan.rows) * len(plan.columns)
     return f"{count} of {plan.columns[0][1]}x{plan.rows[0][1]} elements"

@@ -25,8 +25,7 @@ from starvsr.cli.weights_report import (
     verified_text,
 )
 from starvsr.errors import UsageError, WeightsError
-from starvsr.specs import COMPONENTS, SPECS, fetched_components
-from starvsr.types import Component
+from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components
 from starvsr.zoo.folder import component_file, is_file, weights_folder
 
 DEFAULT_MODEL = "star-light"

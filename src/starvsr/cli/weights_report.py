@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from starvsr.specs import EMBEDDED, SPECS, fetched_components
-from starvsr.types import Component
+from starvsr.specs import EMBEDDED, SPECS, Component, fetched_components
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.folder import component_file, is_file
 

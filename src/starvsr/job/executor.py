@@ -29,7 +29,8 @@ from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.fallback import is_out_of_memory
 from starvsr.restore.restorer import Restorer
 from starvsr.types import DeviceInfo, VideoIndex, VideoInfo
-from starvsr.zoo.load import LoadedModel, ModelChoice, load_choice
+from starvsr.zoo.choose import ModelChoice
+from starvsr.zoo.load import LoadedModel, load_choice
 
 logger = logging.getLogger(__name__)
 

@@ -34,9 +34,9 @@ from starvsr.job.executor import (
     part_maker,
 )
 from starvsr.job.segment import OnFrames
+from starvsr.models.device import device_info
 from starvsr.plan.plan import Segment
 from starvsr.types import DeviceInfo
-from starvsr.zoo.load import device_info
 
 logger = logging.getLogger(__name__)
 _library = logging.getLogger("starvsr")

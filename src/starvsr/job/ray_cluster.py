@@ -36,9 +36,9 @@ from starvsr.job.request import weights_of
 from starvsr.job.segment import OnFrames, SegmentFiles
 from starvsr.media.files import write_whole, written_errors
 from starvsr.media.removal import Right, remove_file
+from starvsr.models.device import device_info
 from starvsr.plan.plan import Segment
 from starvsr.zoo.choose import choose_model
-from starvsr.zoo.load import device_info
 
 logger = logging.getLogger(__name__)
 _library = logging.getLogger("starvsr")

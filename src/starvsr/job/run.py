@@ -34,13 +34,18 @@ from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
 from starvsr.media.timing import check_times
 from starvsr.models.compiled import check_compiler
-from starvsr.models.device import peak_device_bytes, peak_process_bytes
+from starvsr.models.device import (
+    attention_backend,
+    device_info,
+    peak_device_bytes,
+    peak_process_bytes,
+)
 from starvsr.options import UpscaleOptions
 from starvsr.plan.plan import Plan, ineffective_options, make_plan, output_size
 from starvsr.restore.fallback import is_out_of_memory
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.folder import weights_folder
-from starvsr.zoo.load import ModelChoice, attention_backend, choose_model, device_info
 
 if TYPE_CHECKING:
     from starvsr.zoo.install import InstallPlan

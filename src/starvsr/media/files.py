@@ -43,14 +43,14 @@ def complete_or_absent(
     try:
         yield temporary
         with written_errors(target):
-            _sync(temporary)
+            sync(temporary)
         if on_complete is not None:
             on_complete(temporary)
         with written_errors(target):
             put_in_place(temporary, real, right)
         # Not every system can sync a folder, and the file is complete without it.
         with suppress(OSError):
-            _sync(real.parent)
+            sync(real.parent)
     except BaseException:
         with suppress(OSError):
             remove_file(temporary, Right.TEMPORARY)
@@ -185,7 +185,8 @@ def _why(target: Path, error: Exception) -> str:
     return f"{target} cannot be written: {getattr(error, 'strerror', None) or error}"
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file or a folder is on the disk. Raises OSError, also where a system cannot sync folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

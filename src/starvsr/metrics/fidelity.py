@@ -21,7 +21,11 @@ _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 
 def psnr_y(result: Frame, reference: Frame) -> float:
     """Peak signal-to-noise ratio of BT.601 luma, dB, peak 255, all pixels; at most `MOST_PSNR`."""
-    error = float(np.mean((result.luma - reference.luma) ** 2))
+    return psnr(float(np.mean((result.luma - reference.luma) ** 2)))
+
+
+def psnr(error: float) -> float:
+    """The peak signal-to-noise ratio of a mean squared error, dB, peak 255; at most `MOST_PSNR`."""
     return min(MOST_PSNR, 10 * math.log10(_PEAK**2 / error)) if error else MOST_PSNR
 
 

@@ -6,6 +6,7 @@ pyiqa fetches the weights of a metric when it is made; nothing is fetched for a 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -30,46 +31,32 @@ def missing() -> str:
     return ""
 
 
-class LearnedMeter:
-    """One of pyiqa's metrics, frame by frame."""
+def learned_metric(name: str, device: str) -> Callable[..., float | None]:
+    """One of pyiqa's metrics as a function of a frame, and of its reference where it compares; None is no number.
 
-    def __init__(self, name: str, device: str, *, full_reference: bool) -> None:
-        """name: of `PYIQA_NAMES`. device: torch's. full_reference: whether it compares with a reference.
+    name: of `PYIQA_NAMES`. device: torch's. Raises WeightsError where pyiqa cannot make the metric.
+    """
+    import pyiqa
 
-        Raises WeightsError where pyiqa cannot make the metric.
-        """
-        import pyiqa
+    try:
+        metric: Any = pyiqa.create_metric(PYIQA_NAMES[name], device=device, as_loss=False)
+    # pyiqa lets through whatever its many ways of fetching raise.
+    except Exception as error:
+        raise WeightsError(
+            f"{name}: pyiqa cannot make it ({error}): let it fetch its weights once with a connection, "
+            "or leave this metric out of --metrics"
+        ) from error
 
-        self._name, self._device, self._full_reference = name, device, full_reference
-        try:
-            self._metric: Any = pyiqa.create_metric(PYIQA_NAMES[name], device=device, as_loss=False)
-        # pyiqa lets through whatever its many ways of fetching raise.
-        except Exception as error:
-            raise WeightsError(
-                f"{name}: pyiqa cannot make it ({error}): let it fetch its weights once with a connection, "
-                "or leave this metric out of --metrics"
-            ) from error
-        self._curve: list[float | None] = []
-
-    def add(self, result: Frame, reference: Frame | None) -> None:
-        """Take the next frame; a reference is used only by metrics that compare."""
-        if self._full_reference and reference is None:
-            raise ValueError(f"{self._name} needs a reference")
-        pictures = [result, reference] if self._full_reference and reference else [result]
+    def measure(*frames: Frame) -> float | None:
         with torch.no_grad():
-            value = float(self._metric(*(self._tensor(each) for each in pictures)))
+            value = float(metric(*(_tensor(frame, device) for frame in frames)))
         # JSON has no word for what is no number.
-        self._curve.append(value if math.isfinite(value) else None)
+        return value if math.isfinite(value) else None
 
-    def _tensor(self, frame: Frame) -> torch.Tensor:
-        """`1 3 h w`, 0..1."""
-        rgb = torch.from_numpy(frame.rgb).to(self._device, torch.float32)
-        return (rgb / 255).permute(2, 0, 1)[None]
+    return measure
 
-    def finish(self) -> dict[str, list[float | None]]:
-        """The curve."""
-        return {self._name: self._curve}
 
-    def close(self) -> None:
-        """Let go of the network."""
-        self._metric = None
+def _tensor(frame: Frame, device: str) -> torch.Tensor:
+    """`1 3 h w`, 0..1."""
+    rgb = torch.from_numpy(frame.rgb).to(device, torch.float32)
+    return (rgb / 255).permute(2, 0, 1)[None]

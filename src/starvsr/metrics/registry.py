@@ -136,18 +136,17 @@ def open_meters(
 
         for name, function in (("psnr_y", psnr_y), ("ssim_y", ssim_y)):
             if name in names:
-                use(_PairMeter(name, function))
+                use(_FrameMeter(name, function))
         if wanted := [name for name in vmaf.NAMES if name in names]:
             use(_Only(vmaf.VmafMeter(*size, matrix), wanted))
         for name, alone in (("niqe", niqe), ("brisque", brisque)):
             if name in names:
-                use(_AloneMeter(name, alone))
+                use(_FrameMeter(name, alone))
         if wanted := [name for name in ("e_warp", "tof") if name in names]:
             use(_Only(_TemporalMeter(), wanted))
         for name in names:
-            metric = METRICS[name]
-            if metric.source == "pyiqa":
-                use(learned.LearnedMeter(name, device, full_reference=metric.full_reference))
+            if METRICS[name].source == "pyiqa":
+                use(_FrameMeter(name, learned.learned_metric(name, device)))
         yield meters
 
 
@@ -163,30 +162,21 @@ class _Only:
         return {name: curves[name] for name in self._names}
 
 
-class _PairMeter:
-    def __init__(self, name: str, function: Callable[[Frame, Frame], float]) -> None:
+class _FrameMeter:
+    """One figure of every frame."""
+
+    def __init__(self, name: str, function: Callable[..., float | None]) -> None:
+        """function: of a frame, and where the metric compares of its reference too."""
         self._name, self._function = name, function
         self._curve: list[float | None] = []
 
     def add(self, result: Frame, reference: Frame | None) -> None:
-        if reference is None:
-            raise ValueError(f"{self._name} needs a reference")
-        self._curve.append(self._function(result, reference))
-
-    def finish(self) -> dict[str, list[float | None]]:
-        return {self._name: self._curve}
-
-    def close(self) -> None:
-        pass
-
-
-class _AloneMeter:
-    def __init__(self, name: str, function: Callable[[Frame], float | None]) -> None:
-        self._name, self._function = name, function
-        self._curve: list[float | None] = []
-
-    def add(self, result: Frame, reference: Frame | None) -> None:
-        self._curve.append(self._function(result))
+        frames = [result]
+        if METRICS[self._name].full_reference:
+            if reference is None:
+                raise ValueError(f"{self._name} needs a reference")
+            frames.append(reference)
+        self._curve.append(self._function(*frames))
 
     def finish(self) -> dict[str, list[float | None]]:
         return {self._name: self._curve}

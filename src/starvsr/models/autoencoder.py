@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from starvsr.media.strict_json import first_words
 from starvsr.models.attention import hide_xformers
+from starvsr.models.library import loaded_module
 
 logger = logging.getLogger(__name__)
 
 # The published encoder works in this whatever the rest does: its activations overflow half precision.
 _ENCODER_DTYPE = torch.float32
+
+
+VAE = TypeVar("VAE", bound="DiffusersVAE")
 
 
 class Autoencoder(Protocol):
@@ -84,47 +87,88 @@ class PixelUnshuffle:
         return frames.transpose(1, 2)
 
 
-class TemporalVAE:
-    """Stable Video Diffusion's autoencoder (Blattmann et al., 2023), as diffusers builds it.
+class DiffusersVAE:
+    """What autoencoders have in common that diffusers builds.
 
-    The encoder sees every frame alone; the decoder mixes the frames that it gets at once. Inputs may be on any
-    device and of any dtype; they are brought to where the weights are.
+    Inputs may be on any device and of any dtype; they are brought to where the weights are.
     """
 
+    library_class: ClassVar[str]
+    """The name of diffusers' class."""
+    widths: ClassVar[str] = "block_out_channels"
+    """The setting that has a number for each level."""
     time_factor = 1
 
     def __init__(self, module: Any, scaling_factor: float) -> None:
-        """module: diffusers' `AutoencoderKLTemporalDecoder`."""
+        """module: as `build` gives it."""
         self.module = module
         self.scaling_factor = scaling_factor
-        self.factor: int = 2 ** (len(module.config.block_out_channels) - 1)
+        self.factor: int = 2 ** (len(getattr(module.config, self.widths)) - 1)
         self.latent_channels: int = module.config.latent_channels
 
     @classmethod
+    def build(cls, config: Mapping[str, Any]) -> Any:
+        """diffusers' module of its configuration. Raises TypeError for an unknown setting."""
+        hide_xformers()
+        import diffusers
+
+        settings = {name: value for name, value in config.items() if not name.startswith("_")}
+        return getattr(diffusers, cls.library_class)(**settings)
+
+    @classmethod
     def from_state(
-        cls,
+        cls: type[VAE],
         config: Mapping[str, Any],
         state: Mapping[str, Tensor],
         scaling_factor: float,
         device: torch.device,
         dtype: torch.dtype,
-    ) -> TemporalVAE:
-        """From diffusers' configuration and parameters. The decoder works in `dtype`, the encoder in float32.
+    ) -> VAE:
+        """From diffusers' configuration and parameters; works in `dtype`.
 
         Raises ValueError where the parameters are not those of the configuration.
         """
-        module = loaded_module(build_temporal_vae, config, state)
-        module.to(device)
-        for part in (module.encoder, module.quant_conv):
-            part.to(_ENCODER_DTYPE)
-        module.decoder.to(dtype)
-        return cls(module, scaling_factor)
+        module = loaded_module("autoencoder", lambda: cls.build(config), state)
+        # diffusers' own `to` warns of layers that it keeps in float32, though it has none.
+        vae = cls(nn.Module.to(module, device), scaling_factor)
+        vae._use(dtype)
+        return vae
+
+    def _use(self, dtype: torch.dtype) -> None:
+        # Its parts, since diffusers warns of any cast of the whole.
+        for part in self.module.children():
+            part.to(dtype)
+
+    @property
+    def _weight(self) -> Tensor:
+        weight: Tensor = next(self.module.decoder.parameters())
+        return weight
+
+    def _finite(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """What `call` makes of `x`, float32. Where half precision overflows it goes over to float32 for good."""
+        result = call(x.to(self._weight)).float()
+        if self._weight.dtype != torch.float32 and not bool(result.isfinite().all()):
+            logger.warning(
+                "the autoencoder overflows %s; it goes on in float32", self._weight.dtype
+            )
+            self._use(torch.float32)
+            result = call(x.to(self._weight))
+        return result
+
+
+class TemporalVAE(DiffusersVAE):
+    """Stable Video Diffusion's autoencoder (Blattmann et al., 2023).
+
+    The encoder sees every frame alone, in float32; the decoder mixes the frames that it gets at once.
+    """
+
+    library_class = "AutoencoderKLTemporalDecoder"
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 t h w -> b c t h/8 w/8`; see `Autoencoder`. Raises ValueError for sizes that do not divide."""
         check_frames(frames, self.factor)
         pictures = rearrange(frames, "b c t h w -> (b t) c h w")
-        posterior = self.module.encode(pictures.to(self._device, _ENCODER_DTYPE)).latent_dist
+        posterior = self.module.encode(pictures.to(self._weight.device, _ENCODER_DTYPE)).latent_dist
         z: Tensor = posterior.mean
         if noise is not None:
             unit = rearrange(noise, "b c t h w -> (b t) c h w")
@@ -138,64 +182,28 @@ class TemporalVAE:
         """
         check_latent(latent, self.latent_channels)
         z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
-        pictures = self._decode(z, latent.shape[2])
-        if self._dtype != torch.float32 and not bool(pictures.isfinite().all()):
-            logger.warning("the decoder overflows %s; it goes on in float32", self._dtype)
-            self.module.decoder.to(torch.float32)
-            pictures = self._decode(z, latent.shape[2])
+        pictures = self._finite(lambda part: self.module.decode(part, latent.shape[2]).sample, z)
         return rearrange(pictures, "(b t) c h w -> b c t h w", b=latent.shape[0])
 
-    def _decode(self, z: Tensor, frames: int) -> Tensor:
-        pictures: Tensor = self.module.decode(z.to(self._device, self._dtype), frames).sample
-        return pictures.float()
-
-    @property
-    def _device(self) -> torch.device:
-        device: torch.device = self.module.decoder.conv_in.weight.device
-        return device
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        dtype: torch.dtype = self.module.decoder.conv_in.weight.dtype
-        return dtype
+    def _use(self, dtype: torch.dtype) -> None:
+        for part in (self.module.encoder, self.module.quant_conv):
+            part.to(_ENCODER_DTYPE)
+        self.module.decoder.to(dtype)
 
 
-class TinyVAE:
-    """The small autoencoder without norms that is known as TAESD (Bohan, 2023), as diffusers builds it.
+class TinyVAE(DiffusersVAE):
+    """The small autoencoder without norms that is known as TAESD (Bohan, 2023).
 
     Every frame is encoded and decoded alone, and a picture's parts do not depend on the rest of it.
     """
 
-    time_factor = 1
-
-    def __init__(self, module: Any, scaling_factor: float) -> None:
-        """module: diffusers' `AutoencoderTiny`."""
-        self.module = module
-        self.scaling_factor = scaling_factor
-        self.factor: int = 2 ** (len(module.config.encoder_block_out_channels) - 1)
-        self.latent_channels: int = module.config.latent_channels
-
-    @classmethod
-    def from_state(
-        cls,
-        config: Mapping[str, Any],
-        state: Mapping[str, Tensor],
-        scaling_factor: float,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> TinyVAE:
-        """From diffusers' configuration and parameters; works in `dtype`.
-
-        Raises ValueError where the parameters are not those of the configuration.
-        """
-        module = loaded_module(build_tiny_vae, config, state)
-        # diffusers' own `to` warns of layers that it keeps in float32, though it has none.
-        return cls(nn.Module.to(module, device, dtype), scaling_factor)
+    library_class = "AutoencoderTiny"
+    widths = "encoder_block_out_channels"
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 t h w -> b c t h/factor w/factor`; it encodes to no distribution. Raises ValueError as `Autoencoder`."""
         check_frames(frames, self.factor)
-        pictures = rearrange(frames, "b c t h w -> (b t) c h w").to(self._parameter)
+        pictures = rearrange(frames, "b c t h w -> (b t) c h w").to(self._weight)
         z: Tensor = self.module.encode(pictures).latents.float() * self.scaling_factor
         return rearrange(z, "(b t) c h w -> b c t h w", b=len(frames))
 
@@ -203,60 +211,8 @@ class TinyVAE:
         """`b c t h w -> b 3 t h*factor w*factor`. Raises ValueError for other shapes."""
         check_latent(latent, self.latent_channels)
         z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
-        pictures: Tensor = self.module.decode(z.to(self._parameter)).sample.float()
+        pictures: Tensor = self.module.decode(z.to(self._weight)).sample.float()
         return rearrange(pictures, "(b t) c h w -> b c t h w", b=latent.shape[0])
-
-    @property
-    def _parameter(self) -> Tensor:
-        parameter: Tensor = next(self.module.parameters())
-        return parameter
-
-
-def temporal_decoder_class() -> Any:
-    """diffusers' class of Stable Video Diffusion's autoencoder."""
-    hide_xformers()
-    from diffusers import AutoencoderKLTemporalDecoder
-
-    return AutoencoderKLTemporalDecoder
-
-
-def build_temporal_vae(config: Mapping[str, Any]) -> Any:
-    """Stable Video Diffusion's autoencoder of diffusers' configuration. Raises TypeError for an unknown setting."""
-    return temporal_decoder_class()(**_settings(config))
-
-
-def build_tiny_vae(config: Mapping[str, Any]) -> Any:
-    """diffusers' `AutoencoderTiny` of its configuration. Raises TypeError for an unknown setting."""
-    hide_xformers()
-    from diffusers import AutoencoderTiny
-
-    build: Any = AutoencoderTiny
-    return build(**_settings(config))
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in config.items() if not name.startswith("_")}
-
-
-def loaded_module(
-    build: Callable[[Mapping[str, Any]], Any],
-    config: Mapping[str, Any],
-    state: Mapping[str, Tensor],
-) -> Any:
-    """What `build` makes of a configuration, with the given parameters as they are, ready to run.
-
-    Raises ValueError where they are not those of the configuration.
-    """
-    try:
-        with torch.device("meta"):
-            module = build(config)
-        module.load_state_dict(dict(state), assign=True)
-    # The library does not expect what a configuration may hold.
-    except Exception as error:
-        raise ValueError(
-            f"the autoencoder does not fit its configuration: {first_words(error)}"
-        ) from error
-    return module.requires_grad_(False).eval()
 
 
 def check_frames(frames: Tensor, factor: int) -> None:

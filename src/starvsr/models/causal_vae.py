@@ -2,56 +2,32 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from starvsr.models.attention import hide_xformers
-from starvsr.models.autoencoder import check_frames, check_latent, loaded_module
+from starvsr.models.autoencoder import DiffusersVAE, check_frames, check_latent
 from starvsr.plan.windows import frames_of
-
-logger = logging.getLogger(__name__)
 
 _DECODED_TOGETHER = 2
 """Latent frames, one more at the beginning of an odd number; what they need of those before is carried over."""
 
 
-class CausalVAE:
-    """The 3D causal autoencoder of CogVideoX (Yang et al., 2024), as diffusers builds it.
+class CausalVAE(DiffusersVAE):
+    """The 3D causal autoencoder of CogVideoX (Yang et al., 2024).
 
     A call is a whole run of frames: the encoder's norms see all of them, the decoder's two latent frames at a time, as
-    published. Inputs may be on any device and of any dtype; they are brought to where the weights are.
+    published.
     """
 
+    library_class = "AutoencoderKLCogVideoX"
+
     def __init__(self, module: Any, scaling_factor: float) -> None:
-        """module: diffusers' `AutoencoderKLCogVideoX`."""
-        self.module = module
-        self.scaling_factor = scaling_factor
-        self.factor: int = 2 ** (len(module.config.block_out_channels) - 1)
+        """module: as `build` gives it."""
+        super().__init__(module, scaling_factor)
         self.time_factor = int(module.config.temporal_compression_ratio)
-        self.latent_channels: int = module.config.latent_channels
         module.num_latent_frames_batch_size = _DECODED_TOGETHER
-
-    @classmethod
-    def from_state(
-        cls,
-        config: Mapping[str, Any],
-        state: Mapping[str, Tensor],
-        scaling_factor: float,
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> CausalVAE:
-        """From diffusers' configuration and parameters; works in `dtype`.
-
-        Raises ValueError where the parameters are not those of the configuration.
-        """
-        module = loaded_module(build_causal_vae, config, state)
-        vae = cls(module.to(device), scaling_factor)
-        vae._use(dtype)
-        return vae
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 fk+1 h w -> b c k+1 h/8 w/8` for the time factor f; see `Autoencoder`.
@@ -85,33 +61,3 @@ class CausalVAE:
             lambda z: self.module.decode(z).sample, latent / self.scaling_factor
         )
         return pictures[:, :, :frames]
-
-    def _finite(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """What `call` makes of `x`, float32. Where half precision overflows it goes over to float32 for good."""
-        result = call(x.to(self._weight.device, self._weight.dtype)).float()
-        if self._weight.dtype != torch.float32 and not bool(result.isfinite().all()):
-            logger.warning(
-                "the autoencoder overflows %s; it goes on in float32", self._weight.dtype
-            )
-            self._use(torch.float32)
-            result = call(x.to(self._weight.device, torch.float32))
-        return result
-
-    def _use(self, dtype: torch.dtype) -> None:
-        # Its parts, since the whole warns of any cast.
-        for part in self.module.children():
-            part.to(dtype)
-
-    @property
-    def _weight(self) -> Tensor:
-        weight: Tensor = self.module.decoder.conv_in.conv.weight
-        return weight
-
-
-def build_causal_vae(config: Mapping[str, Any]) -> Any:
-    """diffusers' `AutoencoderKLCogVideoX` of a configuration. Raises TypeError for a setting that it does not have."""
-    hide_xformers()
-    from diffusers import AutoencoderKLCogVideoX
-
-    build: Any = AutoencoderKLCogVideoX
-    return build(**{name: value for name, value in config.items() if not name.startswith("_")})

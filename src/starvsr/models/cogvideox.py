@@ -18,7 +18,7 @@ from starvsr.models.attention import Backend, attention, hide_xformers
 from starvsr.models.compiled import Compiler
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.linear import Linear
-from starvsr.models.network import VideoNetwork, shape_of
+from starvsr.models.network import VideoNetwork, check_latent, shape_of
 from starvsr.types import CogVideoXConfig
 
 PATCH = 2
@@ -190,7 +190,7 @@ class StarCogVideoX(VideoNetwork):
 
     def see(self, hint: Tensor) -> Tensor:
         """The hint's half of the tokens, `(b f) width h/2 w/2` for `b c f h w`."""
-        self._check_latent("hint", hint)
+        check_latent(hint, self.config.latent_channels, PATCH, name="hint")
         seen: Tensor = self.patch_embed["proj"](rearrange(hint, "b c f h w -> (b f) c h w"))
         return seen
 
@@ -225,19 +225,8 @@ class StarCogVideoX(VideoNetwork):
         )
         return v.contiguous()
 
-    def _check_latent(self, name: str, latent: Tensor) -> None:
-        channels = self.config.latent_channels
-        if latent.ndim != 5 or latent.shape[1] != channels:
-            raise ValueError(f"{name} must be b {channels} f h w, and is {shape_of(latent)}")
-        f, h, w = latent.shape[2:]
-        if f < 1 or h < 1 or w < 1 or h % PATCH or w % PATCH:
-            raise ValueError(
-                f"a latent of {f} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
-                f"rows and columns multiples of {PATCH}; pad it first"
-            )
-
     def _check_inputs(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> None:
-        self._check_latent("x", x)
+        check_latent(x, self.config.latent_channels, PATCH)
         (b, _, f, h, w), width = x.shape, self.config.width
         if t.shape != (b,):
             raise ValueError(f"t must hold one time per batch item, ({b},), and is {shape_of(t)}")

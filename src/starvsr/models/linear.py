@@ -6,11 +6,16 @@ AVX-512 it reached 0.44 of oneDNN's rate, that of convolutions too (`benchmarks/
 
 from __future__ import annotations
 
+import logging
 import platform
+from collections.abc import Callable
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 ONEDNN_AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine() in (  # type: ignore[no-untyped-call]
     "x86_64",
@@ -21,11 +26,25 @@ ONEDNN_AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine() i
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x weight^T + bias` for x of `... c`, weight `k c` and bias `k`; gives `... k`."""
-    if goes_through_onednn(x, weight):
-        # The operator that torch.compile writes for the same product; torch has no public name for it.
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
-        return out
+    if goes_through_onednn(x, weight) and (product := onednn_product()):
+        return product(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
+
+
+@cache
+def onednn_product() -> Callable[..., Tensor] | None:
+    """The operator that torch.compile writes for a linear layer; None, with a warning, where this torch has none."""
+    x = torch.ones(1, 1, device="cpu")
+    try:
+        # torch has no public name for it, and may rename or change it.
+        product: Callable[..., Tensor] = torch.ops.mkldnn._linear_pointwise
+        product(x, x, None, "none", [], "")
+    except (AttributeError, RuntimeError, TypeError) as error:
+        logger.warning(
+            "linear layers are slower on this CPU: torch has no oneDNN product (%s)", error
+        )
+        return None
+    return product
 
 
 def goes_through_onednn(x: Tensor, weight: Tensor) -> bool:
@@ -37,6 +56,7 @@ def goes_through_onednn(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
+        and onednn_product() is not None
     )
 
 

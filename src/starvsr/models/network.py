@@ -20,7 +20,6 @@ class VideoNetwork(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.attention_pieces = (1, 1)
         self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
 
     def embed(self, context: Tensor) -> Tensor:
@@ -53,20 +52,6 @@ class VideoNetwork(nn.Module):
             if isinstance(module, SpatialBlock):
                 module.see_itself = compiled(module.see_itself)  # type: ignore[method-assign]
 
-    def use_attention_pieces(self, rows: int, columns: int) -> None:
-        """Confine spatial self-attention to `rows` x `columns` equal pieces of a frame; 1, 1 is the whole frame.
-
-        Everything else, norms above all, still sees all of it. Raises `ValueError` for less than one piece.
-        """
-        if rows < 1 or columns < 1:
-            raise ValueError(f"attention needs at least 1x1 pieces, got {rows}x{columns}")
-        if (rows, columns) == self.attention_pieces:
-            return
-        self.attention_pieces = (rows, columns)
-        for module in self.modules():
-            if isinstance(module, SpatialBlock):
-                module.pieces = (rows, columns)
-
     def skip_identity_branches(self) -> int:
         """Leave out residual branches whose last layer is exactly zero; gives their number.
 
@@ -87,6 +72,24 @@ def _after_load(module: VideoNetwork, _: object) -> None:
     for part in module.modules():
         if isinstance(part, Branch):
             part.left_out = False
+
+
+def check_latent(
+    latent: Tensor, channels: int, multiple: int, row_remainder: int = 0, name: str = "x"
+) -> None:
+    """Raise ValueError unless it is `b channels f h w` with legal sizes.
+
+    h is `row_remainder` modulo `multiple`, w a multiple of it, and there is at least one frame.
+    """
+    if latent.ndim != 5 or latent.shape[1] != channels:
+        raise ValueError(f"{name} must be b {channels} f h w, and is {shape_of(latent)}")
+    f, h, w = latent.shape[2:]
+    if min(f, h, w) < 1 or h % multiple != row_remainder or w % multiple:
+        rows = f"rows {row_remainder} modulo {multiple}, columns a multiple of {multiple}"
+        raise ValueError(
+            f"a latent of {f} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
+            f"{rows if row_remainder else f'rows and columns multiples of {multiple}'}; pad it first"
+        )
 
 
 def shape_of(x: Tensor) -> tuple[int, ...]:

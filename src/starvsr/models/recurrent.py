@@ -23,7 +23,7 @@ from starvsr.models.compiled import Compiler
 from starvsr.models.layers import add_, zeroed
 from starvsr.models.liem import SpatialGate
 from starvsr.models.linear import Linear
-from starvsr.models.network import VideoNetwork, shape_of
+from starvsr.models.network import VideoNetwork, check_latent
 from starvsr.models.warping import reader
 from starvsr.types import RecurrentConfig
 
@@ -143,7 +143,9 @@ class RecurrentNet(VideoNetwork):
         context and hint are what every network takes; this one knows one time and no words. memory: of the frames
         before; takes in these. Raises `ValueError` for another shape, or a hint.
         """
-        _check_input(self.config, x, hint)
+        if hint is not None:
+            raise ValueError("this network has no control branch and takes no hint")
+        check_latent(x, self.config.latent_channels, 2)
         memory = memory or Memory()
         velocities = []
         for z in x.unbind(2):
@@ -221,16 +223,3 @@ def _check_config(config: RecurrentConfig) -> None:
         raise ValueError(f"a network needs at least one channel everywhere, and this is {config}")
     if min(config.blocks_before, config.deep_blocks, config.blocks_behind) < 0:
         raise ValueError(f"a network cannot have fewer than no blocks, and this is {config}")
-
-
-def _check_input(config: RecurrentConfig, x: Tensor, hint: Tensor | None) -> None:
-    if hint is not None:
-        raise ValueError("this network has no control branch and takes no hint")
-    if x.ndim != 5 or x.shape[1] != config.latent_channels:
-        raise ValueError(f"x must be b {config.latent_channels} f h w, and is {shape_of(x)}")
-    frames, h, w = x.shape[2:]
-    if frames < 1 or h < 2 or w < 2 or h % 2 or w % 2:
-        raise ValueError(
-            f"a latent of {frames} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
-            "rows and columns even; pad it first"
-        )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from starvsr.models.linear import goes_through_onednn, linear
-from starvsr.plan.memory import STRIP_ELEMENTS, STRIP_TOKENS
+from starvsr.plan.pieces import STRIP_ELEMENTS, STRIP_TOKENS
 
 
 def pays(q: Tensor, k: Tensor) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from starvsr.media.strict_json import first_words
+from starvsr.models.library import loaded_module
 
 logger = logging.getLogger(__name__)
 
@@ -69,22 +69,14 @@ class T5Encoder:
         Raises ValueError where these do not fit together.
         """
         tokenizer = PieceTokenizer(pieces)
-        try:
-            with torch.device("meta"):
-                module = build_t5(config)
-            # One table under two names.
-            tied = {"encoder.embed_tokens.weight": state["shared.weight"]}
-            module.load_state_dict({**tied, **state}, assign=True)
-        # The library does not expect what a configuration may hold.
-        except Exception as error:
-            raise ValueError(
-                f"the text encoder does not fit its configuration: {first_words(error)}"
-            ) from error
+        # One table under two names.
+        table = state.get("shared.weight")
+        tied = {} if table is None else {"encoder.embed_tokens.weight": table}
+        module = loaded_module("text encoder", lambda: build_t5(config), {**tied, **state})
         if tokenizer.size > module.config.vocab_size:
             raise ValueError(
                 f"the encoder has {module.config.vocab_size} tokens, and there are {tokenizer.size} pieces"
             )
-        module.requires_grad_(False).eval()
         return cls(module, tokenizer)
 
     def __call__(self, text: str, length: int) -> Tensor:

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from starvsr.media.strict_json import first_words, parse_json, shown
+from starvsr.models.library import loaded_module
 
 logger = logging.getLogger(__name__)
 
@@ -92,19 +93,11 @@ class TextEncoder:
         from transformers import CLIPTextConfig, CLIPTextModel
 
         tokenizer = ClipTokenizer(vocabulary, merges)
-        try:
-            with torch.device("meta"):
-                module: Any = CLIPTextModel(CLIPTextConfig(**config))
-            # transformers 4 has the layers in `text_model`, 5 in the model itself.
-            layers = getattr(module, "text_model", module)
-            own = {name.removeprefix("text_model."): value.float() for name, value in state.items()}
-            layers.load_state_dict(own, assign=True)
-        # The library does not expect what a configuration may hold.
-        except Exception as error:
-            raise ValueError(
-                f"the text encoder does not fit its configuration: {first_words(error)}"
-            ) from error
-        module.requires_grad_(False).eval()
+        own = {name.removeprefix("text_model."): value.float() for name, value in state.items()}
+        # transformers 4 has the layers in `text_model`, 5 in the model itself.
+        module = loaded_module(
+            "text encoder", lambda: CLIPTextModel(CLIPTextConfig(**config)), own, inner="text_model"
+        )
         return cls(module, tokenizer)
 
     def __call__(self, text: str, length: int = 77) -> Tensor:

@@ -14,7 +14,7 @@ from starvsr.models.layers import Branch, GroupNorm, add_, zeroed
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.linear import Linear, linear
 from starvsr.models.shared import Shared
-from starvsr.plan.memory import HIDDEN_ELEMENTS
+from starvsr.plan.pieces import HIDDEN_ELEMENTS
 
 
 class FeedForward(nn.Module):
@@ -71,14 +71,12 @@ class SpatialBlock(nn.Module):
         self.cross_attention = Attention(width, head_width, context_width)
         self.norm_feed_forward = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width)
-        self.pieces = (1, 1)
-        """Rows and columns of pieces that self-attention is confined to."""
 
     def see_itself(self, x: Tensor) -> Tensor:
         """The part that comes before the text: x is `b f h w c`, taken over; gives `b f h w c`."""
         frames = rearrange(x, "b f h w c -> (b f) h w c")
-        tokens = self._attend(_normed(frames, self.norm_self, self.gate, self.liem))
-        return add_(x, rearrange(tokens, "(b f) h w c -> b f h w c", b=len(x)))
+        tokens = _normed(frames, self.norm_self, self.gate, self.liem)
+        return add_(x, self.self_attention(tokens.flatten(1, 2)).view_as(x))
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """The rest, of what `see_itself` gave: x is `b f h w c`, taken over; context is `b n k`; gives `b f h w c`."""
@@ -88,19 +86,6 @@ class SpatialBlock(nn.Module):
         tokens = self.cross_attention(tokens, context)
         x = add_(x, rearrange(tokens, "b (f h w) c -> b f h w c", f=f, h=h))
         return add_(x, self.feed_forward(self.norm_feed_forward(x)))
-
-    def _attend(self, tokens: Tensor) -> Tensor:
-        """Self-attention within each piece of `n h w c`."""
-        rows, columns = self.pieces
-        strips = [
-            torch.cat([self._attend_piece(piece) for piece in strip.tensor_split(columns, 2)], 2)
-            for strip in tokens.tensor_split(rows, 1)
-        ]
-        return torch.cat(strips, 1)
-
-    def _attend_piece(self, tokens: Tensor) -> Tensor:
-        mixed: Tensor = self.self_attention(rearrange(tokens, "n h w c -> n (h w) c"))
-        return rearrange(mixed, "n (h w) c -> n h w c", h=tokens.shape[1])
 
 
 class TemporalBlock(nn.Module):

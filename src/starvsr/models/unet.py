@@ -18,7 +18,7 @@ from starvsr.models.layers import (
     silu_,
     zeroed,
 )
-from starvsr.models.network import VideoNetwork, shape_of
+from starvsr.models.network import VideoNetwork, check_latent, shape_of
 from starvsr.models.shared import Shared
 from starvsr.models.stages import Decoder, Encoder, Middle
 from starvsr.types import UNetConfig
@@ -112,15 +112,8 @@ def _check_config(config: UNetConfig) -> None:
 def _check_inputs(
     config: UNetConfig, x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None
 ) -> None:
-    if x.ndim != 5 or x.shape[1] != config.latent_channels:
-        raise ValueError(f"x must be b {config.latent_channels} f h w, and is {shape_of(x)}")
-    b, _, f, h, w = x.shape
-    multiple = 2 ** (config.levels - 1)
-    if f < 1 or h < 1 or w < 1 or h % multiple != 2 % multiple or w % multiple:
-        raise ValueError(
-            f"a latent of {f} frames of {h}x{w} (rows x columns) does not fit this network: at least one frame, "
-            f"rows {2 % multiple} modulo {multiple}, columns a multiple of {multiple}; pad it first"
-        )
+    multiple, b = 2 ** (config.levels - 1), len(x)
+    check_latent(x, config.latent_channels, multiple, 2 % multiple)
     if t.shape != (b,):
         raise ValueError(f"t must hold one time per batch item, ({b},), and is {shape_of(t)}")
     if context.ndim != 3 or context.shape[0] != b or context.shape[1] < 1:

@@ -246,8 +246,6 @@ def _network_ladder(
     """The layout's windows and ever smaller ones, each about half of the one before, but for what is kept."""
     frames, rows, columns = largest_window(spec, layout)
     windows = dataclasses.replace(layout.windows, chunk_frames=frames)
-    # Confined attention has tiles too, but calls that see whole pictures are not smaller for it.
-    keep_tile = keep_tile or spec.windows.tiles_bound == "attention"
     yield layout.windows
     while not layout.published:
         tile_is_large = not keep_tile and rows * columns > _COMFORTABLE_TILE
@@ -382,8 +380,6 @@ def tile_spans(
 ) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
     """The spatial windows of network calls over a legal latent (rows, columns)."""
     rule = spec.size_rule
-    if windows.tiles_bound == "attention":
-        return ((0, latent[0]),), ((0, latent[1]),)
     rows, columns = (
         legal_spans(
             size,
@@ -397,16 +393,5 @@ def tile_spans(
             (latent[0], windows.tile_height, rule.height_remainder),
             (latent[1], windows.tile_width, 0),
         )
-    )
-    return rows, columns
-
-
-def attention_pieces(windows: WindowSpec, latent: tuple[int, int]) -> tuple[int, int]:
-    """Rows and columns of pieces that spatial attention is confined to; 1, 1 is all of a window."""
-    if windows.tiles_bound != "attention":
-        return 1, 1
-    rows, columns = (
-        -(-size // (tile or size))
-        for size, tile in zip(latent, (windows.tile_height, windows.tile_width), strict=True)
     )
     return rows, columns

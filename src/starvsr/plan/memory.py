@@ -11,7 +11,6 @@ convolutions, and room lost between blocks. `RESERVE_BYTES` stands for these on 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -20,9 +19,9 @@ from starvsr.plan.memory_cogvideox import (
     causal_vae_peak_bytes,
     cogvideox_hints_bytes,
     cogvideox_peak_bytes,
-    cogvideox_unit_parameters,
 )
-from starvsr.plan.memory_recurrent import recurrent_parameters, recurrent_peak_bytes
+from starvsr.plan.memory_recurrent import recurrent_peak_bytes
+from starvsr.plan.pieces import HIDDEN_ELEMENTS, STRIP_ELEMENTS, STRIP_TOKENS
 from starvsr.types import CogVideoXConfig, ModelSpec, NetworkConfig, RecurrentConfig, UNetConfig
 
 RESERVE_BYTES = 768 * 2**20
@@ -33,13 +32,7 @@ HEAP_SHARE = 0.75
 """How much of main memory to plan with where that is the device: the heap keeps blocks that are free, latents and
 pictures live there too, and what does not fit is not refused but ends the process."""
 
-HIDDEN_ELEMENTS = 2**22
-"""How many hidden elements of a feed-forward are computed at once without autograd."""
-STRIP_ELEMENTS = 2**20
-"""Weights of attention that a processor holds at once (`models.strips`), 4 MiB: they stay in the cache."""
-STRIP_TOKENS = 256
-"""Queries of a strip at most, and with fewer queries or keys there is too little in a product."""
-_GATE_KERNEL, _FRAME_KERNEL, _SPATIAL_KERNEL = 49, 3, 9
+_FRAME_KERNEL, _SPATIAL_KERNEL = 3, 9
 
 # Upper bounds: what is known as TAESD.
 _TINY_VAE_PARAMETERS, _TINY_VAE_WIDTH = 2_445_063, 64
@@ -81,7 +74,7 @@ def network_stage_bytes(
     window: frames, rows and columns of the latent in the largest; windows: their number in a run. offload: with `none`
     the autoencoder's weights are there too, with `model` only the network's, with `block` only its largest unit's.
     """
-    weights = weights_bytes(spec.network, bytes_per_element, offload=offload)
+    weights = weights_bytes(spec, bytes_per_element, offload=offload)
     if offload == "none":
         weights += autoencoder_weights_bytes(spec, bytes_per_element)
     frames, rows, columns = window
@@ -105,14 +98,18 @@ def autoencoder_stage_bytes(
     """
     weights = autoencoder_weights_bytes(spec, bytes_per_element)
     if offload == "none":
-        weights += weights_bytes(spec.network, bytes_per_element, offload=offload)
+        weights += weights_bytes(spec, bytes_per_element, offload=offload)
     return weights + autoencoder_peak_bytes(spec, picture, bytes_per_element)
 
 
-def weights_bytes(config: NetworkConfig, bytes_per_element: int, *, offload: str = "none") -> int:
-    """Of the network's weights that are on the device at once: all, or with offload `block` the largest unit's."""
-    units = unit_parameters(config)
-    return (max(units) if offload == "block" else sum(units)) * bytes_per_element
+def weights_bytes(spec: ModelSpec, bytes_per_element: int, *, offload: str = "none") -> int:
+    """Of the network's weights that are on the device at once: all, or with offload `block` the largest unit's.
+
+    Raises ValueError where nobody has counted them.
+    """
+    if not spec.parameters:
+        raise ValueError(f"the parameters of {spec.name} are not counted: `models.build.counted`")
+    return (spec.largest_unit if offload == "block" else spec.parameters) * bytes_per_element
 
 
 def autoencoder_weights_bytes(spec: ModelSpec, bytes_per_element: int) -> int:
@@ -135,8 +132,8 @@ def network_peak_bytes(
 ) -> int:
     """Most bytes that one call of the network on a window (frames, rows, columns) holds beside inputs and weights.
 
-    The batch is one. Every branch is counted as computed, also those that are left out where they are the identity,
-    and spatial attention as unconfined. text_tokens: of the context, which count where they are tokens as any other.
+    The batch is one. Every branch is counted as computed, also those that are left out where they are the identity.
+    text_tokens: of the context, which count where they are tokens as any other.
     """
     if isinstance(config, CogVideoXConfig):
         return cogvideox_peak_bytes(config, window, text_tokens, bytes_per_element)
@@ -346,101 +343,3 @@ def vae_decode_peak_bytes(frames: int, pixels: int, bytes_per_element: int) -> i
     # into place before.
     inside = (3 if bytes_per_element == _FLOAT32_BYTES else 1) + (1 if frames > 1 else 0)
     return (held + inside) * size * bytes_per_element
-
-
-def network_parameters(config: NetworkConfig) -> int:
-    """Number of the network's parameters, with those of the control branch."""
-    return sum(unit_parameters(config))
-
-
-def unit_parameters(config: NetworkConfig) -> list[int]:
-    """Parameters of each unit that moves to the device as a whole with offload `block` (see `models.offload`)."""
-    if isinstance(config, CogVideoXConfig):
-        return list(cogvideox_unit_parameters(config))
-    if isinstance(config, RecurrentConfig):
-        return [recurrent_parameters(config)]
-    return list(_unit_parameters(config))
-
-
-def _unit_parameters(config: UNetConfig) -> Iterator[int]:
-    latent, width = config.latent_channels, config.width
-    lowest = width * config.multipliers[-1]
-    for _ in range(2 if config.control else 1):
-        yield _linear(width, 4 * width) + _linear(4 * width, 4 * width)
-        yield from _encoder_units(config)
-        yield from _block_units(config, lowest, lowest, attention=True)
-        yield _residual_parameters(config, lowest, lowest)
-    yield from _decoder_units(config)
-    first = width * config.multipliers[0]
-    yield 2 * first
-    yield _convolution(first, latent)
-    if config.control:
-        yield _convolution(latent, width)
-        yield from (_linear(exit_, exit_) for exit_ in [*_output_widths(config), lowest])
-
-
-def _encoder_units(config: UNetConfig) -> Iterator[int]:
-    width = config.width
-    yield _convolution(config.latent_channels, width)
-    yield _temporal_parameters(config, width, config.first_heads * config.head_width)
-    for number, level in enumerate(_levels(config, (1, 1, 1))):
-        for _ in range(config.residual_blocks):
-            yield from _block_units(config, width, level.width, attention=level.attention)
-            width = level.width
-        if number + 1 < config.levels:
-            yield _convolution(width, width)
-
-
-def _decoder_units(config: UNetConfig) -> Iterator[int]:
-    skips, width = _output_widths(config), config.width * config.multipliers[-1]
-    for number, level in reversed(list(enumerate(_levels(config, (1, 1, 1))))):
-        for _ in range(config.residual_blocks + 1):
-            joined = width + skips.pop()
-            yield from _block_units(config, joined, level.width, attention=level.attention)
-            width = level.width
-        if number:
-            yield _convolution(width, width)
-
-
-def _block_units(
-    config: UNetConfig, width_in: int, width: int, *, attention: bool
-) -> Iterator[int]:
-    yield _residual_parameters(config, width_in, width)
-    if attention:
-        yield _spatial_parameters(config, width)
-        yield _temporal_parameters(config, width, width)
-
-
-def _residual_parameters(config: UNetConfig, width_in: int, width: int) -> int:
-    norms = 2 * width_in + 2 * width + 4 * 2 * width
-    convolutions = _convolution(width_in, width) + _convolution(width, width)
-    frames = 4 * _convolution(width, width, _FRAME_KERNEL)
-    skip = _linear(width_in, width) if width_in != width else 0
-    return norms + convolutions + frames + skip + _linear(4 * config.width, width)
-
-
-def _spatial_parameters(config: UNetConfig, width: int) -> int:
-    norms = 4 * 2 * width
-    gate = 0 if config.liem == "none" else 2 * _GATE_KERNEL
-    own = 3 * width * width + _linear(width, width)
-    cross = width * width + 2 * config.context_width * width + _linear(width, width)
-    return norms + gate + own + cross + _feed_forward_parameters(width) + 2 * _linear(width, width)
-
-
-def _temporal_parameters(config: UNetConfig, width: int, inner: int) -> int:
-    norms, gates = 2 * width + 3 * 2 * inner, 0 if config.liem == "none" else 2 * 2
-    attention = 2 * (3 * inner * inner + _linear(inner, inner))
-    projections = _linear(width, inner) + _linear(inner, width)
-    return norms + gates + attention + projections + _feed_forward_parameters(inner)
-
-
-def _feed_forward_parameters(width: int) -> int:
-    return _linear(width, 8 * width) + _linear(4 * width, width)
-
-
-def _linear(width_in: int, width_out: int) -> int:
-    return width_in * width_out + width_out
-
-
-def _convolution(width_in: int, width_out: int, taps: int = _SPATIAL_KERNEL) -> int:
-    return taps * width_in * width_out + width_out

@@ -1,4 +1,4 @@
-"""What `memory` counts for the recurrent network: its parameters, and the peak of what is alive during a call.
+"""What `memory` counts for the recurrent network: the peak of what is alive during a call.
 
 Frames come one after the other, so beside inputs and results it is one frame's work that counts. Whoever changes what
 `models.recurrent` keeps alive has to change this too; `tests/test_memory.py` measures both.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from starvsr.types import RecurrentConfig
 
-_KERNEL, _GATE = 9, 2 * 49
 _FLOAT32_BYTES = 4
 _CORNERS = 2 * 4
 """Numbers and shares of the four pixels that a place is read from."""
@@ -42,43 +41,3 @@ def recurrent_peak_bytes(
     before = (frames - 1) * latent
     together = 2 * frames * latent + carried
     return max(before + held + work, together) * place * bytes_per_element
-
-
-def recurrent_parameters(config: RecurrentConfig) -> int:
-    """Number of the network's parameters."""
-    features, width, deep, motion = (
-        config.stem_width,
-        config.width,
-        config.deep_width,
-        config.motion_width,
-    )
-    motion_layers = (
-        (2 * features, motion),
-        (motion, 2 * motion),
-        (2 * motion, 2 * motion),
-        (2 * motion, 2 * motion),
-        (3 * motion, motion),
-        (motion, 2),
-    )
-    layers = (
-        (config.latent_channels, features),
-        *motion_layers,
-        (features, width),
-        (width, deep),
-        (width, config.latent_channels),
-    )
-    gate = _GATE if config.liem else 0
-    blocks = sum(
-        count * (2 * _convolution(channels, channels) + gate)
-        for count, channels in (
-            (config.blocks_before + config.blocks_behind, width),
-            (config.deep_blocks, deep),
-        )
-    )
-    up = deep * 4 * width + 4 * width
-    recall = width * width + _GATE
-    return sum(_convolution(*layer) for layer in layers) + blocks + recall + up + 1
-
-
-def _convolution(width_in: int, width_out: int) -> int:
-    return _KERNEL * width_in * width_out + width_out

@@ -291,8 +291,6 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--cache": sampling.cache,
             "--parity": options.windows.parity or None,
         }
-    if spec.solver == "heun":
-        given["--cache"] = sampling.cache
     if spec.start == "noise":
         given |= {
             "--solver-mode": sampling.solver_mode,
@@ -305,8 +303,6 @@ def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
             "--negative-prompt": sampling.negative_prompt,
             "--guidance-interval": sampling.guidance_interval,
         }
-    if spec.windows.tiles_bound == "attention":
-        given["--tile-overlap"] = options.windows.tile_overlap_px
     if spec.text is None:
         given |= {"--prompt": sampling.prompt, "--negative-prompt": sampling.negative_prompt}
     return [flag for flag, value in given.items() if value is not None]
@@ -320,15 +316,13 @@ def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
     level = options.noise_level or spec.noise_level
     fast = (options.solver_mode or "fast") == "fast" and level > FAST_SPLIT_LEVEL
     fast = fast and spec.schedule == "logsnr_cosine_interp"
-    # As published: the multistep solver leaves one of the fast steps out, Heun's method evaluates twice.
+    # As published: this solver leaves one of the fast steps out.
     if spec.solver == "dpmpp_2m_sde" and fast:
         steps = max(1, steps - 1)
-    again = 2 if spec.solver == "heun" else 1
-    evaluations = [1] + [again] * (steps - 1)
     first, last = (
         guided_steps(steps, options.guidance_interval) if is_guided(spec, options) else (0, 0)
     )
-    return sum(evaluations) + sum(evaluations[first:last])
+    return steps + last - first
 
 
 def is_guided(spec: ModelSpec, options: SamplingOptions) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,6 @@ class Grid:
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
-    @classmethod
-    def whole(cls, frames: int, rows: int, columns: int) -> Grid:
-        """One window that is everything."""
-        return cls(((0, frames),), ((0, rows),), ((0, columns),))
-
     @property
     def size(self) -> tuple[int, int, int]:
         """Frames, rows and columns covered."""
@@ -50,10 +45,6 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.frames) * len(self.rows) * len(self.columns)
-
-    def tiles(self) -> Iterator[tuple[Span, Span]]:
-        """Rows and columns of every tile, in reading order."""
-        return itertools.product(self.rows, self.columns)
 
 
 def even_spans(length: int, longest: int, overlap: int) -> tuple[Span, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from starvsr.errors import UsageError
 from starvsr.models.compiled import compiling_s
+from starvsr.models.device import device_info
 from starvsr.options import (
     DeviceOptions,
     LookOptions,
@@ -37,7 +38,8 @@ from starvsr.restore.sharpen import sharpen_luma_
 from starvsr.restore.step_cache import ReusingDenoiser
 from starvsr.restore.upsample import upsample
 from starvsr.restore.velocity import Carried, WindowCallback, WindowedVelocity
-from starvsr.zoo.load import LoadedModel, choose_model, device_info, load_choice
+from starvsr.zoo.choose import choose_model
+from starvsr.zoo.load import LoadedModel, load_choice
 
 DEFAULT_SEED = 666
 

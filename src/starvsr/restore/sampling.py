@@ -1,6 +1,6 @@
 """From a noised latent to a restored one: bare loops over `denoise(x, sigma) -> x0`.
 
-A sampler is a pure function `(denoise, x, sigmas, *, noise, callback)`. It works on `x = x_0 + sigma eps`, whose
+A sampler is a pure function `(denoise, x, sigmas, *, noise)`. It works on `x = x_0 + sigma eps`, whose
 noise is `sigma` (`sigma_k` of the schedule) times a unit normal; at an infinite sigma, possible only as the first, `x`
 is the unit noise itself. Nothing random is drawn here and no shape is assumed: batch, windows and guidance are
 `denoise`'s affair.
@@ -17,32 +17,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from starvsr.restore.schedule import NoiseSchedule, StepSchedule
+
 Network = Callable[[Tensor, Tensor], Tensor]
 """`v(x_t, t)`: predicted velocity of `x_t` (b ...) at the integer times `t`, int64 (b)."""
 
 Denoise = Callable[[Tensor, float], Tensor]
 """`denoise(x, sigma)`: the estimate of x_0, of the shape of `x`."""
 
+Levels = NoiseSchedule | StepSchedule
+"""What tells the noise levels of a run's steps."""
+
 Noise = Callable[[int], Tensor]
 """`noise(step)`: unit normal noise of the shape of `x` for step `step` = 0, 1, ...; independent between steps."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a callback learns at each step, after its (first) call of `denoise` and before the update."""
-
-    index: int
-    """0 .. `total` - 1."""
-    total: int
-    sigma: float
-    sigma_next: float
-    x: Tensor
-    """The noisy latent at `sigma`."""
-    x0: Tensor
-    """The estimate of the clean one."""
-
-
-Callback = Callable[[Step], None]
 
 
 class Sampler(Protocol):
@@ -52,25 +39,7 @@ class Sampler(Protocol):
     the last estimate of x_0 where that is 0. Raises ValueError for other `sigmas`.
     """
 
-    def __call__(
-        self,
-        denoise: Denoise,
-        x: Tensor,
-        sigmas: Tensor,
-        *,
-        noise: Noise,
-        callback: Callback | None = None,
-    ) -> Tensor: ...
-
-
-class Levels(Protocol):
-    """What is asked of a schedule while sampling: `NoiseSchedule` and `StepSchedule` of `schedule` have it."""
-
-    def network_time(self, sigma: float) -> int:
-        """The integer time that a network is told at `sigma_k` = `sigma`."""
-
-    def x0_from_v(self, x_t: Tensor, v: Tensor, t: int) -> Tensor:
-        """The estimate of x_0 at such a time."""
+    def __call__(self, denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise) -> Tensor: ...
 
 
 def v_denoiser(network: Network, schedule: Levels) -> Denoise:
@@ -107,14 +76,7 @@ def scale_clean(z: Tensor, sigma: float) -> Tensor:
     return z * math.hypot(1, sigma)
 
 
-def one_step(
-    denoise: Denoise,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise: Noise | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
+def one_step(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise | None = None) -> Tensor:
     """One estimate of x_0 at the first sigma; with `scale_clean`, `x_0 = alpha_t z - sigma_t v(z, t)`.
 
     `sigmas` is (sigma, 0); `noise` is not used.
@@ -122,45 +84,34 @@ def one_step(
     levels = _checked(sigmas)
     if len(levels) != 2 or levels[1] != 0:
         raise ValueError(f"one_step takes one sigma and a final 0, got {levels}; set steps to 1")
-    return _denoised(denoise, x, 0, levels, callback)
+    return denoise(x, levels[0])
 
 
-def sample_dpmpp_2m_sde(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, callback: Callback | None = None
-) -> Tensor:
+def sample_dpmpp_2m_sde(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise) -> Tensor:
     """SDE-DPM-Solver++(2M) of Lu et al. (2022), eta = 1, midpoint form.
 
     With r = sigma_next / sigma, h = -log r and D the estimates of x_0:
     `x <- r^2 x + (1 - r^2) (D + h / (2 h_prev) (D - D_prev)) + sigma_next sqrt(1 - r^2) eps`.
     An infinite sigma is left by an Euler step, `x <- D + sigma_next x`, which draws nothing.
     """
-    return _dpmpp_2m_sde(denoise, x, sigmas, noise, callback, draws_first=False)
+    return _dpmpp_2m_sde(denoise, x, sigmas, noise, draws_first=False)
 
 
-def sample_vpsde_dpmpp_2m(
-    denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise, callback: Callback | None = None
-) -> Tensor:
+def sample_vpsde_dpmpp_2m(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise) -> Tensor:
     """CogVideoX's form of `sample_dpmpp_2m_sde`: an infinite sigma is left by `x <- D + sigma_next eps`.
 
     It is published for `x_t = alpha_t x`, and is the same there.
     """
-    return _dpmpp_2m_sde(denoise, x, sigmas, noise, callback, draws_first=True)
+    return _dpmpp_2m_sde(denoise, x, sigmas, noise, draws_first=True)
 
 
 def _dpmpp_2m_sde(
-    denoise: Denoise,
-    x: Tensor,
-    sigmas: Tensor,
-    noise: Noise,
-    callback: Callback | None,
-    *,
-    draws_first: bool,
+    denoise: Denoise, x: Tensor, sigmas: Tensor, noise: Noise, *, draws_first: bool
 ) -> Tensor:
-    levels = _checked(sigmas)
     x0_prev: Tensor | None = None
     h_prev = 0.0
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        x0 = _denoised(denoise, x, i, levels, callback)
+    for i, (sigma, sigma_next) in enumerate(pairwise(_checked(sigmas))):
+        x0 = denoise(x, sigma)
         if sigma_next == 0:
             return x0
         if math.isinf(sigma):
@@ -174,34 +125,6 @@ def _dpmpp_2m_sde(
             x = x + (gain * h / (2 * h_prev)) * (x0 - x0_prev)
         x = x + (sigma_next * math.sqrt(gain)) * noise(i).to(x)
         x0_prev, h_prev = x0, h
-    return x
-
-
-def sample_heun(
-    denoise: Denoise,
-    x: Tensor,
-    sigmas: Tensor,
-    *,
-    noise: Noise | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Heun's method on the probability-flow equation `dx/dsigma = (x - x_0) / sigma`: Karras et al. (2022),
-    algorithm 2 without churn.
-
-    Two estimates a step, except one for the step to 0 and from an infinite sigma; `noise` is not used.
-    """
-    levels = _checked(sigmas)
-    for i, (sigma, sigma_next) in enumerate(pairwise(levels)):
-        x0 = _denoised(denoise, x, i, levels, callback)
-        if sigma_next == 0:
-            return x0
-        if math.isinf(sigma):
-            x = x0 + sigma_next * x
-            continue
-        slope = (x - x0) / sigma
-        x_euler = x + (sigma_next - sigma) * slope
-        slope_next = (x_euler - denoise(x_euler, sigma_next)) / sigma_next
-        x = x + (0.5 * (sigma_next - sigma)) * (slope + slope_next)
     return x
 
 
@@ -220,7 +143,6 @@ SOLVERS: dict[str, Solver] = {
     "one_step": Solver(one_step, discard_penultimate=True),
     "dpmpp_2m_sde": Solver(sample_dpmpp_2m_sde, discard_penultimate=True, stochastic=True),
     "vpsde_dpmpp_2m": Solver(sample_vpsde_dpmpp_2m, discard_penultimate=False, stochastic=True),
-    "heun": Solver(sample_heun, discard_penultimate=False),
 }
 
 
@@ -233,13 +155,3 @@ def _checked(sigmas: Tensor) -> list[float]:
             f"sigmas must be one strictly falling row of two or more, none negative, got {sigmas.tolist()}"
         )
     return levels
-
-
-def _denoised(
-    denoise: Denoise, x: Tensor, index: int, levels: list[float], callback: Callback | None
-) -> Tensor:
-    sigma, sigma_next = levels[index], levels[index + 1]
-    x0 = denoise(x, sigma)
-    if callback is not None:
-        callback(Step(index, len(levels) - 1, sigma, sigma_next, x, x0))
-    return x0

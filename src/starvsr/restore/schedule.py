@@ -22,7 +22,6 @@ FAST_SPLIT_TIME = 500
 SCALED_LINEAR_LEVELS = 1000
 
 SOLVER_MODES = ("fast", "normal")
-SPACINGS = ("trailing", "linspace", "leading")
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,6 @@ class NoiseSchedule:
         *,
         noise_level: int = 900,
         solver_mode: str = "fast",
-        spacing: str = "trailing",
         discard_penultimate: bool = True,
     ) -> Tensor:
         """The levels `sigma_k` a sampler visits: float32 (n), strictly falling from `noise_level`, ending in 0.
@@ -109,28 +107,23 @@ class NoiseSchedule:
           leaves out the last, so there are `steps - 1` steps (the published `steps` = 15 makes 14); `steps` = 1 is
           one step. A start at or below 500 has nothing to go through fast and is `normal`.
 
-        `noise_level` is the first integer time plus one, 1 .. T. `spacing` (of `normal`; `fast` is always trailing)
-        is `trailing` (from the first time down in steps of `noise_level / n`), `linspace` (both ends included) or
-        `leading` (from time 0 up: starts *below* `noise_level`). Raises ValueError for anything else, and for more
-        steps than there are distinct levels.
+        `noise_level` is the first integer time plus one, 1 .. T. Spacing is trailing: from the first time down in
+        steps of `noise_level / n`. Raises ValueError for anything else, and for more steps than there are distinct
+        levels.
         """
-        _check(steps, noise_level, self.levels, solver_mode, spacing)
+        _check(steps, noise_level, self.levels, solver_mode)
         t_max = noise_level - 1
         if solver_mode == "fast" and t_max > FAST_SPLIT_TIME:
-            if spacing != "trailing":
-                raise ValueError(
-                    f"solver mode fast has trailing spacing, got {spacing!r}; use solver mode normal"
-                )
             times = _fast_times(steps, t_max)
             discard_penultimate = discard_penultimate and steps > 1
         else:
-            times = _even_times(t_max, 0, steps + discard_penultimate, spacing)
+            times = _even_times(t_max, 0, steps + discard_penultimate)
         if discard_penultimate:
             times = times[:-1]
         sigmas = torch.cat([self.sigma_at(times), torch.zeros(1)])
         if not bool((sigmas[1:] < sigmas[:-1]).all()):
             raise ValueError(
-                f"{steps} {spacing} steps do not fit below noise level {noise_level}; use fewer steps"
+                f"{steps} steps do not fit below noise level {noise_level}; use fewer steps"
             )
         return sigmas
 
@@ -229,7 +222,7 @@ def _zero_terminal(alphas: Tensor) -> Tensor:
     return (alphas - last) * (first / (first - last))
 
 
-def _check(steps: int, noise_level: int, levels: int, solver_mode: str, spacing: str) -> None:
+def _check(steps: int, noise_level: int, levels: int, solver_mode: str) -> None:
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     if not 1 <= noise_level <= levels:
@@ -238,24 +231,16 @@ def _check(steps: int, noise_level: int, levels: int, solver_mode: str, spacing:
         raise ValueError(
             f"solver mode must be one of {', '.join(SOLVER_MODES)}, got {solver_mode!r}"
         )
-    if spacing not in SPACINGS:
-        raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
 
 
 def _fast_times(steps: int, t_max: int) -> Tensor:
     # A start just above the split has no room for many times: keep them more than one apart.
     above = min(max(1, round(4 * steps / 15)), t_max - FAST_SPLIT_TIME)
-    upper = _even_times(t_max, FAST_SPLIT_TIME, above, "trailing")
-    return torch.cat([upper, _even_times(FAST_SPLIT_TIME, 0, steps - above, "trailing")])
+    upper = _even_times(t_max, FAST_SPLIT_TIME, above)
+    return torch.cat([upper, _even_times(FAST_SPLIT_TIME, 0, steps - above)])
 
 
-def _even_times(high: int, low: int, count: int, spacing: str) -> Tensor:
+def _even_times(high: int, low: int, count: int) -> Tensor:
     """`count` falling real times in low .. high, float32."""
     step = (high - low + 1) / count if count else 0.0
-    if spacing == "trailing":
-        times = [high - i * step for i in range(count)]
-    elif spacing == "leading":
-        times = [low + i * step for i in reversed(range(count))]
-    else:
-        return torch.linspace(high, low, count, dtype=torch.float32)
-    return torch.tensor(times, dtype=torch.float32)
+    return torch.tensor([high - i * step for i in range(count)], dtype=torch.float32)

@@ -13,8 +13,8 @@ from torch import Tensor
 from starvsr.errors import StarvsrError, UsageError, WeightsError
 from starvsr.models.recurrent import Memory, State
 from starvsr.models.shared import Shared
-from starvsr.plan.layout import attention_pieces, network_grid
-from starvsr.plan.memory_cogvideox import KEPT_HINTS_BYTES
+from starvsr.plan.layout import network_grid
+from starvsr.plan.pieces import KEPT_HINTS_BYTES
 from starvsr.plan.windows import Block, Span
 from starvsr.restore.blend import windowed
 from starvsr.restore.fallback import Attempts
@@ -127,7 +127,6 @@ class WindowedVelocity:
         layout = self.attempts.layout
         if layout is not self.seen_in:
             self.seen, self.seen_in = {}, layout
-        self.model.network.use_attention_pieces(*attention_pieces(layout.windows, layout.latent))
         scale_at, rescale = self.guidance
         scale = scale_at(int(t[0]))
         if scale == 1:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import InputError, OutputError, UsageError, WeightsError
-from starvsr.media.files import errors_of
+from starvsr.media.files import errors_of, sync
 from starvsr.media.removal import Right, put_in_place, remove_file, remove_tree
 from starvsr.train.config import TrainConfig, config_from_toml, config_to_toml
 from starvsr.train.model import WeightAverage, restore_values
@@ -240,11 +240,7 @@ def _write_synced(path: Path, text: str) -> None:
 def _sync(folder: Path) -> None:
     # Not every system can sync a folder.
     with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        sync(folder)
 
 
 def _remove(checkpoint: Path) -> None:

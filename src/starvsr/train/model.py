@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.models.build import build_network
+from starvsr.models.build import build_network, counted
+from starvsr.models.device import device_info
 from starvsr.models.layers import FrameConvBranch
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.network import VideoNetwork
@@ -25,13 +26,8 @@ from starvsr.models.transformers import TemporalTransformer
 from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.train.config import DataConfig, ModelConfig
 from starvsr.types import ModelSpec
-from starvsr.zoo.load import (
-    LoadedModel,
-    choose_model,
-    device_info,
-    load_choice,
-    save_model,
-)
+from starvsr.zoo.choose import choose_model
+from starvsr.zoo.load import LoadedModel, load_choice, save_model
 from starvsr.zoo.spec_json import spec_from_json, spec_to_json
 
 INITIAL_NAME = "initial.safetensors"
@@ -92,9 +88,11 @@ def changed_spec(base: ModelSpec, config: ModelConfig) -> ModelSpec:
     if config.name:
         fields["name"] = config.name
     try:
-        return spec_from_json(json.dumps(fields))
+        return counted(spec_from_json(json.dumps(fields)))
     except WeightsError as error:
         raise UsageError(f"[model.spec] does not describe a model: {error}") from error
+    except ValueError as error:
+        raise UsageError(f"[model.spec.network] describes no network: {error}") from error
 
 
 def _merge(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
@@ -108,13 +106,10 @@ def _merge(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> No
 
 
 def new_weights(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
-    """Weights of a network that has learned nothing, drawn from the seed alone. Raises UsageError."""
+    """Weights of a network that has learned nothing, drawn from the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            return build_network(spec.network).state_dict()
-        except ValueError as error:
-            raise UsageError(f"[model.spec.network] describes no network: {error}") from error
+        return build_network(spec.network).state_dict()
 
 
 def check_crop(spec: ModelSpec, data: DataConfig) -> None:

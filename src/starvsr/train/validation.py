@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.metrics.fidelity import psnr
 from starvsr.restore.restorer import Restorer
 from starvsr.restore.upsample import upsample
 from starvsr.train.clips import Clip, validation_clip
@@ -22,7 +23,6 @@ from starvsr.train.sources import Source, SourceFolder
 from starvsr.zoo.load import LoadedModel
 
 _LUMA = (65.481, 128.553, 24.966)
-MOST_PSNR = 100.0
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,7 @@ def psnr_y(pictures: Tensor, truth: Tensor) -> float:
     weights = torch.tensor(_LUMA, dtype=torch.float64)[:, None, None]
     difference = ((pictures.double() - truth.double()) * weights).sum(1)
     errors = difference.square().flatten(1).mean(1).tolist()
-    values = [min(MOST_PSNR, 10 * math.log10(255**2 / e)) if e else MOST_PSNR for e in errors]
-    return math.fsum(values) / len(values)
+    return math.fsum(map(psnr, errors)) / len(errors)
 
 
 def _spread(sources: Sequence[Source], most: int) -> list[Source]:

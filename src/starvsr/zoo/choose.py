@@ -61,7 +61,7 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
             f"--model {name} is neither a file nor a known model: give one of "
             f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"
         )
-    spec, folders = read_spec(path), (path.parent, folder)
+    spec, folders = _counted(path), (path.parent, folder)
     missing = _missing(components_of(spec), folders)
     return ModelChoice(spec, path, f"{name}, as asked", folders, missing)
 
@@ -85,6 +85,17 @@ def _known(name: str, folder: Path, reason: str) -> ModelChoice:
 
 def _missing(names: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
     return tuple(name for name in names if find_component(name, folders) is None)
+
+
+def _counted(path: Path) -> ModelSpec:
+    """The spec of a model file as a plan needs it. Raises WeightsError as `read_spec`, or for sizes that do not fit."""
+    from starvsr.models.build import counted
+
+    spec = read_spec(path)
+    try:
+        return counted(spec)
+    except ValueError as error:
+        raise WeightsError(f"{path}: its network cannot be built: {error}") from error
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from starvsr.errors import WeightsError
 from starvsr.media.strict_json import first_words, parse_json, shown
-from starvsr.models.autoencoder import TemporalVAE
-from starvsr.models.build import build_network
+from starvsr.models.autoencoder import DiffusersVAE, TemporalVAE
+from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer, read_vocabulary
-from starvsr.specs import SPECS
-from starvsr.types import CogVideoXConfig, Component
+from starvsr.specs import SPECS, Component
+from starvsr.types import CogVideoXConfig
 from starvsr.zoo.checkpoint import (
     listed,
     made_again,
@@ -91,11 +91,9 @@ _T5_FIELDS = (
     "feed_forward_proj",
 )
 
-AUTOENCODERS: dict[object, type[TemporalVAE] | type[CausalVAE]] = {
-    "AutoencoderKLTemporalDecoder": TemporalVAE,
-    "AutoencoderKLCogVideoX": CausalVAE,
+_AUTOENCODERS: dict[object, type[DiffusersVAE]] = {
+    kind.library_class: kind for kind in (TemporalVAE, CausalVAE)
 }
-"""By the name of diffusers' class, as its configurations have it."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +183,7 @@ def stored_types(path: Path) -> set[str]:
 def _read_network(component: Component, sources: Mapping[str, Path]) -> _Content:
     path, spec = sources[component.sources[0].path], SPECS[component.name]
     content = read_pickle(path)
-    with torch.device("meta"):
-        wanted = build_network(spec.network).state_dict()
+    wanted = empty_network(spec.network).state_dict()
     published = _from_sat if isinstance(spec.network, CogVideoXConfig) else _from_published
     tensors = published(path, content, wanted, f"the network of {spec.name}")
     return _Content(tensors, {}, {METADATA_KEY: spec_to_json(spec)})
@@ -218,7 +215,7 @@ def _read_autoencoder(component: Component, sources: Mapping[str, Path]) -> _Con
     _check_plain(path, tensors)
     config = _checked(read_config(config_path), config_path)
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    kind = AUTOENCODERS.get(config.get("_class_name"), TemporalVAE)
+    kind = _AUTOENCODERS.get(config.get("_class_name"), TemporalVAE)
     try:
         kind.from_state(config, shapes, 1.0, torch.device("meta"), torch.float32)
     except (ValueError, AttributeError) as error:

@@ -21,7 +21,7 @@ from filelock import FileLock
 from starvsr.errors import WeightsError
 from starvsr.media.files import complete_or_absent, written_errors
 from starvsr.media.strict_json import parse_json, read_bounded, shown
-from starvsr.types import SourceFile
+from starvsr.specs import SourceFile
 from starvsr.zoo.parallel import StoppedError
 from starvsr.zoo.places import LOCKS, check_is_own, own_folder
 

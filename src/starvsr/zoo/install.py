@@ -24,8 +24,8 @@ from starvsr.media.removal import (
     remove_tree,
     set_aside,
 )
-from starvsr.specs import COMPONENTS, SPECS
-from starvsr.types import Component, ModelSpec, Progress, ProgressCallback, SourceFile
+from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile
+from starvsr.types import ModelSpec, Progress, ProgressCallback
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.fetch import Fetched, fetch
 from starvsr.zoo.folder import component_file

@@ -18,8 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
-from starvsr.models.build import build_network
+from starvsr.models.autoencoder import (
+    Autoencoder,
+    PixelUnshuffle,
+    TemporalVAE,
+    TinyVAE,
+)
+from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.compiled import compiler_for
 from starvsr.models.device import attention_backend, device_info, network_dtype
@@ -29,26 +34,12 @@ from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.specs import EMBEDDED
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
-from starvsr.zoo.choose import ModelChoice, choose_model, read_spec
+from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.components import METADATA_KEY, read_component_info
 from starvsr.zoo.folder import embedded_file, find_component
 from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts
-
-__all__ = [
-    "METADATA_KEY",
-    "LoadedModel",
-    "ModelChoice",
-    "attention_backend",
-    "choose_model",
-    "device_info",
-    "load_choice",
-    "load_model",
-    "read_spec",
-    "save_model",
-]
-
 
 _VAES: dict[str, type[TemporalVAE] | type[CausalVAE] | type[TinyVAE]] = {
     "temporal_vae": TemporalVAE,
@@ -204,9 +195,8 @@ def _check_fit(path: Path, network: VideoNetwork, weights: Mapping[str, Tensor])
 def _empty_network(path: Path, spec: ModelSpec) -> VideoNetwork:
     """The network without memory for its weights. Raises WeightsError where its sizes do not fit together."""
     try:
-        with torch.device("meta"):
-            return build_network(spec.network)
-    except (ValueError, RuntimeError) as error:
+        return empty_network(spec.network)
+    except ValueError as error:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from error
 
 
@@ -223,21 +213,15 @@ def _autoencoder(
     else:
         raise WeightsError(f"{path}: its autoencoder {spec.kind!r} is unknown to this version")
     channels = choice.spec.network.latent_channels
-    if autoencoder.latent_channels != channels:
-        raise WeightsError(
-            f"{path}: its network takes latents of {channels} channels, and its autoencoder makes "
-            f"{autoencoder.latent_channels}"
-        )
-    if autoencoder.time_factor != spec.time_factor:
-        raise WeightsError(
-            f"{path}: it wants {spec.time_factor} frames per latent frame, and its autoencoder makes one of "
-            f"{autoencoder.time_factor}"
-        )
-    if autoencoder.factor != spec.factor:
-        raise WeightsError(
-            f"{path}: it wants {spec.factor} pixels per latent element, and its autoencoder makes one of "
-            f"{autoencoder.factor}"
-        )
+    for wanted, made, what in (
+        (channels, autoencoder.latent_channels, "channels of a latent"),
+        (spec.time_factor, autoencoder.time_factor, "frames per latent frame"),
+        (spec.factor, autoencoder.factor, "pixels per latent element"),
+    ):
+        if wanted != made:
+            raise WeightsError(
+                f"{path}: it wants {wanted} {what}, and its autoencoder makes {made}"
+            )
     return autoencoder
 
 

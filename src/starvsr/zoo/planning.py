@@ -11,7 +11,7 @@ from pathlib import Path
 
 from starvsr.errors import UsageError, WeightsError
 from starvsr.options import BYTES_PER_ELEMENT
-from starvsr.types import Component
+from starvsr.specs import Component
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.folder import component_file, is_file
 from starvsr.zoo.hashes import Hashes, read_hashes

@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Event
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.types import SourceFile
+from starvsr.specs import SourceFile
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.hub import (
     HubUnreachableError,

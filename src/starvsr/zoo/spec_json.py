@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from starvsr.errors import WeightsError
@@ -19,6 +18,7 @@ from starvsr.types import (
     UNetConfig,
     WindowSpec,
 )
+from starvsr.zoo.places import is_component_name
 
 Built = TypeVar("Built")
 
@@ -33,11 +33,10 @@ _NESTED: dict[str, type[Any]] = {
 }
 _CHOICES = {
     "start": ("noised", "clean", "noise"),
-    "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m", "heun"),
+    "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m"),
     "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr"),
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
-    "tiles_bound": ("network", "attention"),
     "half": ("fp16", "bf16"),
     "posterior": ("sample", "mean"),
     "liem": ("published", "acting", "none", True, False),
@@ -75,12 +74,13 @@ _MOST_OF = {
 _MOST_ITEMS = 8
 _MOST_TEXT = 10_000
 _LONGEST_NAME = 200
-_NAME = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}"
 
 
 def spec_to_json(spec: ModelSpec) -> str:
-    """The spec as JSON with sorted keys, as it stands in a model file's metadata."""
-    return json.dumps(dataclasses.asdict(spec), sort_keys=True)
+    """The spec as JSON with sorted keys, as it stands in a model file's metadata; without what is counted."""
+    fields = dataclasses.asdict(spec)
+    kept = {name: fields[name] for name in _field_names(ModelSpec)}
+    return json.dumps(kept, sort_keys=True)
 
 
 def spec_from_json(text: str) -> ModelSpec:
@@ -93,6 +93,7 @@ def spec_from_json(text: str) -> ModelSpec:
         fields = parse_json(text, _MOST_CHARACTERS)
         if not isinstance(fields, dict):
             raise TypeError(f"{shown(fields)} is no ModelSpec")
+        _drop_former(fields.get("windows"))
         for name, kind in _NESTED.items():
             if name == "network":
                 kind = _network_kind(fields[name])
@@ -105,6 +106,14 @@ def spec_from_json(text: str) -> ModelSpec:
             f"the model file's description is not one this version understands ({error})"
         ) from error
     return dataclasses.replace(spec, min_size=(spec.min_size[0], spec.min_size[1]))
+
+
+def _drop_former(windows: object) -> None:
+    """Take out what older versions wrote into every file, of which this one knows a single value."""
+    if isinstance(windows, dict):
+        bound = windows.pop("tiles_bound", "network")
+        if bound != "network":
+            raise ValueError(f"tiles_bound is {shown(bound)}, and this version only knows network")
 
 
 def _network_kind(fields: object) -> type[Any]:
@@ -141,7 +150,7 @@ def _check_together(spec: ModelSpec) -> None:
             f"context_frames is {spec.context_frames}, too many for segments of {spec.segment_frames}"
         )
     files = (coder.weights, *([spec.text.weights] if spec.text else []))
-    odd = [name for name in files if name and not re.fullmatch(_NAME, name)]
+    odd = [name for name in files if name and not is_component_name(name)]
     if odd:
         raise ValueError(f"weights is {shown(odd[0])}, which is no name of a component")
 
@@ -151,7 +160,7 @@ def _build(kind: type[Built], fields: object) -> Built:
     if not isinstance(fields, dict):
         raise TypeError(f"{shown(fields)} is no {kind.__name__}")
     hints = get_type_hints(kind)
-    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    known = _field_names(kind)
     for name, value in fields.items():
         if name not in known:
             raise ValueError(f"{shown(name)} is no field of {kind.__name__}")
@@ -164,6 +173,11 @@ def _build(kind: type[Built], fields: object) -> Built:
         if not _is_in_range(name, value):
             raise ValueError(f"{name} is {shown(value)}")
     return kind(**fields)
+
+
+def _field_names(kind: type[Any]) -> set[str]:
+    """What JSON may say of a dataclass: all but what the rest of it decides."""
+    return {field.name for field in dataclasses.fields(kind) if field.compare}
 
 
 def _is_in_range(name: str, value: object) -> bool:

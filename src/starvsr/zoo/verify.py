@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from starvsr.errors import WeightsError
-from starvsr.types import Component
+from starvsr.specs import Component
 from starvsr.zoo.components import read_component_info
 from starvsr.zoo.folder import component_file, is_file
 from starvsr.zoo.hashes import Hashes, file_sha256, read_hashes
