@@ -11,17 +11,20 @@ import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from typing import get_args
 
 import torch
 from safetensors.torch import load
 from torch import Tensor
+
+from starvsr.options import SolverMode
 
 FAST_SPLIT_TIME = 500
 """`fast` spends few steps above this time, where only the coarse structure is decided, and most below."""
 
 SCALED_LINEAR_LEVELS = 1000
 
-SOLVER_MODES = ("fast", "normal")
+SOLVER_MODES = get_args(SolverMode)
 SPACINGS = ("trailing", "linspace", "leading")
 
 
