@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from starvsr.errors import MemoryLimitError
-from starvsr.options import BYTES_PER_ELEMENT
+from starvsr.options import BYTES_PER_ELEMENT, DeviceOptions
 from starvsr.plan.layout import fitted_layout, largest_picture, largest_window
 from starvsr.plan.memory import RESERVE_BYTES
 from starvsr.plan.settings import resolve
@@ -40,6 +40,7 @@ def cell(spec: ModelSpec, precision: str, size: tuple[int, int], limit_gib: int)
             resolve(spec),
             size,
             min(FRAMES, spec.segment_frames),
+            DeviceOptions(memory_limit_bytes=limit_gib << 30),
             bytes_per_element=BYTES_PER_ELEMENT[precision],
             # What a run on a GPU of this size plans with.
             limit_bytes=(limit_gib << 30) - RESERVE_BYTES,

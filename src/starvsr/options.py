@@ -243,9 +243,8 @@ class WindowOptions:
         against = ("chunk_overlap", "tile_px", "tile_overlap_px", "segment_frames")
         names = [flag_of(name) for name in against if getattr(self, name) is not None]
         if self.parity and names:
-            raise UsageError(
-                f"--parity and {' and '.join(names)} contradict each other: leave one out"
-            )
+            flags = " and ".join(["--parity", *names])
+            raise UsageError(f"{flags} contradict each other: leave one out")
 
 
 @dataclass(frozen=True)
@@ -396,6 +395,5 @@ class UpscaleOptions:
 
     def __post_init__(self) -> None:
         if self.windows.parity and self.sampling.speed != "exact":
-            raise UsageError(
-                f"--parity and --speed {self.sampling.speed} contradict each other: leave one out"
-            )
+            flags = f"--parity and --speed {self.sampling.speed}"
+            raise UsageError(f"{flags} contradict each other: leave one out")

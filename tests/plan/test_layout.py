@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from starvsr.errors import MemoryLimitError, UsageError
-from starvsr.options import SamplingOptions, WindowOptions
+from starvsr.options import DeviceOptions, Offload, SamplingOptions, WindowOptions
 from starvsr.plan.layout import (
     Layout,
     autoencoder_grid,
@@ -40,18 +40,18 @@ def fit(
     size: tuple[int, int] = (720, 1280),
     frames: int = 64,
     options: WindowOptions | None = None,
-    offload: str = "auto",
+    offload: Offload = "auto",
     compiled: bool = False,
 ) -> Layout:
+    limit_bytes = None if limit_gib is None else int(limit_gib * GIB)
     return fitted_layout(
         spec,
         resolve(spec, SamplingOptions(cfg=1), options),
         size,
         frames,
+        DeviceOptions(offload=offload, compile=compiled, memory_limit_bytes=limit_bytes),
         bytes_per_element=2,
-        limit_bytes=None if limit_gib is None else int(limit_gib * GIB),
-        offload=offload,
-        compiled=compiled,
+        limit_bytes=limit_bytes,
     )
 
 
@@ -204,15 +204,15 @@ def test_compiled_parts_keep_their_weights() -> None:
     assert offload_steps("model", compiled=True) == ("model",)
 
 
-def test_without_strictness_the_smallest_is_taken() -> None:
+def test_without_a_memory_limit_the_smallest_is_taken() -> None:
     layout = fitted_layout(
         STAR_LIGHT,
         resolve(STAR_LIGHT),
         (720, 1280),
         64,
+        DeviceOptions(),
         bytes_per_element=2,
         limit_bytes=1 << 20,
-        strict=False,
     )
     assert largest_window(STAR_LIGHT, layout)[0] == 1
     assert max(largest_window(STAR_LIGHT, layout)) <= 42
@@ -294,9 +294,9 @@ def test_guidance_halves_share_where_there_is_room_for_it() -> None:
             resolve(STAR_LIGHT, SamplingOptions(cfg=7.5 if halves else 1)),
             (720, 1280),
             160,
+            DeviceOptions(offload="none"),
             bytes_per_element=2,
             limit_bytes=limit_bytes,
-            offload="none",
         )
 
     for limit_bytes, shared in ((None, True), (12 << 30, True), (10 << 30, False), (6 << 30, True)):

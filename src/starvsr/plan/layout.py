@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starvsr.errors import MemoryLimitError, UsageError
+from starvsr.options import DeviceOptions
 from starvsr.plan.memory import autoencoder_stage_bytes, network_stage_bytes, shared_bytes
 from starvsr.plan.settings import Settings, check_overlap
 from starvsr.plan.windows import (
@@ -173,18 +174,16 @@ def fitted_layout(
     settings: Settings,
     size: tuple[int, int],
     frames: int,
+    options: DeviceOptions,
     *,
     bytes_per_element: int,
     limit_bytes: int | None,
-    strict: bool = True,
-    offload: str = "auto",
-    compiled: bool = False,
 ) -> Layout:
     """The largest layout whose predicted peak stays within `limit_bytes`; `plain_layout` where there is no limit.
 
     The autoencoder's pieces shrink first, then weights leave the device, then the network's windows shrink, but for
-    what the user gave. Where even the smallest is too large, it is returned all the same unless `strict`: then
-    MemoryLimitError is raised. compiled: see `offload_steps`. Raises UsageError as `windows_for`.
+    what the user gave. Where even the smallest is too large, it is returned all the same, but under `--memory-limit`
+    MemoryLimitError is raised. Raises UsageError as `windows_for`.
     """
     plain = plain_layout(spec, settings, size, frames)
     ladder = tuple(
@@ -192,7 +191,9 @@ def fitted_layout(
             spec, plain, keep_tile=settings.tile_given, keep_frames=settings.chunk_frames_given
         )
     )
-    steps = offload_steps(compiled=compiled) if offload == "auto" else (offload,)
+    steps: tuple[str, ...] = (options.offload,)
+    if options.offload == "auto":
+        steps = offload_steps(compiled=options.compile)
     predictor = _Predictor(spec, bytes_per_element)
     pieces = tuple(_autoencoder_ladder(plain))
     for windows, step, autoencoder in itertools.product(ladder, steps, pieces):
@@ -201,23 +202,23 @@ def fitted_layout(
         )
         if limit_bytes is None or layout.peak_bytes <= limit_bytes:
             return predictor.sharing(layout, limit_bytes) if settings.is_guided else layout
-    if limit_bytes is None or not strict:
+    if limit_bytes is None or options.memory_limit_bytes is None:
         return layout
     raise MemoryLimitError(
         f"the model {spec.name} needs {layout.peak_bytes / 2**30:.2f} GiB even with the smallest windows allowed, and "
-        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(settings, offload, compiled=compiled)}"
+        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(settings, options)}"
     )
 
 
-def _advice(settings: Settings, offload: str, *, compiled: bool) -> str:
+def _advice(settings: Settings, options: DeviceOptions) -> str:
     ways = ["give a larger --memory-limit"]
-    if offload in ("none", "model") and not compiled:
+    if options.offload in ("none", "model") and not options.compile:
         ways.append("--offload block")
     given = {
         "--parity": settings.parity,
         "--tile": settings.tile_given,
         "--chunk-frames": settings.chunk_frames_given,
-        "--compile": compiled,
+        "--compile": options.compile,
     }
     ways += [f"leave out {flag}" for flag, is_given in given.items() if is_given]
     return " or ".join((", ".join(ways[:-1]), ways[-1]) if len(ways) > 1 else ways)

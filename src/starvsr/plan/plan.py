@@ -18,6 +18,7 @@ from starvsr.options import (
     RangeOptions,
     SizeOptions,
     UpscaleOptions,
+    WindowOptions,
 )
 from starvsr.plan.layout import Layout, chunks, fitted_layout, tile_spans
 from starvsr.plan.memory import HEAP_SHARE, RESERVE_BYTES
@@ -136,31 +137,24 @@ def make_plan(
     *,
     even: bool,
 ) -> Plan:
-    """Plan the restoration of the frames that `options.range` selects.
+    """Plan the restoration of the frames that `options.range` selects; even: whether both sides must be even.
 
-    even: whether the output's pixel format needs even sides.
     Raises UsageError for a range without frames, an output that is too large, or windows that cannot be laid.
     """
     settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
-    longest = last - first if settings.parity else options.windows.segment_frames
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
         settings,
         (height, width),
-        min(last - first, longest or spec.segment_frames),
+        min(last - first, _longest(options.windows, last - first, spec.segment_frames)),
+        options.device,
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
-        strict=options.device.memory_limit_bytes is not None,
-        offload=options.device.offload,
-        compiled=options.device.compile,
     )
-    longest = longest or _longest_segment(spec, layout)
-    whole = settings.parity
-    cuts = [cut for cut in index.cuts if options.windows.scene_detect and not whole]
     rows, columns = tile_spans(spec, layout.windows, layout.latent)
     plan = Plan(
         model=spec.name,
@@ -172,7 +166,7 @@ def make_plan(
         layout=layout,
         precision=precision,
         limit_bytes=limit_bytes,
-        segments=_segments(cuts, first, last, longest, 0 if whole else spec.context_frames),
+        segments=_segments(spec, options.windows, layout, index.cuts, (first, last)),
         rows=rows,
         columns=columns,
         network_calls=0,
@@ -264,6 +258,11 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     return first, last
 
 
+def _longest(options: WindowOptions, frames: int, own: int) -> int:
+    """Of the segments of so many frames: all of them as published, or as asked for, or the model's own."""
+    return frames if options.parity else options.segment_frames or own
+
+
 def _longest_segment(spec: ModelSpec, layout: Layout) -> int:
     """The model's segment length; where a segment is one run, shortened so that it stays within RUN_BYTES."""
     if not layout.windows.chunk_overlap or spec.autoencoder.time_factor > 1:
@@ -295,13 +294,17 @@ def _run_bytes(spec: ModelSpec, latent: tuple[int, int], frames: int) -> int:
 
 
 def _segments(
-    cuts: Sequence[int], first: int, last: int, longest: int, context: int
+    spec: ModelSpec, options: WindowOptions, layout: Layout, cuts: Sequence[int], span: Span
 ) -> tuple[Segment, ...]:
+    first, last = span
+    longest = _longest(options, last - first, _longest_segment(spec, layout))
+    context = 0 if options.parity else spec.context_frames
     if longest < _least_segment(context):
         raise UsageError(
             f"--segment-frames {longest} is too short: this model needs at least {_least_segment(context)}"
         )
-    inside = [cut for cut in cuts if first < cut < last]
+    by_shot = options.scene_detect and not options.parity
+    inside = [cut for cut in cuts if by_shot and first < cut < last]
     segments: list[Segment] = []
     for start, stop in itertools.pairwise([first, *inside, last]):
         spans = _segment_spans(stop - start, longest, context)
