@@ -85,13 +85,23 @@ def test_chunks_are_shorter_where_pictures_are_large() -> None:
     def chunk_frames(options: WindowOptions, latent: tuple[int, int]) -> int:
         return windows_for(NANO, resolve(NANO, windows=options), latent).chunk_frames
 
-    most, whole = NANO.windows.call_elements, NANO.windows.chunk_frames
-    assert chunk_frames(WindowOptions(), (9, 16)) == whole
-    assert chunk_frames(WindowOptions(), (1, most // 2)) == 2
-    assert chunk_frames(WindowOptions(), (1, 2 * most)) == 1
-    assert chunk_frames(WindowOptions(chunk_frames=whole), (1, most)) == whole
-    with pytest.raises(UsageError, match="--chunk-overlap 2 is more than half of --chunk-frames 3"):
-        chunk_frames(WindowOptions(chunk_overlap=2), (1, most // 3))
+    most, whole = NANO.windows.call_elements // 2, NANO.windows.chunk_frames
+    assert chunk_frames(WindowOptions(), (10, 16)) == whole
+    assert chunk_frames(WindowOptions(), (2, most // 2)) == 2
+    assert chunk_frames(WindowOptions(), (2, 2 * most)) == 1
+    assert chunk_frames(WindowOptions(chunk_frames=whole), (2, most)) == whole
+    with pytest.raises(UsageError, match="--chunk-overlap 2 is more than half of --chunk-frames 2"):
+        chunk_frames(WindowOptions(chunk_overlap=2), (2, most // 2))
+
+
+def test_an_overlap_that_the_models_tiles_have_no_room_for_is_refused() -> None:
+    toy = SPECS["toy"]
+    settings = resolve(toy, windows=WindowOptions(tile_overlap_px=100))
+    assert windows_for(toy, settings, (24, 48)) == settings.windows, "one tile has no neighbours"
+    with pytest.raises(
+        UsageError, match="--tile-overlap 100 leaves no room in tiles of 192 pixels"
+    ):
+        windows_for(toy, settings, (200, 304))
 
 
 @pytest.mark.parametrize("mode", ["fast", "normal"])

@@ -129,13 +129,21 @@ def windows_for(spec: ModelSpec, settings: Settings, latent: tuple[int, int]) ->
 
     Raises UsageError where their overlap leaves no room.
     """
-    windows = settings.windows
-    if settings.chunk_frames_given or not windows.call_elements:
-        return windows
-    fitting = max(1, windows.call_elements // (latent[0] * latent[1]))
-    frames, overlap = min(windows.chunk_frames, fitting), windows.chunk_overlap
-    check_overlap(overlap, frames, given=(overlap, frames_of(frames, spec.autoencoder.time_factor)))
-    return dataclasses.replace(windows, chunk_frames=frames)
+    windows, ours = settings.windows, spec.autoencoder
+    if windows.call_elements and not settings.chunk_frames_given:
+        fitting = max(1, windows.call_elements // (latent[0] * latent[1]))
+        frames, overlap = min(windows.chunk_frames, fitting), windows.chunk_overlap
+        check_overlap(overlap, frames, given=(overlap, frames_of(frames, ours.time_factor)))
+        windows = dataclasses.replace(windows, chunk_frames=frames)
+    try:
+        tile_spans(spec, windows, latent)
+    except ValueError as error:
+        side = min(windows.tile_height or latent[0], windows.tile_width or latent[1])
+        raise UsageError(
+            f"--tile-overlap {windows.tile_overlap * ours.factor} leaves no room in tiles of {side * ours.factor} "
+            "pixels: give a smaller one or a larger --tile"
+        ) from error
+    return windows
 
 
 @dataclass(frozen=True)
