@@ -31,6 +31,7 @@ from torch import Tensor
 
 from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.unet import StarUNet
+from starvsr.options import Precision
 from starvsr.specs import COMPONENTS, SPECS, STAR_LIGHT
 from starvsr.types import ModelSpec
 from starvsr.zoo.components import make_component
@@ -115,7 +116,7 @@ def convert(source: Path, target: Path, width: int, dtype: str | None) -> None:
     )
 
 
-def load(path: Path, precision: str, offload: str, cases: list[str]) -> None:
+def load(path: Path, precision: Precision, offload: str, cases: list[str]) -> None:
     """Load, run the recorded cases, and print what it took. Outputs are kept beside the file."""
     began = time.perf_counter()
     TemporalVAE.build({})

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from starvsr.errors import MemoryLimitError
-from starvsr.options import BYTES_PER_ELEMENT, WindowOptions
+from starvsr.options import BYTES_PER_ELEMENT, DeviceOptions
 from starvsr.plan.layout import fitted_layout, largest_picture, largest_window
 from starvsr.plan.memory import RESERVE_BYTES
+from starvsr.plan.settings import resolve
 from starvsr.plan.windows import frames_of
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
@@ -36,9 +37,10 @@ def cell(spec: ModelSpec, precision: str, size: tuple[int, int], limit_gib: int)
     try:
         layout = fitted_layout(
             spec,
-            WindowOptions(),
+            resolve(spec),
             size,
             min(FRAMES, spec.segment_frames),
+            DeviceOptions(memory_limit_bytes=limit_gib << 30),
             bytes_per_element=BYTES_PER_ELEMENT[precision],
             # What a run on a GPU of this size plans with.
             limit_bytes=(limit_gib << 30) - RESERVE_BYTES,

@@ -34,7 +34,8 @@ from starvsr.bench.network import count_flops
 from starvsr.job.executor import handing_order
 from starvsr.models.build import build_network
 from starvsr.options import UpscaleOptions, WindowOptions, WorkerOptions
-from starvsr.plan.plan import Plan, Segment, calls_per_window, make_plan
+from starvsr.plan.plan import Plan, Segment, make_plan
+from starvsr.plan.settings import resolve
 from starvsr.plan.windows import Span
 from starvsr.specs import STAR_LIGHT
 from starvsr.types import DeviceInfo
@@ -121,7 +122,7 @@ def segment_flops(plan: Plan, segment: Segment) -> float:
         grid = plan.grid(last - first)
         windows = itertools.product(*map(lengths, (grid.frames, grid.rows, grid.columns)))
         total += sum(window_flops(*window) for window in windows)
-    return total * calls_per_window(STAR_LIGHT, UpscaleOptions().sampling)
+    return total * resolve(STAR_LIGHT).calls_per_window
 
 
 def film_plan(shot_s: float, segment_frames: int | None) -> Plan:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import starvsr
-from starvsr.options import DeviceOptions, UpscaleOptions
+from starvsr.options import DeviceOptions, Precision, UpscaleOptions
 
 
 def shrink(source: Path, target: Path, width: int, height: int, frames: int) -> None:
@@ -40,7 +40,7 @@ def shrink(source: Path, target: Path, width: int, height: int, frames: int) -> 
         writer.mux(stream.encode())
 
 
-def run_ours(source: Path, target: Path, precision: str) -> float:
+def run_ours(source: Path, target: Path, precision: Precision) -> float:
     """Print the profile; seconds per frame."""
     began = time.perf_counter()
     options = UpscaleOptions(device=DeviceOptions(precision=precision))

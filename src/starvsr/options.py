@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import math
 import re
+import typing
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, Literal
 
 from starvsr.errors import UsageError
 
-SOLVER_MODES = ("fast", "normal")
-SPEEDS = ("exact", "balanced", "fast")
-COLOR_FIXES = ("adain", "wavelet", "none")
-DEINTERLACING = ("auto", "on", "off")
-ATTENTION_BACKENDS = ("auto", "sdpa", "xformers")
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
-OFFLOADS = ("auto", "none", "model", "block")
+SolverMode = Literal["fast", "normal"]
+Speed = Literal["exact", "balanced", "fast"]
+ColorFix = Literal["adain", "wavelet", "none"]
+Deinterlace = Literal["auto", "on", "off"]
+Attention = Literal["auto", "sdpa", "xformers"]
+Precision = Literal["auto", "fp32", "fp16", "bf16"]
+Offload = Literal["auto", "none", "model", "block"]
+Subtitles = Literal["copy", "none"]
 
+# Of options whose None is neither the model's nor the source's.
+DEFAULT_SCALE = 4.0
+DEFAULT_FPS = Fraction(25)
+DEFAULT_SOLVER_MODE: SolverMode = "fast"
+DEFAULT_SEED = 666
 DEFAULT_CODEC = "libx264"
+DEFAULT_CRF = 17
+DEFAULT_PRESET = "medium"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 
@@ -39,8 +49,41 @@ def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
         raise UsageError(f"{flag} {value} is not allowed: give {allowed}")
 
 
-def _check_one_of(flag: str, value: str, allowed: tuple[str, ...]) -> None:
-    _check(value in allowed, flag, repr(value), "one of " + ", ".join(allowed))
+def _check_range(flag: str, value: float | None, least: float, most: float, allowed: str) -> None:
+    _check(value is None or least <= value <= most, flag, value, allowed)
+
+
+def _choices(group: type) -> dict[str, tuple[str, ...]]:
+    """What is allowed in each field of a group whose type is a `Literal`, or one and None."""
+    return {
+        name: typing.get_args(each)
+        for name, hint in typing.get_type_hints(group).items()
+        for each in (hint, *typing.get_args(hint))
+        if typing.get_origin(each) is Literal
+    }
+
+
+def _check_choices(group: Any) -> None:
+    for name, allowed in _choices(type(group)).items():
+        value = getattr(group, name)
+        ok = value in allowed or value == getattr(type(group), name)
+        _check(ok, flag_of(name), repr(value), f"one of {', '.join(allowed)}")
+
+
+_FLAGS = {
+    "extra": "-e",
+    "chapters": "--no-chapters",
+    "metadata": "--no-metadata",
+    "attachments": "--no-attachments",
+    "provenance": "--no-provenance",
+    "folder": "--weights-dir",
+    "count": "--workers",
+}
+
+
+def flag_of(field: str) -> str:
+    """The flag of a field of `UpscaleOptions` or of one of its groups; one that begins with `--no-` is the opposite."""
+    return _FLAGS.get(field, "--" + re.sub("_(px|s|bytes)$", "", field).replace("_", "-"))
 
 
 def shares_text(shares: tuple[float, float]) -> str:
@@ -53,7 +96,7 @@ class InputOptions:
     """How the input is read."""
 
     fps: Fraction | None = None
-    """Frames per second of an image sequence; None is 25."""
+    """Frames per second of an image sequence; None is `DEFAULT_FPS`."""
 
     def __post_init__(self) -> None:
         ok = self.fps is None or 0 < self.fps <= MOST_FPS
@@ -65,7 +108,7 @@ class SizeOptions:
     """Size of the output; at most one of `scale`, `resolution` and `width`/`height` is given."""
 
     scale: float | None = None
-    """Factor on both sides, above 0 and at most `MOST_SIDE_PX`; 4 where nothing else is given."""
+    """Factor on both sides, above 0 and at most `MOST_SIDE_PX`; `DEFAULT_SCALE` where nothing else is given."""
     resolution: int | None = None
     """Short side of the output, pixels."""
     width: int | None = None
@@ -79,25 +122,16 @@ class SizeOptions:
         if self.scale is not None:
             allowed = f"a number above 0 and at most {MOST_SIDE_PX}, such as 2 or 1.5"
             _check(0 < self.scale <= MOST_SIDE_PX, "--scale", self.scale, allowed)
-        for flag, value in (
-            ("--resolution", self.resolution),
-            ("--width", self.width),
-            ("--height", self.height),
-            ("--max-resolution", self.max_resolution),
-        ):
-            ok = value is None or 1 <= value <= MOST_SIDE_PX
-            _check(ok, flag, value, f"a number of pixels from 1 to {MOST_SIDE_PX}")
-        ways = [
-            flag
-            for flag, value in (
-                ("--scale", self.scale),
-                ("--resolution", self.resolution),
-                ("--width/--height", self.width or self.height),
-            )
-            if value is not None
-        ]
-        if len(ways) > 1:
-            raise UsageError(f"{' and '.join(ways)} contradict each other: give one of them")
+        pixels = f"a number of pixels from 1 to {MOST_SIDE_PX}"
+        _check_range("--resolution", self.resolution, 1, MOST_SIDE_PX, pixels)
+        _check_range("--width", self.width, 1, MOST_SIDE_PX, pixels)
+        _check_range("--height", self.height, 1, MOST_SIDE_PX, pixels)
+        _check_range("--max-resolution", self.max_resolution, 1, MOST_SIDE_PX, pixels)
+        sides = self.width or self.height
+        ways = {"--scale": self.scale, "--resolution": self.resolution, "--width/--height": sides}
+        given = [flag for flag, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(f"{' and '.join(given)} contradict each other: give one of them")
 
 
 @dataclass(frozen=True)
@@ -111,15 +145,11 @@ class RangeOptions:
     """At most this many frames."""
 
     def __post_init__(self) -> None:
-        for flag, value in (("--start", self.start_s), ("--end", self.end_s)):
-            _check(value is None or value >= 0, flag, value, "a time of 0 or more")
-        _check(
-            self.duration_s is None or self.duration_s > 0,
-            "--duration",
-            self.duration_s,
-            "a time above 0",
-        )
-        _check(self.frames is None or self.frames >= 1, "--frames", self.frames, "1 or more")
+        _check_range("--start", self.start_s, 0, math.inf, "a time of 0 or more")
+        _check_range("--end", self.end_s, 0, math.inf, "a time of 0 or more")
+        ok = self.duration_s is None or self.duration_s > 0
+        _check(ok, "--duration", self.duration_s, "a time above 0")
+        _check_range("--frames", self.frames, 1, math.inf, "1 or more")
         if self.end_s is not None and self.duration_s is not None:
             raise UsageError("--end and --duration contradict each other: give one of them")
         if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
@@ -142,8 +172,7 @@ class PreviewOptions:
 
     def __post_init__(self) -> None:
         _check(self.seconds > 0, "--preview", self.seconds, "a time above 0")
-        ok = self.at_s is None or self.at_s >= 0
-        _check(ok, "--at", self.at_s, "a time of 0 or more")
+        _check_range("--at", self.at_s, 0, math.inf, "a time of 0 or more")
 
 
 @dataclass(frozen=True)
@@ -151,7 +180,7 @@ class SamplingOptions:
     """How the diffusion is run; what is None comes from the model."""
 
     steps: int | None = None
-    solver_mode: str | None = None
+    solver_mode: SolverMode | None = None
     """`fast`: 4 of 15 steps above time 500, the rest below; `normal`: evenly spaced."""
     cfg: float | None = None
     """Guidance scale; 1 is none and halves the work."""
@@ -169,31 +198,17 @@ class SamplingOptions:
     """Shares (0..1) of the steps between which there is guidance; before and behind, a step costs half."""
     cache: float | None = None
     """Largest expected error, relative to the latent, of leaving out steps; 0, as None, leaves out none."""
-    speed: str = "exact"
+    speed: Speed = "exact"
     """What `speed` puts in place of options that are not given; `exact` puts nothing."""
 
     def __post_init__(self) -> None:
-        ok = self.steps is None or 1 <= self.steps <= MOST_STEPS
-        _check(ok, "--steps", self.steps, f"1 to {MOST_STEPS}")
-        if self.solver_mode is not None:
-            _check_one_of("--solver-mode", self.solver_mode, SOLVER_MODES)
+        _check_choices(self)
+        _check_range("--steps", self.steps, 1, MOST_STEPS, f"1 to {MOST_STEPS}")
         ok = self.cfg is None or 1 <= self.cfg < math.inf
         _check(ok, "--cfg", self.cfg, "1 (no guidance) or more")
-        _check(
-            self.cfg_rescale is None or 0 <= self.cfg_rescale <= 1,
-            "--cfg-rescale",
-            self.cfg_rescale,
-            "a share from 0 to 1",
-        )
-        _check(
-            self.noise_level is None or 1 <= self.noise_level <= 1000,
-            "--noise-level",
-            self.noise_level,
-            "1 to 1000",
-        )
-        _check_one_of("--speed", self.speed, SPEEDS)
-        ok = self.cache is None or 0 <= self.cache <= 1
-        _check(ok, "--cache", self.cache, "an error from 0 (none) to 1")
+        _check_range("--cfg-rescale", self.cfg_rescale, 0, 1, "a share from 0 to 1")
+        _check_range("--noise-level", self.noise_level, 1, 1000, "1 to 1000")
+        _check_range("--cache", self.cache, 0, 1, "an error from 0 (none) to 1")
         interval = self.guidance_interval
         _check(
             interval is None or 0 <= interval[0] < interval[1] <= 1,
@@ -220,46 +235,35 @@ class WindowOptions:
     decoding in groups of 3 frames, 8-bit frames by truncation, all frames at once whatever shots there are."""
 
     def __post_init__(self) -> None:
-        for flag, value, least in (
-            ("--chunk-frames", self.chunk_frames, 1),
-            ("--chunk-overlap", self.chunk_overlap, 0),
-            ("--tile", self.tile_px, 0),
-            ("--tile-overlap", self.tile_overlap_px, 0),
-            ("--segment-frames", self.segment_frames, 1),
-        ):
-            _check(value is None or value >= least, flag, value, f"{least} or more")
-        against = {
-            "--chunk-overlap": self.chunk_overlap,
-            "--tile": self.tile_px,
-            "--tile-overlap": self.tile_overlap_px,
-            "--segment-frames": self.segment_frames,
-        }
-        names = [flag for flag, value in against.items() if value is not None]
+        _check_range("--chunk-frames", self.chunk_frames, 1, math.inf, "1 or more")
+        _check_range("--chunk-overlap", self.chunk_overlap, 0, math.inf, "0 or more")
+        _check_range("--tile", self.tile_px, 0, math.inf, "0 or more")
+        _check_range("--tile-overlap", self.tile_overlap_px, 0, math.inf, "0 or more")
+        _check_range("--segment-frames", self.segment_frames, 1, math.inf, "1 or more")
+        against = ("chunk_overlap", "tile_px", "tile_overlap_px", "segment_frames")
+        names = [flag_of(name) for name in against if getattr(self, name) is not None]
         if self.parity and names:
-            raise UsageError(
-                f"--parity and {' and '.join(names)} contradict each other: leave one out"
-            )
+            flags = " and ".join(["--parity", *names])
+            raise UsageError(f"{flags} contradict each other: leave one out")
 
 
 @dataclass(frozen=True)
 class LookOptions:
     """What is done to the picture, before and behind the network."""
 
-    color_fix: str | None = None
+    color_fix: ColorFix | None = None
     """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
     blend: float = 0.0
     """Share (0..1) of the plainly upsampled input in the output."""
     sharpen: float = 0.0
     """How much stronger fine detail gets; below 0 it gets weaker."""
-    deinterlace: str = "auto"
+    deinterlace: Deinterlace = "auto"
     """`auto`: frames that say they are interlaced; `on`: all of them; `off`: none."""
 
     def __post_init__(self) -> None:
-        if self.color_fix is not None:
-            _check_one_of("--color-fix", self.color_fix, COLOR_FIXES)
-        _check(0 <= self.blend <= 1, "--blend", self.blend, "a share from 0 to 1")
-        _check(-1 <= self.sharpen <= 2, "--sharpen", self.sharpen, "a number from -1 to 2")
-        _check_one_of("--deinterlace", self.deinterlace, DEINTERLACING)
+        _check_choices(self)
+        _check_range("--blend", self.blend, 0, 1, "a share from 0 to 1")
+        _check_range("--sharpen", self.sharpen, -1, 2, "a number from -1 to 2")
 
 
 @dataclass(frozen=True)
@@ -270,9 +274,9 @@ class EncodeOptions:
     """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, for WebM
     `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits, and for images that of their ending."""
     crf: float | None = None
-    """Constant rate factor; 17 where the encoder has one and none is given."""
+    """Constant rate factor; `DEFAULT_CRF` where the encoder has one and none is given."""
     preset: str | None = None
-    """Encoder preset; `medium` where the encoder has one and none is given."""
+    """Encoder preset; `DEFAULT_PRESET` where the encoder has one and none is given."""
     pix_fmt: str = "auto"
     """Pixel format; `auto` keeps the source's depth and subsampling where the encoder can."""
     extra: tuple[tuple[str, str], ...] = ()
@@ -289,7 +293,7 @@ class StreamOptions:
     audio: str = "copy"
     """`copy` (encoded anew only where the container cannot hold a copy), `none`, or an audio encoder of this libav
     for all audio streams, such as `aac`, `libopus`, `flac`."""
-    subtitles: str = "copy"
+    subtitles: Subtitles = "copy"
     chapters: bool = True
     metadata: bool = True
     attachments: bool = True
@@ -297,13 +301,9 @@ class StreamOptions:
     """Say in the output's tags what made it: version, model, sizes and options, no words and no paths."""
 
     def __post_init__(self) -> None:
-        _check(
-            bool(self.audio),
-            "--audio",
-            repr(self.audio),
-            "copy, none or an audio encoder such as aac",
-        )
-        _check_one_of("--subtitles", self.subtitles, ("copy", "none"))
+        allowed = "copy, none or an audio encoder such as aac"
+        _check(bool(self.audio), "--audio", repr(self.audio), allowed)
+        _check_choices(self)
 
 
 @dataclass(frozen=True)
@@ -312,11 +312,11 @@ class DeviceOptions:
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda`, `cuda:N` or `mps`."""
-    attention: str = "auto"
+    attention: Attention = "auto"
     """`auto`, `sdpa` or `xformers` (CUDA only)."""
-    precision: str = "auto"
+    precision: Precision = "auto"
     """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on a processor, and elsewhere what the model takes."""
-    offload: str = "auto"
+    offload: Offload = "auto"
     """What waits in main memory until it is used: `none`; `model`, the network while the autoencoder works and the
     other way round; `block`, every block of the network too. `auto` takes the first that fits."""
     memory_limit_bytes: int | None = None
@@ -329,23 +329,11 @@ class DeviceOptions:
     def __post_init__(self) -> None:
         ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None
         _check(ok, "--device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
-        _check_one_of("--attention", self.attention, ATTENTION_BACKENDS)
-        _check_one_of("--precision", self.precision, PRECISIONS)
-        _check_one_of("--offload", self.offload, OFFLOADS)
+        _check_choices(self)
         ok = self.memory_limit_bytes is None or self.memory_limit_bytes > 0
         _check(ok, "--memory-limit", self.memory_limit_bytes, "a size such as 8GB or 900MB")
         if self.compile and self.offload == "block":
             raise UsageError("--compile and --offload block contradict each other: leave one out")
-
-
-def resolve_precision(precision: str, device: str, half: str = "fp16") -> str:
-    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`.
-
-    half: what the model takes for `auto` where the device is no processor.
-    """
-    if precision != "auto":
-        return precision
-    return "fp32" if device == "cpu" else half
 
 
 @dataclass(frozen=True)
@@ -378,14 +366,9 @@ class WorkerOptions:
     """Address of a Ray cluster whose machines do it, or `auto` for the one that this machine belongs to."""
 
     def __post_init__(self) -> None:
-        ok = 1 <= self.count <= MOST_WORKERS
-        _check(ok, "--workers", self.count, f"1 to {MOST_WORKERS}")
-        _check(
-            self.cluster != "",
-            "--cluster",
-            repr(self.cluster),
-            "auto or an address such as 10.0.0.1:6379",
-        )
+        _check_range("--workers", self.count, 1, MOST_WORKERS, f"1 to {MOST_WORKERS}")
+        allowed = "auto or an address such as 10.0.0.1:6379"
+        _check(self.cluster != "", "--cluster", repr(self.cluster), allowed)
         if self.cluster is not None and self.count > 1:
             raise UsageError("--workers and --cluster contradict each other: give one of them")
 
@@ -412,6 +395,5 @@ class UpscaleOptions:
 
     def __post_init__(self) -> None:
         if self.windows.parity and self.sampling.speed != "exact":
-            raise UsageError(
-                f"--parity and --speed {self.sampling.speed} contradict each other: leave one out"
-            )
+            flags = f"--parity and --speed {self.sampling.speed}"
+            raise UsageError(f"{flags} contradict each other: leave one out")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -114,4 +115,4 @@ def test_what_cannot_be_meant_is_refused(cli: Cli, clip: Path, quick: list[str])
 
 
 def test_containers_are_those_of_files() -> None:
-    assert {f".{each.value}" for each in Container if each is not Container.y4m} < set(CONTAINERS)
+    assert {f".{each}" for each in get_args(Container) if each != "y4m"} < set(CONTAINERS)

@@ -188,7 +188,7 @@ def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
-    with progress_view(ProgressMode.auto, quiet=False) as view:
+    with progress_view("auto", quiet=False) as view:
         view(Progress("restore", 5.0, 10))
     assert "restoring" in terminal.getvalue()
     assert "━" in terminal.getvalue()
@@ -199,7 +199,7 @@ def test_plain_progress_comes_at_intervals(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    with progress_view(ProgressMode.plain, quiet=False) as view:
+    with progress_view("plain", quiet=False) as view:
         for second in range(12):
             now = 100.0 + second
             view(Progress("restore", second * 2.0, 40))
@@ -215,7 +215,7 @@ def test_progress_for_programs(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    with progress_view(ProgressMode.json, quiet=False) as view:
+    with progress_view("json", quiet=False) as view:
         view(Progress("load", 1, 1))
         for tenth in range(11):
             now = 100.0 + tenth / 10
@@ -247,16 +247,16 @@ def test_progress_of_a_segment_beside_the_whole(
             view(Progress("restore", 22, 40, segment=SegmentProgress(3, 4, 2.25, 8)))
         return capsys.readouterr().err
 
-    assert line(ProgressMode.plain).splitlines()[-1] == (
+    assert line("plain").splitlines()[-1] == (
         "restoring: 22/40 frames (segment 3 of 4: 2/8), 2.00 fps, 0:06 elapsed, 0:09 left"
     )
-    last = json.loads(line(ProgressMode.json).splitlines()[-1])
+    last = json.loads(line("json").splitlines()[-1])
     assert last["segment"] == {"number": 3, "count": 4, "done": 2.25, "total": 8}
     assert (last["rate"], last["left_s"], last["elapsed_s"]) == (2, 9, 6)
-    bars = line(ProgressMode.rich)
+    bars = line("rich")
     for word in ("restoring", "22/40", "2.00 fps", "0:09 left", "segment 3/4", "2/8"):
         assert word in bars
-    with progress_view(ProgressMode.rich, quiet=False) as view:
+    with progress_view("rich", quiet=False) as view:
         view(Progress("restore", 8, 40, segment=SegmentProgress(1, 4, 7.5, 8)))
         view(Progress("restore", 12, 40, segment=SegmentProgress(1, 4, 8, 8)))
     assert "segment 1/4" not in capsys.readouterr().err.rpartition("restoring")[2]
@@ -280,7 +280,7 @@ def test_a_stage_of_unknown_length_does_not_flood(
     # Some headers promise no number of frames: every report is then of all that is known.
     now = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    with progress_view(ProgressMode.plain, quiet=False) as view:
+    with progress_view("plain", quiet=False) as view:
         for tenth in range(100):
             now = tenth / 10
             view(Progress("index", 50.0 * (tenth + 1), 50 * (tenth + 1)))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from starvsr.cli import weights as weights_module
-from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.console import progress_view
 from starvsr.specs import COMPONENTS
 from starvsr.types import Progress
 from tests.cli.conftest import Cli, listing
@@ -331,7 +331,7 @@ def test_interruption_is_heard_at_once_and_keeps_what_was_fetched(
 
 
 def test_download_progress_counts_bytes(capfd: pytest.CaptureFixture[str]) -> None:
-    with progress_view(ProgressMode.plain, quiet=False) as view:
+    with progress_view("plain", quiet=False) as view:
         view(Progress("download", 1_000_000, 8_000_000))
         time.sleep(0.02)
         view(Progress("download", 3_000_000, 8_000_000))
@@ -346,7 +346,7 @@ def test_download_progress_counts_bytes(capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_rich_progress_counts_bytes(capfd: pytest.CaptureFixture[str]) -> None:
-    with progress_view(ProgressMode.rich, quiet=False) as view:
+    with progress_view("rich", quiet=False) as view:
         view(Progress("download", 8_000_000, 8_000_000))
         view(Progress("restore", 3, 12))
     shown = capfd.readouterr().err

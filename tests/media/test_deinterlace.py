@@ -16,7 +16,7 @@ from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.options import EncodeOptions, LookOptions, UpscaleOptions
+from starvsr.options import Deinterlace, EncodeOptions, LookOptions, UpscaleOptions
 from tests.media.clips import Clip, make
 
 Pixels = npt.NDArray[np.uint16]
@@ -125,7 +125,7 @@ def test_what_is_said(tmp_path: Path) -> None:
     unmarked = make(tmp_path / "b.mkv", Clip(codec="ffv1", fill=moving_bar, field_order=3))
     plain = make(tmp_path / "c.mkv")
 
-    def said(path: Path, mode: str) -> list[str]:
+    def said(path: Path, mode: Deinterlace) -> list[str]:
         info = probe(path)
         settings = check_encoder(EncodeOptions(), path, info, 64, 48)
         return list(

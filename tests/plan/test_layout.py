@@ -8,7 +8,7 @@ import itertools
 import pytest
 
 from starvsr.errors import MemoryLimitError, UsageError
-from starvsr.options import WindowOptions
+from starvsr.options import DeviceOptions, Offload, SamplingOptions, WindowOptions
 from starvsr.plan.layout import (
     Layout,
     autoencoder_grid,
@@ -23,6 +23,7 @@ from starvsr.plan.layout import (
     smaller_network,
 )
 from starvsr.plan.memory import autoencoder_stage_bytes, network_stage_bytes
+from starvsr.plan.settings import resolve
 from starvsr.plan.windows import Grid
 from starvsr.specs import NANO, STAR_COGVIDEOX, STAR_LIGHT
 from starvsr.types import ModelSpec
@@ -39,18 +40,18 @@ def fit(
     size: tuple[int, int] = (720, 1280),
     frames: int = 64,
     options: WindowOptions | None = None,
-    offload: str = "auto",
+    offload: Offload = "auto",
     compiled: bool = False,
 ) -> Layout:
+    limit_bytes = None if limit_gib is None else int(limit_gib * GIB)
     return fitted_layout(
         spec,
-        options or WindowOptions(),
+        resolve(spec, SamplingOptions(cfg=1), options),
         size,
         frames,
+        DeviceOptions(offload=offload, compile=compiled, memory_limit_bytes=limit_bytes),
         bytes_per_element=2,
-        limit_bytes=None if limit_gib is None else int(limit_gib * GIB),
-        offload=offload,
-        compiled=compiled,
+        limit_bytes=limit_bytes,
     )
 
 
@@ -73,7 +74,7 @@ def covered(grid: Grid) -> bool:
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 @pytest.mark.parametrize("size", [(720, 1280), (1080, 1920), (96, 64), (2160, 3840)])
 def test_every_step_down_is_smaller_and_legal(spec: ModelSpec, size: tuple[int, int]) -> None:
-    layouts = ladder(spec, plain_layout(spec, WindowOptions(), size, 64))
+    layouts = ladder(spec, plain_layout(spec, resolve(spec), size, 64))
     volumes = []
     for layout in layouts:
         frames, rows, columns = largest_window(spec, layout)
@@ -89,7 +90,7 @@ def test_every_step_down_is_smaller_and_legal(spec: ModelSpec, size: tuple[int, 
 
 
 def test_a_step_down_is_about_a_half() -> None:
-    layouts = ladder(STAR_LIGHT, plain_layout(STAR_LIGHT, WindowOptions(), (720, 1280), 64))
+    layouts = ladder(STAR_LIGHT, plain_layout(STAR_LIGHT, resolve(STAR_LIGHT), (720, 1280), 64))
     volumes = [f * r * c for f, r, c in (largest_window(STAR_LIGHT, step) for step in layouts)]
     assert all(0.4 < less / more < 0.75 for more, less in itertools.pairwise(volumes)), volumes
     windows = [largest_window(STAR_LIGHT, step) for step in layouts]
@@ -101,7 +102,7 @@ def test_a_step_down_is_about_a_half() -> None:
 
 @pytest.mark.parametrize("size", [(720, 1280), (100, 60), (2160, 3840)])
 def test_the_autoencoders_pieces_get_smaller(size: tuple[int, int]) -> None:
-    step: Layout | None = plain_layout(STAR_LIGHT, WindowOptions(), size, 9)
+    step: Layout | None = plain_layout(STAR_LIGHT, resolve(STAR_LIGHT), size, 9)
     volumes: list[int] = []
     while step is not None:
         frames, rows, columns = largest_picture(step)
@@ -118,12 +119,12 @@ def test_the_autoencoders_pieces_get_smaller(size: tuple[int, int]) -> None:
 
 
 def test_a_lossless_autoencoder_has_nothing_to_shrink() -> None:
-    assert smaller_autoencoder(plain_layout(NANO, WindowOptions(), (720, 1280), 8)) is None
+    assert smaller_autoencoder(plain_layout(NANO, resolve(NANO), (720, 1280), 8)) is None
 
 
 def test_without_a_limit_windows_are_the_models() -> None:
     layout = fit()
-    plain = plain_layout(STAR_LIGHT, WindowOptions(), (720, 1280), 64)
+    plain = plain_layout(STAR_LIGHT, resolve(STAR_LIGHT), (720, 1280), 64)
     assert dataclasses.replace(layout, peak_bytes=0) == plain
     assert layout.offload == "none"
     assert layout.peak_bytes > 0
@@ -162,7 +163,7 @@ def test_short_clips_need_no_smaller_windows() -> None:
     limit = fit(frames=4).peak_bytes / GIB
     assert (
         fit(frames=4, limit_gib=limit).windows
-        == plain_layout(STAR_LIGHT, WindowOptions(), (720, 1280), 4).windows
+        == plain_layout(STAR_LIGHT, resolve(STAR_LIGHT), (720, 1280), 4).windows
     )
 
 
@@ -173,7 +174,7 @@ def test_what_cannot_fit_is_refused_with_figures() -> None:
 
 def test_what_is_given_is_kept_and_the_rest_shrinks() -> None:
     for given in (WindowOptions(chunk_frames=32), WindowOptions(tile_px=720)):
-        plain = plain_layout(STAR_LIGHT, given, (720, 1280), 64)
+        plain = plain_layout(STAR_LIGHT, resolve(STAR_LIGHT, windows=given), (720, 1280), 64)
         layout = fit(options=given, limit_gib=2)
         kept = plain.windows
         if given.tile_px is None:
@@ -203,15 +204,15 @@ def test_compiled_parts_keep_their_weights() -> None:
     assert offload_steps("model", compiled=True) == ("model",)
 
 
-def test_without_strictness_the_smallest_is_taken() -> None:
+def test_without_a_memory_limit_the_smallest_is_taken() -> None:
     layout = fitted_layout(
         STAR_LIGHT,
-        WindowOptions(),
+        resolve(STAR_LIGHT),
         (720, 1280),
         64,
+        DeviceOptions(),
         bytes_per_element=2,
         limit_bytes=1 << 20,
-        strict=False,
     )
     assert largest_window(STAR_LIGHT, layout)[0] == 1
     assert max(largest_window(STAR_LIGHT, layout)) <= 42
@@ -219,15 +220,17 @@ def test_without_strictness_the_smallest_is_taken() -> None:
 
 
 def test_tiles_as_small_as_the_ladder_goes_can_be_asked_for() -> None:
-    windows = plain_layout(STAR_LIGHT, WindowOptions(tile_px=416), (720, 1280), 8).windows
+    windows = resolve(STAR_LIGHT, windows=WindowOptions(tile_px=416)).windows
     assert (windows.tile_height, windows.tile_overlap) == (52, 13)
     with pytest.raises(UsageError, match="--tile 128 is too small: at least 256 pixels"):
-        plain_layout(STAR_LIGHT, WindowOptions(tile_px=128), (720, 1280), 8)
+        resolve(STAR_LIGHT, windows=WindowOptions(tile_px=128))
 
 
 @pytest.mark.parametrize("tile_px", range(256, 1000, 8))
 def test_every_tile_that_is_allowed_covers(tile_px: int) -> None:
-    layout = plain_layout(STAR_LIGHT, WindowOptions(tile_px=tile_px), (1080, 1920), 8)
+    layout = plain_layout(
+        STAR_LIGHT, resolve(STAR_LIGHT, windows=WindowOptions(tile_px=tile_px)), (1080, 1920), 8
+    )
     assert covered(network_grid(STAR_LIGHT, layout, 8))
 
 
@@ -241,26 +244,26 @@ COMPRESSED = dataclasses.replace(
 
 
 def test_windows_in_time_are_of_latent_frames() -> None:
-    layout = plain_layout(COMPRESSED, WindowOptions(), (96, 96), 41)
+    layout = plain_layout(COMPRESSED, resolve(COMPRESSED), (96, 96), 41)
     assert layout.frames == 11
     assert chunks(layout, layout.frames) == ((0, 7), (4, 11))
     given = WindowOptions(chunk_frames=17, chunk_overlap=4)
-    layout = plain_layout(COMPRESSED, given, (96, 96), 41)
+    layout = plain_layout(COMPRESSED, resolve(COMPRESSED, windows=given), (96, 96), 41)
     assert (layout.windows.chunk_frames, layout.windows.chunk_overlap) == (5, 1)
     with pytest.raises(
         UsageError, match="--chunk-overlap 12 is more than half of --chunk-frames 17"
     ):
-        plain_layout(COMPRESSED, WindowOptions(chunk_frames=17, chunk_overlap=12), (96, 96), 41)
+        resolve(COMPRESSED, windows=WindowOptions(chunk_frames=17, chunk_overlap=12))
     with pytest.raises(
         UsageError, match="--chunk-overlap 16 is more than half of --chunk-frames 25"
     ):
-        plain_layout(COMPRESSED, WindowOptions(chunk_overlap=16), (96, 96), 41)
+        resolve(COMPRESSED, windows=WindowOptions(chunk_overlap=16))
 
 
 def test_an_autoencoder_of_whole_runs_is_only_cut_up_in_space() -> None:
     large = dataclasses.replace(COMPRESSED.autoencoder, tile=100)
     spec = dataclasses.replace(COMPRESSED, autoencoder=large)
-    layout = plain_layout(spec, WindowOptions(), (1024, 1024), 41)
+    layout = plain_layout(spec, resolve(spec), (1024, 1024), 41)
     assert autoencoder_grid(layout, 11).frames == ((0, 11),)
     sizes = [largest_picture(layout)]
     while (smaller := smaller_autoencoder(layout)) is not None:
@@ -273,12 +276,12 @@ def test_an_autoencoder_of_whole_runs_is_only_cut_up_in_space() -> None:
 def test_the_published_way_is_not_for_a_start_of_noise() -> None:
     spec = dataclasses.replace(COMPRESSED, start="noise", schedule="scaled_linear_zero_snr")
     with pytest.raises(UsageError, match="--parity is not for the model small-star"):
-        plain_layout(spec, WindowOptions(parity=True), (96, 96), 41)
+        plain_layout(spec, resolve(spec, windows=WindowOptions(parity=True)), (96, 96), 41)
 
 
 @pytest.mark.parametrize("size", [(480, 720), (488, 728), (720, 1280), (1080, 1920), (2160, 3840)])
 def test_a_network_that_knows_one_size_sees_no_other(size: tuple[int, int]) -> None:
-    layout = plain_layout(STAR_COGVIDEOX, WindowOptions(), size, 41)
+    layout = plain_layout(STAR_COGVIDEOX, resolve(STAR_COGVIDEOX), size, 41)
     assert largest_window(STAR_COGVIDEOX, layout) == (7, 60, 90)
     grid = network_grid(STAR_COGVIDEOX, layout, 11)
     assert {last - first for first, last in grid.rows} == {60}
@@ -289,13 +292,12 @@ def test_guidance_halves_share_where_there_is_room_for_it() -> None:
     def fitted(limit_bytes: int | None, *, halves: bool) -> Layout:
         return fitted_layout(
             STAR_LIGHT,
-            WindowOptions(),
+            resolve(STAR_LIGHT, SamplingOptions(cfg=7.5 if halves else 1)),
             (720, 1280),
             160,
+            DeviceOptions(offload="none"),
             bytes_per_element=2,
             limit_bytes=limit_bytes,
-            offload="none",
-            halves=halves,
         )
 
     for limit_bytes, shared in ((None, True), (12 << 30, True), (10 << 30, False), (6 << 30, True)):

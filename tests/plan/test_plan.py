@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from pathlib import Path
 
 import pytest
 
@@ -17,22 +16,10 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan.layout import resolve_windows
 from starvsr.plan.memory import RESERVE_BYTES
-from starvsr.plan.plan import (
-    RUN_BYTES,
-    Plan,
-    calls_per_window,
-    frame_range,
-    ineffective_options,
-    make_plan,
-    output_size,
-)
-from starvsr.restore.restorer import Restorer
-from starvsr.restore.sampling import SOLVERS
-from starvsr.restore.schedule import logsnr_cosine_interp
+from starvsr.plan.plan import RUN_BYTES, Plan, frame_range, make_plan, output_size
+from starvsr.plan.settings import resolve
 from starvsr.specs import STAR_LIGHT
-from starvsr.zoo.load import load_model
 from tests.conftest import CPU, NANO, TOY, video_index, video_info
 from tests.plan.test_layout import COMPRESSED
 
@@ -138,19 +125,6 @@ def test_a_range_without_frames_is_refused() -> None:
         frame_range(video_info(), video_index(), RangeOptions(start_s=5))
 
 
-def test_resolve_windows() -> None:
-    latent = (200, 300)
-    given = WindowOptions(tile_px=64, tile_overlap_px=9, chunk_frames=4)
-    windows = resolve_windows(TOY, given, latent)
-    assert (windows.tile_height, windows.tile_width, windows.tile_overlap) == (32, 32, 5)
-    assert (windows.chunk_frames, windows.chunk_overlap) == (4, 2)
-    assert resolve_windows(NANO, WindowOptions(tile_px=0), latent).tile_height is None
-    with pytest.raises(UsageError, match="--chunk-overlap 3 is more than half"):
-        resolve_windows(TOY, WindowOptions(chunk_frames=4, chunk_overlap=3), latent)
-    with pytest.raises(UsageError, match="--tile 16 is too small"):
-        resolve_windows(NANO, WindowOptions(tile_px=16), latent)
-
-
 @pytest.mark.parametrize("context", [1, 2, 4])
 def test_every_segment_has_frames_of_its_own(context: int) -> None:
     spec = dataclasses.replace(TOY, context_frames=context)
@@ -165,72 +139,6 @@ def test_every_segment_has_frames_of_its_own(context: int) -> None:
 def test_a_segment_shorter_than_its_context_is_refused() -> None:
     with pytest.raises(UsageError, match="--segment-frames 4 is too short"):
         plan_of(TOY, windows=WindowOptions(segment_frames=4))
-
-
-@pytest.mark.parametrize("solver", ["dpmpp_2m_sde", "vpsde_dpmpp_2m"])
-@pytest.mark.parametrize("mode", ["fast", "normal"])
-@pytest.mark.parametrize("steps", [1, 2, 3, 15, 30])
-@pytest.mark.parametrize("noise_level", [400, 501, 502, 900])
-def test_calls_equal_what_the_sampler_does(
-    solver: str, mode: str, steps: int, noise_level: int
-) -> None:
-    import torch
-
-    spec = dataclasses.replace(TOY, solver=solver)
-    options = SamplingOptions(steps=steps, solver_mode=mode, noise_level=noise_level, cfg=1)
-    sigmas = logsnr_cosine_interp().sigmas_for(
-        steps,
-        noise_level=noise_level,
-        solver_mode=mode,
-        discard_penultimate=SOLVERS[solver].discard_penultimate,
-    )
-    calls = 0
-
-    def denoise(x: torch.Tensor, sigma: float) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        return x * 0
-
-    SOLVERS[solver].sample(denoise, torch.ones(1), sigmas, noise=lambda _: torch.ones(1))
-    assert calls_per_window(spec, options) == calls
-    guided = dataclasses.replace(options, cfg=7.5)
-    assert calls_per_window(spec, guided) == 2 * calls
-
-
-@pytest.mark.parametrize("solver", ["dpmpp_2m_sde", "vpsde_dpmpp_2m"])
-@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.3, 0.7), (0.0, 0.01), (0.9, 1.0)])
-def test_calls_equal_what_a_bound_guidance_does(
-    toy_path: Path, solver: str, interval: tuple[float, float]
-) -> None:
-    import torch
-
-    model = load_model(str(toy_path), device="cpu")
-    model = dataclasses.replace(model, spec=dataclasses.replace(model.spec, solver=solver))
-    sampling = SamplingOptions(steps=6, guidance_interval=interval)
-    calls = []
-    handle = model.network.register_forward_hook(lambda *_: calls.append(1))
-    Restorer(model, sampling)(torch.rand(1, 3, 9, 12), scale=2)
-    handle.remove()
-    assert len(calls) == calls_per_window(model.spec, sampling)
-
-
-def test_ineffective_options_are_named() -> None:
-    sampling = SamplingOptions(steps=3, seed=1)
-    given = UpscaleOptions(sampling=sampling, windows=WindowOptions(tile_overlap_px=64))
-    assert ineffective_options(NANO, given) == ["--steps", "--seed"]
-    assert ineffective_options(TOY, given) == []
-    assert ineffective_options(NANO, UpscaleOptions()) == []
-    unguided = SamplingOptions(cfg=1, cfg_rescale=0.5, negative_prompt="rain")
-    named = ineffective_options(STAR_LIGHT, UpscaleOptions(sampling=unguided))
-    assert named == ["--cfg-rescale", "--negative-prompt"]
-    bound = UpscaleOptions(sampling=SamplingOptions(guidance_interval=(0, 0.5)))
-    assert ineffective_options(NANO, bound) == ["--guidance-interval"]
-    cached = UpscaleOptions(sampling=SamplingOptions(cache=0.01))
-    assert ineffective_options(NANO, cached) == ["--cache"]
-    assert ineffective_options(TOY, cached) == []
-    assert ineffective_options(TOY, UpscaleOptions(sampling=SamplingOptions(prompt="x"))) == [
-        "--prompt"
-    ]
 
 
 def test_some_memory_is_left_for_others() -> None:
@@ -282,24 +190,13 @@ def test_a_segment_is_one_run_where_latent_frames_are_of_several() -> None:
     assert [plan.runs(segment) for segment in plan.segments] == [((0, 41),), ((37, 78),)]
     assert len(plan.grid(41).frames) == 2
     tiles = len(plan.rows) * len(plan.columns)
-    assert plan.network_calls == len(plan.segments) * 2 * tiles * calls_per_window(
-        spec, SamplingOptions(steps=2, cfg=1)
+    assert (
+        plan.network_calls
+        == len(plan.segments)
+        * 2
+        * tiles
+        * resolve(spec, SamplingOptions(steps=2, cfg=1)).calls_per_window
     )
     one = plan_of(spec, 1)
     assert one.grid(1).frames == ((0, 1),)
     assert plan.memory_bytes > 41 * 3 * 4 * plan.width * plan.height
-
-
-NOISE = dataclasses.replace(
-    TOY, start="noise", schedule="scaled_linear_zero_snr", solver="vpsde_dpmpp_2m", cfg_dynamic=True
-)
-
-
-def test_a_start_of_noise_has_its_own_levels() -> None:
-    sampling = SamplingOptions(noise_level=500, solver_mode="fast")
-    options = UpscaleOptions(sampling=sampling, windows=WindowOptions(parity=True))
-    flags = ["--solver-mode", "--noise-level", "--parity"]
-    assert ineffective_options(NOISE, options) == flags
-    assert ineffective_options(TOY, options) == []
-    assert calls_per_window(NOISE, SamplingOptions(steps=7)) == 14
-    assert calls_per_window(NOISE, SamplingOptions(steps=7, cfg=1)) == 7

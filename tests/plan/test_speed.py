@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 
 import pytest
 
-from starvsr import options
 from starvsr.errors import UsageError
-from starvsr.options import SamplingOptions, UpscaleOptions, WindowOptions
-from starvsr.plan.plan import calls_per_window, ineffective_options, make_plan
+from starvsr.options import SamplingOptions, Speed, UpscaleOptions, WindowOptions
+from starvsr.plan.plan import make_plan
+from starvsr.plan.settings import resolve
 from starvsr.plan.speed import SPEEDS, has_speeds, with_speed
 from starvsr.specs import NANO, SPECS, STAR_COGVIDEOX, STAR_LIGHT
 from tests.conftest import CPU, TOY, video_index, video_info
 
-FASTER = [name for name in SPEEDS if name != "exact"]
+FASTER: list[Speed] = [name for name in SPEEDS if name != "exact"]
 
 
 def test_every_name_has_a_set() -> None:
-    assert tuple(SPEEDS) == options.SPEEDS
+    assert tuple(SPEEDS) == get_args(Speed)
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=lambda spec: spec.name)
@@ -28,7 +29,7 @@ def test_exact_puts_nothing(spec: object) -> None:
 
 
 @pytest.mark.parametrize("name", FASTER)
-def test_what_is_given_comes_first(name: str) -> None:
+def test_what_is_given_comes_first(name: Speed) -> None:
     sampling = SamplingOptions(speed=name, cache=0.0, guidance_interval=(0, 1))
     windows = WindowOptions(chunk_overlap=3)
     assert with_speed(STAR_LIGHT, sampling, windows) == (sampling, windows)
@@ -39,7 +40,7 @@ def test_what_is_given_comes_first(name: str) -> None:
 
 @pytest.mark.parametrize("name", FASTER)
 @pytest.mark.parametrize("chunk_frames", [None, 1, 2, 3, 7, 32])
-def test_windows_can_always_be_laid(name: str, chunk_frames: int | None) -> None:
+def test_windows_can_always_be_laid(name: Speed, chunk_frames: int | None) -> None:
     asked = UpscaleOptions(
         sampling=SamplingOptions(speed=name), windows=WindowOptions(chunk_frames=chunk_frames)
     )
@@ -57,11 +58,10 @@ def test_other_models_have_none() -> None:
         assert not has_speeds(spec)
         sampling, windows = SamplingOptions(speed="fast"), WindowOptions()
         assert with_speed(spec, sampling, windows) == (sampling, windows)
-        asked = UpscaleOptions(sampling=sampling)
-        assert ineffective_options(spec, asked) == ["--speed"]
-    assert ineffective_options(TOY, UpscaleOptions(sampling=SamplingOptions(speed="fast"))) == []
+        assert resolve(spec, sampling).without_effect == ("--speed",)
+    assert resolve(TOY, SamplingOptions(speed="fast")).without_effect == ()
     options_of_their_own = SamplingOptions(steps=50, cache=0.01, guidance_interval=(0, 0.5))
-    assert calls_per_window(STAR_COGVIDEOX, options_of_their_own) == 75
+    assert resolve(STAR_COGVIDEOX, options_of_their_own).calls_per_window == 75
 
 
 def test_parity_is_exact() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from starvsr.errors import MemoryLimitError
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE
-from starvsr.options import WindowOptions
 from starvsr.plan.layout import Layout, autoencoder_grid, plain_layout
+from starvsr.plan.settings import resolve
 from starvsr.restore.fallback import Attempts
 from starvsr.restore.latents import POSTERIOR_DRAW, LatentCoder
 from starvsr.restore.noise import FrameNoise
@@ -37,7 +37,7 @@ def spec_with(**changes: object) -> ModelSpec:
 def coder_of(
     autoencoder: Autoencoder, spec: ModelSpec, size: tuple[int, int] = SIZE, frames: int = 6
 ) -> LatentCoder:
-    layout = plain_layout(spec, WindowOptions(), size, frames)
+    layout = plain_layout(spec, resolve(spec), size, frames)
     return LatentCoder(autoencoder, Attempts(spec, layout), seed=5)
 
 
@@ -253,4 +253,4 @@ def test_other_errors_are_not_retried() -> None:
 
 
 def _attempts() -> Attempts:
-    return Attempts(SMALL_STAR, plain_layout(SMALL_STAR, WindowOptions(), SIZE, 6))
+    return Attempts(SMALL_STAR, plain_layout(SMALL_STAR, resolve(SMALL_STAR), SIZE, 6))

@@ -18,14 +18,14 @@ from torch.nn import functional
 
 from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.models.build import build_network
-from starvsr.options import LookOptions, SamplingOptions, WindowOptions
+from starvsr.options import ColorFix, LookOptions, SamplingOptions, WindowOptions
 from starvsr.plan.layout import (
     largest_window,
     plain_layout,
-    resolve_windows,
     smaller_network,
     tile_spans,
 )
+from starvsr.plan.settings import resolve
 from starvsr.restore.noise import FrameNoise
 from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.restore.sharpen import sharpen_luma_
@@ -151,7 +151,7 @@ def test_a_cache_lives_for_one_run(toy: LoadedModel) -> None:
 def test_what_guidance_halves_share_changes_no_bit(toy: LoadedModel, published: bool) -> None:
     windows = WindowOptions(chunk_frames=4, parity=published)
     frames, size, sampling = clip(10), (24, 32), SamplingOptions(steps=4)
-    layout = plain_layout(toy.spec, windows, size, len(frames))
+    layout = plain_layout(toy.spec, resolve(toy.spec, windows=windows), size, len(frames))
     apart, together = (
         run(
             Restorer(toy, sampling, windows=windows, layout=dataclasses.replace(layout, shared=s)),
@@ -239,7 +239,7 @@ def test_where_memory_runs_out_windows_are_halved(
     toy: LoadedModel, caplog: pytest.LogCaptureFixture
 ) -> None:
     frames, size = clip(12), (72, 96)
-    layout = plain_layout(toy.spec, WindowOptions(), size, len(frames))
+    layout = plain_layout(toy.spec, resolve(toy.spec), size, len(frames))
     first = smaller_network(toy.spec, layout)
     assert first is not None
     elements = math.prod(largest_window(toy.spec, first))
@@ -311,7 +311,7 @@ def test_what_is_carried_belongs_to_one_place_and_time(recurrent: LoadedModel) -
 
 def test_an_attempt_that_fails_leaves_no_memory_behind(recurrent: LoadedModel) -> None:
     frames, size = clip(8), (72, 96)
-    layout = plain_layout(recurrent.spec, WindowOptions(), size, 4)
+    layout = plain_layout(recurrent.spec, resolve(recurrent.spec), size, 4)
     first = smaller_network(recurrent.spec, layout)
     assert first is not None
     elements = math.prod(largest_window(recurrent.spec, first))
@@ -421,7 +421,7 @@ def test_decoded_pictures_become_levels_as_published(toy: LoadedModel, truncated
     assert decoded.min() < -1 and decoded.max() > 1
     size, frames = (decoded.shape[2], decoded.shape[3]), torch.zeros(len(decoded), 3, 2, 2)
     restorer = Restorer(toy, look=LookOptions(color_fix="none"))
-    layout = plain_layout(toy.spec, WindowOptions(), size, len(frames))
+    layout = plain_layout(toy.spec, resolve(toy.spec), size, len(frames))
     (pictures,) = restorer._finish(iter([decoded.clone()]), frames, size, layout)
     held = (pictures.permute(0, 2, 3, 1) + 1) * 127.5
     torch.testing.assert_close(held, levels, rtol=0, atol=2e-5)
@@ -432,7 +432,7 @@ def test_decoded_pictures_become_levels_as_published(toy: LoadedModel, truncated
 
 @pytest.mark.parametrize("fix", ["adain", "wavelet"])
 def test_a_colour_fix_sees_what_can_be_seen(
-    toy: LoadedModel, fix: str, monkeypatch: pytest.MonkeyPatch
+    toy: LoadedModel, fix: ColorFix, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Tensor] = []
 
@@ -484,7 +484,7 @@ def test_nano_shows_no_seams_on_a_real_clip(nano: LoadedModel) -> None:
     assert abs(psnr_y(cut, truth) - psnr_y(whole, truth)) < 0.05
 
     latent = (38, 64)
-    tiles = tile_spans(nano.spec, resolve_windows(nano.spec, options, latent), latent)
+    tiles = tile_spans(nano.spec, resolve(nano.spec, windows=options).windows, latent)
     for axis, spans in zip((2, 3), tiles, strict=True):
         assert len(spans) >= 2
         places = [4 * edge for span in spans for edge in span if 0 < edge < latent[axis - 2]]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from starvsr.errors import OutputError, UsageError, WeightsError
 from starvsr.models.unet import StarUNet
+from starvsr.options import Precision
 from starvsr.specs import EMBEDDED, NANO
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.zoo import tensorfile
@@ -227,14 +228,14 @@ def test_an_attention_backend_that_is_not_there(toy_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--attention: .*xformers"):
         load_model(str(toy_path), device="cpu", attention="xformers")
     with pytest.raises(UsageError, match=r"--attention"):
-        load_model(str(toy_path), device="cpu", attention="flash")
+        load_model(str(toy_path), device="cpu", attention="flash")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("precision", ["auto", "fp32", "fp16", "bf16"])
 @pytest.mark.parametrize("offload", ["none", "model", "block"])
 def test_precision_is_of_the_network_whatever_the_file_holds(
-    tmp_path: Path, state: State, stored: torch.dtype, precision: str, offload: str
+    tmp_path: Path, state: State, stored: torch.dtype, precision: Precision, offload: str
 ) -> None:
     path = write(tmp_path / "model.safetensors", {k: v.to(stored) for k, v in state.items()})
     model = load_model(str(path), device="cpu", precision=precision, offload=offload)

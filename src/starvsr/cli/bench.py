@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.common import AsJson, Progress, Verbose
+from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.errors import UsageError
 
 MOST_LATENT = 1 << 23
@@ -62,11 +62,9 @@ def bench(
             help="Add the result to FILE, one JSON object a line, and compare it with the last there (default: none).",
         ),
     ] = None,
-    progress: Annotated[
-        ProgressMode, typer.Option("--progress", help="How progress is shown.")
-    ] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> int:
     """Measure this machine's ceilings, a network's calls beside them, and a whole job, on the processor.
 

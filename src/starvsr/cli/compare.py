@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.console import progress_view
 from starvsr.cli.evaluate import (
     DEVICE_OPTION,
     METRICS_OPTION,
     OVERWRITE_OPTION,
-    PROGRESS_OPTION,
-    QUIET_OPTION,
     metric_names,
     resolve_device,
     say_warnings,
@@ -25,8 +24,6 @@ from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
-    JSON_OPTION,
-    VERBOSE_OPTION,
     refuse_folder,
 )
 from starvsr.cli.upscale_options import parse_count
@@ -70,10 +67,10 @@ def compare(
     metrics: Annotated[str | None, METRICS_OPTION] = None,
     device: Annotated[str, DEVICE_OPTION] = "cpu",
     overwrite: Annotated[bool, OVERWRITE_OPTION] = False,
-    progress: Annotated[ProgressMode, PROGRESS_OPTION] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
-    quiet: Annotated[bool, QUIET_OPTION] = False,
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> int:
     """Compare two videos: figures, and one HTML page that plays both with a divider between them, without a network.
 

@@ -7,9 +7,8 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from enum import Enum
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 from starvsr.cli.printing import echo
 from starvsr.types import Progress
@@ -39,14 +38,8 @@ UNITS = {"convert": "files", "check": "files", "train": "steps"}
 """What a stage counts, where that is not frames; `download` counts bytes."""
 
 
-class ProgressMode(str, Enum):
-    """`--progress`."""
-
-    auto = "auto"
-    rich = "rich"
-    plain = "plain"
-    json = "json"
-    none = "none"
+ProgressMode = Literal["auto", "rich", "plain", "json", "none"]
+"""`--progress`."""
 
 
 class ProgressView(Protocol):
@@ -64,11 +57,11 @@ class ProgressView(Protocol):
 
 def progress_view(mode: ProgressMode, *, quiet: bool) -> ProgressView:
     """The view for `--progress` and `--quiet`."""
-    if quiet or mode is ProgressMode.none:
+    if quiet or mode == "none":
         return _NoView()
-    if mode is ProgressMode.json:
+    if mode == "json":
         return _JsonView()
-    if mode is ProgressMode.rich or (mode is ProgressMode.auto and sys.stderr.isatty()):
+    if mode == "rich" or (mode == "auto" and sys.stderr.isatty()):
         # Lines need not wait for Rich.
         from starvsr.cli.bars import Bars
 

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder
-from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import Events
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
-    JSON_OPTION,
-    VERBOSE_OPTION,
 )
 from starvsr.cli.upscale_options import parse_count, parse_number
 from starvsr.errors import InputError, UsageError
@@ -28,13 +26,6 @@ if TYPE_CHECKING:
     from starvsr.train.pairs import ClipFiles, DegradeResult
 
 MOST_SCALE = 64
-
-
-class Preset(str, Enum):
-    """`--preset`."""
-
-    light = "light"
-    heavy = "heavy"
 
 
 def degrade(
@@ -51,13 +42,13 @@ def degrade(
         ),
     ],
     preset: Annotated[
-        Preset,
+        Literal["light", "heavy"],
         typer.Option(
             "--preset",
             help="light: reduced by anti-aliased bicubic, x264 at crf 18 to 32. heavy: blur, resize, "
             "noise, JPEG and a video codec, twice.",
         ),
-    ] = Preset.heavy,
+    ] = "heavy",
     scale: Annotated[
         int,
         typer.Option(
@@ -124,12 +115,10 @@ def degrade(
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="Go on behind an input that cannot be read.")
     ] = False,
-    progress: Annotated[
-        ProgressMode, typer.Option("--progress", help="How progress is shown.")
-    ] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> int:
     """Degrade videos to 1/scale of their size, as inputs to train or to test with. Sound is left out.
 
@@ -141,7 +130,7 @@ def degrade(
     from starvsr.train.pairs import LOSSLESS, clip_files, degrade_video, made_folders
     from starvsr.train.recipes import PRESETS, clip_rng, draw
 
-    config = dataclasses.replace(PRESETS[preset.value], scale=scale, drift=drift)
+    config = dataclasses.replace(PRESETS[preset], scale=scale, drift=drift)
     encode = LOSSLESS
     if is_sequence(output) and not pairs:
         encode = EncodeOptions(codec=codec or "auto", crf=crf)

@@ -8,15 +8,14 @@ from typing import Annotated
 
 import typer
 
-from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import (
     EXIT_DAMAGED,
-    JSON_OPTION,
-    VERBOSE_OPTION,
 )
 from starvsr.errors import UsageError
 
@@ -32,8 +31,6 @@ DEVICE_OPTION = typer.Option(
     help="Where the metrics of the extra iqa run: cpu, cuda, cuda:N, mps.",
 )
 OVERWRITE_OPTION = typer.Option("--overwrite", "-y", help="Replace what is there.")
-PROGRESS_OPTION = typer.Option("--progress", help="How progress is shown.")
-QUIET_OPTION = typer.Option("--quiet", "-q", help="Only errors.")
 
 
 def evaluate(
@@ -65,10 +62,10 @@ def evaluate(
     metrics: Annotated[str | None, METRICS_OPTION] = None,
     device: Annotated[str, DEVICE_OPTION] = "cpu",
     overwrite: Annotated[bool, OVERWRITE_OPTION] = False,
-    progress: Annotated[ProgressMode, PROGRESS_OPTION] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
-    quiet: Annotated[bool, QUIET_OPTION] = False,
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> int:
     """Measure videos, with or without their originals: a table of means, and figures of every frame.
 

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.console import progress_view
 from starvsr.cli.messages import say, set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 
 
 def finish(
@@ -35,12 +35,10 @@ def finish(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "-y", help="Replace an existing output.")
     ] = False,
-    progress: Annotated[
-        ProgressMode, typer.Option("--progress", help="How progress is shown.")
-    ] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> int:
     """Make a playable file of what an interrupted upscale has finished, from the beginning up to what is missing.
 

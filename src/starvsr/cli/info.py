@@ -10,12 +10,11 @@ from typing import Annotated, Any
 import typer
 
 from starvsr import __version__
+from starvsr.cli.common import AsJson, Verbose
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
-    JSON_OPTION,
-    VERBOSE_OPTION,
     refuse_folder,
 )
 from starvsr.types import VideoInfo
@@ -32,8 +31,8 @@ def info(
             metavar="[INPUT]", help="A media file; without it, this installation is shown."
         ),
     ] = None,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
 ) -> int:
     """Show what a file holds, or without one: version, device, attention, encoders, models."""
     set_verbosity(verbose=verbose, quiet=False)

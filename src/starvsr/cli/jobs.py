@@ -47,7 +47,7 @@ Table = Mapping[str, Any]
 def read_jobs(path: Path, given: Mapping[str, Any]) -> list[Item]:
     """The videos of a jobs file.
 
-    given: options of the command line, by their names in `collect_options`. Raises UsageError, which names the file,
+    given: options of the command line, by their names in `PARAMETERS`. Raises UsageError, which names the file,
     the job and the key.
     """
     content = _content(path)
@@ -111,7 +111,7 @@ def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(where: str, table: Table, folder: Path) -> dict[str, Any]:
-    """The options of a table by their names in `collect_options`."""
+    """The options of a table by their names in `PARAMETERS`."""
     flags: dict[str, bool] = {}
     typed: dict[str, tuple[str, list[str]]] = {}
     for key, value in table.items():

@@ -9,9 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO, Literal
 
 from starvsr.cli.messages import say
 from starvsr.cli.streams import check_output, output_lost
@@ -26,15 +25,8 @@ PIPE = Path("-")
 _PIECE_BYTES = 1 << 20
 
 
-class Container(str, Enum):
-    """`--container`."""
-
-    mkv = "mkv"
-    mp4 = "mp4"
-    mov = "mov"
-    webm = "webm"
-    nut = "nut"
-    y4m = "y4m"
+Container = Literal["mkv", "mp4", "mov", "webm", "nut", "y4m"]
+"""`--container`."""
 
 
 @dataclass
@@ -49,7 +41,7 @@ class Ends:
     def planned(self, job: Job) -> None:
         """Refuse what cannot be written in the end, before the work. Raises OutputError."""
         self.job = job
-        if self.container is not Container.y4m:
+        if self.container != "y4m":
             return
         from starvsr.media.y4m import check_y4m
 
@@ -59,7 +51,7 @@ class Ends:
 
     def pass_on(self, out: BinaryIO) -> None:
         """Write what was made. Raises OSError."""
-        if self.container is Container.y4m and self.job is not None:
+        if self.container == "y4m" and self.job is not None:
             from starvsr.media.y4m import write_y4m
 
             write_y4m(self.target, self.job.settings, self.job.info.sample_aspect, out)
@@ -73,7 +65,7 @@ def for_pipe(options: UpscaleOptions, container: Container | None) -> UpscaleOpt
 
     Raises UsageError.
     """
-    if container is not Container.y4m:
+    if container != "y4m":
         return options
     if options.encode.codec not in ("auto", "ffv1"):
         raise UsageError(
@@ -120,8 +112,8 @@ def piped(source: Path, target: Path, container: Container | None) -> Iterator[E
 
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
-        ending = Container.mkv if container in (None, Container.y4m) else container
-        made = folder / f"standard-output.{ending.value}"
+        ending = "mkv" if container in (None, "y4m") else container
+        made = folder / f"standard-output.{ending}"
         spooled = stack.enter_context(_spooled(folder)) if source == PIPE else source
         ends = Ends(spooled, made if target == PIPE else target, container)
         yield ends

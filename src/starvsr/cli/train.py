@@ -5,31 +5,23 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions
 
 if TYPE_CHECKING:
     from starvsr.train.runs import TrainResult
-
-
-class TrainDevice(str, Enum):
-    """`--device`."""
-
-    auto = "auto"
-    cpu = "cpu"
 
 
 def train(
@@ -96,14 +88,12 @@ def train(
         ),
     ] = None,
     device: Annotated[
-        TrainDevice, typer.Option("--device", help="Where the network is trained.")
-    ] = TrainDevice.auto,
-    progress: Annotated[
-        ProgressMode, typer.Option("--progress", help="How progress is shown.")
-    ] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+        Literal["auto", "cpu"], typer.Option("--device", help="Where the network is trained.")
+    ] = "auto",
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> int:
     """Train a network, or part of one, and write it as a model file. Run again, it goes on from the last checkpoint.
 
@@ -130,7 +120,7 @@ def train(
         data=data or config.parent,
         base=config.parent,
         weights=WeightsOptions(folder=weights_dir),
-        device=device.value,
+        device=device,
         workers=min(8, os.cpu_count() or 1) if workers is None else workers,
         resume=resume,
     )

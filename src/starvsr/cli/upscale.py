@@ -24,7 +24,8 @@ from starvsr.cli.batch import (
     run_batch,
     say_summary,
 )
-from starvsr.cli.console import ProgressMode, format_seconds
+from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.console import format_seconds
 from starvsr.cli.jobs import read_jobs
 from starvsr.cli.messages import log_to, set_verbosity
 from starvsr.cli.pipes import PIPE, Container, check_pipes, for_pipe, piped
@@ -44,9 +45,6 @@ EXIT_DAMAGED = 8
 _INPUT = typer.Argument(
     metavar="INPUT", help="The video to restore: any file that ffmpeg reads.", show_default=False
 )
-JSON_OPTION = typer.Option("--json", help="Print one JSON object to standard output.")
-VERBOSE_OPTION = typer.Option("--verbose", "-v", help="More messages, and tracebacks of errors.")
-_QUIET = typer.Option("--quiet", "-q", help="Only errors.")
 
 
 @takes_upscale_options
@@ -109,12 +107,10 @@ def upscale(
         Container | None,
         typer.Option("--container", help="What is written to the output - (default mkv)."),
     ] = None,
-    progress: Annotated[
-        ProgressMode, typer.Option("--progress", help="How progress is shown.")
-    ] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
-    quiet: Annotated[bool, _QUIET] = False,
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
     log_file: Annotated[
         Path | None,
         typer.Option(
@@ -290,8 +286,8 @@ def plan(
             help="The file that would be written (default: a .mkv beside INPUT).",
         ),
     ] = None,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
+    as_json: AsJson = False,
+    verbose: Verbose = False,
     *,
     options: UpscaleOptions,
 ) -> int:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from starvsr.cli.console import ProgressMode, progress_view
+from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale import JSON_OPTION, VERBOSE_OPTION
 from starvsr.cli.weights_report import (
     list_json,
     list_text,
@@ -30,14 +29,6 @@ from starvsr.zoo.folder import component_file, is_file, weights_folder
 
 DEFAULT_MODEL = "star-light"
 EVERYTHING = "all"
-
-
-class StoredType(str, Enum):
-    """`--dtype`."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
 
 
 def download_weights(
@@ -76,7 +67,7 @@ def download_weights(
         ),
     ] = None,
     dtype: Annotated[
-        StoredType | None,
+        Literal["fp32", "fp16", "bf16"] | None,
         typer.Option("--dtype", help="Store networks in this type (default: as published)."),
     ] = None,
     keep_original: Annotated[
@@ -85,12 +76,10 @@ def download_weights(
             "--keep-original", help="Keep the published files, under originals/ of the folder."
         ),
     ] = False,
-    progress: Annotated[
-        ProgressMode, typer.Option("--progress", help="How progress is shown.")
-    ] = ProgressMode.auto,
-    as_json: Annotated[bool, JSON_OPTION] = False,
-    verbose: Annotated[bool, VERBOSE_OPTION] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")] = False,
+    progress: Progress = "auto",
+    as_json: AsJson = False,
+    verbose: Verbose = False,
+    quiet: Quiet = False,
 ) -> int:
     """Fetch, check and convert the weights of models. Run again, it goes on from what is there.
 
@@ -116,9 +105,8 @@ def download_weights(
     if verify_only:
         return _verify(models, folder, as_json=as_json)
     wanted = components_named(models or [DEFAULT_MODEL])
-    stored = dtype.value if dtype else None
     if dry_run:
-        return _show_plan(wanted, folder, source, stored, keep_original, as_json=as_json)
+        return _show_plan(wanted, folder, source, dtype, keep_original, as_json=as_json)
     from starvsr.zoo.install import install
 
     with progress_view(progress, quiet=quiet) as view:
@@ -126,7 +114,7 @@ def download_weights(
             wanted,
             folder,
             source=source,
-            dtype=stored,
+            dtype=dtype,
             keep_original=keep_original,
             progress=view,
             announce=lambda plan: None if quiet else echo(plan_text(plan), err=True),

@@ -16,14 +16,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 
 from starvsr.errors import MemoryLimitError
 from starvsr.job.segment import OnFrames, PartMaker, SegmentFiles
 from starvsr.media.encoder import EncoderSettings
-from starvsr.options import UpscaleOptions
+from starvsr.options import Precision, UpscaleOptions
 from starvsr.plan.layout import offload_steps
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.fallback import is_out_of_memory
@@ -105,7 +105,9 @@ class LastModel:
 
     def __call__(self, work: Work, offload: str) -> LoadedModel:
         """The model of a job. Raises as `load_choice`."""
-        options = dataclasses.replace(work.options.device, precision=work.plan.precision)
+        options = dataclasses.replace(
+            work.options.device, precision=cast(Precision, work.plan.precision)
+        )
         sampling = work.options.sampling
         key = (
             work.choice,

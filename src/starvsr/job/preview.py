@@ -20,7 +20,6 @@ from PIL import Image
 
 from starvsr.errors import UsageError
 from starvsr.job.executor import LastModel
-from starvsr.job.request import flag_of
 from starvsr.job.run import Job, UpscaleResult, plan_video, run_job
 from starvsr.media.encoder import IMAGES, EncoderSettings, check_encoder, container_of
 from starvsr.media.files import check_target, complete_or_absent, errors_of
@@ -30,7 +29,13 @@ from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.scratch import scratch_folder
 from starvsr.media.writer import PartWriter
-from starvsr.options import EncodeOptions, PreviewOptions, RangeOptions, UpscaleOptions
+from starvsr.options import (
+    EncodeOptions,
+    PreviewOptions,
+    RangeOptions,
+    UpscaleOptions,
+    flag_of,
+)
 from starvsr.restore.restorer import Frame, frames_to_tensor, tensor_to_frames
 from starvsr.restore.upsample import upsample
 from starvsr.types import Progress, ProgressCallback

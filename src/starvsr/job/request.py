@@ -17,7 +17,7 @@ from starvsr.job.journal import fingerprint
 from starvsr.media.deadline import within_deadline
 from starvsr.media.provenance import PROGRAM
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
-from starvsr.options import UpscaleOptions, shares_text
+from starvsr.options import UpscaleOptions, flag_of, shares_text
 from starvsr.plan.plan import Plan
 from starvsr.specs import components_of
 from starvsr.types import DeviceInfo, VideoInfo
@@ -25,13 +25,6 @@ from starvsr.zoo.choose import ModelChoice
 from starvsr.zoo.folder import embedded_file, find_component
 
 _GROUPS = ("input", "size", "range", "sampling", "windows", "look", "encode", "streams")
-_FLAGS = {
-    "extra": "-e",
-    "chapters": "--no-chapters",
-    "metadata": "--no-metadata",
-    "attachments": "--no-attachments",
-    "provenance": "--no-provenance",
-}
 
 
 def request_of(
@@ -101,11 +94,6 @@ def _typed(field: str, value: object) -> str:
     if field == "guidance_interval":
         value = shares_text(cast(tuple[float, float], value))
     return f"{flag_of(field)} {value}"
-
-
-def flag_of(field: str) -> str:
-    """The flag of a field of `UpscaleOptions`' groups."""
-    return _FLAGS.get(field, "--" + field.removesuffix("_px").removesuffix("_s").replace("_", "-"))
 
 
 def weights_of(choice: ModelChoice) -> dict[str, str]:

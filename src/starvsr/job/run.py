@@ -41,7 +41,8 @@ from starvsr.models.device import (
     peak_process_bytes,
 )
 from starvsr.options import UpscaleOptions
-from starvsr.plan.plan import Plan, ineffective_options, make_plan, output_size
+from starvsr.plan.plan import Plan, make_plan, output_size
+from starvsr.plan.settings import resolve
 from starvsr.restore.fallback import is_out_of_memory
 from starvsr.types import DeviceInfo, Progress, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.choose import ModelChoice, choose_model
@@ -454,7 +455,7 @@ def _warn_of_memory(plan: Plan) -> None:
 
 def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:
     """Refuse options that do nothing for a model that was asked for; warn under `auto`."""
-    names = ineffective_options(choice.spec, options)
+    names = resolve(choice.spec, options.sampling, options.windows).without_effect
     if not names:
         return
     message = f"{' and '.join(names)} would have no effect on the model {choice.spec.name}"

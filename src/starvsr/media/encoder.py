@@ -24,7 +24,7 @@ from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.priority import usual_priority
 from starvsr.media.sequence import ENCODERS, is_sequence
 from starvsr.media.siting import siting_options
-from starvsr.options import DEFAULT_CODEC, EncodeOptions
+from starvsr.options import DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET, EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ CONTAINERS = {
 }
 # Of a sequence of images, which is no container.
 IMAGES = "image2"
-DEFAULT_CRF = 17
 # The same everywhere, since the bits that come out depend on it; the machine's core count must not.
 _THREADS = 4
 # Encoders whose `preset` is a word of x264's kind.
@@ -204,7 +203,7 @@ def _default_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, s
     """What is set where nothing is asked for; an encoder without such an option does not get it."""
     chosen = {"crf": str(DEFAULT_CRF), **own}
     if options.codec in _WORD_PRESETS:
-        chosen["preset"] = "medium"
+        chosen["preset"] = DEFAULT_PRESET
     return chosen
 
 

@@ -6,8 +6,8 @@ from starvsr.media.deinterlace import frames_to_deinterlace
 from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.hdr import hdr_options
 from starvsr.media.pixfmt import layout_of
-from starvsr.media.sequence import DEFAULT_FPS, is_sequence
-from starvsr.options import UpscaleOptions
+from starvsr.media.sequence import is_sequence
+from starvsr.options import DEFAULT_FPS, UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
 
 # Kinds of streams by the field of `StreamOptions` that asks for them.

@@ -20,9 +20,10 @@ from starvsr.media.decode import FrameDecoder
 from starvsr.media.graph import frame_aspect
 from starvsr.media.hdr import hdr_of
 from starvsr.media.orientation import orientation_of
-from starvsr.media.sequence import DEFAULT_FPS, is_sequence, source_numbers
+from starvsr.media.sequence import is_sequence, source_numbers
 from starvsr.media.siting import said_siting
 from starvsr.media.source import is_cover, open_source, video_stream
+from starvsr.options import DEFAULT_FPS
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,8 +11,6 @@ from av.container import InputContainer
 
 from starvsr.errors import InputError
 from starvsr.media.deadline import libav_timeout
-
-DEFAULT_FPS = Fraction(25)
 
 ENCODERS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
 """The encoder of each ending that can be written."""

@@ -12,7 +12,8 @@ import torch
 
 from starvsr.errors import UsageError
 from starvsr.models.attention import Backend, select_backend
-from starvsr.options import DeviceOptions, resolve_precision
+from starvsr.options import DeviceOptions
+from starvsr.plan.settings import resolve_precision
 from starvsr.types import DeviceInfo
 
 _GROUPS = Path("/sys/fs/cgroup")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from starvsr.errors import MemoryLimitError, UsageError
-from starvsr.options import WindowOptions
+from starvsr.options import DeviceOptions
 from starvsr.plan.memory import autoencoder_stage_bytes, network_stage_bytes, shared_bytes
+from starvsr.plan.settings import Settings, check_overlap
 from starvsr.plan.windows import (
     Grid,
     Span,
@@ -86,39 +86,35 @@ class Layout:
         )
 
 
-def plain_layout(
-    spec: ModelSpec, options: WindowOptions, size: tuple[int, int], frames: int
-) -> Layout:
+def plain_layout(spec: ModelSpec, settings: Settings, size: tuple[int, int], frames: int) -> Layout:
     """The layout for runs of up to `frames` frames of an output of `size` (rows, columns) where memory does not matter.
 
-    Raises UsageError as `resolve_windows`.
+    Raises UsageError as `windows_for`.
     """
     factor = spec.autoencoder.factor
-    if options.parity and spec.start == "noise":
+    if settings.parity and spec.start == "noise":
         raise UsageError(f"--parity is not for the model {spec.name}: leave it out")
-    if options.parity:
-        return _published_layout(spec, options, size, frames)
+    if settings.parity:
+        return _published_layout(spec, settings, size, frames)
     latent = legal_latent(
         -(-size[0] // factor), -(-size[1] // factor), spec.size_rule, spec.min_size
     )
     padding = (0, latent[1] * factor - size[1], 0, latent[0] * factor - size[0])
-    windows = resolve_windows(spec, options, latent)
+    windows = windows_for(spec, settings, latent)
     length = latent_frames(frames, spec.autoencoder.time_factor)
     return Layout(latent, windows, length, spec.autoencoder, padding=padding)
 
 
 def _published_layout(
-    spec: ModelSpec, options: WindowOptions, size: tuple[int, int], frames: int
+    spec: ModelSpec, settings: Settings, size: tuple[int, int], frames: int
 ) -> Layout:
     factor = spec.autoencoder.factor
     padding = published_padding(size, spec.size_rule, spec.min_size, factor)
     left, right, top, bottom = padding
     latent = ((size[0] + top + bottom) // factor, (size[1] + left + right) // factor)
-    longest = options.chunk_frames or spec.windows.chunk_frames
     windows = dataclasses.replace(
-        spec.windows,
-        chunk_frames=longest,
-        chunk_overlap=longest // 2,
+        settings.windows,
+        chunk_overlap=settings.windows.chunk_frames // 2,
         tile_height=None,
         tile_width=None,
     )
@@ -128,81 +124,111 @@ def _published_layout(
     return Layout(latent, windows, frames, autoencoder, padding=padding, published=True)
 
 
+def windows_for(spec: ModelSpec, settings: Settings, latent: tuple[int, int]) -> WindowSpec:
+    """The windows of the settings for a latent of `latent` rows and columns, on which chunks may be shorter.
+
+    Raises UsageError where their overlap leaves no room.
+    """
+    windows, ours = settings.windows, spec.autoencoder
+    if windows.call_elements and not settings.chunk_frames_given:
+        fitting = max(1, windows.call_elements // (latent[0] * latent[1]))
+        frames, overlap = min(windows.chunk_frames, fitting), windows.chunk_overlap
+        check_overlap(overlap, frames, given=(overlap, frames_of(frames, ours.time_factor)))
+        windows = dataclasses.replace(windows, chunk_frames=frames)
+    try:
+        tile_spans(spec, windows, latent)
+    except ValueError as error:
+        side = min(windows.tile_height or latent[0], windows.tile_width or latent[1])
+        raise UsageError(
+            f"--tile-overlap {windows.tile_overlap * ours.factor} leaves no room in tiles of {side * ours.factor} "
+            "pixels: give a smaller one or a larger --tile"
+        ) from error
+    return windows
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """Tells what a layout would take of the device's memory."""
+
+    spec: ModelSpec
+    bytes_per_element: int
+
+    def network_peak(self, layout: Layout) -> int:
+        window = largest_window(self.spec, layout)
+        count = len(network_grid(self.spec, layout, layout.frames))
+        return network_stage_bytes(
+            self.spec, window, self.bytes_per_element, layout.offload, windows=count
+        )
+
+    def predicted(self, layout: Layout) -> Layout:
+        autoencoder_peak = autoencoder_stage_bytes(
+            self.spec, largest_picture(layout), self.bytes_per_element, layout.offload
+        )
+        peak = max(self.network_peak(layout), autoencoder_peak)
+        return dataclasses.replace(layout, peak_bytes=peak)
+
+    def sharing(self, layout: Layout, limit_bytes: int | None) -> Layout:
+        """With halves of the guidance that share what they can, if there is room left for it."""
+        window = largest_window(self.spec, layout)
+        more = shared_bytes(self.spec.network, window, self.bytes_per_element)
+        peak = max(layout.peak_bytes, self.network_peak(layout) + more)
+        if not more or (limit_bytes is not None and peak > limit_bytes):
+            return layout
+        return dataclasses.replace(layout, shared=True, peak_bytes=peak)
+
+
 def fitted_layout(
     spec: ModelSpec,
-    options: WindowOptions,
+    settings: Settings,
     size: tuple[int, int],
     frames: int,
+    options: DeviceOptions,
     *,
     bytes_per_element: int,
     limit_bytes: int | None,
-    strict: bool = True,
-    offload: str = "auto",
-    compiled: bool = False,
-    halves: bool = False,
 ) -> Layout:
     """The largest layout whose predicted peak stays within `limit_bytes`; `plain_layout` where there is no limit.
 
     The autoencoder's pieces shrink first, then weights leave the device, then the network's windows shrink, but for
-    what the options give. Where even the smallest is too large, it is returned all the same unless `strict`: then
-    MemoryLimitError is raised. halves: whether there is guidance; its halves share what they can where there is room
-    left for it. compiled: see `offload_steps`. Raises UsageError as `resolve_windows`.
+    what the user gave. Where even the smallest is too large, it is returned all the same, but under `--memory-limit`
+    MemoryLimitError is raised. Raises UsageError as `windows_for`.
     """
-    plain = plain_layout(spec, options, size, frames)
+    plain = plain_layout(spec, settings, size, frames)
     ladder = tuple(
         _network_ladder(
-            spec,
-            plain,
-            keep_tile=options.tile_px is not None,
-            keep_frames=options.chunk_frames is not None,
+            spec, plain, keep_tile=settings.tile_given, keep_frames=settings.chunk_frames_given
         )
     )
-    steps = offload_steps(compiled=compiled) if offload == "auto" else (offload,)
-
-    def network_peak(layout: Layout) -> int:
-        window = largest_window(spec, layout)
-        count = len(network_grid(spec, layout, layout.frames))
-        return network_stage_bytes(spec, window, bytes_per_element, layout.offload, windows=count)
-
-    def predicted(windows: WindowSpec, autoencoder: AutoencoderSpec, step: str) -> Layout:
-        layout = dataclasses.replace(plain, windows=windows, autoencoder=autoencoder, offload=step)
-        peak = max(
-            network_peak(layout),
-            autoencoder_stage_bytes(spec, largest_picture(layout), bytes_per_element, step),
-        )
-        return dataclasses.replace(layout, peak_bytes=peak)
-
-    def sharing(layout: Layout) -> Layout:
-        more = shared_bytes(spec.network, largest_window(spec, layout), bytes_per_element)
-        peak = max(layout.peak_bytes, network_peak(layout) + more)
-        if not (halves and more) or (limit_bytes is not None and peak > limit_bytes):
-            return layout
-        return dataclasses.replace(layout, shared=True, peak_bytes=peak)
-
+    steps: tuple[str, ...] = (options.offload,)
+    if options.offload == "auto":
+        steps = offload_steps(compiled=options.compile)
+    predictor = _Predictor(spec, bytes_per_element)
     pieces = tuple(_autoencoder_ladder(plain))
     for windows, step, autoencoder in itertools.product(ladder, steps, pieces):
-        layout = predicted(windows, autoencoder, step)
+        layout = predictor.predicted(
+            dataclasses.replace(plain, windows=windows, autoencoder=autoencoder, offload=step)
+        )
         if limit_bytes is None or layout.peak_bytes <= limit_bytes:
-            return sharing(layout)
-    if limit_bytes is None or not strict:
+            return predictor.sharing(layout, limit_bytes) if settings.is_guided else layout
+    if limit_bytes is None or options.memory_limit_bytes is None:
         return layout
     raise MemoryLimitError(
         f"the model {spec.name} needs {layout.peak_bytes / 2**30:.2f} GiB even with the smallest windows allowed, and "
-        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(options, offload, compiled)}"
+        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(settings, options)}"
     )
 
 
-def _advice(options: WindowOptions, offload: str, compiled: bool) -> str:
+def _advice(settings: Settings, options: DeviceOptions) -> str:
     ways = ["give a larger --memory-limit"]
-    if offload in ("none", "model") and not compiled:
+    if options.offload in ("none", "model") and not options.compile:
         ways.append("--offload block")
     given = {
-        "--parity": options.parity or None,
-        "--tile": options.tile_px,
-        "--chunk-frames": options.chunk_frames,
-        "--compile": compiled or None,
+        "--parity": settings.parity,
+        "--tile": settings.tile_given,
+        "--chunk-frames": settings.chunk_frames_given,
+        "--compile": options.compile,
     }
-    ways += [f"leave out {flag}" for flag, value in given.items() if value is not None]
+    ways += [f"leave out {flag}" for flag, is_given in given.items() if is_given]
     return " or ".join((", ".join(ways[:-1]), ways[-1]) if len(ways) > 1 else ways)
 
 
@@ -313,58 +339,6 @@ def autoencoder_grid(layout: Layout, frames: int) -> Grid:
     return Grid(
         times, *(even_spans(side, ours.tile or side, ours.tile_overlap) for side in layout.latent)
     )
-
-
-def resolve_windows(spec: ModelSpec, options: WindowOptions, latent: tuple[int, int]) -> WindowSpec:
-    """The windows of the options, completed by the model's, for a latent of `latent` rows and columns.
-
-    Output pixels become latent elements. Raises UsageError where an overlap leaves no room.
-    """
-    ours, factor = spec.windows, spec.autoencoder.factor
-    chunk_frames, chunk_overlap = _resolve_chunks(spec, options, latent)
-    tile_overlap = ours.tile_overlap
-    if options.tile_overlap_px is not None:
-        tile_overlap = -(-options.tile_overlap_px // factor)
-    tile: tuple[int | None, int | None] = (ours.tile_height, ours.tile_width)
-    if options.tile_px is not None:
-        side = options.tile_px // factor
-        tile = (side, side) if side else (None, None)
-        if options.tile_overlap_px is None:
-            tile_overlap = min(tile_overlap, side // 4)
-        # Legal sizes need room beside two overlaps.
-        least = max(2 * tile_overlap, 2 * spec.size_rule.multiple) + 2 * spec.size_rule.multiple
-        if options.tile_px and side < least:
-            raise UsageError(
-                f"--tile {options.tile_px} is too small: at least {least * factor} pixels with an overlap of "
-                f"{tile_overlap * factor}"
-            )
-    return dataclasses.replace(
-        ours,
-        chunk_frames=chunk_frames,
-        chunk_overlap=chunk_overlap,
-        tile_height=tile[0],
-        tile_width=tile[1],
-        tile_overlap=tile_overlap,
-    )
-
-
-def _resolve_chunks(
-    spec: ModelSpec, options: WindowOptions, latent: tuple[int, int]
-) -> tuple[int, int]:
-    """Latent frames of a window, and those that neighbours share."""
-    ours, time_factor = spec.windows, spec.autoencoder.time_factor
-    fitting = max(1, (ours.call_elements or sys.maxsize) // (latent[0] * latent[1]))
-    frames, overlap = min(ours.chunk_frames, fitting), ours.chunk_overlap
-    if options.chunk_frames is not None:
-        frames = latent_frames(options.chunk_frames, time_factor)
-        overlap = min(overlap, frames // 2)
-    if options.chunk_overlap is not None:
-        overlap = -(-options.chunk_overlap // time_factor)
-    if 2 * overlap > frames:
-        given = options.chunk_overlap or overlap
-        longest = options.chunk_frames or frames_of(frames, time_factor)
-        raise UsageError(f"--chunk-overlap {given} is more than half of --chunk-frames {longest}")
-    return frames, overlap
 
 
 def chunks(layout: Layout, frames: int) -> tuple[Span, ...]:

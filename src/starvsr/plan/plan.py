@@ -14,26 +14,21 @@ from typing import Any
 from starvsr.errors import UsageError
 from starvsr.options import (
     BYTES_PER_ELEMENT,
+    DEFAULT_SCALE,
     RangeOptions,
-    SamplingOptions,
     SizeOptions,
     UpscaleOptions,
-    resolve_precision,
+    WindowOptions,
 )
 from starvsr.plan.layout import Layout, chunks, fitted_layout, tile_spans
 from starvsr.plan.memory import HEAP_SHARE, RESERVE_BYTES
-from starvsr.plan.speed import has_speeds, with_speed
+from starvsr.plan.settings import Settings, resolve, resolve_precision
 from starvsr.plan.windows import Grid, Span, even_spans, latent_frames
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
 
 # A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
 RUN_BYTES = 1 << 30
 _COPIES = 5
-
-DEFAULT_SCALE = 4.0
-
-# Noise levels up to this have nothing to go through fast (`schedule.FAST_SPLIT_TIME` + 1).
-FAST_SPLIT_LEVEL = 501
 
 
 @dataclass(frozen=True)
@@ -142,35 +137,25 @@ def make_plan(
     *,
     even: bool,
 ) -> Plan:
-    """Plan the restoration of the frames that `options.range` selects.
+    """Plan the restoration of the frames that `options.range` selects; even: whether both sides must be even.
 
-    even: whether the output's pixel format needs even sides.
     Raises UsageError for a range without frames, an output that is too large, or windows that cannot be laid.
     """
-    sampling, windows = with_speed(spec, options.sampling, options.windows)
+    settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
-    whole = windows.parity
-    longest = last - first if whole else windows.segment_frames
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
-        windows,
+        settings,
         (height, width),
-        min(last - first, longest or spec.segment_frames),
+        min(last - first, _longest(options.windows, last - first, spec.segment_frames)),
+        options.device,
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
-        strict=options.device.memory_limit_bytes is not None,
-        offload=options.device.offload,
-        compiled=options.device.compile,
-        halves=is_guided(spec, sampling),
     )
-    latent = layout.latent
-    longest = longest or _longest_segment(spec, layout.windows, latent)
-    cuts = [cut for cut in index.cuts if windows.scene_detect and not whole]
-    segments = _segments(cuts, first, last, longest, 0 if whole else spec.context_frames)
-    rows, columns = tile_spans(spec, layout.windows, latent)
+    rows, columns = tile_spans(spec, layout.windows, layout.latent)
     plan = Plan(
         model=spec.name,
         device=device.name,
@@ -181,20 +166,20 @@ def make_plan(
         layout=layout,
         precision=precision,
         limit_bytes=limit_bytes,
-        segments=segments,
+        segments=_segments(spec, options.windows, layout, index.cuts, (first, last)),
         rows=rows,
         columns=columns,
         network_calls=0,
         overlap_cost=1.0,
         memory_bytes=0,
-        speed=sampling.speed,
-        guidance_interval=sampling.guidance_interval,
-        cache=sampling.cache or 0.0,
+        speed=settings.speed,
+        guidance_interval=settings.guidance_interval,
+        cache=settings.cache,
     )
-    return _with_costs(plan, spec, sampling)
+    return _with_costs(plan, spec, settings)
 
 
-def _with_costs(plan: Plan, spec: ModelSpec, sampling: SamplingOptions) -> Plan:
+def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
     """The plan with what follows from the rest of it: calls, what overlaps cost, main memory."""
     rows, columns = plan.latent
     grids = [plan.grid(segment.frames) for segment in plan.segments]
@@ -203,7 +188,7 @@ def _with_costs(plan: Plan, spec: ModelSpec, sampling: SamplingOptions) -> Plan:
     runs = (run for segment in plan.segments for run in plan.runs(segment))
     return dataclasses.replace(
         plan,
-        network_calls=sum(len(grid) for grid in grids) * calls_per_window(spec, sampling),
+        network_calls=sum(len(grid) for grid in grids) * settings.calls_per_window,
         overlap_cost=computed / needed,
         memory_bytes=max(_run_bytes(spec, plan.latent, last - first) for first, last in runs),
     )
@@ -273,74 +258,16 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     return first, last
 
 
-def ineffective_options(spec: ModelSpec, options: UpscaleOptions) -> list[str]:
-    """Flags that are given and change nothing, for this model or beside the other flags."""
-    sampling = options.sampling
-    given: dict[str, object] = {}
-    if not has_speeds(spec) and sampling.speed != "exact":
-        given["--speed"] = sampling.speed
-    if spec.solver == "one_step":
-        given |= {
-            "--steps": sampling.steps,
-            "--solver-mode": sampling.solver_mode,
-            "--cfg": sampling.cfg,
-            "--cfg-rescale": sampling.cfg_rescale,
-            "--noise-level": sampling.noise_level,
-            "--seed": sampling.seed,
-            "--guidance-interval": sampling.guidance_interval,
-            "--cache": sampling.cache,
-            "--parity": options.windows.parity or None,
-        }
-    if spec.start == "noise":
-        given |= {
-            "--solver-mode": sampling.solver_mode,
-            "--noise-level": sampling.noise_level,
-            "--parity": options.windows.parity or None,
-        }
-    if spec.solver != "one_step" and not is_guided(spec, sampling):
-        given |= {
-            "--cfg-rescale": sampling.cfg_rescale,
-            "--negative-prompt": sampling.negative_prompt,
-            "--guidance-interval": sampling.guidance_interval,
-        }
-    if spec.text is None:
-        given |= {"--prompt": sampling.prompt, "--negative-prompt": sampling.negative_prompt}
-    return [flag for flag, value in given.items() if value is not None]
+def _longest(options: WindowOptions, frames: int, own: int) -> int:
+    """Of the segments of so many frames: all of them as published, or as asked for, or the model's own."""
+    return frames if options.parity else options.segment_frames or own
 
 
-def calls_per_window(spec: ModelSpec, options: SamplingOptions) -> int:
-    """Network calls that one window costs at most: one a step, twice where there is guidance."""
-    if spec.solver == "one_step":
-        return 1
-    steps = options.steps or spec.steps
-    level = options.noise_level or spec.noise_level
-    fast = (options.solver_mode or "fast") == "fast" and level > FAST_SPLIT_LEVEL
-    fast = fast and spec.schedule == "logsnr_cosine_interp"
-    # As published: this solver leaves one of the fast steps out.
-    if spec.solver == "dpmpp_2m_sde" and fast:
-        steps = max(1, steps - 1)
-    first, last = (
-        guided_steps(steps, options.guidance_interval) if is_guided(spec, options) else (0, 0)
-    )
-    return steps + last - first
-
-
-def is_guided(spec: ModelSpec, options: SamplingOptions) -> bool:
-    """Whether there is guidance in any step."""
-    return spec.solver != "one_step" and (spec.cfg if options.cfg is None else options.cfg) != 1
-
-
-def guided_steps(steps: int, interval: tuple[float, float] | None) -> Span:
-    """Of so many steps, those (first, behind last) that have guidance where it is bound to `interval`."""
-    first, last = interval or (0, 1)
-    return math.floor(first * steps + 0.5), math.floor(last * steps + 0.5)
-
-
-def _longest_segment(spec: ModelSpec, windows: WindowSpec, latent: tuple[int, int]) -> int:
+def _longest_segment(spec: ModelSpec, layout: Layout) -> int:
     """The model's segment length; where a segment is one run, shortened so that it stays within RUN_BYTES."""
-    if not windows.chunk_overlap or spec.autoencoder.time_factor > 1:
+    if not layout.windows.chunk_overlap or spec.autoencoder.time_factor > 1:
         return spec.segment_frames
-    fits = RUN_BYTES // _run_bytes(spec, latent, 1)
+    fits = RUN_BYTES // _run_bytes(spec, layout.latent, 1)
     return max(_least_segment(spec.context_frames), min(spec.segment_frames, fits))
 
 
@@ -367,13 +294,17 @@ def _run_bytes(spec: ModelSpec, latent: tuple[int, int], frames: int) -> int:
 
 
 def _segments(
-    cuts: Sequence[int], first: int, last: int, longest: int, context: int
+    spec: ModelSpec, options: WindowOptions, layout: Layout, cuts: Sequence[int], span: Span
 ) -> tuple[Segment, ...]:
+    first, last = span
+    longest = _longest(options, last - first, _longest_segment(spec, layout))
+    context = 0 if options.parity else spec.context_frames
     if longest < _least_segment(context):
         raise UsageError(
             f"--segment-frames {longest} is too short: this model needs at least {_least_segment(context)}"
         )
-    inside = [cut for cut in cuts if first < cut < last]
+    by_shot = options.scene_detect and not options.parity
+    inside = [cut for cut in cuts if by_shot and first < cut < last]
     segments: list[Segment] = []
     for start, stop in itertools.pairwise([first, *inside, last]):
         spans = _segment_spans(stop - start, longest, context)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from starvsr.options import SamplingOptions, WindowOptions
+from starvsr.options import SamplingOptions, Speed, WindowOptions
 from starvsr.types import ModelSpec
 
 
 @dataclass(frozen=True)
-class Speed:
+class SpeedSet:
     """What one of the sets gives where the user gave nothing; None is the model's own."""
 
     guidance_interval: tuple[float, float] | None = None
@@ -22,10 +22,10 @@ class Speed:
     """Share of a chunk's frames."""
 
 
-SPEEDS: dict[str, Speed] = {
-    "exact": Speed(),
-    "balanced": Speed(guidance_interval=(0.3, 0.8), cache=0.008),
-    "fast": Speed(guidance_interval=(0.3, 0.8), cache=0.015, chunk_overlap=0.25),
+SPEEDS: dict[Speed, SpeedSet] = {
+    "exact": SpeedSet(),
+    "balanced": SpeedSet(guidance_interval=(0.3, 0.8), cache=0.008),
+    "fast": SpeedSet(guidance_interval=(0.3, 0.8), cache=0.015, chunk_overlap=0.25),
 }
 
 

@@ -7,12 +7,15 @@ float32 on the scale 0..1, as published, because `VARIANCE_FLOOR` belongs to tha
 from __future__ import annotations
 
 from itertools import product
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-COLOR_FIXES = ("adain", "wavelet", "none")
+from starvsr.options import ColorFix
+
+COLOR_FIXES = get_args(ColorFix)
 
 VARIANCE_FLOOR = 1e-5
 WAVELET_LEVELS = 5

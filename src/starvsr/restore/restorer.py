@@ -17,6 +17,7 @@ from starvsr.errors import UsageError
 from starvsr.models.compiled import compiling_s
 from starvsr.models.device import device_info
 from starvsr.options import (
+    DEFAULT_SCALE,
     DeviceOptions,
     LookOptions,
     SamplingOptions,
@@ -25,8 +26,8 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan.layout import Layout, plain_layout
-from starvsr.plan.plan import DEFAULT_SCALE, calls_per_window, guided_steps, is_guided, output_size
-from starvsr.plan.speed import with_speed
+from starvsr.plan.plan import output_size
+from starvsr.plan.settings import resolve
 from starvsr.restore.colorfix import apply_color_fix
 from starvsr.restore.fallback import Attempts
 from starvsr.restore.guidance import dynamic_scale
@@ -40,9 +41,6 @@ from starvsr.restore.upsample import upsample
 from starvsr.restore.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice
-
-DEFAULT_SEED = 666
-
 
 # Of a large picture so many rows stay in a processor's cache while they are worked on.
 _CACHED_ROWS = 32
@@ -100,37 +98,25 @@ class Restorer:
         return cls(model, sampling, look or LookOptions(), windows or WindowOptions())
 
     def __post_init__(self) -> None:
-        spec = self.model.spec
-        self.sampling, self.windows = with_speed(spec, self.sampling, self.windows)
-        self.cfg = spec.cfg if self.sampling.cfg is None else self.sampling.cfg
-        self.cfg_rescale = (
-            spec.cfg_rescale if self.sampling.cfg_rescale is None else self.sampling.cfg_rescale
-        )
-        self.seed = DEFAULT_SEED if self.sampling.seed is None else self.sampling.seed
-        self.color_fix = self.look.color_fix or spec.color_fix
-        self.noise_level = self.sampling.noise_level or spec.noise_level
-        self.solver = SOLVERS[spec.solver]
-        self.cache = (self.sampling.cache or 0.0) if self.solver.stochastic else 0.0
+        self.settings = resolve(self.model.spec, self.sampling, self.windows, self.look)
+        self.solver = SOLVERS[self.model.spec.solver]
         try:
             self.schedule, self.sigmas = self._levels()
         except ValueError as error:
             raise UsageError(f"--steps and --noise-level do not fit: {error}") from error
-        guided = slice(*guided_steps(len(self.sigmas) - 1, self.sampling.guidance_interval))
-        self.guided_times = {
-            self.schedule.network_time(s) for s in self.sigmas[:-1][guided].tolist()
-        }
+        guided = self.sigmas[slice(*self.settings.guided_steps)].tolist()
+        self.guided_times = {self.schedule.network_time(sigma) for sigma in guided}
 
     def _levels(self) -> tuple[Levels, Tensor]:
         """The noise levels, and those that the solver visits. Raises ValueError where these are none."""
-        steps = self.sampling.steps or self.model.spec.steps
         if self.model.spec.schedule == "scaled_linear_zero_snr":
-            levels = scaled_linear_zero_snr(steps)
+            levels = scaled_linear_zero_snr(self.settings.steps)
             return levels, levels.sigmas
         schedule = logsnr_cosine_interp()
         return schedule, schedule.sigmas_for(
-            steps,
-            noise_level=self.noise_level,
-            solver_mode=self.sampling.solver_mode or "fast",
+            self.settings.steps,
+            noise_level=self.settings.noise_level,
+            solver_mode=self.settings.solver_mode,
             discard_penultimate=self.solver.discard_penultimate,
         )
 
@@ -138,9 +124,9 @@ class Restorer:
         """The scale of guidance at an integer time; 1 is none."""
         if t not in self.guided_times:
             return 1.0
-        if self.model.spec.cfg_dynamic and self.sampling.cfg is None:
-            return dynamic_scale(t, steps=len(self.sigmas) - 1, scale=self.cfg)
-        return self.cfg
+        if self.settings.cfg_dynamic:
+            return dynamic_scale(t, steps=self.settings.evaluations, scale=self.settings.cfg)
+        return self.settings.cfg
 
     def __call__(
         self, frames: Tensor, *, scale: float = DEFAULT_SCALE, first_frame: int = 0
@@ -181,7 +167,7 @@ class Restorer:
         """
         layout = self.layout or self._plain_layout(size, len(frames))
         attempts = Attempts(self.model.spec, layout)
-        coder = LatentCoder(self.model.autoencoder, attempts, self.seed)
+        coder = LatentCoder(self.model.autoencoder, attempts, self.settings.seed)
         try:
             with self.model.at_work("autoencoder"), self.timed("encode latents"):
                 z_lr = coder.encode(frames, size, first_frame)
@@ -198,8 +184,8 @@ class Restorer:
     def _plain_layout(self, size: tuple[int, int], frames: int) -> Layout:
         """For as much memory as it takes."""
         spec = self.model.spec
-        shared = spec.network.shares and is_guided(spec, self.sampling)
-        return dataclasses.replace(plain_layout(spec, self.windows, size, frames), shared=shared)
+        shared = spec.network.shares and self.settings.is_guided
+        return dataclasses.replace(plain_layout(spec, self.settings, size, frames), shared=shared)
 
     def _upsample(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
         """Plain upsampling to the output size, `t c H W` in [-1, 1]."""
@@ -218,27 +204,27 @@ class Restorer:
             self.model,
             attempts,
             z_lr,
-            guidance=(self.guidance_scale, self.cfg_rescale),
-            calls=calls_per_window(self.model.spec, self.sampling),
+            guidance=(self.guidance_scale, self.settings.cfg_rescale),
+            calls=self.settings.calls_per_window,
             timed=self.timed,
             on_window=on_window,
             first_frame=first_frame,
             carried=carried,
         )
         by_run = self.model.spec.autoencoder.time_factor > 1
-        noise = FrameNoise(self.seed, first_frame, z_lr.shape, z_lr.device, by_run=by_run)
+        noise = FrameNoise(self.settings.seed, first_frame, z_lr.shape, z_lr.device, by_run=by_run)
         first_sigma = float(self.sigmas[0])
         if self.model.spec.start == "clean":
             x = scale_clean(z_lr, first_sigma)
         elif self.model.spec.start == "noise":
             x = noise(0)
         else:
-            x_t = logsnr_cosine_interp().add_noise(z_lr, noise(0), self.noise_level - 1)
+            x_t = logsnr_cosine_interp().add_noise(z_lr, noise(0), self.settings.noise_level - 1)
             x = scale_noised(x_t, first_sigma)
         denoise = ReusingDenoiser(
             v_denoiser(velocity, self.schedule),
             self.sigmas,
-            bound=self.cache,
+            bound=self.settings.cache,
             on_reuse=lambda sigma: velocity.leave_out(self.schedule.network_time(sigma)),
         )
         return self.solver.sample(denoise, x, self.sigmas, noise=lambda step: noise(step + 1))
@@ -266,12 +252,12 @@ class Restorer:
         """Colour fix, `--sharpen`, and `--blend` against the input; clamped to [-1, 1]."""
         # Before the fix too, as in the published code: it matches the statistics of what can be seen.
         pictures = pictures.clamp_(-1, 1)
-        if self.color_fix == "wavelet" or self.look.blend > 0:
+        if self.settings.color_fix == "wavelet" or self.look.blend > 0:
             upsampled = self._upsample(source, size)
         else:
             # Neither adain nor none looks at it.
             upsampled = pictures
-        pictures = apply_color_fix(self.color_fix, pictures, source, upsampled)
+        pictures = apply_color_fix(self.settings.color_fix, pictures, source, upsampled)
         if self.look.sharpen:
             sigma = _DETAIL * size[0] / source.shape[-2]
             pictures = sharpen_luma_(pictures, self.look.sharpen, sigma=sigma)

@@ -11,17 +11,20 @@ import math
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from typing import get_args
 
 import torch
 from safetensors.torch import load
 from torch import Tensor
+
+from starvsr.options import SolverMode
 
 FAST_SPLIT_TIME = 500
 """`fast` spends few steps above this time, where only the coarse structure is decided, and most below."""
 
 SCALED_LINEAR_LEVELS = 1000
 
-SOLVER_MODES = ("fast", "normal")
+SOLVER_MODES = get_args(SolverMode)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +158,9 @@ def logsnr_cosine_interp() -> NoiseSchedule:
     `alpha = sqrt(1 - sigma^2)` amplifies the last bit of sigma (to 3e-4 of alpha at t = 966), processors differ in that
     bit, and a video must not depend on which processor restored it.
     """
-    levels = load(files("starvsr.restore").joinpath("schedule.safetensors").read_bytes())
+    levels = load(
+        files("starvsr.restore.restorer.restorer").joinpath("schedule.safetensors").read_bytes()
+    )
     return NoiseSchedule(alphas=levels["alphas"], sigmas=levels["sigmas"])
 
 

@@ -30,7 +30,7 @@ from starvsr.models.compiled import compiler_for
 from starvsr.models.device import attention_backend, device_info, network_dtype
 from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
-from starvsr.options import DeviceOptions, WeightsOptions
+from starvsr.options import Attention, DeviceOptions, Precision, WeightsOptions
 from starvsr.specs import EMBEDDED
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
@@ -81,8 +81,8 @@ def load_model(
     name: str = "auto",
     *,
     device: str = "auto",
-    attention: str = "auto",
-    precision: str = "auto",
+    attention: Attention = "auto",
+    precision: Precision = "auto",
     offload: str = "none",
     compile: bool = False,
     weights: WeightsOptions | None = None,

@@ -1,0 +1,210 @@
+"""What a model works with: the user's options, completed by `--speed` and by the model's own values.
+
+The one place that knows what None means in `SamplingOptions`, `WindowOptions` and `LookOptions`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import TypeVar
+
+from starvsr.errors import UsageError
+from starvsr.options import (
+    DEFAULT_SEED,
+    DEFAULT_SOLVER_MODE,
+    LookOptions,
+    SamplingOptions,
+    SolverMode,
+    Speed,
+    WindowOptions,
+    flag_of,
+)
+from starvsr.plan.speed import has_speeds, with_speed
+from starvsr.plan.windows import Span, frames_of, latent_frames
+from starvsr.types import ModelSpec, WindowSpec
+
+# Noise levels up to this have nothing to go through fast (`schedule.FAST_SPLIT_TIME` + 1).
+FAST_SPLIT_LEVEL = 501
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options as one model takes them; what has no effect on it is left out."""
+
+    speed: Speed
+    steps: int
+    solver_mode: SolverMode
+    cfg: float
+    """Guidance scale; 1 is none."""
+    cfg_dynamic: bool
+    """Whether `cfg` is the strength of `guidance.dynamic_scale`."""
+    cfg_rescale: float
+    """Share, 0..1."""
+    guidance_interval: tuple[float, float] | None
+    """Shares (0..1) of the steps between which there is guidance; None is all."""
+    cache: float
+    """Largest expected error of leaving out steps; 0 leaves out none."""
+    noise_level: int
+    """1..1000."""
+    seed: int
+    color_fix: str
+    windows: WindowSpec
+    """Of the network, for pictures of any size (see `layout.windows_for`)."""
+    tile_given: bool
+    """Whether the user chose the tiles, which are then not made smaller to save memory."""
+    chunk_frames_given: bool
+    """The same of `windows.chunk_frames`."""
+    parity: bool
+    """Whether to work as the published code does."""
+    is_guided: bool
+    """Whether there is guidance, as far as `guidance_interval` lets it."""
+    evaluations: int
+    """Steps in which the network is evaluated."""
+    guided_steps: Span
+    """Those (first, behind last) of `evaluations` that have guidance, which costs a second call."""
+    without_effect: tuple[str, ...]
+    """Flags that are given and change nothing, for this model or beside the other flags."""
+
+    @property
+    def calls_per_window(self) -> int:
+        """Network calls that one window costs at most."""
+        first, last = self.guided_steps
+        return self.evaluations + last - first
+
+
+def resolve(
+    spec: ModelSpec,
+    sampling: SamplingOptions | None = None,
+    windows: WindowOptions | None = None,
+    look: LookOptions | None = None,
+) -> Settings:
+    """The settings of a model under the user's options. Raises UsageError for windows that cannot be laid."""
+    given, asked = sampling or SamplingOptions(), windows or WindowOptions()
+    # A single step has one level, and nothing to guide or to leave out.
+    chosen = SamplingOptions() if spec.solver == "one_step" else given
+    chosen, asked = with_speed(spec, chosen, asked)
+    cfg = _or(chosen.cfg, spec.cfg)
+    is_guided = spec.solver != "one_step" and cfg != 1
+    steps = _or(chosen.steps, spec.steps)
+    solver_mode = chosen.solver_mode or DEFAULT_SOLVER_MODE
+    noise_level = _or(chosen.noise_level, spec.noise_level)
+    evaluations = _evaluations(spec, steps, solver_mode, noise_level)
+    interval = chosen.guidance_interval
+    return Settings(
+        speed=given.speed,
+        steps=steps,
+        solver_mode=solver_mode,
+        cfg=cfg,
+        cfg_dynamic=spec.cfg_dynamic and chosen.cfg is None,
+        cfg_rescale=_or(chosen.cfg_rescale, spec.cfg_rescale),
+        guidance_interval=interval,
+        cache=chosen.cache or 0.0,
+        noise_level=noise_level,
+        seed=_or(chosen.seed, DEFAULT_SEED),
+        color_fix=(look and look.color_fix) or spec.color_fix,
+        windows=_windows(spec, asked),
+        tile_given=asked.tile_px is not None,
+        chunk_frames_given=asked.chunk_frames is not None,
+        parity=asked.parity,
+        is_guided=is_guided,
+        evaluations=evaluations,
+        guided_steps=_guided_steps(evaluations, interval) if is_guided else (0, 0),
+        without_effect=_without_effect(spec, given, asked, is_guided=is_guided),
+    )
+
+
+def _or(value: Value | None, default: Value) -> Value:
+    return default if value is None else value
+
+
+def _evaluations(spec: ModelSpec, steps: int, solver_mode: str, noise_level: int) -> int:
+    """As published, the multistep solver leaves one of the fast steps out."""
+    fast = solver_mode == "fast" and noise_level > FAST_SPLIT_LEVEL
+    fast = fast and spec.schedule == "logsnr_cosine_interp"
+    return max(1, steps - 1) if spec.solver == "dpmpp_2m_sde" and fast else steps
+
+
+def _guided_steps(steps: int, interval: tuple[float, float] | None) -> Span:
+    first, last = interval or (0, 1)
+    return math.floor(first * steps + 0.5), math.floor(last * steps + 0.5)
+
+
+def _windows(spec: ModelSpec, options: WindowOptions) -> WindowSpec:
+    """The model's windows, changed as the options say: output pixels become latent elements, frames latent frames.
+
+    Raises UsageError where an overlap leaves no room.
+    """
+    ours, factor, time_factor = spec.windows, spec.autoencoder.factor, spec.autoencoder.time_factor
+    frames, overlap = ours.chunk_frames, ours.chunk_overlap
+    if options.chunk_frames is not None:
+        frames = latent_frames(options.chunk_frames, time_factor)
+        overlap = min(overlap, frames // 2)
+    if options.chunk_overlap is not None:
+        overlap = -(-options.chunk_overlap // time_factor)
+    longest = options.chunk_frames or frames_of(frames, time_factor)
+    check_overlap(overlap, frames, given=(options.chunk_overlap or overlap, longest))
+    tile, tile_overlap = (ours.tile_height, ours.tile_width), ours.tile_overlap
+    if options.tile_overlap_px is not None:
+        tile_overlap = -(-options.tile_overlap_px // factor)
+    if options.tile_px is not None:
+        side = options.tile_px // factor
+        tile = (side, side) if side else (None, None)
+        if options.tile_overlap_px is None:
+            tile_overlap = min(tile_overlap, side // 4)
+        # Legal sizes need room beside two overlaps.
+        least = max(2 * tile_overlap, 2 * spec.size_rule.multiple) + 2 * spec.size_rule.multiple
+        if options.tile_px and side < least:
+            raise UsageError(
+                f"--tile {options.tile_px} is too small: at least {least * factor} pixels with an overlap of "
+                f"{tile_overlap * factor}"
+            )
+    return dataclasses.replace(
+        ours,
+        chunk_frames=frames,
+        chunk_overlap=overlap,
+        tile_height=tile[0],
+        tile_width=tile[1],
+        tile_overlap=tile_overlap,
+    )
+
+
+def check_overlap(overlap: int, frames: int, *, given: Span) -> None:
+    """Raise UsageError where chunks of so many latent frames would share more than half; given: both as frames."""
+    if 2 * overlap > frames:
+        raise UsageError(
+            f"--chunk-overlap {given[0]} is more than half of --chunk-frames {given[1]}"
+        )
+
+
+def _without_effect(
+    spec: ModelSpec, sampling: SamplingOptions, windows: WindowOptions, *, is_guided: bool
+) -> tuple[str, ...]:
+    """Flags of options that are given, and are no part of the settings."""
+    names: list[str] = []
+    if not has_speeds(spec) and sampling.speed != "exact":
+        names.append("speed")
+    if spec.solver == "one_step":
+        names += ["steps", "solver_mode", "cfg", "cfg_rescale", "noise_level", "seed"]
+        names += ["guidance_interval", "cache", "parity"]
+    if spec.start == "noise":
+        names += ["solver_mode", "noise_level", "parity"]
+    if spec.solver != "one_step" and not is_guided:
+        names += ["cfg_rescale", "negative_prompt", "guidance_interval"]
+    if spec.text is None:
+        names += ["prompt", "negative_prompt"]
+    values = {**vars(sampling), **vars(windows), "parity": windows.parity or None}
+    return tuple(flag_of(name) for name in dict.fromkeys(names) if values[name] is not None)
+
+
+def resolve_precision(precision: str, device: str, half: str = "fp16") -> str:
+    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`.
+
+    half: what the model takes for `auto` where the device is no processor.
+    """
+    if precision != "auto":
+        return precision
+    return "fp32" if device == "cpu" else half
