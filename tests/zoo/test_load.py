@@ -19,13 +19,13 @@ from starvsr.specs import EMBEDDED, NANO
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.zoo import tensorfile
 from starvsr.zoo.load import (
-    METADATA_KEY,
     choose_model,
     load_choice,
     load_model,
     read_spec,
     save_model,
 )
+from starvsr.zoo.metadata import METADATA_KEY
 from starvsr.zoo.spec_json import spec_to_json
 from tests.conftest import CPU, TOY
 from tests.golden.seeded_init import fill_module

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from starvsr.job.journal import Journal
-from starvsr.job.segment import SegmentFiles, make_seam
+from starvsr.job.seam import SegmentFiles, make_seam
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import UpscaleOptions
 from starvsr.plan.plan import Plan, Segment

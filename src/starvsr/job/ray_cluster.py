@@ -33,11 +33,12 @@ from starvsr.job.executor import (
 from starvsr.job.journal import fingerprint
 from starvsr.job.ray_nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
 from starvsr.job.request import weights_of
-from starvsr.job.segment import OnFrames, SegmentFiles
+from starvsr.job.seam import SegmentFiles
+from starvsr.job.segment import OnFrames
 from starvsr.media.files import complete_or_absent
+from starvsr.models.device import device_info
 from starvsr.plan.plan import Segment
 from starvsr.zoo.choose import choose_model
-from starvsr.zoo.load import device_info
 
 logger = logging.getLogger(__name__)
 _library = logging.getLogger("starvsr")

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from typing import Any
 
 from starvsr.errors import StarvsrError, UsageError
+from starvsr.models.device import device_info
 from starvsr.types import DeviceInfo
-from starvsr.zoo.load import device_info
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The work of one segment and of one seam: frames read, restored, encoded as a part file.
+"""The work of one segment: frames read, restored, encoded as a part file.
 
 What of it is finished, and is not done again, is `kept`'s business.
 
@@ -23,10 +23,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
+from starvsr.job.seam import SegmentFiles, with_alpha
 from starvsr.media.deadline import stopping_with
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import complete_or_absent
-from starvsr.media.pixfmt import layout_of
 from starvsr.media.reader import read_frames
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
@@ -42,19 +42,6 @@ Item = TypeVar("Item")
 
 # Frames that are encoded behind the network's back; more would only take memory.
 _WAITING_FRAMES = 4
-
-
-@dataclass(frozen=True)
-class SegmentFiles:
-    """What restoring one segment leaves in the work directory."""
-
-    segment: Segment
-    part: Path
-    """The encoded core."""
-    head: tuple[Path, ...] = ()
-    """Raw frames shared with the segment before, one file a frame."""
-    tail: tuple[Path, ...] = ()
-    """Raw frames shared with the segment behind."""
 
 
 class PartMaker:
@@ -253,35 +240,6 @@ class _Part:
 
     def _path(self, what: str, suffix: str) -> Path:
         return self.folder / f"{self.segment.index:06d}-{what}{suffix}"
-
-
-def with_alpha(info: VideoInfo, settings: EncoderSettings) -> bool:
-    """Whether the source's alpha goes into the output."""
-    return settings.alpha and layout_of(info.pix_fmt).alpha
-
-
-def make_seam(
-    before: SegmentFiles,
-    behind: SegmentFiles,
-    part: Path,
-    info: VideoInfo,
-    index: VideoIndex,
-    settings: EncoderSettings,
-) -> None:
-    """Crossfade the raw frames that two neighbours share into a part file. Raises OutputError."""
-    width, height = settings.width, settings.height
-    channels = 4 if with_alpha(info, settings) else 3
-    with PartWriter(part, settings, info, width, height) as writer:
-        for place, pair in enumerate(zip(before.tail, behind.head, strict=True)):
-            old, new = (
-                np.fromfile(path, np.uint16).reshape(height, width, channels) for path in pair
-            )
-            share = (place + 1) / (len(behind.head) + 1)
-            mixed = (1 - share) * old.astype(np.float32) + share * new
-            number = behind.segment.first + place
-            writer.write(
-                (mixed + 0.5).astype(np.uint16), index.pts[number], index.durations[number]
-            )
 
 
 class Ahead(Generic[Item]):
