@@ -132,7 +132,6 @@ def test_upscaling_with_nano_loads_nothing_that_it_does_not_use(tmp_path: Path) 
         ["plan", "--device", "cpu", "--model", "star-light", "--workers", "2"],
         pytest.param(["plan"], marks=pytest.mark.skipif(_may_have_gpu(), reason="on a CPU only")),
     ],
-    ids=" ".join,
 )
 @pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="torch counts threads here"

@@ -6,12 +6,11 @@ import errno
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import av
 
 from starvsr.errors import OutputError, UsageError
 from starvsr.media.sequence import is_sequence, numbers_of
@@ -56,7 +55,7 @@ def written_errors(target: Path) -> Iterator[None]:
     """Turn errors of writing a file into OutputError."""
     try:
         yield
-    except (OSError, av.FFmpegError) as error:
+    except _write_failures() as error:
         raise OutputError(_why(target, error)) from error
 
 
@@ -80,7 +79,7 @@ def errors_of(target: Path) -> Iterator[None]:
         try:
             yield
         except OutputError as error:
-            if isinstance(error.__cause__, (OSError, av.FFmpegError)):
+            if isinstance(error.__cause__, _write_failures()):
                 error.args = (_why(target, error.__cause__),)
             raise
 
@@ -126,6 +125,12 @@ def _followed(target: Path) -> Path:
     with suppress(FileNotFoundError):
         target.stat()
     return Path(os.path.realpath(target))
+
+
+def _write_failures() -> tuple[type[Exception], ...]:
+    """What a failed write raises. Tensors are written here without PyAV, and until it is loaded it raises nothing."""
+    loaded = sys.modules.get("av")
+    return (OSError,) if loaded is None else (OSError, loaded.FFmpegError)
 
 
 def _why(target: Path, error: Exception) -> str:
