@@ -32,6 +32,11 @@ def test_importing_the_package_loads_nothing() -> None:
     assert shown.stdout.strip() == "[]"
 
 
+def test_models_are_loaded_and_written_without_video() -> None:
+    script = "import sys, starvsr.zoo.load; sys.exit('av' in sys.modules)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 @pytest.mark.parametrize("name", starvsr.__all__)
 def test_public_names(name: str) -> None:
     value: Any = getattr(starvsr, name)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starvsr.errors import StarvsrError
+    from starvsr.job.plan_job import Job, plan_video
     from starvsr.job.preview import Preview, PreviewResult, plan_preview, run_preview
-    from starvsr.job.run import Job, UpscaleResult, plan_video, run_job, upscale_video
+    from starvsr.job.run import UpscaleResult, run_job, upscale_video
     from starvsr.options import (
         DeviceOptions,
         EncodeOptions,
@@ -71,7 +72,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Job": "job.run",
+    "Job": "job.plan_job",
     "Preview": "job.preview",
     "PreviewResult": "job.preview",
     "Progress": "types",
@@ -80,7 +81,7 @@ _HOMES = {
     "UpscaleResult": "job.run",
     "load_model": "zoo.load",
     "plan_preview": "job.preview",
-    "plan_video": "job.run",
+    "plan_video": "job.plan_job",
     "run_job": "job.run",
     "run_preview": "job.preview",
     "upscale_video": "job.run",

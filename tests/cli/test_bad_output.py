@@ -20,7 +20,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("went on")
 
     monkeypatch.setattr("starvsr.job.executor.load_choice", refuse)
-    monkeypatch.setattr("starvsr.job.run.build_index", refuse)
+    monkeypatch.setattr("starvsr.job.plan_job.build_index", refuse)
 
 
 def refused(cli: Cli, source: Path, output: Path, *options: str | Path) -> tuple[int, str]:

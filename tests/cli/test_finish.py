@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -80,6 +82,14 @@ def broken_off(tmp_path: Path, source: Path, options: UpscaleOptions, *done: int
 def video(path: Path) -> list[bytes]:
     with av.open(str(path)) as container:
         return [bytes(packet) for packet in container.demux(video=0) if packet.size]
+
+
+def test_finishing_loads_no_torch(work: Path) -> None:
+    program = (
+        "import sys; from starvsr.cli.app import run; code = run(sys.argv[1:]); "
+        "sys.exit(code or 'torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program, "finish", work], check=True)
 
 
 def test_what_is_finished_becomes_a_file_and_the_job_goes_on(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ import typer
 
 import starvsr
 from starvsr.cli.app import app
+from starvsr.models.device import _may_have_gpu
+from starvsr.zoo.folder import embedded_file
 from tests.cli.conftest import Cli
 from tests.media.clips import Clip, make
 
@@ -73,11 +77,14 @@ UNUSED = (
     "starvsr.train",
 )
 
-UPSCALE_SCRIPT = f"""
+# What only restoring needs.
+RESTORING = ("torch", "einops", "diffusers", "transformers", "huggingface_hub", "rich")
+
+LOADED_SCRIPT = """
 import json, sys
 from starvsr.cli.app import run
-code = run(sys.argv[1:])
-print(json.dumps([code, [module for module in {UNUSED!r} if module in sys.modules]]))
+code = run(sys.argv[2:])
+print(json.dumps([code, sorted(set(json.loads(sys.argv[1])) & sys.modules.keys())]), file=sys.stderr)
 """
 
 
@@ -95,16 +102,42 @@ def test_help_and_refused_options_load_nothing_heavy() -> None:
     assert not any(loaded.values()), loaded
 
 
-def test_upscaling_with_nano_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
-    source = make(tmp_path / "in.mp4", Clip(frames=1, width=64, height=36))
-    arguments = ["upscale", str(source), str(tmp_path / "out.mp4"), "--model", "nano"]
+def loaded(tmp_path: Path, modules: tuple[str, ...], command: str, *options: str) -> list[str]:
+    """Which of the modules a command on a short video has loaded in the end."""
+    source = make(tmp_path / "in.mp4", Clip(frames=3, width=64, height=36))
+    told = {"OMP_NUM_THREADS", "MKL_NUM_THREADS"}
     shown = subprocess.run(
-        [sys.executable, "-c", UPSCALE_SCRIPT, *arguments],
+        [sys.executable, "-c", LOADED_SCRIPT, json.dumps(modules), command, source, *options],
+        env={name: value for name, value in os.environ.items() if name not in told},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(shown.stdout) == [0, []], shown.stderr
+    code, found = json.loads(shown.stderr.splitlines()[-1])
+    assert code == 0, shown.stderr
+    return list(found)
+
+
+def test_upscaling_with_nano_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
+    output = str(tmp_path / "out.mp4")
+    assert loaded(tmp_path, UNUSED, "upscale", output, "--model", "nano") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info"],
+        ["plan", "--device", "cpu", "--model", "nano"],
+        ["plan", "--device", "cpu", "--model", str(embedded_file("nano")), "--json"],
+        ["plan", "--device", "cpu", "--model", "star-light", "--workers", "2"],
+        pytest.param(["plan"], marks=pytest.mark.skipif(_may_have_gpu(), reason="on a CPU only")),
+    ],
+)
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="torch counts threads here"
+)
+def test_what_restores_nothing_loads_no_torch(tmp_path: Path, arguments: list[str]) -> None:
+    assert loaded(tmp_path, RESTORING, *arguments) == []
 
 
 def test_python_dash_m_is_the_command() -> None:

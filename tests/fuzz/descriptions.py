@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from starvsr.zoo.components import COMPONENT_KEY, METADATA_KEY, VOCAB_KEY
+from starvsr.zoo.components import COMPONENT_KEY, VOCAB_KEY
 from starvsr.zoo.folder import embedded_file
 from starvsr.zoo.hashes import RECORD_NAME
+from starvsr.zoo.metadata import METADATA_KEY
 from tests.fuzz.cases import failures_of
 from tests.fuzz.worker import Outcome, Worker
 from tests.media.clips import Clip, make

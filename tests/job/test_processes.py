@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from starvsr.errors import MemoryLimitError, OutputError, UsageError
-from starvsr.job.processes import MOST_DEATHS, Workers, shared_device, worker_devices
+from starvsr.job.processes import MOST_DEATHS, Workers
 from starvsr.job.run import plan_video, run_job, upscale_video
 from starvsr.options import (
     EncodeOptions,
@@ -28,7 +28,7 @@ from starvsr.options import (
     WindowOptions,
     WorkerOptions,
 )
-from starvsr.types import DeviceInfo, Progress
+from starvsr.types import Progress
 from tests.job.test_resume import names, packets
 from tests.media.clips import Audio, Clip, make
 
@@ -237,21 +237,6 @@ def test_a_job_keeps_the_threads_that_it_began_with(
     job = plan_video(clip, tmp_path / "out.mkv", many)
     assert job.device.threads == max(1, 8 // len(job.plan.segments))
     assert plan_video(clip, tmp_path / "out.mkv", options).device.threads == 8
-
-
-def test_memory_is_shared_and_so_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    def device_of(name: str) -> DeviceInfo:
-        return DeviceInfo(name, "", {"cpu": 900, "cuda:0": 800, "cuda:1": 600}[name], 4)
-
-    monkeypatch.setattr("starvsr.job.processes.device_info", device_of)
-    assert worker_devices("auto", "cpu", 3) == ["cpu"] * 3
-    assert shared_device("auto", device_of("cpu"), 3).memory_bytes == 300
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert worker_devices("auto", "cuda:0", 3) == ["cuda:0", "cuda:1", "cuda:0"]
-    assert worker_devices("cuda:0", "cuda:0", 2) == ["cuda:0", "cuda:0"]
-    assert shared_device("cuda", device_of("cuda:0"), 2).memory_bytes == 600
-    assert shared_device("cuda", device_of("cuda:0"), 3).memory_bytes == 300
-    assert shared_device("cuda:1", device_of("cuda:1"), 2).memory_bytes == 300
 
 
 def test_numbers_that_are_refused() -> None:

@@ -341,7 +341,7 @@ def test_weights_that_do_not_fit_are_loaded_block_by_block(
     flags = ["--model", SMALL_STAR.name, "--weights-dir", str(weights)]
     assert run(["upscale", str(clip), str(tmp_path / "o.mkv"), *flags]) == 5
     assert "no room for the weights of small-star on cpu, even block by" in capfd.readouterr().err
-    monkeypatch.setattr("starvsr.job.run.check_compiler", lambda _: None)
+    monkeypatch.setattr("starvsr.models.compiled.check_compiler", lambda _: None)
     assert run(["upscale", str(clip), str(tmp_path / "o.mkv"), *flags, "--compile", "-y"]) == 5
     assert "on cpu: leave out --compile, so that" in capfd.readouterr().err
 

@@ -340,7 +340,7 @@ def test_another_input_is_refused(tmp_path: Path, clip: Path, options: UpscaleOp
 def test_compiled_parts_round_otherwise_and_are_another_job(
     tmp_path: Path, clip: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starvsr.job.run.check_compiler", lambda _: None)
+    monkeypatch.setattr("starvsr.models.compiled.check_compiler", lambda _: None)
     broken_off(clip, tmp_path / "out.mkv", options)
     other = dataclasses.replace(options, device=DeviceOptions(compile=True))
     with pytest.raises(WorkDirError, match="--compile was not given before and is now"):

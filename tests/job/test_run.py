@@ -384,7 +384,7 @@ def test_refusals_are_errors_of_the_library(
 def test_nothing_is_compiled_for_what_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("starvsr.job.run.check_compiler", lambda _: pytest.fail("compiled"))
+    monkeypatch.setattr("starvsr.models.compiled.check_compiler", lambda _: pytest.fail("compiled"))
     options = UpscaleOptions(
         encode=EncodeOptions(codec="no-such"), device=DeviceOptions(compile=True)
     )

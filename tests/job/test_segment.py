@@ -16,7 +16,8 @@ from starvsr.errors import OutputError, WorkDirError
 from starvsr.job.journal import Journal
 from starvsr.job.kept import KeptParts
 from starvsr.job.run import Job, plan_video, upscale_video
-from starvsr.job.segment import PartMaker, SegmentFiles
+from starvsr.job.seam import SegmentFiles
+from starvsr.job.segment import PartMaker
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames

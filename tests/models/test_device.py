@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from starvsr.errors import UsageError
 from starvsr.models import device
-from starvsr.models.device import device_info, network_dtype
+from starvsr.models.device import device_info, network_dtype, shared_device, worker_devices
+from starvsr.types import DeviceInfo
 
 
 @pytest.mark.parametrize(
@@ -72,9 +79,95 @@ def test_threads_are_those_that_a_control_group_grants_time(
     assert device_info("cpu").threads == 8
 
 
-def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+@pytest.mark.parametrize("file", ["nvidia0", "nvhost-gpu", "nvmap", "kfd", "dxg", None])
+def test_torch_is_asked_wherever_a_gpu_may_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str | None
+) -> None:
+    def library(name: str) -> None:
+        if file is not None:
+            raise OSError(f"{name}: cannot open shared object file")
+
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: asked.append(True))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(device, "_DEVICES", tmp_path)
+    if file is not None:
+        (tmp_path / file).touch()
+    monkeypatch.setattr(ctypes, "CDLL", library)
     assert device_info("auto").name == "cpu"
+    assert asked == [True]
+
+
+def test_without_a_driver_there_is_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("libcuda.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(device, "_DEVICES", tmp_path)
+    monkeypatch.setattr(ctypes, "CDLL", fail)
+    assert device_info("auto").name == "cpu"
+
+
+COUNT = """
+import json, os, sys
+from starvsr.models.device import device_info
+os.sched_setaffinity(0, json.loads(sys.argv[1]))
+before, loaded = device_info("cpu").threads, "torch" in sys.modules
+import torch
+print(json.dumps([before, device_info("cpu").threads, loaded]))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counted on Linux only")
+@pytest.mark.parametrize(
+    ("processors", "variable"), [(1, None), (None, None), (None, "OMP_NUM_THREADS")]
+)
+def test_threads_are_counted_as_torch_counts_them(
+    processors: int | None, variable: str | None
+) -> None:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "MKL_"))}
+    allowed = sorted(os.sched_getaffinity(0))[:processors]
+    shown = subprocess.run(
+        [sys.executable, "-c", COUNT, json.dumps(allowed)],
+        env={**kept, **({variable: "1"} if variable else {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    before, behind, loaded = json.loads(shown.stdout)
+    assert before == behind
+    if variable is not None:
+        assert loaded
+
+
+@pytest.mark.parametrize(
+    ("allowed", "siblings", "cores"),
+    [
+        ({0, 1, 2, 3}, ["0-1", "0-1", "2-3", "2-3"], 2),
+        ({0, 2}, ["0-1", "0-1", "2-3", "2-3"], 2),
+        # Nobody knows what MKL makes of these.
+        ({0, 1, 2}, ["0-1", "0-1", "2-3", "2-3"], 0),
+        ({0, 1, 2}, ["0", "1", "2", "3"], 3),
+        ({0, 1}, [], 0),
+    ],
+)
+def test_cores(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: set[int],
+    siblings: list[str],
+    cores: int,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="x86_64"), raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr(device, "_PROCESSORS", tmp_path)
+    for number, text in enumerate(siblings):
+        (tmp_path / f"cpu{number}" / "topology").mkdir(parents=True)
+        (tmp_path / f"cpu{number}" / "topology" / "thread_siblings_list").write_text(text + "\n")
+    assert device._cores() == cores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +176,9 @@ class _Card:
     total_memory: int = 8 << 30
 
 
-def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nvidiactl").touch()
+    monkeypatch.setattr(device, "_DEVICES", tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: _Card())
@@ -93,6 +188,21 @@ def test_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (info.name, info.description, info.memory_bytes) == (wanted, "Some Card", 7 << 30)
     with pytest.raises(UsageError, match="--device cuda:2 is not there: torch finds 2 CUDA"):
         device_info("cuda:2")
+
+
+def test_memory_is_shared_and_so_are_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    def device_of(name: str) -> DeviceInfo:
+        return DeviceInfo(name, "", {"cpu": 900, "cuda:0": 800, "cuda:1": 600}[name], 4)
+
+    monkeypatch.setattr(device, "device_info", device_of)
+    assert worker_devices("auto", "cpu", 3) == ["cpu"] * 3
+    assert shared_device("auto", device_of("cpu"), 3).memory_bytes == 300
+    monkeypatch.setattr(device, "cuda_devices", lambda: 2)
+    assert worker_devices("auto", "cuda:0", 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert worker_devices("cuda:0", "cuda:0", 2) == ["cuda:0", "cuda:0"]
+    assert shared_device("cuda", device_of("cuda:0"), 2).memory_bytes == 600
+    assert shared_device("cuda", device_of("cuda:0"), 3).memory_bytes == 300
+    assert shared_device("cuda:1", device_of("cuda:1"), 2).memory_bytes == 300
 
 
 @pytest.mark.parametrize(

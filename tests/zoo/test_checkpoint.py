@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
-from starvsr.zoo.checkpoint import misfits, read_metadata, read_pickle, read_safetensors
+from starvsr.zoo.checkpoint import misfits, read_pickle, read_safetensors
+from starvsr.zoo.metadata import read_metadata
 
 
 def as_zip(path: Path) -> bool:

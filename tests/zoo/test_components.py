@@ -18,12 +18,12 @@ from starvsr.errors import OutputError, WeightsError
 from starvsr.zoo.components import (
     COMPONENT_KEY,
     MERGES_KEY,
-    METADATA_KEY,
     VOCAB_KEY,
     make_component,
     read_component_info,
 )
 from starvsr.zoo.convert import to_published
+from starvsr.zoo.metadata import METADATA_KEY
 from starvsr.zoo.spec_json import spec_from_json
 from tests.zoo.published import (
     SMALL_COMPONENTS,

@@ -18,10 +18,10 @@ from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.models.device import network_dtype
 from starvsr.options import WeightsOptions
 from starvsr.specs import SPECS
-from starvsr.zoo.checkpoint import read_metadata
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.components import PIECES_KEY, make_component, read_component_info
 from starvsr.zoo.load import load_choice
+from starvsr.zoo.metadata import read_metadata
 from starvsr.zoo.planning import plan_install
 from starvsr.zoo.sat import from_sat
 from starvsr.zoo.text import contexts, contexts_are_known

@@ -20,8 +20,8 @@ from starvsr.specs import EMBEDDED, NANO
 from starvsr.types import AutoencoderSpec, ModelSpec
 from starvsr.zoo import tensorfile
 from starvsr.zoo.choose import choose_model, read_spec
-from starvsr.zoo.components import METADATA_KEY
 from starvsr.zoo.load import load_choice, load_model, save_model
+from starvsr.zoo.metadata import METADATA_KEY
 from starvsr.zoo.spec_json import spec_to_json
 from tests.conftest import CPU, TOY
 from tests.golden.seeded_init import fill_module

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 
 from starvsr.errors import UsageError, WeightsError
 from starvsr.specs import Component
-from starvsr.zoo.checkpoint import read_metadata
 from starvsr.zoo.components import TYPES
 from starvsr.zoo.hashes import RECORD_NAME, file_sha256, read_hashes
 from starvsr.zoo.install import install
+from starvsr.zoo.metadata import read_metadata
 from starvsr.zoo.verify import verify
 from tests.zoo.hub_server import HubServer
 from tests.zoo.published import SMALL_COMPONENTS

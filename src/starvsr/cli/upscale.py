@@ -293,7 +293,7 @@ def plan(
 ) -> int:
     """Show what upscale would do with the same options: sizes, segments, windows, memory. Loads no weights."""
     from starvsr.cli.plan_report import plan_text
-    from starvsr.job.run import plan_video
+    from starvsr.job.plan_job import plan_video
 
     set_verbosity(verbose=verbose, quiet=False)
     refuse_folder(input)

@@ -21,7 +21,8 @@ from typing import Any, Protocol, cast
 import torch
 
 from starvsr.errors import MemoryLimitError
-from starvsr.job.segment import OnFrames, PartMaker, SegmentFiles
+from starvsr.job.seam import SegmentFiles
+from starvsr.job.segment import OnFrames, PartMaker
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import Precision, UpscaleOptions
 from starvsr.plan.layout import offload_steps

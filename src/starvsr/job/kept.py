@@ -12,7 +12,7 @@ from typing import Any
 from starvsr.errors import WorkDirError
 from starvsr.job.journal import Journal
 from starvsr.job.records import WINDOWS_NOTE, JobFacts
-from starvsr.job.segment import SegmentFiles, make_seam
+from starvsr.job.seam import SegmentFiles, make_seam
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.removal import Right, remove_file
 from starvsr.options import UpscaleOptions

@@ -20,8 +20,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import torch
-
 from starvsr.errors import MemoryLimitError
 from starvsr.job.executor import (
     LastModel,
@@ -34,9 +32,8 @@ from starvsr.job.executor import (
     part_maker,
 )
 from starvsr.job.segment import OnFrames
-from starvsr.models.device import device_info
+from starvsr.models.device import worker_devices
 from starvsr.plan.plan import Segment
-from starvsr.types import DeviceInfo
 
 logger = logging.getLogger(__name__)
 _library = logging.getLogger("starvsr")
@@ -160,23 +157,6 @@ class _Worker:
         # One that has just died shows it when its answer is awaited.
         with suppress(BrokenPipeError):
             self.pipe.send((news, segment))
-
-
-def worker_devices(asked: str, name: str, count: int) -> list[str]:
-    """Devices of `count` workers: all GPUs where none was asked for by number, else one device for all.
-
-    asked: what the user gave; name: what that means for one process.
-    """
-    gpus = torch.cuda.device_count() if name == "cuda:0" and asked in ("auto", "cuda") else 0
-    return [f"cuda:{number % gpus}" for number in range(count)] if gpus > 1 else [name] * count
-
-
-def shared_device(asked: str, device: DeviceInfo, count: int) -> DeviceInfo:
-    """The device that each of `count` workers can count on: its share of the memory there, the least of any."""
-    names = set(worker_devices(asked, device.name, count))
-    free_bytes = min(device_info(name).memory_bytes for name in names)
-    most = -(-count // len(names))
-    return dataclasses.replace(device, memory_bytes=free_bytes // most)
 
 
 def _end(team: list[_Worker]) -> None:

@@ -33,7 +33,8 @@ from starvsr.job.executor import (
 from starvsr.job.journal import fingerprint
 from starvsr.job.ray_nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
 from starvsr.job.request import weights_of
-from starvsr.job.segment import OnFrames, SegmentFiles
+from starvsr.job.seam import SegmentFiles
+from starvsr.job.segment import OnFrames
 from starvsr.media.files import write_whole, written_errors
 from starvsr.media.removal import Right, remove_file
 from starvsr.models.device import device_info

@@ -1,4 +1,4 @@
-"""The work of one segment and of one seam: frames read, restored, encoded as a part file.
+"""The work of one segment: frames read, restored, encoded as a part file.
 
 What of it is finished, and is not done again, is `kept`'s business.
 
@@ -10,7 +10,6 @@ parts   [    core    ][   seam  ][    core   ]          the seam is their crossf
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,11 +23,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from starvsr.errors import WorkDirError
+from starvsr.job.seam import SegmentFiles, with_alpha
 from starvsr.media.deadline import stopping_with
 from starvsr.media.encoder import EncoderSettings
-from starvsr.media.files import open_regular, read_errors, write_whole
-from starvsr.media.pixfmt import layout_of
+from starvsr.media.files import write_whole
 from starvsr.media.reader import read_frames
 from starvsr.media.removal import Right
 from starvsr.media.writer import PartWriter
@@ -45,19 +43,6 @@ Item = TypeVar("Item")
 
 # Frames that are encoded behind the network's back; more would only take memory.
 _WAITING_FRAMES = 4
-
-
-@dataclass(frozen=True)
-class SegmentFiles:
-    """What restoring one segment leaves in the work directory."""
-
-    segment: Segment
-    part: Path
-    """The encoded core."""
-    head: tuple[Path, ...] = ()
-    """Raw frames shared with the segment before, one file a frame."""
-    tail: tuple[Path, ...] = ()
-    """Raw frames shared with the segment behind."""
 
 
 class PartMaker:
@@ -255,44 +240,6 @@ class _Part:
 
     def _path(self, what: str, suffix: str) -> Path:
         return self.folder / f"{self.segment.index:06d}-{what}{suffix}"
-
-
-def with_alpha(info: VideoInfo, settings: EncoderSettings) -> bool:
-    """Whether the source's alpha goes into the output."""
-    return settings.alpha and layout_of(info.pix_fmt).alpha
-
-
-def make_seam(
-    before: SegmentFiles,
-    behind: SegmentFiles,
-    part: Path,
-    info: VideoInfo,
-    index: VideoIndex,
-    settings: EncoderSettings,
-) -> None:
-    """Crossfade the raw frames that two neighbours share into a part file. Raises OutputError."""
-    width, height = settings.width, settings.height
-    channels = 4 if with_alpha(info, settings) else 3
-    with PartWriter(part, settings, info, width, height) as writer:
-        for place, pair in enumerate(zip(before.tail, behind.head, strict=True)):
-            old, new = (_read_raw(path, (height, width, channels)) for path in pair)
-            share = (place + 1) / (len(behind.head) + 1)
-            mixed = (1 - share) * old.astype(np.float32) + share * new
-            number = behind.segment.first + place
-            writer.write(
-                (mixed + 0.5).astype(np.uint16), index.pts[number], index.durations[number]
-            )
-
-
-def _read_raw(path: Path, shape: tuple[int, int, int]) -> Frame:
-    """A shared frame. Raises OutputError where it cannot be read, WorkDirError where it is of another size."""
-    with read_errors(path), open_regular(path) as file:
-        data = file.read(2 * math.prod(shape) + 1)
-    if len(data) != 2 * math.prod(shape):
-        raise WorkDirError(
-            f"{path} is no frame of this job: give --no-resume to make all parts anew"
-        )
-    return np.frombuffer(data, np.uint16).reshape(shape)
 
 
 class Ahead(Generic[Item]):

@@ -6,12 +6,11 @@ import errno
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
-
-import av
 
 from starvsr.errors import OutputError, UsageError
 from starvsr.media.removal import Right, put_in_place, remove_file
@@ -101,7 +100,7 @@ def read_errors(path: Path) -> Iterator[None]:
     """Turn errors of reading a file of the job's own into OutputError."""
     try:
         yield
-    except (OSError, av.FFmpegError) as error:
+    except _file_failures() as error:
         reason = getattr(error, "strerror", None) or error
         # `errors_of` would make it one of writing.
         raise OutputError(f"{path} cannot be read: {reason}; nothing was removed") from None
@@ -112,7 +111,7 @@ def written_errors(target: Path) -> Iterator[None]:
     """Turn errors of writing a file into OutputError."""
     try:
         yield
-    except (OSError, av.FFmpegError) as error:
+    except _file_failures() as error:
         raise OutputError(_why(target, error)) from error
 
 
@@ -123,7 +122,7 @@ def errors_of(target: Path) -> Iterator[None]:
         try:
             yield
         except OutputError as error:
-            if isinstance(error.__cause__, (OSError, av.FFmpegError)):
+            if isinstance(error.__cause__, _file_failures()):
                 error.args = (_why(target, error.__cause__),)
             raise
 
@@ -170,6 +169,12 @@ def _followed(target: Path) -> Path:
     with suppress(FileNotFoundError):
         target.stat()
     return Path(os.path.realpath(target))
+
+
+def _file_failures() -> tuple[type[Exception], ...]:
+    """What a failed write raises. Tensors are written here without PyAV, and until it is loaded it raises nothing."""
+    loaded = sys.modules.get("av")
+    return (OSError,) if loaded is None else (OSError, loaded.FFmpegError)
 
 
 def _why(target: Path, error: Exception) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-
-import av
-from av.container import InputContainer
+from typing import TYPE_CHECKING
 
 from starvsr.errors import InputError
 from starvsr.media.deadline import libav_timeout
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 ENCODERS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
 """The encoder of each ending that can be written."""
@@ -61,6 +62,9 @@ def source_numbers(pattern: Path) -> list[int]:
 
 def open_sequence(pattern: Path) -> InputContainer:
     """All images as one video of 1 tick a frame. Raises InputError as `source_numbers`, and what libav raises."""
+    # Names alone are looked at by those who write no video, too.
+    import av
+
     first = source_numbers(pattern)[0]
     # A per cent sign in a folder's name is none of libav's.
     folder = Path(os.fspath(pattern.absolute().parent).replace("%", "%%"))

@@ -1,21 +1,34 @@
-"""The device that the network runs on, and what of it is there."""
+"""The device that the network runs on, and what of it is there.
+
+torch takes longer to load than all of `starvsr plan`, so it is asked only where nothing else knows the answer.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import dataclasses
 import math
 import os
 import sys
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from starvsr.errors import UsageError
-from starvsr.models.attention import Backend, select_backend
 from starvsr.options import DeviceOptions
 from starvsr.plan.settings import resolve_precision
 from starvsr.types import DeviceInfo
 
+if TYPE_CHECKING:
+    import torch
+
+    from starvsr.models.attention import Backend
+
+_DEVICES = Path("/dev")
+# Of NVIDIA's driver, of its boards with one memory for all, of AMD's, and of Windows' in a Linux beside it.
+_DEVICE_FILES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
+_PROCESSORS = Path("/sys/devices/system/cpu")
+_THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_")
 _GROUPS = Path("/sys/fs/cgroup")
 # Limit and use, in versions 2 and 1.
 _GROUP_FILES = (
@@ -25,20 +38,21 @@ _GROUP_FILES = (
 # Microseconds of processor time in a period, and the period, in versions 2 and 1.
 _QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-
 
 def device_info(name: str = "auto") -> DeviceInfo:
     """The device that `--device` means. Raises UsageError for another name, or where it does not exist here."""
     DeviceOptions(device=name)
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if cuda_devices() else "cpu"
     if name.startswith("cuda"):
         return _cuda_info(name)
-    if name == "mps" and not torch.backends.mps.is_available():
-        raise UsageError(
-            "--device mps is not there: this machine or torch build has no Metal device"
-        )
+    if name == "mps":
+        import torch
+
+        if not torch.backends.mps.is_available():
+            raise UsageError(
+                "--device mps is not there: this machine or torch build has no Metal device"
+            )
     description = "Metal device" if name == "mps" else "processor"
     return DeviceInfo(name, description, _free_memory_bytes(), _threads())
 
@@ -48,11 +62,33 @@ def network_dtype(precision: str, device: torch.device, half: str = "fp16") -> t
 
     half: as in `resolve_precision`.
     """
-    return _DTYPES[resolve_precision(precision, device.type, half)]
+    import torch
+
+    dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    return dtypes[resolve_precision(precision, device.type, half)]
+
+
+def worker_devices(asked: str, name: str, count: int) -> list[str]:
+    """Devices of `count` workers: all GPUs where none was asked for by number, else one device for all.
+
+    asked: what the user gave; name: what that means for one process.
+    """
+    gpus = cuda_devices() if name == "cuda:0" and asked in ("auto", "cuda") else 0
+    return [f"cuda:{number % gpus}" for number in range(count)] if gpus > 1 else [name] * count
+
+
+def shared_device(asked: str, device: DeviceInfo, count: int) -> DeviceInfo:
+    """The device that each of `count` workers can count on: its share of the memory there, the least of any."""
+    names = set(worker_devices(asked, device.name, count))
+    free_bytes = min(device_info(name).memory_bytes for name in names)
+    most = -(-count // len(names))
+    return dataclasses.replace(device, memory_bytes=free_bytes // most)
 
 
 def attention_backend(name: str, device: torch.device) -> Backend:
     """What `--attention` means on a device. Raises UsageError where it does not exist there."""
+    from starvsr.models.attention import select_backend
+
     try:
         return select_backend(name, device)
     except ValueError as error:
@@ -71,16 +107,47 @@ def peak_process_bytes() -> int | None:
 
 def peak_device_bytes(device: DeviceInfo) -> int | None:
     """The most of a CUDA device's memory that this process has held at once so far; None for other devices."""
-    return torch.cuda.max_memory_reserved(device.name) if device.name.startswith("cuda") else None
+    if not device.name.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.max_memory_reserved(device.name)
+
+
+def cuda_devices() -> int:
+    """How many CUDA devices torch finds."""
+    if not _may_have_gpu():
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def _may_have_gpu() -> bool:
+    """False only where torch could find no CUDA device, whatever build it is."""
+    if sys.platform == "darwin":
+        return False
+    if sys.platform != "linux":
+        return True
+    if any(next(_DEVICES.glob(pattern), None) for pattern in _DEVICE_FILES):
+        return True
+    try:
+        # NVIDIA's driver may make its files only when it is first used.
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _cuda_info(name: str) -> DeviceInfo:
     number = int(name.partition(":")[2] or 0)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = cuda_devices()
     if number >= count:
         raise UsageError(
             f"--device {name} is not there: torch finds {count} CUDA devices; give --device cpu or auto"
         )
+    import torch
+
     free_bytes, _ = torch.cuda.mem_get_info(number)
     properties = torch.cuda.get_device_properties(number)
     return DeviceInfo(f"cuda:{number}", properties.name, free_bytes, _threads())
@@ -114,10 +181,40 @@ def _group_bytes(limit: str, used: str) -> int:
 
 def _threads() -> int:
     """torch's, or fewer where a control group grants less time: more threads than it grants wait for each other."""
-    threads = torch.get_num_threads()
+    threads = _torch_threads()
     if "OMP_NUM_THREADS" in os.environ:
         return threads
     return min(threads, *(_group_processors(*files) for files in _QUOTA_FILES))
+
+
+def _torch_threads() -> int:
+    """torch's number of threads. Where it is loaded a program may have set it; else it is counted, if that can be."""
+    told = any(
+        name.startswith(_THREAD_VARIABLES) and name != "OMP_WAIT_POLICY" for name in os.environ
+    )
+    if "torch" not in sys.modules and not told and (cores := _cores()):
+        return cores
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _cores() -> int:
+    """Cores that this process may use, for each of which MKL takes one thread; 0 where torch may count otherwise."""
+    # Elsewhere torch is built without MKL.
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        return 0
+    processors = os.sched_getaffinity(0)
+    try:
+        siblings = {
+            (_PROCESSORS / f"cpu{number}/topology/thread_siblings_list").read_text()
+            for number in processors
+        }
+    except OSError:
+        return 0
+    # Some of a core's threads, but not all of them.
+    divided = len(siblings) < len(processors) < (os.cpu_count() or 0)
+    return 0 if divided else len(siblings)
 
 
 def _group_processors(*files: str) -> int:

@@ -46,7 +46,7 @@ from starvsr.train.sources import SourceFolder, check_folders, find_sources
 from starvsr.train.validation import Validation, as_json, means
 from starvsr.train.words import Contexts
 from starvsr.types import Progress, ProgressCallback
-from starvsr.zoo.components import METADATA_KEY
+from starvsr.zoo.metadata import METADATA_KEY
 from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 

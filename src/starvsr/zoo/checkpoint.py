@@ -7,29 +7,22 @@ from __future__ import annotations
 
 import pickle
 import re
-import shlex
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
-from starvsr.media.strict_json import first_words
-from starvsr.specs import COMPONENTS
+from starvsr.zoo.metadata import ANEW, opened
 from starvsr.zoo.tensorfile import DTYPES
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 _LISTED = 5
 _LONGEST = 200
 """Characters of one problem in a message."""
-_MOST_HEADER_BYTES = 16 << 20
-_MOST_TENSORS = 20_000
-_ANEW = "get the file anew from its publisher"
 
 
 class _Ignored:
@@ -77,7 +70,7 @@ def read_pickle(path: Path) -> Mapping[str, object]:
             raise MemoryLimitError(
                 f"memory ran out while {path} was read: end other programs and run the same command again"
             ) from error
-        raise WeightsError(f"{path} is corrupt ({_first_sentence(error)}): {_ANEW}") from error
+        raise WeightsError(f"{path} is corrupt ({_first_sentence(error)}): {ANEW}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(
             f"{path} holds a {type(content).__name__} and not tensors by name: it is not one of the published files"
@@ -93,7 +86,7 @@ def _is_zip(path: Path) -> bool:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     if magic != _ZIP_MAGIC and not magic.startswith(_PICKLE_MAGIC):
-        raise WeightsError(f"{path} is no torch checkpoint: {_ANEW}")
+        raise WeightsError(f"{path} is no torch checkpoint: {ANEW}")
     return magic == _ZIP_MAGIC
 
 
@@ -106,70 +99,18 @@ def _refusal(path: Path, message: str) -> str:
         reason = f"it wants {wanted[1]}"
     else:
         reason = found[1] if found else "no reason known"
-    return f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run: {_ANEW}"
+    return f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run: {ANEW}"
 
 
 def _first_sentence(error: Exception) -> str:
     return re.split(r"\. |\n", str(error))[0] or type(error).__name__
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file. Raises WeightsError where it is not one."""
-    with _opened(path) as file:
-        return dict(file.metadata() or {})
-
-
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The mapped tensors and the metadata of a safetensors file. Raises WeightsError where it is not one."""
-    with _opened(path) as file:
+    with opened(path, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return tensors, dict(file.metadata() or {})
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        # safetensors says of every file that it cannot open that there is none, and reads any header.
-        _check_header(path)
-        with safe_open(path, framework="pt") as file:
-            if len(file.keys()) > _MOST_TENSORS:
-                raise ValueError(f"it has {len(file.keys())} tensors")
-            yield file
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    # Types that torch does not have end in these, too.
-    except (
-        SafetensorError,
-        RuntimeError,
-        ValueError,
-        AttributeError,
-        KeyError,
-        TypeError,
-    ) as error:
-        raise WeightsError(
-            f"{path} cannot be read as a safetensors file ({first_words(error)}): {made_again(path)}"
-        ) from error
-
-
-def _check_header(path: Path) -> None:
-    """Raise ValueError where a header is larger than any file of weights has, or than the file; OSError."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-    if size > min(_MOST_HEADER_BYTES, path.stat().st_size):
-        raise ValueError(f"its header would have {size} bytes")
-
-
-def made_again(path: Path) -> str:
-    """What to do about a damaged file: that of a known component is made again by a command."""
-    if path.suffix != ".safetensors" or path.stem not in COMPONENTS:
-        return _ANEW
-    return f"`starvsr download-weights {path.stem} --dir {shlex.quote(str(path.parent))}` makes it again"
-
-
-def read_types(path: Path) -> set[str]:
-    """The types of a safetensors file's tensors, in the format's names. Raises WeightsError where it is not one."""
-    with _opened(path) as file:
-        return {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:

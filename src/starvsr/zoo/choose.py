@@ -10,10 +10,9 @@ from starvsr.errors import WeightsError
 from starvsr.options import WeightsOptions
 from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components
 from starvsr.types import DeviceInfo, ModelSpec
-from starvsr.zoo.checkpoint import read_metadata
-from starvsr.zoo.components import METADATA_KEY
 from starvsr.zoo.environment import check_hub_variables
 from starvsr.zoo.folder import find_component, is_file, weights_folder
+from starvsr.zoo.metadata import METADATA_KEY, read_metadata
 from starvsr.zoo.spec_json import spec_from_json
 
 _BEST = "star-light"

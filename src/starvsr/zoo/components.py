@@ -29,13 +29,10 @@ from starvsr.specs import SPECS, Component
 from starvsr.types import CogVideoXConfig
 from starvsr.zoo.checkpoint import (
     listed,
-    made_again,
     misfits,
     not_plain,
-    read_metadata,
     read_pickle,
     read_safetensors,
-    read_types,
 )
 from starvsr.zoo.configs import (
     MOST_CONFIG,
@@ -46,12 +43,11 @@ from starvsr.zoo.configs import (
     read_text,
 )
 from starvsr.zoo.convert import from_published, published_tensors, to_published
+from starvsr.zoo.metadata import METADATA_KEY, made_again, read_metadata, read_types
 from starvsr.zoo.sat import from_sat
 from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import DTYPES, write_tensors
 
-METADATA_KEY = "starvsr"
-"""Where a file's metadata holds the `ModelSpec` of a network."""
 COMPONENT_KEY = "starvsr_component"
 VOCAB_KEY = "starvsr_vocab"
 MERGES_KEY = "starvsr_merges"

@@ -1,0 +1,247 @@
+"""A job checked and planned, without torch, which takes seconds to load, wherever the device can be told without."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from starvsr.errors import OutputError, UsageError
+from starvsr.job.journal import is_made, journal_folder
+from starvsr.job.workdir import discard_left, is_begun
+from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
+from starvsr.media.files import check_target, written_errors
+from starvsr.media.hwaccel import usable_device
+from starvsr.media.index import build_index, expected_frames
+from starvsr.media.notes import picture_notes
+from starvsr.media.passage import check_streams
+from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
+from starvsr.media.probe import probe
+from starvsr.media.provenance import provenance_of
+from starvsr.media.sequence import is_sequence
+from starvsr.media.timing import check_times
+from starvsr.models.device import attention_backend, device_info, shared_device
+from starvsr.options import UpscaleOptions
+from starvsr.plan.plan import Plan, make_plan, output_size
+from starvsr.plan.settings import resolve
+from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
+from starvsr.zoo.choose import ModelChoice, choose_model
+from starvsr.zoo.folder import weights_folder
+
+if TYPE_CHECKING:
+    from starvsr.zoo.install import InstallPlan
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked and planned job; `run_job` does it."""
+
+    source: Path
+    target: Path
+    options: UpscaleOptions
+    info: VideoInfo
+    index: VideoIndex
+    choice: ModelChoice
+    device: DeviceInfo
+    settings: EncoderSettings
+    plan: Plan
+    notes: tuple[str, ...] = ()
+    """What is done to the picture beside enlarging it, and what of it cannot be carried; a sentence each."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`."""
+        return {
+            "source": str(self.source),
+            "target": str(self.target),
+            "model": self.choice.spec.name,
+            "model_reason": self.choice.reason,
+            "device": dataclasses.asdict(self.device),
+            "encoder": dataclasses.asdict(self.settings),
+            "lost_frames": self.index.lost_frames,
+            "notes": list(self.notes),
+            "plan": self.plan.to_json(),
+        }
+
+
+def plan_video(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str] | None = None,
+    options: UpscaleOptions | None = None,
+    *,
+    fetch: Callable[[InstallPlan], None] | None = None,
+    progress: ProgressCallback | None = None,
+    index_until_s: float | None = None,
+) -> Job:
+    """Check everything that can be checked before weights are loaded, and plan the job; writes no video.
+
+    A target of None plans without looking at the place of the output. fetch: download weights that are missing, before
+    the video is read, and call this with what that takes; None needs no weights. index_until_s: what is behind
+    this time is not wanted, and is left out of the job's index if the header says how many frames there are.
+    Raises StarvsrError.
+    """
+    options = options or UpscaleOptions()
+    source_path = Path(source)
+    target_path = (
+        Path(target)
+        if target is not None
+        else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
+    )
+    info = probe(source_path, options.input.fps)
+    if made_by := provenance_of(source_path):
+        logger.warning("%s was already upscaled by %s", source_path, made_by)
+    if target is not None:
+        _check_place(source_path, target_path, options)
+    device = _worker_device(options)
+    choice = choose_model(options.model, device, options.weights)
+    _check_effect(choice, options)
+    if options.workers.cluster is None:
+        _check_attention(options, device)
+    check_streams(info, target_path, options.streams)
+    encode = with_codec(options.encode, target_path, info)
+    options = dataclasses.replace(options, encode=encode)
+    even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
+    width, height = output_size(info.width, info.height, options.size, even=even)
+    settings = check_encoder(encode, target_path, info, width, height)
+    if options.device.compile and options.workers.cluster is None:
+        # It takes far longer than any other check.
+        _check_compiler(device)
+    if fetch is not None and _lacking(choice, options):
+        _fetch(choice, options, fetch, progress or (lambda _: None))
+        choice = choose_model(options.model, device, options.weights)
+    info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
+    index = build_index(
+        info,
+        scene_detect=options.windows.scene_detect,
+        until_s=index_until_s if expected_frames(info) else None,
+        progress=progress,
+    )
+    notes = picture_notes(info, index, settings, options)
+    plan = make_plan(info, index, choice.spec, device, options, even=even)
+    check_times(info, index, plan.first, plan.last, target_path)
+    # More workers than segments would leave threads idle.
+    sharing = min(options.workers.count, len(plan.segments))
+    device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
+    _warn_of_memory(plan)
+    return Job(
+        source_path, target_path, options, info, index, choice, device, settings, plan, notes
+    )
+
+
+def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
+    """Refuse an output that cannot be written, or a work directory that it or the input lies in: files there go."""
+    folder = journal_folder(target, options.resume.work_dir)
+    with written_errors(target):
+        # What a job put there before it was broken off is its own.
+        own = (
+            is_begun(folder)
+            if is_sequence(target)
+            else options.resume.resume and is_made(folder, target)
+        )
+    if options.resume.work_dir is None:
+        discard_left(folder)
+    check_target(source, target, overwrite=options.overwrite or own)
+    real = os.path.realpath(folder)
+    for name, path in (("input", source), ("output", target)):
+        # A link may lie there, or what it names.
+        places = [Path(os.path.realpath(place)) for place in (path.parent, path)]
+        if any(place.is_relative_to(real) for place in places):
+            raise UsageError(
+                f"the {name} {path} lies in the work directory {folder}: give another --work-dir"
+            )
+    with written_errors(folder):
+        has_parent = folder.parent.is_dir()
+    if not has_parent:
+        raise OutputError(f"the folder {folder.parent} of --work-dir does not exist: make it first")
+
+
+def _fetch(
+    choice: ModelChoice,
+    options: UpscaleOptions,
+    announce: Callable[[InstallPlan], None],
+    progress: ProgressCallback,
+) -> None:
+    """Download what the model lacks. Raises StarvsrError."""
+    # It takes time that runs with the embedded model need not spend.
+    from starvsr.zoo.install import ensure
+
+    ensure(
+        choice.spec,
+        weights_folder(options.weights.folder),
+        _lacking(choice, options),
+        offline=options.weights.offline,
+        progress=progress,
+        announce=announce,
+    )
+
+
+def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
+    """Components that have to be fetched: not the encoder of words that are all known already."""
+    text = choice.spec.text
+    if text is None or text.weights not in choice.missing:
+        return choice.missing
+    from starvsr.zoo.text import contexts_are_known
+
+    sampling = options.sampling
+    known = contexts_are_known(
+        choice.spec,
+        choice.folders,
+        prompt=sampling.prompt,
+        negative_prompt=sampling.negative_prompt,
+    )
+    return tuple(name for name in choice.missing if not (known and name == text.weights))
+
+
+def _worker_device(options: UpscaleOptions) -> DeviceInfo:
+    """The device of every worker, with its share of the memory. Raises UsageError where there is none."""
+    if options.workers.cluster is not None:
+        from starvsr.job.ray_nodes import cluster_device
+
+        return cluster_device(options.workers.cluster, options.device.device)
+    device = device_info(options.device.device)
+    if options.workers.count == 1:
+        return device
+    return shared_device(options.device.device, device, options.workers.count)
+
+
+def _check_attention(options: UpscaleOptions, device: DeviceInfo) -> None:
+    """Raise UsageError for an attention backend that does not run on the device; only this one may not."""
+    if options.device.attention == "xformers":
+        import torch
+
+        attention_backend(options.device.attention, torch.device(device.name))
+
+
+def _check_compiler(device: DeviceInfo) -> None:
+    """Raise UsageError where nothing can be compiled for the device."""
+    import torch
+
+    from starvsr.models.compiled import check_compiler
+
+    check_compiler(torch.device(device.name))
+
+
+def _warn_of_memory(plan: Plan) -> None:
+    peak, limit = plan.layout.peak_bytes, plan.limit_bytes
+    if limit and peak > limit:
+        logger.warning(
+            "the work takes about %.1f GiB and the device has %.1f: it may fail or be slow",
+            peak / 2**30,
+            limit / 2**30,
+        )
+
+
+def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:
+    """Refuse options that do nothing for a model that was asked for; warn under `auto`."""
+    names = resolve(choice.spec, options.sampling, options.windows).without_effect
+    if not names:
+        return
+    message = f"{' and '.join(names)} would have no effect on the model {choice.spec.name}"
+    if options.model != "auto":
+        raise UsageError(f"{message}; leave it out or give another --model")
+    logger.warning(message)

@@ -1,0 +1,69 @@
+"""What a restored segment leaves in the work directory, and the seam of two: the crossfade of what they share."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from starvsr.errors import WorkDirError
+from starvsr.media.encoder import EncoderSettings
+from starvsr.media.files import open_regular, read_errors
+from starvsr.media.pixfmt import layout_of
+from starvsr.media.writer import PartWriter
+from starvsr.plan.plan import Segment
+from starvsr.types import VideoIndex, VideoInfo
+
+
+@dataclass(frozen=True)
+class SegmentFiles:
+    """What restoring one segment leaves in the work directory."""
+
+    segment: Segment
+    part: Path
+    """The encoded core."""
+    head: tuple[Path, ...] = ()
+    """Raw frames shared with the segment before, one file a frame."""
+    tail: tuple[Path, ...] = ()
+    """Raw frames shared with the segment behind."""
+
+
+def with_alpha(info: VideoInfo, settings: EncoderSettings) -> bool:
+    """Whether the source's alpha goes into the output."""
+    return settings.alpha and layout_of(info.pix_fmt).alpha
+
+
+def make_seam(
+    before: SegmentFiles,
+    behind: SegmentFiles,
+    part: Path,
+    info: VideoInfo,
+    index: VideoIndex,
+    settings: EncoderSettings,
+) -> None:
+    """Crossfade the raw frames that two neighbours share into a part file. Raises OutputError."""
+    width, height = settings.width, settings.height
+    channels = 4 if with_alpha(info, settings) else 3
+    with PartWriter(part, settings, info, width, height) as writer:
+        for place, pair in enumerate(zip(before.tail, behind.head, strict=True)):
+            old, new = (_read_raw(path, (height, width, channels)) for path in pair)
+            share = (place + 1) / (len(behind.head) + 1)
+            mixed = (1 - share) * old.astype(np.float32) + share * new
+            number = behind.segment.first + place
+            writer.write(
+                (mixed + 0.5).astype(np.uint16), index.pts[number], index.durations[number]
+            )
+
+
+def _read_raw(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint16]:
+    """A shared frame. Raises OutputError where it cannot be read, WorkDirError where it is of another size."""
+    with read_errors(path), open_regular(path) as file:
+        data = file.read(2 * math.prod(shape) + 1)
+    if len(data) != 2 * math.prod(shape):
+        raise WorkDirError(
+            f"{path} is no frame of this job: give --no-resume to make all parts anew"
+        )
+    return np.frombuffer(data, np.uint16).reshape(shape)
