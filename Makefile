@@ -7,7 +7,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 .PHONY: demo test check matrix fuzz kill format clean
 
 demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
-	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
+	$(BIN)/starvsr upscale examples/butterfly.mp4 out.mp4 --scale 4 --overwrite
 
 test: $(VENV)/.dev-installed  ## all tests, in two processes
 	$(BIN)/python -m pytest -q --numprocesses 2
