@@ -6,7 +6,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .PHONY: demo test check matrix fuzz kill format clean
 
-demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
+demo: $(VENV)/.installed  ## upscale the sample 4x to out.mp4
 	$(BIN)/starvsr upscale examples/butterfly.mp4 out.mp4 --scale 4 --overwrite
 
 test: $(VENV)/.dev-installed  ## all tests, in two processes
@@ -15,7 +15,7 @@ test: $(VENV)/.dev-installed  ## all tests, in two processes
 fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale
 	$(BIN)/python -m tests.fuzz
 
-kill: $(VENV)/.dev-installed  ## 40 runs killed anywhere, each gone on with; some four minutes, on Linux
+kill: $(VENV)/.dev-installed  ## 40 runs killed at random moments, each resumed; about four minutes, on Linux
 	$(BIN)/python -m tests.kill
 
 check: $(VENV)/.dev-installed  ## lint, format, types, layers
@@ -24,7 +24,7 @@ check: $(VENV)/.dev-installed  ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-matrix: $(VENV)/.dev-installed  ## every codec and kind of source into every container; some ten minutes
+matrix: $(VENV)/.dev-installed  ## every codec and kind of source into every container; about ten minutes
 	$(BIN)/python -m tests.media.matrix
 
 format: $(VENV)/.dev-installed

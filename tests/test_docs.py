@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
+import pydoc
 import re
 import shlex
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ INLINE = re.compile(r"`([^`]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 PATH = re.compile(r"(?<![\w/.])(?:src/starvsr|tests|benchmarks|configs|docs|examples)/[\w./-]*\w")
+NAME = re.compile(r"(?<![\w/.])starvsr(?:\.\w+)+(?!\w)")
 MODULE = re.compile(rf"(?<![\w/.])(?:{'|'.join(ROOMS)})/\w+\.py")
 
 
@@ -84,6 +86,7 @@ def test_the_tree_names_files_that_exist() -> None:
         "`--none 3`",
         "`media/none.py`",
         "`tests/none.py`",
+        "`starvsr.zoo.none`",
     ],
 )
 def test_what_is_wrong_is_found(text: str) -> None:
@@ -176,10 +179,13 @@ def bad_flags(text: str) -> Iterator[str]:
 
 
 def bad_paths(text: str) -> Iterator[str]:
-    """Files of this project that do not exist."""
+    """Files, modules and names of this project that do not exist."""
     for name in PATH.findall(LINK.sub("", text)):
         if not (ROOT / name).exists():
             yield name
     for name in MODULE.findall(text):
         if not (PACKAGE / name).is_file():
+            yield name
+    for name in NAME.findall(text):
+        if pydoc.locate(name) is None:
             yield name
