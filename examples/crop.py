@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 FRAME = 60
-ROWS, COLUMNS = slice(90, 510), slice(400, 850)
+ROWS, COLUMNS = slice(150, 450), slice(400, 850)
 
 
 def frame_of(path: str) -> av.VideoFrame:
