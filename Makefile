@@ -6,8 +6,8 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 
 .PHONY: demo test check matrix fuzz kill inject format clean
 
-demo: $(VENV)/.installed  ## upscale the shipped sample four times, into out.mp4
-	$(BIN)/starvsr upscale examples/bee.mp4 out.mp4 --scale 4 --overwrite
+demo: $(VENV)/.installed  ## upscale the sample 4x to out.mp4
+	$(BIN)/starvsr upscale examples/butterfly.mp4 out.mp4 --scale 4 --overwrite
 
 test: $(VENV)/.dev-installed  ## all tests, in two processes
 	$(BIN)/python -m pytest -q --numprocesses 2
@@ -16,10 +16,10 @@ fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale
 	$(BIN)/python -m tests.fuzz
 	$(BIN)/python -m tests.fuzz.journals
 
-kill: $(VENV)/.dev-installed  ## 40 runs ended anywhere by each of four signals, and gone on with; on Linux
+kill: $(VENV)/.dev-installed  ## 40 runs ended at random moments by each of four signals, each resumed; on Linux
 	for signal in SIGKILL SIGINT SIGTERM SIGHUP; do $(BIN)/python -m tests.kill --signal $$signal || exit 1; done
 
-inject: $(VENV)/.dev-installed  ## every system call on files of a job fails once in four ways; hours, with strace
+inject: $(VENV)/.dev-installed  ## every system call on a job's files fails once in four ways; hours, with strace
 	$(BIN)/python -m tests.kill --inject
 
 check: $(VENV)/.dev-installed  ## lint, format, types, layers
@@ -28,7 +28,7 @@ check: $(VENV)/.dev-installed  ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-matrix: $(VENV)/.dev-installed  ## every codec and kind of source into every container; some ten minutes
+matrix: $(VENV)/.dev-installed  ## every codec and kind of source into every container; about ten minutes
 	$(BIN)/python -m tests.media.matrix
 
 format: $(VENV)/.dev-installed

@@ -1,6 +1,6 @@
 """Other programs than torch for `nano`: processor seconds of a frame and how far its results are, on one thread.
 
-taskset -c 0 python benchmarks/executors.py examples/bee.mp4
+taskset -c 0 python benchmarks/executors.py examples/butterfly.mp4
 
 Needs openvino, onnx, onnxruntime, onnxscript and torchao, which starvsr itself does not. Frames of 1920x1080 are made
 of the clip's at 480x270 and follow on one another with what each leaves for the next; all take turns.

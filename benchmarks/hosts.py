@@ -1,6 +1,6 @@
 """A Ray cluster of separate hosts, one of which is lost on the way: is the file what one process makes?
 
-    sudo python benchmarks/hosts.py examples/bee.mp4 [--loss none killed "link cut"] [--place shared sent]
+    sudo python benchmarks/hosts.py examples/butterfly.mp4 [--loss none killed "link cut"] [--place shared sent]
 
 Linux only, as root, with Ray (extra `cluster`), iproute2 and util-linux. A head and two workers are namespaces
 (network, mounts, processes, name) on a bridge in the head's, each with a folder and a /dev/shm of its own. They end

@@ -190,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("clip", type=Path, nargs="?", default=ROOT / "examples" / "bee.mp4")
+    parser.add_argument("clip", type=Path, nargs="?", default=ROOT / "examples" / "butterfly.mp4")
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--pictures", type=Path, help="folder for the middle frame of every row")
     parser.add_argument(

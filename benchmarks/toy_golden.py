@@ -1,8 +1,8 @@
-"""Write `tests/golden/toy.safetensors`: what the embedded toy makes of the sample, as `tests/test_toy.py` runs it.
+"""Write `tests/golden/toy.safetensors`: the embedded toy's output for the sample, as in `tests/restore/test_toy.py`.
 
     python benchmarks/toy_golden.py
 
-To be run once for new weights of the toy, never to make a failing test pass.
+Run it once for new weights of the toy or a new sample, never to make a failing test pass.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Cut one frame's crop from a video and from its upscaled version into one PNG: python crop.py IN OUT PNG."""
+"""Put a crop of one frame of a video and of its upscaled version side by side: python crop.py IN OUT PNG."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 FRAME = 60
-ROWS, COLUMNS = slice(150, 450), slice(300, 750)
+ROWS, COLUMNS = slice(150, 450), slice(400, 850)
 
 
 def frame_of(path: str) -> av.VideoFrame:
@@ -30,7 +30,7 @@ def save_png(pixels: np.ndarray, path: Path) -> None:
 
 
 def main() -> None:
-    """Left half: the input by bicubic interpolation. Right half: the output."""
+    """Left half: the input enlarged by bicubic interpolation. Right half: the output."""
     source, upscaled, target = sys.argv[1:]
     after = frame_of(upscaled)
     before = frame_of(source).reformat(

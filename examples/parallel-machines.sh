@@ -1,7 +1,7 @@
 #!/bin/sh
 # Upscales a folder of videos on several machines that share it: run this on each of them, several times on one with
-# several GPUs, or as a SLURM array. A video belongs to whoever makes its folder in .claims first.
-# After a crash run it again: the video in hand goes on from its last segment.
+# several GPUs, or as a SLURM array. A video belongs to whoever creates its folder in .claims first.
+# After a crash run it again: the interrupted video resumes after its last finished segment.
 #
 #   parallel-machines.sh /shared/in /shared/out --model star-light
 #   sbatch --array=1-8 --gres=gpu:1 parallel-machines.sh /shared/in /shared/out --model star-light
@@ -17,11 +17,11 @@ host=$(uname -n)
 claims=$output/.claims
 mkdir -p "$claims" || exit 7
 
-# What this machine claimed before it crashed, anyone may have.
+# Release what this machine claimed before it crashed.
 for claim in "$claims"/*/"$host".*; do
     [ -e "$claim" ] || continue
     kill -0 "${claim##*.}" 2>/dev/null && continue
-    # Of several that start at once, one removes the file; the folder may be somebody's again for the others.
+    # Of several that start at once only one removes the file; by then the folder may be claimed again.
     rm "$claim" 2>/dev/null && rmdir "$(dirname "$claim")"
 done
 
@@ -35,7 +35,7 @@ for video in "$source"/*; do
     [ -e "$target" ] && continue
     mkdir "$claims/$name" 2>/dev/null || continue
     : >"$claims/$name/$host.$$"
-    # Somebody may have finished it a moment ago.
+    # Another machine may have finished it a moment ago.
     if [ ! -e "$target" ]; then
         # In the background, so that a signal to this script reaches it.
         starvsr upscale "$video" "$target" "$@" &
@@ -60,6 +60,6 @@ done
 if rmdir "$claims" 2>/dev/null; then
     exit "$code"
 fi
-echo "others are at work on, or crashed at (remove the folder then):" >&2
+echo "others are at work on, or crashed at (then remove the folder):" >&2
 ls -d "$claims"/*/ >&2
 exit "$code"

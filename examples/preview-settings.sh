@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows some seconds of a video under several settings, each beside the input, and what the whole video would take.
+# Previews a few seconds of a video with several settings, each beside the input, with the time and size of the whole.
 # Every setting is one argument.
 #
 #   preview-settings.sh film.mkv previews/ 5 0:12:30 "--blend 0" "--blend 0.3" "--color-fix wavelet --crf 20"
@@ -14,7 +14,7 @@ video=$1 folder=$2 seconds=$3 at=$4
 shift 4
 mkdir -p "$folder" || exit 7
 
-# A number among the facts that --json gave.
+# A number from the output of --json.
 fact() {
     printf '%s' "$facts" | sed -n "s/.*\"$1\": \([0-9.e+-]*\).*/\1/p"
 }

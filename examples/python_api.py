@@ -1,6 +1,6 @@
 """Both ways to use starvsr from Python: a whole video file, and frames in memory.
 
-python examples/python_api.py examples/bee.mp4 bee-2x.mp4
+python examples/python_api.py examples/butterfly.mp4 butterfly-2x.mp4
 """
 
 import sys

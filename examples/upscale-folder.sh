@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Upscales a folder of videos and every folder in it, such as the seasons of a series, into the same tree elsewhere.
-# After a crash, a power cut or Ctrl-C run it again: finished videos are passed over, and the one in hand goes on.
+# After a crash, a power cut or Ctrl-C run it again: finished videos are skipped, and the current one resumes.
 #
 #   upscale-folder.sh series/ large/ --scale 2 --crf 20
 set -u
@@ -16,7 +16,7 @@ shift 2
 
 cd "$source" || exit 3
 code=0
-# Hidden folders are left alone, and so is the output if it lies inside.
+# Hidden folders are skipped, and so is the output if it is inside.
 while IFS= read -r -d '' folder; do
     case $source/${folder#./}/ in "$output"/*) continue ;; esac
     target=$output/${folder#./}
@@ -27,10 +27,10 @@ while IFS= read -r -d '' folder; do
     rmdir "$target" 2>/dev/null
     case $result in
         0) ;;
-        3) echo "passed over: there is no video in it" >&2 ;;
+        3) echo "skipped: there is no video in it" >&2 ;;
         6) code=6 ;;
         8) [ "$code" != 0 ] || code=8 ;;
-        # Usage, weights, memory, an interrupt: the next folder would not do better.
+        # Usage, weights, memory, an interrupt: the next folder would fail too.
         *) exit "$result" ;;
     esac
 done < <(find . -name '.?*' -prune -o -type d -print0 | sort -z)

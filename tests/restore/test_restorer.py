@@ -36,7 +36,7 @@ from starvsr.zoo.load import LoadedModel, load_model, save_model
 from tests.golden.seeded_init import fill_module
 from tests.reference import plain_loop, unshuffled
 
-SAMPLE = Path(__file__).parents[2] / "examples" / "bee.mp4"
+SAMPLE = Path(__file__).parents[2] / "examples" / "butterfly.mp4"
 
 
 @pytest.fixture(scope="module")

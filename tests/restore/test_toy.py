@@ -23,7 +23,7 @@ from starvsr.zoo.folder import embedded_file
 from starvsr.zoo.load import LoadedModel, load_choice, load_model
 
 ROOT = Path(__file__).parents[1]
-SAMPLE = ROOT.parent / "examples" / "bee.mp4"
+SAMPLE = ROOT.parent / "examples" / "butterfly.mp4"
 GOLDEN = ROOT / "golden" / "toy.safetensors"
 CPU = DeviceInfo("cpu", "processor", 0, 1)
 
@@ -109,11 +109,11 @@ def prompted(words: str) -> LoadedModel:
 def test_it_denoises(toy: LoadedModel) -> None:
     """Sampling begins with almost only noise and ends with what the input shows.
 
-    Its autoencoder alone gives 24.4 dB here, bilinear interpolation 24.3.
+    Here it has 18.2 dB, and 12.1 against the mirrored truth; its autoencoder alone 24.8, bilinear interpolation 25.5.
     """
     result = restored(toy)
-    assert psnr(result, truth()) > 18
-    assert psnr(result, truth()) > psnr(result, truth().flip(-1)) + 6
+    assert psnr(result, truth()) > 17.5
+    assert psnr(result, truth()) > psnr(result, truth().flip(-1)) + 5
 
 
 def test_guidance_leads_away_from_what_is_blurred(toy: LoadedModel) -> None:
