@@ -17,6 +17,20 @@ from starvsr.cli.upscale_options import (
     parse_time,
 )
 from starvsr.media.probe import probe
+from starvsr.options import (
+    DeviceOptions,
+    EncodeOptions,
+    LookOptions,
+    RangeOptions,
+    ResumeOptions,
+    SamplingOptions,
+    SizeOptions,
+    StreamOptions,
+    UpscaleOptions,
+    WeightsOptions,
+    WindowOptions,
+    WorkerOptions,
+)
 from tests.cli.conftest import Cli
 
 
@@ -250,9 +264,35 @@ def test_numbers() -> None:
 
 
 def test_the_default_options_of_the_command_line_are_those_of_the_library() -> None:
-    from starvsr.options import UpscaleOptions
-
     assert upscale_options.collect_options() == UpscaleOptions()
+
+
+def test_values_reach_the_fields_of_their_flags(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("two\nlines")
+    typed = (
+        f"--scale 2 -ss 1:00 --model toy --weights-dir w --offline --prompt-file {words} --speed fast --sharpen 0.5 "
+        "--guidance-interval 0.2:0.8 --color-fix none --memory-limit 1KiB --compile --tile 64 --no-scene-detect "
+        "-e a=b -e c=d --subtitles none --no-chapters --no-provenance -y --no-resume --work-dir d --workers 2"
+    )
+    given = option_command().main(typed.split(), standalone_mode=False)
+    assert upscale_options.collect_options(**given) == UpscaleOptions(
+        model="toy",
+        size=SizeOptions(scale=2),
+        range=RangeOptions(start_s=60),
+        sampling=SamplingOptions(prompt="two lines", speed="fast", guidance_interval=(0.2, 0.8)),
+        windows=WindowOptions(tile_px=64, scene_detect=False),
+        look=LookOptions(color_fix="none", sharpen=0.5),
+        encode=EncodeOptions(extra=(("a", "b"), ("c", "d"))),
+        streams=StreamOptions(subtitles="none", chapters=False, provenance=False),
+        device=DeviceOptions(memory_limit_bytes=1024, compile=True),
+        weights=WeightsOptions(folder=Path("w"), offline=True),
+        resume=ResumeOptions(resume=False, work_dir=Path("d")),
+        workers=WorkerOptions(count=2),
+        overwrite=True,
+    )
+    with pytest.raises(TypeError, match="no options: blur"):
+        upscale_options.collect_options(blur=1)
 
 
 @pytest.mark.parametrize("value", ["9" * 5000, "1" + "0" * 400, "1e400", "nan", "-inf", "1/1e9"])
