@@ -1,1 +1,4 @@
-"""How fast this machine is at the program's work: its ceilings, networks' calls, and a whole job."""
+"""How fast this machine is: its ceilings, a network's calls and layers, a whole job.
+
+Open `run.py` first.
+"""

@@ -1,1 +1,4 @@
-"""The command line: parse, show progress, print messages, choose exit codes. The only layer that prints or exits."""
+"""The command line: parses, shows progress, prints messages, chooses exit codes. The only room that prints or exits.
+
+Open `app.py` first: every subcommand, and how errors become exit codes.
+"""

@@ -1,1 +1,4 @@
-"""Measuring video files: which belong together, the figures of a pair, reports, and a page that compares two."""
+"""Video files measured and compared: tables, reports and the HTML page.
+
+Open `measure.py` first for `starvsr evaluate`, `compare.py` for `starvsr compare`.
+"""

@@ -1,1 +1,4 @@
-"""How good a video is: frames in, one figure per frame out; no files are read here. Definitions: `docs/metrics.md`."""
+"""Frames in, scores out; no files.
+
+Open `registry.py` first: every metric by name.
+"""

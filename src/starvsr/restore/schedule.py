@@ -159,7 +159,7 @@ def logsnr_cosine_interp() -> NoiseSchedule:
     bit, and a video must not depend on which processor restored it.
     """
     levels = load(
-        files("starvsr.restore.restorer.restorer").joinpath("schedule.safetensors").read_bytes()
+        files("starvsr.restore").joinpath("schedule.safetensors").read_bytes()
     )
     return NoiseSchedule(alphas=levels["alphas"], sigmas=levels["sigmas"])
 

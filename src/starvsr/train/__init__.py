@@ -1,1 +1,4 @@
-"""The training side: what degrades clips, and what a network is trained to."""
+"""Training: degradations, data, losses, and the loop.
+
+Open `trainer.py` first, and `config.py` for what a run's TOML file may contain.
+"""
