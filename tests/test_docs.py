@@ -59,18 +59,21 @@ def test_the_index_lists_every_page() -> None:
     assert pages == set(re.findall(r"^\| \[(\w+\.md)\]", index, re.MULTILINE))
 
 
-def test_the_tree_names_files_that_exist() -> None:
+def test_the_tree_names_every_module_and_no_other() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text()
     tree = next(block for _, block in BLOCK.findall(text) if block.startswith("src/starvsr/\n"))
     assert set(re.findall(r"^  (\w+)/ ", tree, re.MULTILINE)) == set(ROOMS)
-    folder = PACKAGE
+    folder, named = PACKAGE, set()
     for line in tree.splitlines()[1:]:
         names = re.split(r" {2,}", line.strip())[0].split()
         if names[0].endswith("/"):
             folder = PACKAGE / names[0]
             continue
         for name in names:
-            assert (folder / (name if "." in name else f"{name}.py")).is_file(), line
+            path = folder / (name if "." in name else f"{name}.py")
+            assert path.is_file(), line
+            named.add(path)
+    assert named >= {path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__")}
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,7 @@ def logsnr_cosine_interp() -> NoiseSchedule:
     `alpha = sqrt(1 - sigma^2)` amplifies the last bit of sigma (to 3e-4 of alpha at t = 966), processors differ in that
     bit, and a video must not depend on which processor restored it.
     """
-    levels = load(
-        files("starvsr.restore").joinpath("schedule.safetensors").read_bytes()
-    )
+    levels = load(files("starvsr.restore").joinpath("schedule.safetensors").read_bytes())
     return NoiseSchedule(alphas=levels["alphas"], sigmas=levels["sigmas"])
 
 
