@@ -11,7 +11,7 @@ import pytest
 
 from starvsr.cli import batch
 from starvsr.errors import StarvsrError
-from starvsr.models.build import build_network
+from starvsr.models.build import empty_network
 from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
 from starvsr.options import UpscaleOptions
@@ -40,14 +40,14 @@ def test_a_folder_becomes_a_folder(
     cli: Cli, videos: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loads = 0
-    build = build_network
+    build = empty_network
 
     def counted(config: NetworkConfig) -> VideoNetwork:
         nonlocal loads
         loads += 1
         return build(config)
 
-    monkeypatch.setattr(load, "build_network", counted)
+    monkeypatch.setattr(load, "empty_network", counted)
     before = listing(videos)
     output = videos.with_name("large")
     result = cli("upscale", videos, output, *quick, "--frames", "2", "--json")

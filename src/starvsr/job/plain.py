@@ -16,7 +16,7 @@ _MOST_TEXT = 1 << 16
 
 def from_plain(kind: type[T], value: object, name: str = "it") -> T:
     """`value` as what a type says: a dataclass (of an object with exactly its fields), `tuple`, `dict`, a union of one
-    of these and None, `str`, `int` (64 bits), `float`, `bool`, or `Any`.
+    of these and None, `str`, `int` (64 bits), `float`, `bool`, a `Literal`, or `Any`.
 
     name: what the value is called in errors. Raises ValueError for what is of another kind.
     """
@@ -38,6 +38,10 @@ def _made(kind: Any, value: object, name: str) -> Any:
         return {
             key: _made(of_values, content, f"{name}.{key[:40]}") for key, content in value.items()
         }
+    if origin is typing.Literal:
+        if value not in typing.get_args(kind):
+            raise ValueError(f"{name} is not one of the values that it may have")
+        return value
     if kind is Any:
         return value
     if kind is float and type(value) is int:

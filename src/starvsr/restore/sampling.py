@@ -135,14 +135,12 @@ class Solver:
     sample: Sampler
     discard_penultimate: bool
     """Passed to `NoiseSchedule.sigmas_for`: whether the published set-up leaves out the last level before 0."""
-    stochastic: bool = False
-    """Whether its steps draw noise, and forget errors of early estimates as `reuse` says."""
 
 
 SOLVERS: dict[str, Solver] = {
     "one_step": Solver(one_step, discard_penultimate=True),
-    "dpmpp_2m_sde": Solver(sample_dpmpp_2m_sde, discard_penultimate=True, stochastic=True),
-    "vpsde_dpmpp_2m": Solver(sample_vpsde_dpmpp_2m, discard_penultimate=False, stochastic=True),
+    "dpmpp_2m_sde": Solver(sample_dpmpp_2m_sde, discard_penultimate=True),
+    "vpsde_dpmpp_2m": Solver(sample_vpsde_dpmpp_2m, discard_penultimate=False),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from starvsr.options import WeightsOptions
 from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.environment import check_hub_variables
-from starvsr.zoo.folder import find_component, is_file, weights_folder
+from starvsr.zoo.folder import find_component, weights_folder
 from starvsr.zoo.metadata import METADATA_KEY, read_metadata
 from starvsr.zoo.spec_json import spec_from_json
 
@@ -55,7 +56,11 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
     if name in SPECS:
         return _known(name, folder, f"{name}, as asked")
     path = Path(name)
-    if not is_file(path):
+    try:
+        found = path.is_file()
+    except OSError as error:
+        raise WeightsError(f"--model {name} cannot be read: {error.strerror}") from error
+    if not found:
         raise WeightsError(
             f"--model {name} is neither a file nor a known model: give one of "
             f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"
@@ -88,9 +93,15 @@ def _missing(names: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
 
 def _counted(path: Path) -> ModelSpec:
     """The spec of a model file as a plan needs it. Raises WeightsError as `read_spec`, or for sizes that do not fit."""
+    spec = read_spec(path)
+    for known in SPECS.values():
+        if spec.network == known.network:
+            return dataclasses.replace(
+                spec, parameters=known.parameters, largest_unit=known.largest_unit
+            )
+    # Torch, which takes seconds to load, is needed for networks of other sizes only.
     from starvsr.models.build import counted
 
-    spec = read_spec(path)
     try:
         return counted(spec)
     except ValueError as error:
