@@ -231,7 +231,7 @@ def test_a_lock_that_holds_something_is_none(work: Path) -> None:
         (b'{"version": 9, "made": true}', "of another format, 9"),
         (b"x", "not in this version's format"),
         (b'{"version": 1, "made": 1}', "made has the wrong type"),
-        (b'{"version": 1, "made": true, "more": 1}', "not have the entries"),
+        (b'{"version": 1, "made": true, "more": 1}', "not have the required entries"),
         (b"", "not in this version's format"),
         (b"[" * 2000, "not in this version's format"),
     ],
