@@ -1,8 +1,8 @@
-"""The one exception tree. The library raises these; only the command line turns them into exit codes.
+"""The exception hierarchy. The library raises these; only the command line converts them to exit codes.
 
     StarvsrError              1  anything below; never raised itself
     ├── UsageError            2  unknown or contradictory options
-    ├── InputError            3  the input cannot be read, or holds no video
+    ├── InputError            3  the input cannot be read, or contains no video
     ├── WeightsError          4  weights missing, corrupt, refused
     ├── MemoryLimitError      5  out of memory after every fallback
     ├── OutputError           7  the output cannot be written: exists, no space, no such encoder
@@ -25,13 +25,13 @@ class UsageError(StarvsrError):
 
 
 class InputError(StarvsrError):
-    """The input does not exist, is not a media file, or holds no video."""
+    """The input does not exist, is not a media file, or contains no video."""
 
     exit_code = 3
 
 
 class WeightsError(StarvsrError):
-    """A model's file is missing, corrupt or not one that this version can run."""
+    """A model file is missing, corrupt or unsupported by this version."""
 
     exit_code = 4
 
@@ -49,6 +49,6 @@ class OutputError(StarvsrError):
 
 
 class WorkDirError(StarvsrError):
-    """The work directory holds the parts of another job, or what is in it is not as this version writes it."""
+    """The work directory belongs to another job, or its content is not in this version's format."""
 
     exit_code = 9

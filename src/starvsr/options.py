@@ -1,4 +1,4 @@
-"""What a user can ask for: frozen dataclasses, each field documented, checked once; None = taken from the model.
+"""The user's options: frozen dataclasses, checked once; None = taken from the model.
 
 Messages name the command-line flag, since that is what most callers typed.
 """
@@ -24,7 +24,7 @@ Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Offload = Literal["auto", "none", "model", "block"]
 Subtitles = Literal["copy", "none"]
 
-# Of options whose None is neither the model's nor the source's.
+# Defaults of options that come from neither the model nor the source.
 DEFAULT_SCALE = 4.0
 DEFAULT_FPS = Fraction(25)
 DEFAULT_SOLVER_MODE: SolverMode = "fast"
@@ -35,12 +35,12 @@ DEFAULT_PRESET = "medium"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 
-# What the encoders of libav can hold at most.
+# Limits of libav's encoders.
 MOST_SIDE_PX = 65535
 MOST_FPS = 1000
-# More is a slip of the finger.
+# More is a typing error.
 MOST_WORKERS = 256
-# There are no more noise levels to step through.
+# The number of noise levels.
 MOST_STEPS = 1000
 
 
@@ -54,7 +54,7 @@ def _check_range(flag: str, value: float | None, least: float, most: float, allo
 
 
 def _choices(group: type) -> dict[str, tuple[str, ...]]:
-    """What is allowed in each field of a group whose type is a `Literal`, or one and None."""
+    """Allowed values of each field of a group whose type is a `Literal`, optionally or None."""
     return {
         name: typing.get_args(each)
         for name, hint in typing.get_type_hints(group).items()
@@ -82,12 +82,12 @@ _FLAGS = {
 
 
 def flag_of(field: str) -> str:
-    """The flag of a field of `UpscaleOptions` or of one of its groups; one that begins with `--no-` is the opposite."""
+    """The flag of a field of `UpscaleOptions` or of one of its groups; `--no-` flags negate it."""
     return _FLAGS.get(field, "--" + re.sub("_(px|s|bytes)$", "", field).replace("_", "-"))
 
 
 def shares_text(shares: tuple[float, float]) -> str:
-    """As they are typed: `0.2:0.8`."""
+    """Fractions as typed: `0.2:0.8`."""
     return f"{shares[0]:g}:{shares[1]:g}"
 
 
@@ -108,13 +108,13 @@ class SizeOptions:
     """Size of the output; at most one of `scale`, `resolution` and `width`/`height` is given."""
 
     scale: float | None = None
-    """Factor on both sides, above 0 and at most `MOST_SIDE_PX`; `DEFAULT_SCALE` where nothing else is given."""
+    """Factor of both sides, above 0 and at most `MOST_SIDE_PX`; `DEFAULT_SCALE` if no size is given."""
     resolution: int | None = None
     """Short side of the output, pixels."""
     width: int | None = None
-    """Columns of the output; alone, the rows follow from the aspect."""
+    """Width of the output, pixels; alone, the height follows from the aspect."""
     height: int | None = None
-    """Rows of the output; alone, the columns follow from the aspect."""
+    """Height of the output, pixels; alone, the width follows from the aspect."""
     max_resolution: int | None = None
     """Upper bound of the output's long side, pixels; a larger result is scaled down to it."""
 
@@ -157,7 +157,7 @@ class RangeOptions:
 
     @property
     def whole(self) -> bool:
-        """Whether the whole input is asked for."""
+        """Whether the whole input is requested."""
         return self == RangeOptions()
 
 
@@ -166,9 +166,9 @@ class PreviewOptions:
     """Which part of the input a before/after preview shows."""
 
     seconds: float
-    """How much of it."""
+    """Its duration."""
     at_s: float | None = None
-    """Seconds from the first frame to where it begins; None is the first frame."""
+    """Its start, seconds from the first frame; None is the first frame."""
 
     def __post_init__(self) -> None:
         _check(self.seconds > 0, "--preview", self.seconds, "a time above 0")
@@ -185,28 +185,28 @@ class SamplingOptions:
     cfg: float | None = None
     """Guidance scale; 1 is none and halves the work."""
     cfg_rescale: float | None = None
-    """Share (0..1) of the guided result brought back to the conditional one's standard deviation."""
+    """CFG rescale factor, 0 to 1."""
     noise_level: int | None = None
     """Noise added before sampling: 1 (almost none) to 1000 (all noise)."""
     seed: int | None = None
     """Seed of all noise; noise is drawn per frame, so windows and segments do not change it."""
     prompt: str | None = None
-    """What the video shows; the model's quality words are joined to it."""
+    """What the video shows; the model's quality words are appended."""
     negative_prompt: str | None = None
-    """What it must not look like."""
+    """What the video must not look like."""
     guidance_interval: tuple[float, float] | None = None
-    """Shares (0..1) of the steps between which there is guidance; before and behind, a step costs half."""
+    """Fractions (0..1) of the steps between which guidance is applied; other steps cost half."""
     cache: float | None = None
-    """Largest expected error, relative to the latent, of leaving out steps; 0, as None, leaves out none."""
+    """Largest expected error, relative to the latent, of skipping steps; 0, as None, skips none."""
     speed: Speed = "exact"
-    """What `speed` puts in place of options that are not given; `exact` puts nothing."""
+    """Preset for options that are not given; `exact` changes nothing."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_range("--steps", self.steps, 1, MOST_STEPS, f"1 to {MOST_STEPS}")
         ok = self.cfg is None or 1 <= self.cfg < math.inf
         _check(ok, "--cfg", self.cfg, "1 (no guidance) or more")
-        _check_range("--cfg-rescale", self.cfg_rescale, 0, 1, "a share from 0 to 1")
+        _check_range("--cfg-rescale", self.cfg_rescale, 0, 1, "a fraction from 0 to 1")
         _check_range("--noise-level", self.noise_level, 1, 1000, "1 to 1000")
         _check_range("--cache", self.cache, 0, 1, "an error from 0 (none) to 1")
         interval = self.guidance_interval
@@ -214,13 +214,13 @@ class SamplingOptions:
             interval is None or 0 <= interval[0] < interval[1] <= 1,
             "--guidance-interval",
             interval and shares_text(interval),
-            "two rising shares of the steps from 0 to 1, such as 0.2:0.8",
+            "two increasing fractions of the steps from 0 to 1, such as 0.2:0.8",
         )
 
 
 @dataclass(frozen=True)
 class WindowOptions:
-    """How the work is cut up; what is None comes from the model. Frames in time, output pixels in space."""
+    """How the work is split; what is None comes from the model. Frames in time, output pixels in space."""
 
     chunk_frames: int | None = None
     chunk_overlap: int | None = None
@@ -229,10 +229,10 @@ class WindowOptions:
     tile_overlap_px: int | None = None
     segment_frames: int | None = None
     scene_detect: bool = True
-    """Cut segments at shot changes, so that nothing is blended across one."""
+    """Split segments at shot changes, so that nothing is blended across one."""
     parity: bool = False
     """Work as the published code does: white padding to its sizes, no tiles, hard cuts in time, guidance per window,
-    decoding in groups of 3 frames, 8-bit frames by truncation, all frames at once whatever shots there are."""
+    decoding in groups of 3 frames, 8-bit frames by truncation, all frames at once regardless of shots."""
 
     def __post_init__(self) -> None:
         _check_range("--chunk-frames", self.chunk_frames, 1, math.inf, "1 or more")
@@ -249,20 +249,20 @@ class WindowOptions:
 
 @dataclass(frozen=True)
 class LookOptions:
-    """What is done to the picture, before and behind the network."""
+    """Image processing before and after the network."""
 
     color_fix: ColorFix | None = None
     """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
     blend: float = 0.0
-    """Share (0..1) of the plainly upsampled input in the output."""
+    """Fraction (0..1) of the plainly upsampled input in the output."""
     sharpen: float = 0.0
-    """How much stronger fine detail gets; below 0 it gets weaker."""
+    """Amplification of fine detail; below 0, attenuation."""
     deinterlace: Deinterlace = "auto"
-    """`auto`: frames that say they are interlaced; `on`: all of them; `off`: none."""
+    """`auto`: frames flagged as interlaced; `on`: all of them; `off`: none."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check_range("--blend", self.blend, 0, 1, "a share from 0 to 1")
+        _check_range("--blend", self.blend, 0, 1, "a fraction from 0 to 1")
         _check_range("--sharpen", self.sharpen, -1, 2, "a number from -1 to 2")
 
 
@@ -272,13 +272,13 @@ class EncodeOptions:
 
     codec: str = "auto"
     """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, for WebM
-    `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits, and for images that of their ending."""
+    `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits, and for images by extension."""
     crf: float | None = None
-    """Constant rate factor; `DEFAULT_CRF` where the encoder has one and none is given."""
+    """Constant rate factor; `DEFAULT_CRF` if not given and the encoder has one."""
     preset: str | None = None
-    """Encoder preset; `DEFAULT_PRESET` where the encoder has one and none is given."""
+    """Encoder preset; `DEFAULT_PRESET` if not given and the encoder has one."""
     pix_fmt: str = "auto"
-    """Pixel format; `auto` keeps the source's depth and subsampling where the encoder can."""
+    """Pixel format; `auto` keeps the source's bit depth and subsampling if supported."""
     extra: tuple[tuple[str, str], ...] = ()
     """More encoder options as key and value, passed on unchanged."""
 
@@ -288,17 +288,17 @@ class EncodeOptions:
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """What else of the source goes into the output."""
+    """Other streams and metadata of the output."""
 
     audio: str = "copy"
-    """`copy` (encoded anew only where the container cannot hold a copy), `none`, or an audio encoder of this libav
+    """`copy` (re-encoded only if the container does not support a copy), `none`, or an audio encoder of this libav
     for all audio streams, such as `aac`, `libopus`, `flac`."""
     subtitles: Subtitles = "copy"
     chapters: bool = True
     metadata: bool = True
     attachments: bool = True
     provenance: bool = True
-    """Say in the output's tags what made it: version, model, sizes and options, no words and no paths."""
+    """Write version, model, sizes and options (no prompts, no paths) to the output's tags."""
 
     def __post_init__(self) -> None:
         allowed = "copy, none or an audio encoder such as aac"
@@ -315,14 +315,14 @@ class DeviceOptions:
     attention: Attention = "auto"
     """`auto`, `sdpa` or `xformers` (CUDA only)."""
     precision: Precision = "auto"
-    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on a processor, and elsewhere what the model takes."""
+    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on the CPU, elsewhere the model's."""
     offload: Offload = "auto"
-    """What waits in main memory until it is used: `none`; `model`, the network while the autoencoder works and the
-    other way round; `block`, every block of the network too. `auto` takes the first that fits."""
+    """What stays in RAM until used: `none`; `model`, the network while the autoencoder works and vice versa;
+    `block`, every block of the network too. `auto` takes the first that fits."""
     memory_limit_bytes: int | None = None
-    """Most device memory to use; None is what the device has free."""
+    """Maximum device memory to use; None is the device's free memory."""
     hwaccel: str = "none"
-    """The kind of device that decodes the input, as libav calls it; `auto` takes the first that can."""
+    """libav's name of the device type that decodes the input; `auto` takes the first that can."""
     compile: bool = False
     """Compile the network's repeated parts for the device first; not with `offload` of `block`."""
 
@@ -338,20 +338,20 @@ class DeviceOptions:
 
 @dataclass(frozen=True)
 class WeightsOptions:
-    """Where the files of models are."""
+    """Where model files are."""
 
     folder: Path | None = None
     """The weights folder; None is `STARVSR_WEIGHTS`, else `starvsr` in Hugging Face's home."""
     offline: bool = False
-    """Never fetch anything."""
+    """Never download anything."""
 
 
 @dataclass(frozen=True)
 class ResumeOptions:
-    """Where a job keeps what is finished, and whether it goes on from what is there."""
+    """Where a job stores finished parts, and whether it resumes from them."""
 
     resume: bool = True
-    """False begins anew."""
+    """False starts over."""
     work_dir: Path | None = None
     """None is `OUTPUT.starvsr` beside the output."""
 
@@ -361,9 +361,9 @@ class WorkerOptions:
     """Which processes restore segments."""
 
     count: int = 1
-    """Processes of this machine, one per GPU where it has several; one is the caller's own."""
+    """Processes on this machine, one per GPU if there are several; 1 is the caller's own."""
     cluster: str | None = None
-    """Address of a Ray cluster whose machines do it, or `auto` for the one that this machine belongs to."""
+    """Address of a Ray cluster that restores segments, or `auto` for this machine's."""
 
     def __post_init__(self) -> None:
         _check_range("--workers", self.count, 1, MOST_WORKERS, f"1 to {MOST_WORKERS}")
@@ -378,7 +378,7 @@ class UpscaleOptions:
     """All options of one job."""
 
     model: str = "auto"
-    """A model's name, or the path of a starvsr safetensors file; `auto` takes the best that is at hand."""
+    """A model's name, or the path of a starvsr safetensors file; `auto` takes the best available."""
     input: InputOptions = field(default_factory=InputOptions)
     size: SizeOptions = field(default_factory=SizeOptions)
     range: RangeOptions = field(default_factory=RangeOptions)

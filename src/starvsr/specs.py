@@ -1,4 +1,4 @@
-"""Which models exist and what sets them apart: one dict of frozen specs.
+"""The models, as one dict of frozen specs.
 
 A model file carries its own spec in its metadata, so a path works wherever a name does. To add a model, add
 an entry here; nothing else branches on a name.
@@ -31,35 +31,35 @@ class SourceFile:
     """Inside the repository."""
     revision: str = "main"
     size_bytes: int = 0
-    """0 where it is not known here; the hub is asked."""
+    """0 if unknown; then the hub is asked."""
     sha256: str = ""
-    """Empty where nobody here could read it: then it is recorded at the first download and enforced after."""
+    """Empty if unknown: then it is recorded at the first download and enforced afterwards."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """One file of the weights folder, `NAME.safetensors`, and the published files that it is made from."""
+    """One file of the weights folder, `NAME.safetensors`, and the published files that it is converted from."""
 
     name: str
     kind: str
     """`network`, `autoencoder` or `text_encoder`."""
     summary: str
-    """One line for people."""
+    """One line for users."""
     licence: str
     sources: tuple[SourceFile, ...]
-    """The first hold the tensors, mostly one; others are small files that belong to it, such as a vocabulary."""
+    """First the tensors, mostly one file; then small files such as a vocabulary."""
     gated: bool = False
-    """Whether the hub asks for an account that has accepted the licence."""
+    """Whether the hub requires an account that has accepted the licence."""
 
     @property
     def tensor_sources(self) -> tuple[SourceFile, ...]:
-        """Those that hold tensors."""
+        """The files that contain tensors."""
         return tuple(s for s in self.sources if s.path.endswith((".pt", ".safetensors")))
 
 
 NANO = ModelSpec(
     name="nano",
-    summary="embedded small recurrent network, one step, made for processors",
+    summary="embedded small recurrent network, one step, made for CPUs",
     licence="MIT",
     network=RecurrentConfig(),
     autoencoder=AutoencoderSpec(kind="pixel_unshuffle", factor=4),
@@ -73,8 +73,8 @@ NANO = ModelSpec(
     cfg_rescale=0.0,
     upsampling="bicubic",
     color_fix="none",
-    # Frames come one after the other anyway, so a call is as long as its tensors stay small: large ones are new memory
-    # each time, which the system has to clear (12 frames of 480x270 took 2.0 s of it in calls of four, 0.8 s of one).
+    # Frames are sequential anyway, so calls are short enough for small tensors: large ones are new memory each time,
+    # which the system has to clear (12 frames of 480x270 took 2.0 s of it in calls of four, 0.8 s of one).
     windows=WindowSpec(
         chunk_frames=8,
         chunk_overlap=0,
@@ -84,7 +84,7 @@ NANO = ModelSpec(
         call_elements=131_072,
     ),
     segment_frames=96,
-    # After so many frames there is little more to remember.
+    # More frames add little to the memory.
     context_frames=3,
     parameters=665_869,
     largest_unit=665_869,
@@ -92,7 +92,7 @@ NANO = ModelSpec(
 
 TOY = ModelSpec(
     name="toy",
-    summary="embedded STAR at toy size, trained: for trying options of many steps, not for its picture",
+    summary="embedded STAR at toy size, trained: for trying multi-step options, not for quality",
     licence="MIT",
     network=UNetConfig(
         latent_channels=8,
@@ -139,7 +139,7 @@ TOY = ModelSpec(
     ),
 )
 
-# The published words: the weights were tuned with them, down to the double and triple spaces.
+# The published prompt: the weights were tuned with it, down to the double and triple spaces.
 _STAR_TEXT = TextSpec(
     weights="clip-vit-h-14",
     prompt="a good video",
@@ -200,7 +200,7 @@ STAR_HEAVY = dataclasses.replace(
 
 STAR_COGVIDEOX = ModelSpec(
     name="star-cogvideox",
-    summary="STAR on CogVideoX-5B, 5.57 G parameters; slower, a prior of its own",
+    summary="STAR on CogVideoX-5B, 5.57 G parameters; slower, with a larger prior",
     licence="CogVideoX License",
     network=CogVideoXConfig(),
     autoencoder=AutoencoderSpec(
@@ -214,7 +214,7 @@ STAR_COGVIDEOX = ModelSpec(
         time_factor=4,
     ),
     size_rule=SizeRule(multiple=2, height_remainder=0),
-    # It was trained on 480x720 and 25 frames alone.
+    # Trained only on 480x720 and 25 frames.
     min_size=(60, 90),
     start="noise",
     solver="vpsde_dpmpp_2m",
@@ -241,7 +241,7 @@ STAR_COGVIDEOX = ModelSpec(
     context_tokens=226,
     parameters=5_570_483_880,
     largest_unit=37_761_024,
-    # Clips were trained with captions of their own, without suffix or negative words.
+    # Trained with a caption per clip, without suffix or negative prompt.
     text=TextSpec(
         weights="t5-v1-1-xxl", prompt="a good video", prompt_suffix="", negative_prompt=None
     ),
@@ -252,7 +252,7 @@ SPECS: dict[str, ModelSpec] = {
 }
 
 EMBEDDED = ("nano", "toy")
-"""Models all of whose files, components too, are part of the package."""
+"""Models whose files and components are all part of the package."""
 
 _STAR_REPOSITORY = "SherryX/STAR"
 _VAE_REPOSITORY = "stabilityai/stable-video-diffusion-img2vid"
@@ -302,7 +302,7 @@ COMPONENTS: dict[str, Component] = {
         Component(
             name="clip-vit-h-14",
             kind="text_encoder",
-            summary="OpenCLIP ViT-H/14, of which the text tower is kept",
+            summary="text tower of OpenCLIP ViT-H/14",
             licence="MIT",
             sources=(
                 SourceFile(
@@ -334,7 +334,7 @@ COMPONENTS: dict[str, Component] = {
         Component(
             name="t5-v1-1-xxl",
             kind="text_encoder",
-            summary="the encoder of T5 v1.1 XXL",
+            summary="encoder of T5 v1.1 XXL",
             licence="Apache 2.0",
             sources=(
                 *(
@@ -354,11 +354,11 @@ COMPONENTS: dict[str, Component] = {
 
 
 def components_of(spec: ModelSpec) -> tuple[str, ...]:
-    """Names of the files that a model needs beside its own: autoencoder, then text encoder."""
+    """Names of a model's other components: autoencoder, then text encoder."""
     text = spec.text.weights if spec.text else ""
     return tuple(name for name in (spec.autoencoder.weights, text) if name)
 
 
 def fetched_components(name: str) -> tuple[str, ...]:
-    """Names of all components of a model of `SPECS`, the network first; none where the package has them."""
+    """Names of all components of a model of `SPECS`, the network first; none if the package contains them."""
     return () if name in EMBEDDED else (name, *components_of(SPECS[name]))

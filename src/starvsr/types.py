@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 @dataclass(frozen=True)
 class ColorInfo:
-    """How the samples of a video are to be read, as libav's numeric codes (ISO/IEC 23091-2).
+    """Colour tags of a video as libav's numeric codes (ISO/IEC 23091-2).
 
     2 means "unspecified" for `matrix`, `primaries` and `transfer`; `range` is 0 unspecified, 1 limited
     ("tv"), 2 full ("pc"); `chroma_location` is libav's `AVChromaLocation` (0 unspecified, 1 left).
@@ -26,15 +26,15 @@ class ColorInfo:
 
 @dataclass(frozen=True)
 class HdrInfo:
-    """What a source says of high dynamic range beside its colour tags."""
+    """HDR metadata of a source besides its colour tags."""
 
     display: tuple[int, ...] = ()
-    """The mastering display: x and y of red, green, blue and white in units of 0.00002, least and most luminance in
-    0.0001 candela per square metre. Empty where nothing is said."""
+    """The mastering display: x and y of red, green, blue and white in units of 0.00002, min and max luminance in
+    0.0001 candela per square metre. Empty if absent."""
     light: tuple[int, ...] = ()
-    """Most light of any pixel and of any frame's mean, candela per square metre. Empty where nothing is said."""
+    """MaxCLL and MaxFALL, candela per square metre. Empty if absent."""
     dynamic: tuple[str, ...] = ()
-    """Kinds of metadata that belong to single frames, such as `Dolby Vision`."""
+    """Kinds of per-frame metadata, such as `Dolby Vision`."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class StreamInfo:
     codec: str
     language: str = ""
     detail: str = ""
-    """One phrase for people, such as `stereo 48000 Hz`."""
+    """For users, such as `stereo 48000 Hz`."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the probe reads from the container's header. Headers lie; `VideoIndex` holds what decoding shows."""
+    """What the probe reads from the container's header. Headers can be wrong; `VideoIndex` has what decoding finds."""
 
     path: Path
     container: str
     """libav's short name of the demuxer, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     stream_index: int
-    """The container's index of the video stream that is restored (the first that is not a cover picture)."""
+    """The container's index of the video stream that is restored (the first that is not cover art)."""
     codec: str
     pix_fmt: str
     bit_depth: int
@@ -67,47 +67,47 @@ class VideoInfo:
     height: int
     """Displayed rows: after rotation, before sample aspect."""
     rotation: int
-    """Degrees clockwise by which the decoded picture is turned for display: 0, 90, 180 or 270."""
+    """Degrees clockwise by which the decoded frame is rotated for display: 0, 90, 180 or 270."""
     sample_aspect: Fraction
-    """Width of a displayed sample over its height; 1 where the file does not say."""
+    """Width of a displayed sample over its height; 1 if unknown."""
     time_base: Fraction
     """Seconds per tick of the stream's timestamps."""
     frame_rate: Fraction | None
-    """Average frames per second by the header; None where it does not say."""
+    """Average frames per second by the header; None if unknown."""
     duration_s: float | None
-    """Of the video stream by the header, seconds; None where it does not say."""
+    """Duration of the video stream by the header, seconds; None if unknown."""
     header_frames: int
-    """Number of frames by the header; 0 where it does not say."""
+    """Number of frames by the header; 0 if unknown."""
     interlaced: bool
-    """Whether the header or the first frame says that frames are two fields of different times."""
+    """Whether the header or the first frame is flagged as interlaced."""
     color: ColorInfo
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
     hdr: HdrInfo = HdrInfo()
     hwaccel: str = "none"
-    """The kind of device that decodes it, as libav calls it; `none` is the processor."""
+    """libav's name of the device type that decodes it; `none` is the CPU."""
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What one pass over the whole video found; a frame's place in `pts` is its absolute index everywhere."""
+    """What one pass over the whole video found; a frame's position in `pts` is its absolute index."""
 
     pts: tuple[int, ...]
-    """Presentation time of every decodable frame in ticks of `VideoInfo.time_base`, strictly rising."""
+    """Presentation time of every decodable frame in ticks of `VideoInfo.time_base`, strictly increasing."""
     durations: tuple[int, ...]
     """Display time of every frame in the same ticks, at least 1."""
     keyframe_pts: tuple[int, ...]
-    """Presentation times of the frames at which decoding can start, rising."""
+    """Presentation times of the frames at which decoding can start, increasing."""
     cuts: tuple[int, ...] = ()
-    """Indices of frames that begin a new shot, rising, never 0."""
+    """Indices of frames that begin a new shot, increasing, never 0."""
     lost_frames: int = 0
-    """Frames that the file promises or begins but that cannot be decoded."""
+    """Frames that the file announces or contains but that cannot be decoded."""
     damaged_frames: int = 0
-    """Frames of which the decoder could make only a part, and guessed the rest."""
+    """Frames that the decoder could only partly decode, and concealed the rest."""
     interlaced_frames: int = 0
-    """Frames that say they are two fields of different times."""
+    """Frames flagged as interlaced."""
     whole: bool = True
-    """Whether the pass went to the end."""
+    """Whether the pass reached the end."""
 
     @property
     def frames(self) -> int:
@@ -132,25 +132,25 @@ class UNetConfig:
     head_width: int = 64
     """Channels of an attention head."""
     first_heads: int = 8
-    """Heads of the temporal transformer behind the first convolution, whose inner width is
+    """Heads of the temporal transformer after the first convolution, whose inner width is
     `first_heads * head_width`; everywhere else the inner width is the channel count."""
     context_width: int = 1024
     """Channels of a text token."""
     attention_scales: tuple[float, ...] = (1.0, 0.5, 0.25)
-    """Levels (by their scale) that have spatial and temporal transformers; scales that no level has mean nothing. The
+    """Levels (by their scale) that have spatial and temporal transformers; scales without a level have no effect. The
     middle always has them."""
     control: bool = True
     """Whether the control branch exists, and with it the hint."""
     liem: str = "published"
-    """Where LIEM's gates are: `published`, in front of the layer norm before attention, through which a gate hardly
-    acts (see `models.liem`); `acting`, behind that norm; or `none`."""
+    """Where LIEM's gates are: `published`, before the layer norm before attention, where a gate has little
+    effect (see `models.liem`); `acting`, after that norm; or `none`."""
     recurrent: ClassVar[bool] = False
     """Frames do not depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = True
-    """Calls that differ in their text alone can have a common beginning (`models.shared`)."""
+    """Calls that differ only in their text can share their first part (`models.shared`)."""
 
     def __post_init__(self) -> None:
-        # JSON gives lists.
+        # JSON has lists.
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
         object.__setattr__(self, "attention_scales", tuple(float(s) for s in self.attention_scales))
 
@@ -162,32 +162,32 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class RecurrentConfig:
-    """Sizes of the recurrent network for processors (`models.recurrent`), at the latent's size unless they say so."""
+    """Sizes of the recurrent network for CPUs (`models.recurrent`), at the latent's size unless noted."""
 
     latent_channels: int = 48
     stem_width: int = 32
-    """Channels of a frame's own features, from which motion is estimated too."""
+    """Channels of a frame's own features, also used to estimate motion."""
     width: int = 48
-    """Channels at the latent's size, and of what is remembered."""
+    """Channels at the latent's size, and of the memory."""
     blocks_before: int = 1
-    """Residual blocks in front of the halving."""
+    """Residual blocks before downsampling."""
     deep_width: int = 96
     """Channels at half the latent's size."""
     deep_blocks: int = 2
     """Residual blocks at half the latent's size."""
     blocks_behind: int = 1
-    """Residual blocks behind the doubling."""
+    """Residual blocks after upsampling."""
     motion_width: int = 32
-    """Channels with which motion is estimated at half the latent's size; twice as many at a quarter."""
+    """Channels of motion estimation at half the latent's size; twice as many at a quarter."""
     liem: bool = True
-    """Whether a LIEM gate stands in front of every residual block."""
+    """Whether a LIEM gate precedes every residual block."""
 
     control: ClassVar[bool] = False
     """There is no control branch, and so no hint."""
     recurrent: ClassVar[bool] = True
-    """Frames depend on what a `Memory` of the frames before them holds."""
+    """Frames depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = False
-    """Calls that differ in their text have no common beginning."""
+    """Calls that differ in their text share nothing."""
     context_width: ClassVar[int] = 1
     """Channels of a text token, which this network does not read."""
 
@@ -206,13 +206,13 @@ class CogVideoXConfig:
     context_width: int = 4096
     """Channels of a text token."""
     liem: bool = True
-    """Whether LIEM's gates stand between norm and attention."""
+    """Whether LIEM's gates are between norm and attention."""
     control: ClassVar[bool] = True
-    """The network is given the degraded latent, as a hint."""
+    """The network receives the degraded latent as a hint."""
     recurrent: ClassVar[bool] = False
     """Frames do not depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = False
-    """Calls that differ in their text have no common beginning: its tokens are among the others from the start."""
+    """Calls that differ in their text share nothing: its tokens join the others from the start."""
 
     @property
     def width(self) -> int:
@@ -221,18 +221,18 @@ class CogVideoXConfig:
 
 
 if TYPE_CHECKING:
-    # Whoever holds a spec knows which of them it describes.
+    # Code that has a spec knows which of them it is.
     NetworkConfig: TypeAlias = Any
 else:
     NetworkConfig = UNetConfig | RecurrentConfig | CogVideoXConfig
-"""What a network is; its type says which one."""
+"""A network's configuration; its type is the architecture."""
 
 
 @dataclass(frozen=True)
 class SizeRule:
     """Legal sizes of a latent, in latent elements: `height % multiple == height_remainder`, `width % multiple == 0`.
 
-    STAR's downsampling pads two rows and one column a side, so heights run `h -> (h + 2) / 2` and must be
+    STAR's downsampling pads two rows and one column per side, so heights run `h -> (h + 2) / 2` and must be
     2 modulo `2 ** halvings`.
     """
 
@@ -244,7 +244,7 @@ class SizeRule:
 class WindowSpec:
     """The block of the latent that the network sees at once, and how far neighbouring blocks overlap.
 
-    Latent frames in time, latent elements in space. A tile of None is the whole picture.
+    Latent frames in time, latent elements in space. A tile of None is the whole frame.
     """
 
     chunk_frames: int
@@ -253,16 +253,16 @@ class WindowSpec:
     tile_width: int | None
     tile_overlap: int
     whole_tiles: bool = False
-    """Whether every tile has the full size, for a network that knows one size; else the smallest that needs no more
+    """Whether every tile has the full size, for a network of one size; otherwise the smallest without more
     tiles."""
     call_elements: int = 0
-    """Most latent elements (frames x rows x columns) of a call, which shortens chunks of large pictures;
+    """Most latent elements (frames x rows x columns) of a call, which shortens chunks of large frames;
     0 is no limit. Only for models whose frames do not depend on each other."""
 
 
 @dataclass(frozen=True)
 class AutoencoderSpec:
-    """Which autoencoder turns pixels into latents, and how its work is cut up."""
+    """Which autoencoder converts pixels to latents, and how its work is split."""
 
     kind: str
     """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion's), `causal_vae` (CogVideoX's) or
@@ -270,36 +270,36 @@ class AutoencoderSpec:
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""
-    """Name of the component that holds its weights; empty where it has none."""
+    """Name of the component that holds its weights; empty if it has none."""
     scaling_factor: float = 1.0
-    """What a latent is multiplied by behind the encoder, and divided by before the decoder."""
+    """Factor of a latent after the encoder, and its divisor before the decoder."""
     posterior: str = "mean"
-    """What of an encoded distribution is taken: `sample` (seeded per frame) or its `mean`."""
+    """Value taken from an encoded distribution: `sample` (seeded per frame) or `mean`."""
     chunk_frames: int | None = None
-    """Frames that are decoded at once; None is as many as a chunk of the network has."""
+    """Frames that are decoded at once; None is the network's chunk."""
     chunk_overlap: int = 0
     """Frames that neighbouring decoded chunks share."""
     tile: int | None = None
-    """Side of a square tile, latent elements; None is the whole picture."""
+    """Side of a square tile, latent elements; None is the whole frame."""
     tile_overlap: int = 0
     """Latent elements that neighbouring tiles share."""
     time_factor: int = 1
-    """Frames per latent frame: `time_factor * k + 1` frames make `k + 1` latent ones, and runs of other lengths are
-    completed by repeating the last. Above 1 a run is coded whole in time, and only the network has windows there."""
+    """Frames per latent frame: `time_factor * k + 1` frames become `k + 1` latent ones, and runs of other lengths are
+    padded with the last. Above 1, a run is coded whole in time, and only the network has temporal windows."""
 
 
 @dataclass(frozen=True)
 class TextSpec:
-    """Which text encoder makes the context, and the words that the weights were tuned with."""
+    """The text encoder of the context, and the prompts that the weights were tuned with."""
 
     weights: str
     """Name of the component that holds the encoder's text tower."""
     prompt: str
     """Default `--prompt`."""
     prompt_suffix: str
-    """Joined to every prompt, without a separator."""
+    """Appended to every prompt, without a separator."""
     negative_prompt: str | None
-    """Default `--negative-prompt`; None is no text at all, zeros in its tokens' place."""
+    """Default `--negative-prompt`; None is no text: its tokens are zeros."""
 
 
 @dataclass(frozen=True)
@@ -308,16 +308,16 @@ class ModelSpec:
 
     name: str
     summary: str
-    """One line for people."""
+    """One line for users."""
     licence: str
     network: NetworkConfig
     autoencoder: AutoencoderSpec
     size_rule: SizeRule
     min_size: tuple[int, int]
-    """Smallest legal latent (rows, columns); smaller pictures are padded to it."""
+    """Smallest legal latent (rows, columns); smaller frames are padded to it."""
     start: str
     """`noised`: sampling starts from the degraded latent with noise at `noise_level`; `clean`: one step from
-    the clean degraded latent; `noise`: sampling starts from noise alone, and only the hint tells the latent."""
+    the clean degraded latent; `noise`: sampling starts from noise alone, and the latent is only the hint."""
     solver: str
     """`one_step`, `dpmpp_2m_sde` or `vpsde_dpmpp_2m`."""
     noise_level: int
@@ -328,7 +328,7 @@ class ModelSpec:
     """Default guidance scale; 1 is none."""
     cfg_rescale: float
     upsampling: str
-    """`bicubic` or `bilinear`: how the input is brought to the output size before encoding."""
+    """`bicubic` or `bilinear`: how the input is resized to the output size before encoding."""
     color_fix: str
     """Default colour fix: `adain`, `wavelet` or `none`."""
     windows: WindowSpec
@@ -339,15 +339,15 @@ class ModelSpec:
     context_tokens: int = 1
     """Length of the text context; without a text encoder the context is zeros."""
     text: TextSpec | None = None
-    """None for a model that takes no words."""
+    """None for a model without a prompt."""
     schedule: str = "logsnr_cosine_interp"
     """Noise levels: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of `noise`."""
     half: str = "fp16"
-    """What `--precision auto` means where the device is no processor: `fp16` or `bf16`."""
+    """`--precision auto` on devices other than the CPU: `fp16` or `bf16`."""
     cfg_dynamic: bool = False
-    """Whether `cfg` is the strength of `guidance.dynamic_scale`; a scale that is asked for is constant."""
+    """Whether `cfg` is the strength of `guidance.dynamic_scale`; a requested scale is constant."""
     parameters: int = field(default=0, compare=False)
-    """Of the network, with its control branch; 0 where nobody has counted them (`models.build.counted`)."""
+    """Of the network, with its control branch; 0 if not counted (`models.build.counted`)."""
     largest_unit: int = field(default=0, compare=False)
     """Most parameters that move to the device together with offload `block` (`models.offload`)."""
 
@@ -360,37 +360,37 @@ class DeviceInfo:
     """A torch device string: `cpu`, `cuda:0`, `mps`."""
     description: str
     memory_bytes: int
-    """What the device has free, on a processor the machine; 0 where the platform does not tell."""
+    """Free memory of the device (of the machine for the CPU); 0 if unknown."""
     threads: int
 
 
 @dataclass(frozen=True)
 class SegmentProgress:
-    """How far one segment of a job is."""
+    """Progress of one segment of a job."""
 
     number: int
     """From 1."""
     count: int
     """Segments of the job."""
     done: float
-    """Frames of the segment, those included that it shares with its neighbours."""
+    """Frames of the segment, including those shared with its neighbours."""
     total: int
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One report of a running job, cheap to make and to ignore."""
+    """A progress report, cheap to create and to ignore."""
 
     stage: str
     """`index`, `load`, `restore`, `join`, of a preview `compose`; of weights `download`, `convert`, `text`; `degrade`,
     `measure`; of training `check`, `train`."""
     done: float
     total: int
-    """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 where a
-    stage cannot be divided."""
+    """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 if a
+    stage is indivisible."""
     detail: str = ""
     segment: SegmentProgress | None = None
-    """The segment that is under way, of `restore`."""
+    """The current segment, for `restore`."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Seconds spent so far in each named part of the work (`network`, `decode`, `encode`, ...)."""
 

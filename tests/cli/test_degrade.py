@@ -129,7 +129,7 @@ def test_drift_and_encoder(cli: Cli, clip: Path) -> None:
         (["--prompt", "x"], "--prompt would have no effect without --pairs"),
         (["--verbose", "--quiet"], "contradict"),
         (["--preset", "middling"], "middling"),
-        (["--scale", "half"], "'half' is not a whole number"),
+        (["--scale", "half"], "'half' is not an integer"),
         (["--drift", "some"], "'some' is not a number"),
     ],
 )
@@ -193,7 +193,7 @@ def test_a_bad_clip_in_a_folder(cli: Cli, folder: Path) -> None:
     assert listing(folder.parent / "one").keys() == {"a.mp4"}
     result = cli("degrade", folder, folder.parent / "all", *LIGHT, "--keep-going")
     assert result.code == 6
-    assert f"warning: left out: {folder / 'aa.mp4'}" in result.err
+    assert f"warning: skipped: {folder / 'aa.mp4'}" in result.err
     assert "1 of 3 inputs failed, the others are done" in result.err
     assert listing(folder.parent / "all").keys() == {"a.mp4", "b.mp4"}
 

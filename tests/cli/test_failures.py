@@ -130,7 +130,7 @@ def test_an_interrupt_inside_the_library(
     raise_in_call(monkeypatch, StarUNet, "forward", 2, KeyboardInterrupt())
     result = breaks_off(cli, clip, *quick)
     assert result.code == 130
-    assert "interrupted; the output in hand was not written" in result.err
+    assert "interrupted; the current output was not written" in result.err
     assert "Traceback" not in result.err
 
 
@@ -205,13 +205,13 @@ def test_a_full_disk(
     left = listing(folder)
     assert left.pop("out.mkv") == b"precious"
     kept = bool(left)
-    assert kept == ("what is finished is kept in" in result.err)
+    assert kept == ("finished parts are kept in" in result.err)
     assert not any(name.endswith(".partial") for name in left)
 
     small_disk(10 * measured.stat().st_size)
     result = cli("upscale", clip, output, *options, *segments, "--overwrite")
     assert result.code == 0
-    assert kept == ("going on: " in result.err)
+    assert kept == ("resuming: " in result.err)
     assert list(listing(folder)) == ["out.mkv"]
     if not segments:
         assert packets(output) == packets(measured)
@@ -232,7 +232,7 @@ def test_what_is_kept_is_said_of_a_disk_that_was_full_at_shared_frames(
     result = cli("upscale", clip, output, *quick, "--segment-frames", "8")
     assert result.code == 7
     assert result.error.startswith(f"{output} cannot be written: no space left in")
-    assert f"what is finished is kept in {done.parent}" in result.err
+    assert f"finished parts are kept in {done.parent}" in result.err
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def test_signals_in_the_middle(
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == code
-    assert rest.splitlines()[-1] == f"{word}; the output in hand was not written"
+    assert rest.splitlines()[-1] == f"{word}; the current output was not written"
     assert "Traceback" not in rest
     assert listing(clip.parent) == before
 

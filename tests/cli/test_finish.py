@@ -167,7 +167,7 @@ def test_what_lies_behind_a_gap_is_left_out_and_said(
     assert outcome.code == 0, outcome.err
     said = json.loads(outcome.out)
     assert (said["frames"], said["left_out"]) == (3, 4)
-    assert "3 of 12 frames; 4 more are finished, but behind ones that are missing" in outcome.err
+    assert "3 of 12 frames; 4 more are finished, but after a gap" in outcome.err
 
 
 def test_nothing_at_the_beginning_is_refused(
@@ -175,7 +175,7 @@ def test_nothing_at_the_beginning_is_refused(
 ) -> None:
     work = broken_off(tmp_path, source, options, 2)
     outcome = cli("finish", work)
-    said = "nothing is finished at the beginning yet (1 of 3 segments is, behind it)"
+    said = "nothing is finished at the beginning yet (1 of 3 segments is, after it)"
     assert (outcome.code, said in outcome.error) == (7, True)
     assert not (tmp_path / "out-partial.mkv").exists()
 
@@ -184,7 +184,7 @@ def test_what_is_no_work_directory_is_refused(cli: Cli, tmp_path: Path, source: 
     for folder in (tmp_path, tmp_path / "nowhere", source):
         before = listing(tmp_path)
         outcome = cli("finish", folder)
-        assert (outcome.code, "is no work directory of starvsr: give one" in outcome.error) == (
+        assert (outcome.code, "is not a starvsr work directory: give one" in outcome.error) == (
             2,
             True,
         )
@@ -209,7 +209,7 @@ def test_an_input_that_is_gone_or_another_is_refused(cli: Cli, source: Path, wor
     content = source.read_bytes()
     source.write_bytes(content + b"x")
     outcome = cli("finish", work)
-    assert (outcome.code, "is another file now" in outcome.error) == (3, True)
+    assert (outcome.code, "has changed" in outcome.error) == (3, True)
     source.unlink()
     outcome = cli("finish", work)
     assert (outcome.code, "cannot be read (No such file" in outcome.error) == (3, True)

@@ -87,7 +87,7 @@ def test_every_video_has_its_own_options(
     assert first.options.range.start_s == pytest.approx(0.16)
     assert (first.options.resume.resume, second.options.resume.resume) == (False, True)
     assert (first.options.streams.metadata, second.options.streams.metadata) == (False, True)
-    assert cli("upscale", "--jobs", file, *quick).err.count("there already") == 2
+    assert cli("upscale", "--jobs", file, *quick).err.count("already exists") == 2
 
 
 def test_a_job_that_fails(cli: Cli, clip: Path, quick: list[str], jobs: Jobs) -> None:
@@ -160,21 +160,21 @@ JOB = '[[job]]\ninput = "a.mp4"\noutput = "b.mkv"\n'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "jobs.toml holds no job: write a [[job]] table"),
+        ("", "jobs.toml contains no jobs: write a [[job]] table"),
         ("[[job", "jobs.toml is not TOML: "),
-        ("[job]", "jobs.toml: job is no list of tables: write [[job]]"),
-        (f"defaults = 3\n{JOB}", "jobs.toml: defaults is no table"),
-        (f"crf = 20\n{JOB}", "jobs.toml: crf is not known: give [[job]] tables and [defaults]"),
+        ("[job]", "jobs.toml: job is not a list of tables: write [[job]]"),
+        (f"defaults = 3\n{JOB}", "jobs.toml: defaults is not a table"),
+        (f"crf = 20\n{JOB}", "jobs.toml: crf is unknown: give [[job]] tables and [defaults]"),
         ('[[job]]\ninput = "a"', "jobs.toml, job 1: output is missing: give a file"),
         ('[[job]]\ninput = "a\\u0000"', "a text in it holds the character 0"),
         ("[[job]]\ninput = 3", "jobs.toml, job 1: input = 3 is not allowed: give a file"),
-        (f"{JOB}\n{JOB}cfr = 20", "job 2 (a.mp4): the key cfr is not known: did you mean crf?"),
-        (f"{JOB}\nqqq = 20", "the key qqq is not known: see starvsr upscale --help"),
-        (f"{JOB}\nhelp = true", "the key help is not known"),
-        (f"{JOB}\nverbose = true", "the key verbose is not known"),
+        (f"{JOB}\n{JOB}cfr = 20", "job 2 (a.mp4): the key cfr is unknown: did you mean crf?"),
+        (f"{JOB}\nqqq = 20", "the key qqq is unknown: see starvsr upscale --help"),
+        (f"{JOB}\nhelp = true", "the key help is unknown"),
+        (f"{JOB}\nverbose = true", "the key verbose is unknown"),
         (f"[defaults]\ninput = 'a'\n{JOB}", "[defaults]: the key input belongs to a [[job]] table"),
         (f"{JOB}\ncrf = 'low'", "job 1 (a.mp4), crf: 'low' is not a number: give one such as 2"),
-        (f"{JOB}\nframes = 1.5", "job 1 (a.mp4), frames: '1.5' is not a whole number"),
+        (f"{JOB}\nframes = 1.5", "job 1 (a.mp4), frames: '1.5' is not an integer"),
         (f"{JOB}\nstart = '1:x'", "job 1 (a.mp4), start: '1:x' is not a time"),
         (f"{JOB}\ncrf = true", "job 1 (a.mp4), crf: True is neither text nor a number"),
         (f"{JOB}\ncrf = [1, 2]", "job 1 (a.mp4), crf: [1, 2] is neither text nor a number"),
@@ -217,4 +217,4 @@ def test_what_contradicts_a_jobs_file(cli: Cli, clip: Path, jobs: Jobs) -> None:
         assert (result.code, said in result.error) == (2, True), result.err
     for arguments in ([], [clip]):
         result = cli("upscale", *arguments)
-        assert (result.code, "INPUT and OUTPUT are needed" in result.error) == (2, True)
+        assert (result.code, "INPUT and OUTPUT are required" in result.error) == (2, True)

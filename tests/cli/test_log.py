@@ -91,7 +91,7 @@ def test_places_that_are_refused(cli: Cli, clip: Path, quick: list[str]) -> None
     for log, said in (
         (clip.parent, "cannot be written: Is a directory"),
         (clip.parent / "no" / "run.log", "cannot be written: No such file"),
-        (movie, "is no text file: give another name"),
+        (movie, "is not a text file: give another name"),
     ):
         result = cli("upscale", clip, clip.with_name("out.mkv"), *quick, "--log-file", log)
         assert (result.code, said in result.error) == (7, True), result.err
@@ -114,7 +114,7 @@ def test_a_full_disk_ends_the_log_alone(
         messages.say("one")
         messages.say("two")
         monkeypatch.undo()
-    warning = f"warning: {tmp_path / 'run.log'} cannot be written any more"
+    warning = f"warning: {tmp_path / 'run.log'} can no longer be written"
     assert sorted(capsys.readouterr().err.splitlines()) == ["one", "two", warning]
 
 

@@ -59,7 +59,7 @@ def test_plain_pictures_come_out(
         monkeypatch.setattr(sys, "stdout", out)
         result = cli("upscale", clip, "-", *quick, "--container", "y4m")
     assert result.code == 0, result.err
-    assert "note: y4m holds pictures alone: sound and subtitles are left out" in result.err
+    assert "note: y4m contains only video: audio and subtitles are left out" in result.err
     info, _ = opened(made)
     assert (info.container, len(info.streams)) == ("yuv4mpegpipe", 1)
     assert cli("upscale", clip, usual, *quick, "--codec", "ffv1").code == 0
@@ -105,7 +105,7 @@ def test_what_cannot_be_meant_is_refused(cli: Cli, clip: Path, quick: list[str])
     for arguments, said in (
         (["-", "x", "out"], "- and --container are for one input"),
         ([clip, "o.mkv", "--container", "mp4"], "--container would have no effect"),
-        ([clip, "-", "--json"], "would share standard output"),
+        ([clip, "-", "--json"], "would both use standard output"),
         ([clip, "-", "--container", "avi"], "--container"),
         ([clip, "-", "--container", "y4m", "--codec", "libx264"], "y4m is not encoded"),
     ):

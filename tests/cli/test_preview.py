@@ -21,7 +21,7 @@ def test_of_one_video(cli: Cli, clip: Path, quick: list[str]) -> None:
     done = json.loads(result.out)
     assert (done["event"], done["frames"]) == ("preview", 3)
     assert (done["target"], done["picture"]) == (str(video), str(picture))
-    assert f"{picture}: its middle frame; left the input, right the result." in result.err
+    assert f"{picture}: its middle frame, input left, result right." in result.err
     assert "The whole video would take about 0:0" in result.err
     assert sorted(listing(clip.parent)) == [
         "clip.mp4",
@@ -46,7 +46,7 @@ def test_of_several_videos(cli: Cli, clip: Path, quick: list[str]) -> None:
     jobs = clip.with_name("jobs.toml")
     jobs.write_text('[[job]]\ninput = "clip.mp4"\noutput = "large/clip.mp4"\n')
     result = cli("upscale", "--jobs", jobs, *quick, "--preview", "0.08")
-    assert (result.code, "there already" in result.err) == (0, True)
+    assert (result.code, "already exists" in result.err) == (0, True)
     jobs.write_text(f"{jobs.read_text()}start = 0.2\n")
     result = cli("upscale", "--jobs", jobs, *quick, "--preview", "0.08")
     said = f"{clip}: --preview and --start contradict each other"

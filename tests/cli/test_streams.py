@@ -108,7 +108,7 @@ def test_a_gone_reader_of_events_is_told_behind_the_work(clip: Path, quick: list
     )
     os.close(writing)
     is_told(done, 7, "error: standard output cannot be written: Broken pipe")
-    assert "the work goes on" in done.stderr
+    assert "the work continues" in done.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["clip.mp4", "other.mp4"]
 
 

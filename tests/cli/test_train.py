@@ -124,7 +124,7 @@ def test_a_refused_run_with_new_weights_leaves_nothing(cli: Cli, root: Path) -> 
     ("extra", "named"),
     [
         (["--steps", "0"], "steps = 0 is not allowed"),
-        (["--steps", "x"], "'x' is not a whole number"),
+        (["--steps", "x"], "'x' is not an integer"),
         (["--workers", "-1"], "--workers -1 is not allowed"),
         (["--device", "cuda"], "cuda"),
         (["--verbose", "--quiet"], "contradict each other"),
@@ -168,5 +168,5 @@ def test_an_interrupted_run_says_how_to_go_on(root: Path, number: int, code: int
     process.send_signal(number)
     _, messages = process.communicate(timeout=60)
     assert process.returncode == code, messages
-    assert "the same command goes on from the last checkpoint" in messages
+    assert "the same command resumes from the last checkpoint" in messages
     assert "Traceback" not in messages

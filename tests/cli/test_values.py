@@ -45,7 +45,7 @@ from tests.cli.conftest import Cli
         (["--scale", "x"], ["--scale", "'x' is not a number", "2 or 1.5"]),
         (["--resolution", "0"], ["--resolution 0 is not allowed", "from 1 to 65535"]),
         (["--resolution", "1" + 400 * "0"], ["--resolution 1", "from 1 to 65535"]),
-        (["--width", "1.5"], ["--width", "'1.5' is not a whole number"]),
+        (["--width", "1.5"], ["--width", "'1.5' is not an integer"]),
         (["--height", "-1"], ["--height -1 is not allowed", "from 1 to 65535"]),
         (["--max-resolution", "0"], ["--max-resolution 0 is not allowed"]),
         (["--start", "-1"], ["--start", "'-1' is not a time", "hh:mm:ss.s"]),
@@ -115,7 +115,7 @@ def test_contradictions(cli: Cli, clip: Path, arguments: list[str], words: list[
     [
         (["upscale", "a", "b", "--resum"], ["No such option: --resum", "starvsr upscale --help"]),
         (["plan", "a", "b", "c"], ["unexpected extra argument", "starvsr plan --help"]),
-        (["upscale", "a"], ["INPUT and OUTPUT are needed", "--jobs"]),
+        (["upscale", "a"], ["INPUT and OUTPUT are required", "--jobs"]),
         (["upscale", "a", "b", "--scale"], ["--scale", "requires an argument"]),
         (["enlarge"], ["No such command 'enlarge'", "starvsr --help"]),
         (["--loud"], ["No such option: --loud", "starvsr --help"]),
@@ -259,7 +259,7 @@ def test_pairs() -> None:
 def test_numbers() -> None:
     assert parse_number("1.5") == 1.5
     assert parse_count("8") == 8
-    with pytest.raises(typer.BadParameter, match=r"'8\.0' is not a whole number"):
+    with pytest.raises(typer.BadParameter, match=r"'8\.0' is not an integer"):
         parse_count("8.0")
 
 

@@ -65,12 +65,12 @@ def test_everything_is_listed_before_and_installed_after(
     assert (result.code, result.out) == (0, "")
     for (repository, path), content in hub.files.items():
         line = next(line for line in result.err.splitlines() if f" {repository}/{path} " in line)
-        assert line.endswith("to fetch")
+        assert line.endswith("to download")
         assert "Stability AI Community License" in line or "MIT" in line
         assert len(content) < 1000 or "kB" in line or "MB" in line
     assert f"; {folder} needs up to " in result.err
     assert "downloading: " in result.err
-    assert result.err.index("to fetch;") < result.err.index("downloading: ")
+    assert result.err.index("to download;") < result.err.index("downloading: ")
     assert f"{folder}: 3 of 3 installed now" in result.err
     assert sorted(path.stem for path in folder.glob("*.safetensors")) == sorted(WHOLE)
     again = cli("download-weights", MODEL, "--json")
@@ -93,7 +93,7 @@ def test_result_as_json(cli: Cli, hub: HubServer, folder: Path) -> None:
 def test_dry_run_shows_and_fetches_nothing(cli: Cli, hub: HubServer, folder: Path) -> None:
     shown = cli("download-weights", MODEL, "--dry-run")
     assert (shown.code, shown.err) == (0, "")
-    assert shown.out.count("to fetch\n") == len(hub.files)
+    assert shown.out.count("to download\n") == len(hub.files)
     told = one_object(cli("download-weights", MODEL, "--dry-run", "--json").out)
     assert told["event"] == "download-plan"
     assert told["download_bytes"] == sum(len(content) for content in hub.files.values())
@@ -109,7 +109,7 @@ def test_dry_run_tells_what_is_there_already(
     hub.fail("GET", NETWORK, Fault(cut_after=40_000), *[Fault(status=503)] * 5)
     assert cli("download-weights", MODEL).code == 4
     shown = cli("download-weights", MODEL, "--dry-run").out
-    assert "40.0 kB fetched already" in shown
+    assert "40.0 kB already downloaded" in shown
 
 
 def test_dry_run_on_a_full_disk_fails_after_the_list(
@@ -131,7 +131,7 @@ def test_list(cli: Cli, hub: HubServer, folder: Path) -> None:
     assert rows["clip-vit-h-14"][1:4] == ["no", "3.94", "GB"]
     assert rows["svd-temporal-vae"][1:4] == ["no", "196", "MB"]
     assert rows["small-vae"][1:3] == ["no", "?"]
-    assert "?: only the hub knows" in before
+    assert "?: unknown offline" in before
     assert cli("download-weights", "small-vae", "--quiet").code == 0
     told = one_object(cli("download-weights", "--list", "--json").out)
     installed = {found["name"]: found["installed"] for found in told["components"]}
@@ -147,7 +147,7 @@ def test_list(cli: Cli, hub: HubServer, folder: Path) -> None:
 def test_verify(cli: Cli, hub: HubServer, folder: Path) -> None:
     nothing = cli("download-weights", "--verify")
     assert nothing.code == 4
-    assert "holds no weights to verify" in nothing.error
+    assert "contains no weights to verify" in nothing.error
     assert cli("download-weights", MODEL, "--quiet").code == 0
     good = cli("download-weights", "--verify")
     assert good.code == 0
@@ -188,8 +188,8 @@ def test_type_and_originals_are_passed_on(cli: Cli, hub: HubServer, folder: Path
 def test_plan_says_what_is_converted(cli: Cli, hub: HubServer, folder: Path) -> None:
     assert cli("download-weights", MODEL).code == 0
     shown = cli("download-weights", MODEL, "--dtype", "fp16", "--dry-run")
-    assert "small-star is converted from what is installed" in shown.out
-    assert "0 bytes to fetch" in shown.out
+    assert "small-star will be converted from installed files" in shown.out
+    assert "0 bytes to download" in shown.out
     told = one_object(cli("download-weights", MODEL, "--dtype", "fp16", "--dry-run", "--json").out)
     assert (told["converted"], told["files"], told["download_bytes"]) == (["small-star"], [], 0)
     # Published files are wanted too, so they are fetched.
@@ -203,15 +203,21 @@ def test_plan_says_what_is_converted(cli: Cli, hub: HubServer, folder: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["star-huge"], "the model star-huge is not known: give one of all, nano, star-light"),
+        (["star-huge"], "the model star-huge is unknown: give one of all, nano, star-light"),
         (["--list", "--verify"], "contradict each other"),
         (["--source", "./nowhere"], "neither a folder that exists nor a repository"),
         (["--quiet", "--verbose"], "contradict each other"),
-        (["--verify", "--source", "a/b"], "--verify fetches nothing, so it takes no --source"),
-        (["--list", "--dtype", "fp16"], "--list fetches nothing, so it takes no --dtype"),
+        (
+            ["--verify", "--source", "a/b"],
+            "--verify downloads nothing, so --source would have no effect",
+        ),
+        (
+            ["--list", "--dtype", "fp16"],
+            "--list downloads nothing, so --dtype would have no effect",
+        ),
         (
             ["--verify", "--keep-original", "--dtype", "bf16"],
-            "so it takes no --dtype and no --keep-original: leave out",
+            "so --dtype and --keep-original would have no effect: leave out",
         ),
     ],
 )
@@ -324,7 +330,7 @@ def test_interruption_is_heard_at_once_and_keeps_what_was_fetched(
         # Far less than what it waits for: 60 s where it is told to, 30 s for bytes that do not come.
         _, said = running.communicate(timeout=8)
     assert running.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[number]
-    assert "what was fetched is kept, and the same command goes on from there" in said
+    assert "downloaded data is kept; the same command resumes" in said
     assert "Traceback" not in said
     assert sizes() == kept
     assert not list(folder.glob("*.safetensors"))

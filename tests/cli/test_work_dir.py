@@ -51,10 +51,10 @@ def test_a_folder_of_photographs_is_refused(
         (photographs / name).write_bytes(b"mine")
     before = listing(tmp_path)
     outcome = cli(*command, "--work-dir", photographs, *anew)
-    said = "is no work directory of starvsr and not empty: it holds 123456-invoice.pdf, 230615-"
+    said = "is not a starvsr work directory and not empty: it contains 123456-invoice.pdf, 230615-"
     assert (outcome.code, said in outcome.error) == (2, True)
     outcome = cli("finish", photographs)
-    assert (outcome.code, "is no work directory of starvsr: give one" in outcome.error) == (2, True)
+    assert (outcome.code, "is not a starvsr work directory: give one" in outcome.error) == (2, True)
     assert listing(tmp_path) == before
 
 
@@ -78,7 +78,7 @@ def test_a_link_is_not_followed(
     before = listing(tmp_path)
     for arguments in (command, [*command, "--no-resume"], ["finish", work]):
         outcome = cli(*arguments)
-        assert (outcome.code, f"{name} is no regular file" in outcome.error) == (9, True)
+        assert (outcome.code, f"{name} is not a regular file" in outcome.error) == (9, True)
         assert listing(tmp_path) == before
 
 

@@ -21,7 +21,7 @@ _CODES = (0, 2, 3, 5, 7, 8)
 _DONE = (0, 8)
 _LINE = re.compile(
     r"(error|warning|note): \S|(reading|restoring|joining|loading model): |[^ ].*: \d+ frames? in "
-    r"|\d+ frames?, \d+x\d+ -> |what is finished is kept in "
+    r"|\d+ frames?, \d+x\d+ -> |finished parts are kept in "
 )
 _LONGEST_ERROR = 600
 

@@ -35,7 +35,7 @@ class Outcome:
     @property
     def kept(self) -> bool:
         """Whether the output could not be written in the end, and finished parts are kept and told of."""
-        return self.code == 7 and "what is finished is kept in " in self.err
+        return self.code == 7 and "finished parts are kept in " in self.err
 
 
 class Worker:

@@ -129,7 +129,9 @@ def test_a_folder_without_the_mark_is_refused(
         (tmp_path / name).write_bytes(b"mine")
     before = listing(tmp_path)
     with (
-        pytest.raises(UsageError, match="is no work directory of starvsr and not empty: it holds"),
+        pytest.raises(
+            UsageError, match="is not a starvsr work directory and not empty: it contains"
+        ),
         open_journal(tmp_path, REQUEST, NOTES, resume=resume),
     ):
         raise AssertionError
@@ -202,11 +204,11 @@ def test_what_is_no_regular_file_is_refused_and_untouched(
         os.mkfifo(path)
     before = listing(tmp_path)
     with (
-        pytest.raises(WorkDirError, match=f"{name} is no regular file"),
+        pytest.raises(WorkDirError, match=f"{name} is not a regular file"),
         open_journal(work, REQUEST, NOTES, resume=resume),
     ):
         raise AssertionError
-    with pytest.raises(WorkDirError, match=f"{name} is no regular file"), open_begun(work):
+    with pytest.raises(WorkDirError, match=f"{name} is not a regular file"), open_begun(work):
         raise AssertionError
     assert listing(tmp_path) == before
     assert path.is_symlink() == ("link" in kind)
@@ -216,7 +218,7 @@ def test_a_lock_that_holds_something_is_none(work: Path) -> None:
     (work / ".lock").write_bytes(b"mine")
     before = listing(work)
     with (
-        pytest.raises(WorkDirError, match="is no lock of starvsr's"),
+        pytest.raises(WorkDirError, match="is not a starvsr lock"),
         open_journal(work, REQUEST, NOTES, resume=False),
     ):
         raise AssertionError
@@ -226,12 +228,12 @@ def test_a_lock_that_holds_something_is_none(work: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b'{"version": 9, "made": true}', "of another kind, 9"),
-        (b"x", "not what this version writes"),
-        (b'{"version": 1, "made": 1}', "made is of a wrong kind"),
-        (b'{"version": 1, "made": true, "more": 1}', "not have the entries"),
-        (b"", "not what this version writes"),
-        (b"[" * 2000, "not what this version writes"),
+        (b'{"version": 9, "made": true}', "of another format, 9"),
+        (b"x", "not in this version's format"),
+        (b'{"version": 1, "made": 1}', "made has the wrong type"),
+        (b'{"version": 1, "made": true, "more": 1}', "not have the required entries"),
+        (b"", "not in this version's format"),
+        (b"[" * 2000, "not in this version's format"),
     ],
 )
 def test_a_strange_mark_is_refused(work: Path, content: bytes, said: str) -> None:

@@ -184,13 +184,13 @@ def test_an_end_of_the_caller_ends_all_workers(
     wait_until(lambda: not any(is_there(pid) for pid in workers))
     assert not (tmp_path / "out.mkv").exists()
     if stop != signal.SIGKILL:
-        assert "the same command goes on from there" in said
+        assert "the same command resumes" in said
         kept = {line.split('"name": "')[1].split('"')[0] for line in steps(journal)}
         assert kept <= {path.name for path in journal.parent.iterdir()}
         assert not list(journal.parent.glob(".starvsr-*"))
     went_on = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert went_on.returncode == 0, went_on.stderr
-    assert "there already in" in went_on.stderr
+    assert "already done in" in went_on.stderr
     assert names(tmp_path) == ["clip.mkv", "out.mkv"]
 
 

@@ -173,7 +173,7 @@ def test_a_machine_that_no_longer_answers_changes_nothing(
         _, said = process.communicate()
         send(signal.SIGKILL, stopped)
     assert process.returncode == 0, said
-    assert "is lost: others restore what it had in hand" in said
+    assert "is lost: others restore its segments" in said
     assert packets(tmp_path / "two.mkv") == packets(tmp_path / "one.mkv")
     assert names(tmp_path) == ["clip.mkv", "one.mkv", "two.mkv"]
 
@@ -200,7 +200,7 @@ def test_an_interrupt_keeps_what_is_finished(
         process.send_signal(signal.SIGINT)
         _, said = process.communicate()
     assert process.returncode == 130, said
-    assert "the same command goes on from there" in said
+    assert "the same command resumes" in said
     wait_until(lambda: not workers())
     reused: list[int] = []
     upscale_video(clip, tmp_path / "whole.mkv", options)
@@ -249,7 +249,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_places_where_no_cluster_is(tmp_path: Path, clip: Path) -> None:
     pytest.importorskip("ray")
     for place in ("127.0.0.1:9", "nonsense"):
-        with pytest.raises(UsageError, match=f"--cluster {place}: no Ray cluster answers there"):
+        with pytest.raises(UsageError, match=f"--cluster {place}: no Ray cluster responds there"):
             cluster_device(place, "auto")
 
 

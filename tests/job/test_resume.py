@@ -216,7 +216,7 @@ def test_a_damaged_part_is_made_again(
         content[len(content) // 2] ^= 1
         (work / damaged).write_bytes(content)
     upscale_video(clip, target, options)
-    assert "000000-core.mkv is damaged and is made again" in caplog.text
+    assert "000000-core.mkv is damaged and will be restored again" in caplog.text
     assert packets(target) == unbroken
     assert not work.exists()
 
@@ -382,7 +382,7 @@ def test_work_directories_that_are_refused(
     for folder, said in (
         (full, "no work directory of starvsr and not empty"),
         (file, "is a file"),
-        (tmp_path, "the input .* lies in the work directory"),
+        (tmp_path, "the input .* is in the work directory"),
         (tmp_path / "no" / "where", "does not exist"),
     ):
         refused = dataclasses.replace(options, resume=ResumeOptions(work_dir=folder))

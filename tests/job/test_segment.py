@@ -238,7 +238,7 @@ def test_shared_frames_that_do_not_fit_are_refused(tmp_path: Path, job: Job) -> 
     making.kept.take(before, {}, None)
     behind = make_one(making.maker, second)
     behind.head[0].write_bytes(behind.head[0].read_bytes()[:-1])
-    with pytest.raises(WorkDirError, match=r"\.raw is no frame of this job: give --no-resume"):
+    with pytest.raises(WorkDirError, match=r"\.raw is not a frame of this job: give --no-resume"):
         making.kept.take(behind, {}, None)
     steps = making.journal.steps
     making.journal.steps = {**steps, "tail-0": steps["tail-0"][:1]}

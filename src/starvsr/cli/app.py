@@ -20,7 +20,7 @@ EXIT_BUG = 1
 
 app = typer.Typer(
     name="starvsr",
-    help="Upscale videos of any length with STAR, keeping their sound, subtitles and timing.",
+    help="Upscale videos of any length with STAR, keeping audio, subtitles and timing.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -44,25 +44,25 @@ def _root(
     pass
 
 
-app.command("upscale", short_help="Restore one video at a larger size.")(upscale.upscale)
+app.command("upscale", short_help="Restore videos at a larger size.")(upscale.upscale)
 app.command("plan", short_help="Show what upscale would do, without loading weights.")(upscale.plan)
-app.command("finish", short_help="A playable file of what an interrupted upscale has done.")(
+app.command("finish", short_help="Write a playable file from an interrupted upscale.")(
     finish.finish
 )
-app.command("download-weights", short_help="Fetch, check and convert the weights of models.")(
+app.command("download-weights", short_help="Download, check and convert model weights.")(
     weights.download_weights
 )
-app.command("info", short_help="Show what a file holds, or what this installation can do.")(
+app.command("info", short_help="Show what a file contains, or what this installation supports.")(
     info.info
 )
-app.command("degrade", short_help="Make degraded inputs, or pairs to train with, of videos.")(
+app.command("degrade", short_help="Degrade videos, as test inputs or training pairs.")(
     degrade.degrade
 )
-app.command("train", short_help="Train a network, or go on with it.")(train.train)
+app.command("train", short_help="Train a network, or resume training.")(train.train)
 app.command("evaluate", short_help="Measure videos, with or without their originals.")(
     evaluate.evaluate
 )
-app.command("compare", short_help="Figures of two videos, and a page that plays both.")(
+app.command("compare", short_help="Compare two videos: metrics and an HTML player.")(
     compare.compare
 )
 app.command("bench", short_help="Measure how fast this machine is.")(bench.bench)
@@ -70,15 +70,15 @@ app.command("bench", short_help="Measure how fast this machine is.")(bench.bench
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
-    # Torch's threads read this when it is imported: waiting ones sleep instead of spinning. Beside other work that
-    # made nano 2.5 times as fast (one pair of runs); alone it cost 12 and 28 % (two pairs). Set it to active to spin.
+    # Torch's threads read this when it is imported: waiting ones sleep instead of spinning. Next to other load
+    # this made nano 2.5x as fast (one pair of runs); alone it cost 12 and 28 % (two pairs). Set it to active to spin.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     reserve_descriptors()
     heed_signals()
     try:
         code = run(sys.argv[1:])
     except (KeyboardInterrupt, Ended) as late:
-        # While the end was told.
+        # While the final message was printed.
         code = ended_by(late).exit_code
     heed_no_more()
     sys.exit(code)
@@ -102,29 +102,28 @@ def run(arguments: list[str]) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        # Non-standalone mode hands back the code of `typer.Exit`.
+        # Non-standalone mode returns the code of `typer.Exit`.
         code = app(arguments or ["--help"], prog_name="starvsr", standalone_mode=False)
     except SystemExit as exit:
-        # Typer makes this of a broken pipe, whichever it is, and says nothing.
+        # Typer silently converts any broken pipe to this.
         if isinstance(exit.__context__, OSError):
             raise exit.__context__ from None
         raise
     if code == Interrupted.exit_code:
-        # Typer makes this of KeyboardInterrupt, and says nothing.
+        # Typer silently converts KeyboardInterrupt to this.
         raise KeyboardInterrupt
     return int(code or 0)
 
 
 def _left_behind(arguments: list[str]) -> str:
     if arguments[:1] == ["download-weights"]:
-        return "what was fetched is kept, and the same command goes on from there"
+        return "downloaded data is kept; the same command resumes"
     if arguments[:1] == ["degrade"]:
-        return "the clips that were finished are kept"
+        return "finished clips are kept"
     if arguments[:1] == ["train"]:
-        return "the same command goes on from the last checkpoint"
+        return "the same command resumes from the last checkpoint"
     if arguments[:1] == ["upscale"]:
-        # Of several, others may be done.
-        return "the output in hand was not written"
+        return "the current output was not written"
     return "no output was written"
 
 

@@ -29,7 +29,7 @@ from starvsr.types import Progress, SegmentProgress
 
 
 class Bars:
-    """One bar per stage with its pace, elapsed and remaining time, and one per segment that is under way."""
+    """One bar per stage with its pace, elapsed and remaining time, and one per active segment."""
 
     def __init__(self) -> None:
         self.bars = RichProgress(

@@ -1,4 +1,4 @@
-"""Several videos by one command: which files are meant, what their outputs are called, and what became of each."""
+"""Batches: input expansion, output names, and the result of each video."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ EXIT_SOME_FAILED = 6
 
 NAME_TEMPLATE = "{stem}{ext}"
 _FIELDS = (
-    "{stem} (the input's name without its ending), {ext} (its ending), "
+    "{stem} (the input's name without its extension), {ext} (its extension), "
     "{number} (1, 2, ...) or {number:03} (001, 002, ...)"
 )
 _DIGITS = re.compile("0?[0-9]{0,2}d?")
-# Those that are written; any other input becomes Matroska.
+# Inputs with any other extension become Matroska.
 _KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _OTHER_ENDING = ".mkv"
 
@@ -41,11 +41,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an item."""
+    """The result of an item."""
 
     item: Item
     state: str
-    """`done`, `damaged` (done, but frames were lost), `there` (the output was there already) or `failed`."""
+    """`done`, `damaged` (done, but frames were lost), `there` (the output already existed) or `failed`."""
     note: str = ""
     """The error, or how long it took."""
 
@@ -56,7 +56,7 @@ def is_batch(inputs: Sequence[Path]) -> bool:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether it is one; a name that is too long is none, and reading it says what is wrong."""
+    """Whether it is a folder; False for a name that is too long, which reading it reports."""
     try:
         return within_deadline(path, path.is_dir)
     except OSError:
@@ -64,7 +64,7 @@ def is_folder(path: Path) -> bool:
 
 
 def _is_pattern(path: Path) -> bool:
-    """Whether it stands for other files, as where a shell leaves `*.mp4` as it is; a file of that name is itself."""
+    """Whether it is a glob pattern that the shell did not expand, and not an existing file."""
     try:
         return glob.has_magic(str(path)) and not within_deadline(path, path.exists)
     except OSError:
@@ -74,19 +74,19 @@ def _is_pattern(path: Path) -> bool:
 def find_items(
     inputs: Sequence[Path], folder: Path, template: str, options: UpscaleOptions
 ) -> list[Item]:
-    """The videos that are meant (files, patterns, and the videos of folders, in name order) and what they become.
+    """The videos that files, patterns and folders stand for (folders in name order), with their outputs.
 
-    Raises InputError for a folder without videos or a pattern without files, UsageError for a template that means
-    nothing, OutputError where `folder` is a file or the folder above it is missing.
+    Raises InputError for a folder without videos or a pattern without files, UsageError for an invalid
+    template, OutputError if `folder` is a file or its parent does not exist.
     """
-    # It imports PyAV, which `--help` need not wait for.
+    # Imports PyAV, which would slow down `--help`.
     from starvsr.media.files import written_errors
 
     with written_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
         if not folder.exists() and not folder.absolute().parent.is_dir():
-            raise OutputError(f"the folder {folder.parent} does not exist: make it first")
+            raise OutputError(f"the folder {folder.parent} does not exist: create it first")
     return [
         Item(source, folder / _name(template, source, number), options)
         for number, source in enumerate(_videos(inputs), start=1)
@@ -94,7 +94,7 @@ def find_items(
 
 
 def _videos(inputs: Sequence[Path]) -> list[Path]:
-    # It imports PyAV, which `--help` need not wait for.
+    # Imports PyAV, which would slow down `--help`.
     from starvsr.media.folders import videos_in
 
     return [
@@ -106,7 +106,7 @@ def _videos(inputs: Sequence[Path]) -> list[Path]:
 
 
 def _matches(pattern: Path) -> list[Path]:
-    """As a shell finds them, from the last folder on that is there: its own name may have brackets."""
+    """Matches like a shell's, below the deepest existing folder, whose own name may contain brackets."""
     root = next(folder for folder in pattern.parents if is_folder(folder))
     try:
         found = sorted(root.glob(str(pattern.relative_to(root))))
@@ -114,15 +114,15 @@ def _matches(pattern: Path) -> list[Path]:
         raise UsageError(f"the pattern {pattern} is not allowed: {error}") from error
     found = [path for path in found if not path.name.startswith(".")]
     if not found:
-        raise InputError(f"{pattern} does not exist, and as a pattern it matches no file")
+        raise InputError(f"{pattern} does not exist, and matches no files as a pattern")
     return found
 
 
 def as_previews(items: Sequence[Item]) -> list[Item]:
-    """The same videos, with the names of their previews as outputs: the finished files are not in the way.
+    """The same videos with the names of their previews as outputs.
 
-    A preview's picture has its name but for the ending, so names that differ in that alone get it as a part.
-    Raises UsageError, before anything is done, where a video's options contradict a preview.
+    The preview's image differs in its extension alone, so names that differ only there get it as a part.
+    Raises UsageError if a video's options contradict a preview.
     """
     from starvsr.job.preview import check_contradictions
 
@@ -142,7 +142,7 @@ def as_previews(items: Sequence[Item]) -> list[Item]:
 
 
 def check_items(items: Sequence[Item]) -> None:
-    """Raise UsageError where an output is an input or another one's output."""
+    """Raise UsageError if an output is also an input, or the output of two items."""
     by_target: dict[str, Item] = {}
     own = {os.path.realpath(item.source) for item in items}
     for item in items:
@@ -154,13 +154,13 @@ def check_items(items: Sequence[Item]) -> None:
         other = by_target.setdefault(_anywhere(item.target), item)
         if other is not item:
             raise UsageError(
-                f"{other.source} and {item.source} would both become {item.target.name} (many systems take names that "
-                "differ in case alone for one): give --name-template with {number}, or other names"
+                f"{other.source} and {item.source} would both become {item.target.name} (many systems do not "
+                "distinguish case in names): give --name-template with {number}, or other names"
             )
 
 
 def _anywhere(target: Path) -> str:
-    """The same for names that are one file on some systems: those of macOS and Windows ignore case and composition."""
+    """A key that is equal for names of one file on any system: macOS and Windows ignore case and composition."""
     return unicodedata.normalize("NFC", os.path.realpath(target).casefold())
 
 
@@ -171,7 +171,7 @@ def run_batch(
     keep_going: bool,
     failed: Callable[[Item, StarvsrError], None],
 ) -> list[Outcome]:
-    """Do items one after the other. An output that is there is complete, so without `--overwrite` its item is done.
+    """Do items one after the other. An output that exists is complete, so without `--overwrite` its item is done.
 
     one: does an item; failed: is told of an error that the batch goes on behind. Raises an item's StarvsrError unless
     `keep_going`.
@@ -208,14 +208,14 @@ def say_summary(outcomes: Sequence[Outcome]) -> None:
     """One line a video."""
     names = [f"{o.item.source.name} -> {o.item.target.name}" for o in outcomes]
     width = max(map(len, names))
-    words = {"there": "there already", "damaged": "done, damaged"}
+    words = {"there": "already exists", "damaged": "done, damaged"}
     for name, outcome in zip(names, outcomes, strict=True):
         state = words.get(outcome.state, outcome.state)
         say(f"{name:<{width}}  {state:<13}  {outcome.note}".rstrip())
 
 
 def _check_template(template: str) -> None:
-    """Raise UsageError for other fields than there are, and for their formats: what those ask for is made at once."""
+    """Raise UsageError for unknown fields, and for format specs, which could allocate any amount of memory."""
     try:
         fields = [parts[1:] for parts in string.Formatter().parse(template)]
     except ValueError:
@@ -234,6 +234,6 @@ def _name(template: str, source: Path, number: int) -> str:
     name = template.format(stem=source.stem, ext=ending, number=number)
     if not name or Path(name).name != name:
         raise UsageError(
-            f"--name-template {template!r} gives {name!r}, which is no name of a file: leave out folders"
+            f"--name-template {template!r} gives {name!r}, which is not a file name: leave out folders"
         )
     return name

@@ -18,7 +18,7 @@ from starvsr.cli.streams import check_output
 from starvsr.errors import UsageError
 
 MOST_LATENT = 1 << 23
-"""Frames times rows times columns of a call."""
+"""Most latent elements (frames x rows x columns) of a call."""
 
 
 def bench(
@@ -35,23 +35,23 @@ def bench(
     ] = None,
     size: Annotated[
         str,
-        typer.Option("--size", metavar="WxH", help="Even sides of the clip that is upscaled."),
+        typer.Option("--size", metavar="WxH", help="Size of the clip to upscale, even sides."),
     ] = "480x270",
     frames: Annotated[
         int,
-        typer.Option("--frames", min=1, max=10_000, help="Frames of the clip that is upscaled."),
+        typer.Option("--frames", min=1, max=10_000, help="Frames of the clip to upscale."),
     ] = 24,
     layers: Annotated[
-        bool, typer.Option("--layers", help="Also show what every layer of the last call takes.")
+        bool, typer.Option("--layers", help="Also time every layer of the last call.")
     ] = False,
     repeats: Annotated[
         int,
-        typer.Option("--repeats", min=1, max=1000, help="Timed calls, of which the median counts."),
+        typer.Option("--repeats", min=1, max=1000, help="Timed calls; the median is reported."),
     ] = 3,
     threads: Annotated[
         int | None,
         typer.Option(
-            "--threads", min=1, max=1024, help="Threads of the network (default: as upscale takes)."
+            "--threads", min=1, max=1024, help="Threads of the network (default: as upscale)."
         ),
     ] = None,
     history: Annotated[
@@ -59,14 +59,14 @@ def bench(
         typer.Option(
             "--history",
             metavar="FILE",
-            help="Add the result to FILE, one JSON object a line, and compare it with the last there (default: none).",
+            help="Add the result to FILE, one JSON object per line, and compare it with the last one (default: none).",
         ),
     ] = None,
     progress: Progress = "auto",
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> int:
-    """Measure this machine's ceilings, a network's calls beside them, and a whole job, on the processor.
+    """Measure this machine's ceilings, a network's calls and a whole job, on the CPU.
 
     Example: starvsr bench --history bench.jsonl
     """
@@ -77,7 +77,7 @@ def bench(
         if math.prod(sides) > MOST_LATENT:
             given = "x".join(map(str, sides))
             raise UsageError(
-                f"--latent {given} is not allowed: give at most {MOST_LATENT} places, such as 32x270x480"
+                f"--latent {given} is not allowed: give at most {MOST_LATENT} elements, such as 32x270x480"
             )
     width, height = _numbers("--size", size, 2)
     from starvsr.bench.report import append_history, as_text, read_last
@@ -102,7 +102,7 @@ def bench(
 
 
 def _numbers(flag: str, text: str, count: int) -> tuple[int, ...]:
-    """Numbers above 0 with an x between them. Raises UsageError."""
+    """Positive numbers separated by x. Raises UsageError."""
     if not re.fullmatch("x".join(["[1-9][0-9]{0,4}"] * count), text):
         example = "4x108x192" if count == 3 else "480x270"
         raise UsageError(f"{flag} {text} is not allowed: give {count} numbers such as {example}")

@@ -1,4 +1,4 @@
-"""The options that commands have in common, as annotations of their parameters."""
+"""Options shared by several commands, as parameter annotations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import typer
 
 from starvsr.cli.console import ProgressMode
 
-Progress = Annotated[ProgressMode, typer.Option("--progress", help="How progress is shown.")]
+Progress = Annotated[ProgressMode, typer.Option("--progress", help="How to show progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object to standard output.")]
 Verbose = Annotated[
-    bool, typer.Option("--verbose", "-v", help="More messages, and tracebacks of errors.")
+    bool, typer.Option("--verbose", "-v", help="Show more messages, and tracebacks of errors.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors.")]

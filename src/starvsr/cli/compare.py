@@ -38,7 +38,7 @@ def compare(
         Path,
         typer.Argument(
             metavar="A",
-            help="The video on the left, which B is measured against.",
+            help="The video on the left: the reference for B's metrics.",
             show_default=False,
         ),
     ],
@@ -52,7 +52,7 @@ def compare(
     resize: Annotated[
         bool,
         typer.Option(
-            "--resize", help="Bring A to B's size by bicubic interpolation, as before and after."
+            "--resize", help="Scale A to B's size by bicubic interpolation, for before/after."
         ),
     ] = False,
     page_frames: Annotated[
@@ -61,7 +61,7 @@ def compare(
             "--page-frames",
             metavar="N",
             parser=parse_count,
-            help="Most frames that the page shows, from the first on; figures are of all.",
+            help="Most frames that the page shows; metrics cover all frames.",
         ),
     ] = 600,
     metrics: Annotated[str | None, METRICS_OPTION] = None,
@@ -72,7 +72,7 @@ def compare(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> int:
-    """Compare two videos: figures, and one HTML page that plays both with a divider between them, without a network.
+    """Compare two videos: metrics, and a self-contained HTML page that plays both with a divider between them.
 
     Example: starvsr compare in.mp4 out.mp4 --resize -o page.html
     """
@@ -110,7 +110,7 @@ def compare(
 
 
 def check_page_frames(count: int) -> None:
-    """Raise UsageError for a page without a frame."""
+    """Raise UsageError for a page without frames."""
     if count < 1:
         raise UsageError(f"--page-frames {count} is not allowed: give 1 or more")
 

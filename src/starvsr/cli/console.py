@@ -1,4 +1,4 @@
-"""Progress on standard error: bars on a terminal (see `bars`), a plain line every few seconds elsewhere."""
+"""Progress on standard error: bars on a terminal (see `bars`), otherwise a plain line every few seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRESS_VERSION = 1
 STAGE_NAMES = {
     "download": "downloading",
     "convert": "converting",
-    "text": "encoding words",
+    "text": "encoding prompt",
     "index": "reading",
     "load": "loading model",
     "restore": "restoring",
@@ -35,7 +35,7 @@ STAGE_NAMES = {
 
 
 UNITS = {"convert": "files", "check": "files", "train": "steps"}
-"""What a stage counts, where that is not frames; `download` counts bytes."""
+"""Units of stages that do not count frames; `download` counts bytes."""
 
 
 ProgressMode = Literal["auto", "rich", "plain", "json", "none"]
@@ -62,7 +62,7 @@ def progress_view(mode: ProgressMode, *, quiet: bool) -> ProgressView:
     if mode == "json":
         return _JsonView()
     if mode == "rich" or (mode == "auto" and sys.stderr.isatty()):
-        # Lines need not wait for Rich.
+        # Plain lines do not need Rich.
         from starvsr.cli.bars import Bars
 
         return Bars()
@@ -89,14 +89,14 @@ class _NoView:
 
 
 class _LineView(_NoView, ABC):
-    """Prints lines: at intervals, and one when a stage ends."""
+    """Prints a line at intervals, and one when a stage ends."""
 
     interval_s: float
 
     def __init__(self) -> None:
         self.began = self.printed = self.first = 0.0
         self.unsaid: tuple[Progress, float] | None = None
-        """The last report and its time, while it has no line."""
+        """The last report and its time, until it is printed."""
         self.stage = ""
 
     def __exit__(self, *_: object) -> None:
@@ -122,7 +122,7 @@ class _LineView(_NoView, ABC):
 
     @abstractmethod
     def _line(self, progress: Progress, elapsed_s: float) -> str:
-        """Empty for none."""
+        """The line to print; empty for none."""
 
 
 class _PlainView(_LineView):
@@ -135,7 +135,7 @@ class _PlainView(_LineView):
 
 
 class _JsonView(_LineView):
-    """For programs: a JSON object a line, twice a second."""
+    """For programs: one JSON object per line, twice a second."""
 
     interval_s = JSON_INTERVAL_S
 
@@ -162,12 +162,12 @@ class _JsonView(_LineView):
 
 
 def first_done(progress: Progress) -> float:
-    """What was done before the stage began: some go on from what is there."""
+    """The amount done before the stage began; only some stages resume."""
     return progress.done if progress.stage in ("download", "train", "restore") else 0.0
 
 
 def pace_of(progress: Progress, elapsed_s: float, first: float) -> tuple[float, float] | None:
-    """Units per second since the stage began, `first` not counted, and the seconds that are left; None at first."""
+    """Units per second since the stage began, excluding `first`, and the remaining seconds; None if unknown."""
     if progress.done <= first or elapsed_s <= 0:
         return None
     rate = (progress.done - first) / elapsed_s

@@ -37,7 +37,7 @@ def degrade(
         Path,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file to write; a folder where INPUT is one, or with --pairs.",
+            help="The file to write; a folder if INPUT is one, or with --pairs.",
             show_default=False,
         ),
     ],
@@ -45,7 +45,7 @@ def degrade(
         Literal["light", "heavy"],
         typer.Option(
             "--preset",
-            help="light: reduced by anti-aliased bicubic, x264 at crf 18 to 32. heavy: blur, resize, "
+            help="light: anti-aliased bicubic downscaling, x264 at crf 18 to 32. heavy: blur, resize, "
             "noise, JPEG and a video codec, twice.",
         ),
     ] = "heavy",
@@ -56,7 +56,7 @@ def degrade(
             "-s",
             metavar="N",
             parser=parse_count,
-            help="How many times smaller each side becomes.",
+            help="Downscaling factor of each side.",
         ),
     ] = 4,
     seed: Annotated[
@@ -65,7 +65,7 @@ def degrade(
             "--seed",
             metavar="N",
             parser=parse_count,
-            help="Of every draw; a clip's also depends on its file name.",
+            help="Random seed; each clip's also depends on its file name.",
         ),
     ] = 0,
     drift: Annotated[
@@ -74,7 +74,7 @@ def degrade(
             "--drift",
             metavar="NUMBER",
             parser=parse_number,
-            help="Most that blur, noise and JPEG wander in a clip: 0.2 is by a fifth either way.",
+            help="Most that blur, noise and JPEG vary within a clip: 0.2 is 20 % either way.",
         ),
     ] = 0.0,
     pairs: Annotated[
@@ -89,7 +89,7 @@ def degrade(
             "--prompt",
             "-p",
             metavar="TEXT",
-            help="With --pairs: what text/NAME.txt says (default: nothing).",
+            help="With --pairs: the content of text/NAME.txt (default: empty).",
         ),
     ] = None,
     codec: Annotated[
@@ -97,7 +97,7 @@ def degrade(
         typer.Option(
             "--codec",
             "-c",
-            help="Encoder of what was degraded (default: libx264, lossless; of images as they end).",
+            help="Encoder of the degraded video (default: libx264, lossless; for images by extension).",
         ),
     ] = None,
     crf: Annotated[
@@ -106,21 +106,21 @@ def degrade(
             "--crf",
             metavar="NUMBER",
             parser=parse_number,
-            help="Its constant rate factor (default: 0, lossless; with --codec 17 where it has one).",
+            help="Constant rate factor (default: 0, lossless; with --codec 17 if supported).",
         ),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")
     ] = False,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Go on behind an input that cannot be read.")
+        bool, typer.Option("--keep-going", help="Continue after an input that cannot be read.")
     ] = False,
     progress: Progress = "auto",
     as_json: AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> int:
-    """Degrade videos to 1/scale of their size, as inputs to train or to test with. Sound is left out.
+    """Degrade videos to 1/scale of their size, as inputs for training or tests. Audio is left out.
 
     Example: starvsr degrade clips/ data/ --pairs --preset heavy --seed 1
     """
@@ -176,7 +176,7 @@ def _each(
     keep_going: bool,
     quiet: bool,
 ) -> int:
-    """Do clips one after the other and report each; the exit code."""
+    """Degrade clips in order and report each; returns the exit code."""
     failed = damaged = 0
     for files in clips:
         try:
@@ -185,7 +185,7 @@ def _each(
             if not keep_going:
                 raise
             failed += 1
-            echo(f"warning: left out: {error}", err=True)
+            echo(f"warning: skipped: {error}", err=True)
             continue
         event("degraded", **result.to_json())
         if not quiet:

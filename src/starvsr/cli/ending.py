@@ -1,4 +1,4 @@
-"""What ends a run from outside: the signals, what each raises so that temporary files go, and the exit code."""
+"""Signals that end a run: what each raises, so that temporary files are removed, and the exit codes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import time
 from types import FrameType
 
-# Removing what is unfinished takes less; a signal after this long is heard again.
+# Longer than the cleanup takes; a later signal is handled again.
 CLEANING_S = 2.0
 
 
@@ -19,7 +19,7 @@ class Ended(BaseException):
 
 
 class Interrupted(Ended):
-    """Only a name for what KeyboardInterrupt, which everybody knows, says in the end; never raised."""
+    """Exit code and message of KeyboardInterrupt; never raised itself."""
 
     exit_code = 130
     word = "interrupted"
@@ -33,7 +33,7 @@ class Terminated(Ended):
 
 
 class HungUp(Ended):
-    """SIGHUP: the terminal was closed, or the connection to it is gone."""
+    """SIGHUP: the terminal was closed or disconnected."""
 
     exit_code = 129
     word = "hung up"
@@ -41,7 +41,7 @@ class HungUp(Ended):
 
 _RAISED: dict[str, type[BaseException]] = {
     "SIGINT": KeyboardInterrupt,
-    # Ctrl-Break, and on Windows a console that is closed.
+    # Ctrl-Break, and closing the console on Windows.
     "SIGBREAK": KeyboardInterrupt,
     "SIGTERM": Terminated,
     "SIGHUP": HungUp,
@@ -49,14 +49,14 @@ _RAISED: dict[str, type[BaseException]] = {
 
 
 def ended_by(error: BaseException) -> type[Ended]:
-    """What ended a run, for its exit code and word."""
+    """The class that has the exit code and word of what ended a run."""
     return type(error) if isinstance(error, Ended) else Interrupted
 
 
 def heed_signals() -> None:
-    """Let every signal that ends a run raise, but for those that whoever began it has ignored.
+    """Make every signal that ends a run raise, except those ignored by the parent process.
 
-    `nohup` ignores SIGHUP, and a shell Ctrl-C for what runs in the background.
+    `nohup` ignores SIGHUP, and a shell ignores Ctrl-C for background jobs.
     """
     handler = SignalHandler()
     for number in _numbers():
@@ -65,21 +65,21 @@ def heed_signals() -> None:
 
 
 def heed_no_more() -> None:
-    """Behind the last thing that has to be cleaned up, signals end the process at once."""
+    """After the last cleanup, let signals end the process at once."""
     for number in _numbers():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
 
 
 def _numbers() -> list[signal.Signals]:
-    """Those that this system has."""
+    """The handled signals that this system has."""
     return [each for each in signal.Signals if each.name in _RAISED]
 
 
 class SignalHandler:
-    """Raises what a signal stands for; not again at once, which would stop the cleaning up that it began.
+    """Raises a signal's exception; ignores repeats for `CLEANING_S`, which would interrupt the cleanup.
 
-    One for all: whoever shuts down sends several, one after the other.
+    All signals share one handler, since a shutdown sends several in succession.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""`starvsr evaluate` and the options that it shares with `starvsr compare`."""
+"""`starvsr evaluate`, and the options shared with `starvsr compare`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ METRICS_OPTION = typer.Option(
     "--metrics",
     metavar="NAMES",
     help="Separated by commas: psnr_y, ssim_y, vmaf, vmaf_neg, niqe, brisque, e_warp, tof; with the extra iqa lpips, "
-    "dists, musiq, clip_iqa (default: all that are installed, without those of iqa).",
+    "dists, musiq, clip_iqa (default: all that are installed, except those of iqa).",
 )
 DEVICE_OPTION = typer.Option(
     "--device",
     metavar="NAME",
     help="Where the metrics of the extra iqa run: cpu, cuda, cuda:N, mps.",
 )
-OVERWRITE_OPTION = typer.Option("--overwrite", "-y", help="Replace what is there.")
+OVERWRITE_OPTION = typer.Option("--overwrite", "-y", help="Replace existing files.")
 
 
 def evaluate(
@@ -38,7 +38,7 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="RESULT",
-            help="A video, a folder of videos, or a manifest (.toml) that names clips and their references.",
+            help="A video, a folder of videos, or a manifest (.toml) of clips and their references.",
             show_default=False,
         ),
     ],
@@ -46,8 +46,8 @@ def evaluate(
         Path | None,
         typer.Argument(
             metavar="[REFERENCE]",
-            help="What RESULT should look like: a video, or a folder with the same names. Without it only metrics "
-            "that need none are computed.",
+            help="The ground truth: a video, or a folder with the same names. Without it, only no-reference "
+            "metrics are computed.",
         ),
     ] = None,
     output: Annotated[
@@ -67,7 +67,7 @@ def evaluate(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> int:
-    """Measure videos, with or without their originals: a table of means, and figures of every frame.
+    """Measure videos, with or without their originals: a table of means, and per-frame scores.
 
     Example: starvsr evaluate results/ originals/ -o report
     """
@@ -104,18 +104,18 @@ def evaluate(
 
 
 def metric_names(given: str | None) -> list[str] | None:
-    """`--metrics` as names; None where it was not given."""
+    """`--metrics` as names; None if not given."""
     return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
 def resolve_device(name: str) -> str:
-    """torch's name of the device that `--device` means. Raises UsageError where it is not there."""
+    """torch's name of `--device`. Raises UsageError if it is unavailable."""
     from starvsr.models.device import device_info
 
     return device_info(name).name
 
 
 def say_warnings(name: str, warnings: tuple[str, ...]) -> None:
-    """Warnings of a clip on standard error."""
+    """Print a clip's warnings to standard error."""
     for warning in warnings:
         echo(f"warning: {name}: {warning}", err=True)

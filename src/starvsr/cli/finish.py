@@ -40,9 +40,9 @@ def finish(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> int:
-    """Make a playable file of what an interrupted upscale has finished, from the beginning up to what is missing.
+    """Write a playable file of what an interrupted upscale has finished, up to the first missing segment.
 
-    The work directory stays, so the same upscale command still goes on from there.
+    The work directory stays, so the same upscale command can still resume.
 
     Example: starvsr finish out.mp4.starvsr
     """
@@ -57,6 +57,6 @@ def finish(
         echo(json.dumps({"version": JSON_VERSION, "event": "finished", **result.to_json()}))
     line = f"{result.target}: {result.frames} of {result.of_frames} frames"
     if result.left_out:
-        line += f"; {result.left_out} more are finished, but behind ones that are missing"
+        line += f"; {result.left_out} more are finished, but after a gap"
     say(line)
     return 0

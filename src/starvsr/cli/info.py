@@ -1,4 +1,4 @@
-"""`starvsr info`: what a file holds, or what this installation can do."""
+"""`starvsr info`: what a file contains, or what this installation supports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starvsr.cli.upscale import (
 )
 from starvsr.types import VideoInfo
 
-# Of characters; the longest path of a file has 4096 bytes.
+# Characters; the longest file path has 4096 bytes.
 _LONGEST_LINE = 5000
 ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc")
 
@@ -27,14 +27,12 @@ ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"
 def info(
     input: Annotated[
         Path | None,
-        typer.Argument(
-            metavar="[INPUT]", help="A media file; without it, this installation is shown."
-        ),
+        typer.Argument(metavar="[INPUT]", help="A media file (default: show this installation)."),
     ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> int:
-    """Show what a file holds, or without one: version, device, attention, encoders, models."""
+    """Show what a file contains; without one: version, device, attention, encoders, models."""
     set_verbosity(verbose=verbose, quiet=False)
     facts = _file_facts(input) if input is not None else _installation_facts()
     if as_json:
@@ -43,7 +41,7 @@ def info(
     for name, value in facts.items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines):
-            # A title may hold line ends, and megabytes.
+            # A title may contain newlines, or megabytes.
             text = str(line).replace("\n", "\\n")[:_LONGEST_LINE]
             echo(f"{name.replace('_', ' ') if number == 0 else '':<14} {text}".rstrip())
     return 0
@@ -86,7 +84,7 @@ def _weights_found() -> list[str]:
 
     folder = weights_folder()
     found = [name for name in COMPONENTS if is_file(component_file(name, folder))]
-    return [f"{', '.join(found) or 'none but the embedded'} in {folder}"]
+    return [f"{', '.join(found) or 'only the embedded ones'} in {folder}"]
 
 
 def _installation_facts() -> dict[str, Any]:

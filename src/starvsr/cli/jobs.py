@@ -1,4 +1,4 @@
-"""`--jobs FILE`: videos with options of their own, as TOML, whose values are read as the command line's are.
+"""`--jobs FILE`: a TOML file of videos with their own options; values are parsed as on the command line.
 
     [defaults]
     model = "star-light"
@@ -9,8 +9,8 @@
     crf = 20
     start = "00:01:00"
 
-Keys are the flags without dashes. A job's own options come before those of the command line, and those before
-`[defaults]`. Paths are relative to the file's folder.
+Keys are the flags without dashes. A job's own options take precedence over the command line's, and those
+over `[defaults]`. Paths are relative to the file's folder.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from starvsr.specs import SPECS
 MOST_JOBS = 2000
 
 _PLACES = ("input", "output")
-# Options that say the same thing: one of them replaces the others of what it overrides.
+# Alternatives: an option replaces the inherited values of its whole group.
 _ALTERNATIVES = (
     {"scale", "resolution", "width", "height"},
     {"end", "duration"},
@@ -47,23 +47,23 @@ Table = Mapping[str, Any]
 def read_jobs(path: Path, given: Mapping[str, Any]) -> list[Item]:
     """The videos of a jobs file.
 
-    given: options of the command line, by their names in `PARAMETERS`. Raises UsageError, which names the file,
-    the job and the key.
+    given: options of the command line, by their names in `PARAMETERS`. Raises UsageError that names file, job
+    and key.
     """
     content = _content(path)
     folder = path.absolute().parent
     unknown = [key for key in content if key not in ("defaults", "job")]
     if unknown:
-        raise UsageError(f"{path}: {unknown[0]} is not known: give [[job]] tables and [defaults]")
+        raise UsageError(f"{path}: {unknown[0]} is unknown: give [[job]] tables and [defaults]")
     defaults, tables = content.get("defaults", {}), content.get("job", [])
     if not isinstance(defaults, dict):
-        raise UsageError(f"{path}: defaults is no table: write [defaults]")
+        raise UsageError(f"{path}: defaults is not a table: write [defaults]")
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise UsageError(f"{path}: job is no list of tables: write [[job]]")
+        raise UsageError(f"{path}: job is not a list of tables: write [[job]]")
     if not tables:
-        raise UsageError(f"{path} holds no job: write a [[job]] table for each video")
+        raise UsageError(f"{path} contains no jobs: write a [[job]] table for each video")
     if len(tables) > MOST_JOBS:
-        raise UsageError(f"{path} holds {len(tables)} jobs: give at most {MOST_JOBS} in a file")
+        raise UsageError(f"{path} contains {len(tables)} jobs: give at most {MOST_JOBS} per file")
     inherited = _over(_values(f"{path}, [defaults]", defaults, folder), given)
     return [
         _item(f"{path}, job {number}", table, inherited, folder)
@@ -98,7 +98,7 @@ def _place(where: str, table: Table, key: str, folder: Path) -> Path:
 
 
 def _at(folder: Path, path: Path) -> Path:
-    # A name may begin with ~ and yet be nobody's home.
+    # A name may begin with ~ and not be a user's home.
     with suppress(RuntimeError):
         path = path.expanduser()
     return folder / path
@@ -129,13 +129,13 @@ def _values(where: str, table: Table, folder: Path) -> dict[str, Any]:
 
 
 def _read(where: str, typed: Mapping[str, tuple[str, list[str]]]) -> dict[str, Any]:
-    """What the command line makes of the options of a table, each a key and its arguments. Raises UsageError."""
+    """A table's options, each a key and its arguments, parsed as a command line. Raises UsageError."""
     command = option_command()
     try:
         together = [text for _, arguments in typed.values() for text in arguments]
         return dict(command.main(together, standalone_mode=False))
     except typer.BadParameter:
-        # One by one, to know which it is.
+        # One by one, to find the invalid one.
         for key, arguments in typed.values():
             try:
                 command.main(arguments, standalone_mode=False)
@@ -146,7 +146,7 @@ def _read(where: str, typed: Mapping[str, tuple[str, list[str]]]) -> dict[str, A
 
 @cache
 def _options() -> dict[str, tuple[Any, str]]:
-    """Options and their flags by flags without dashes."""
+    """Options and their flags, keyed by flag without dashes."""
     return {
         flag.lstrip("-"): (option, flag)
         for option in option_command().params
@@ -163,16 +163,16 @@ def _option(where: str, key: str) -> tuple[Any, str]:
     if key not in options:
         near = difflib.get_close_matches(key, [*options, *_PLACES], 1)
         advice = f"did you mean {near[0]}?" if near else "see starvsr upscale --help for the names"
-        raise UsageError(f"{where}: the key {key} is not known: {advice}")
+        raise UsageError(f"{where}: the key {key} is unknown: {advice}")
     return options[key]
 
 
 def _arguments(where: str, key: str, option: Any, value: object) -> list[str]:
-    """What one would have typed. Raises UsageError."""
+    """A value as command-line arguments. Raises UsageError."""
     texts = value if isinstance(value, list) and option.multiple else [value]
     arguments = []
     for each in texts:
-        # A time may be without quotes.
+        # TOML reads an unquoted time as one.
         if isinstance(each, bool) or not isinstance(each, str | int | float | datetime.time):
             raise UsageError(f"{where}, {key}: {each!r} is neither text nor a number")
         text = each.isoformat() if isinstance(each, datetime.time) else str(each)
@@ -181,7 +181,7 @@ def _arguments(where: str, key: str, option: Any, value: object) -> list[str]:
 
 
 def _placed(name: str, value: Any, folder: Path) -> Any:
-    """Paths of the file are relative to its folder; `--model` may be one."""
+    """Resolve paths relative to the file's folder; `--model` may be a path."""
     if isinstance(value, Path):
         return _at(folder, value)
     if name == "model" and value not in ("auto", *SPECS):

@@ -1,4 +1,4 @@
-"""What is said: on standard error as loud as it is asked for, and all of it in a `--log-file`."""
+"""Messages: on standard error as `--quiet` and `--verbose` say, and all of them in a `--log-file`."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from starvsr.errors import OutputError, UsageError
 
 _library = logging.getLogger("starvsr")
 _told = logging.getLogger("starvsr.cli")
-"""Sentences for people: printed as they are, where the library's messages say how grave they are."""
+"""Messages for users, printed without a level; the library's have one."""
 
-# As much of a file shows whether it is text.
+# Enough of a file to tell whether it is text.
 _BEGINNING_BYTES = 4096
 
 
 def say(text: str, *, always: bool = False) -> None:
-    """Tell people something. always: even with `--quiet`."""
+    """Print a message for users. always: even with `--quiet`."""
     _told.info(text, extra={"always": always})
 
 
 def say_error(text: str, error: BaseException | None = None) -> None:
-    """Say `error: ` and one line, whatever a library had to say; `--verbose` and the log show where `error` is from."""
+    """Print `error: ` and the text as one line; `--verbose` and the log add the traceback of `error`."""
     _library.error(" ".join(text.split()), exc_info=error)
 
 
 def set_verbosity(*, verbose: bool, quiet: bool) -> None:
-    """What is shown of all that is said. Raises UsageError where both are wanted."""
+    """Choose which messages are shown. Raises UsageError for both."""
     if verbose and quiet:
         raise UsageError("--verbose and --quiet contradict each other: give one of them")
     for handler in _library.handlers:
@@ -41,9 +41,9 @@ def set_verbosity(*, verbose: bool, quiet: bool) -> None:
 
 
 def log_to(path: Path | None) -> None:
-    """From now on append all that is said to a file, with times, whatever is shown; None is no file.
+    """From now on append all messages to a file, with times; None is no file.
 
-    Raises OutputError where it cannot be written, or holds something that is no text.
+    Raises OutputError if it cannot be written, or is not a text file.
     """
     if path is None:
         return
@@ -59,19 +59,19 @@ def log_to(path: Path | None) -> None:
 
 
 def _check_log(path: Path) -> None:
-    """Raises OutputError for what is no text, and OSError for a pipe that nobody reads, which would be waited for."""
+    """Raises OutputError for a file that is not text, and OSError for a pipe without a reader, which would block."""
     kind = path.stat().st_mode if path.exists() else 0
     if stat.S_ISFIFO(kind):
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
     elif stat.S_ISREG(kind):
         with path.open("rb") as file:
             if b"\0" in file.read(_BEGINNING_BYTES):
-                raise OutputError(f"--log-file {path} is no text file: give another name")
+                raise OutputError(f"--log-file {path} is not a text file: give another name")
 
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """Messages are shown, and logged; whoever runs commands in process finds logging as it was."""
+    """Show and log messages within; restores logging afterwards for in-process callers."""
     before, level = list(_library.handlers), _library.level
     _library.addHandler(_Terminal())
     _library.setLevel(logging.DEBUG)
@@ -103,18 +103,18 @@ class _Terminal(logging.Handler):
 
 
 class _Printable(logging.Formatter):
-    """As on a terminal: whoever looks at a log does so there."""
+    """Escapes as on a terminal, where logs are read."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk ends, but not the work."""
+    """A log that stops on a full disk without ending the work."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        echo(f"warning: {self.baseFilename} cannot be written any more", err=True)
+        echo(f"warning: {self.baseFilename} can no longer be written", err=True)
         _library.removeHandler(self)
-        # What is in its buffer fails once more.
+        # Flushing its buffer fails again.
         with suppress(OSError):
             self.close()

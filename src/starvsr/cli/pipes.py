@@ -1,4 +1,4 @@
-"""`-` as input or output: a file in between, since the input is read twice and an output appears when it is whole."""
+"""`-` as input or output, by a temporary file: the input is read twice, an output appears when complete."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Ends:
     job: Job | None = None
 
     def planned(self, job: Job) -> None:
-        """Refuse what cannot be written in the end, before the work. Raises OutputError."""
+        """Reject a job that the container does not support, before the work. Raises OutputError."""
         self.job = job
         if self.container != "y4m":
             return
@@ -47,10 +47,10 @@ class Ends:
 
         check_y4m(job.info, job.index, job.settings, job.plan.first, job.plan.last)
         if any(stream.kind in ("audio", "subtitle") for stream in job.info.streams):
-            say("note: y4m holds pictures alone: sound and subtitles are left out")
+            say("note: y4m contains only video: audio and subtitles are left out")
 
     def pass_on(self, out: BinaryIO) -> None:
-        """Write what was made. Raises OSError."""
+        """Write the output. Raises OSError."""
         if self.container == "y4m" and self.job is not None:
             from starvsr.media.y4m import write_y4m
 
@@ -61,10 +61,7 @@ class Ends:
 
 
 def for_pipe(options: UpscaleOptions, container: Container | None) -> UpscaleOptions:
-    """The options of a job whose output goes to a pipe: plain pictures are kept without loss until then.
-
-    Raises UsageError.
-    """
+    """The options of a job that writes to a pipe; y4m is stored losslessly until then. Raises UsageError."""
     if container != "y4m":
         return options
     if options.encode.codec not in ("auto", "ffv1"):
@@ -81,13 +78,13 @@ def for_pipe(options: UpscaleOptions, container: Container | None) -> UpscaleOpt
 
 
 def check_pipes(source: Path, target: Path, container: Container | None, *, as_json: bool) -> None:
-    """Refuse what cannot be meant. Raises UsageError."""
+    """Reject contradictory pipes. Raises UsageError, InputError or OutputError."""
     if container is not None and target != PIPE:
         raise UsageError(
-            f"--container would have no effect: the ending of {target} says the container; leave it out"
+            f"--container would have no effect: the extension of {target} names the container; leave it out"
         )
     if target == PIPE and as_json:
-        raise UsageError("--json and the output - would share standard output: leave one out")
+        raise UsageError("--json and the output - would both use standard output: leave one out")
     if target == PIPE or as_json:
         check_output()
     if source == PIPE and sys.stdin is None:
@@ -95,19 +92,19 @@ def check_pipes(source: Path, target: Path, container: Container | None, *, as_j
     if source == PIPE and sys.stdin.isatty():
         raise UsageError("standard input is a terminal: pipe a video into starvsr, or name a file")
     if target == PIPE and sys.stdout.isatty():
-        raise UsageError("standard output is a terminal: pipe it on, or name a file")
+        raise UsageError("standard output is a terminal: pipe it to a program, or name a file")
 
 
 @contextmanager
 def piped(source: Path, target: Path, container: Container | None) -> Iterator[Ends]:
-    """The files that stand for `-`; what is in the output's goes to standard output at the end of the `with` block.
+    """The files that stand for `-`; the output's is written to standard output at the end of the `with` block.
 
     Raises InputError, OutputError.
     """
     if PIPE not in (source, target):
         yield Ends(source, target)
         return
-    # It imports PyAV, which `--help` need not wait for.
+    # Imports PyAV, which would slow down `--help`.
     from starvsr.media.scratch import scratch_folder
 
     with ExitStack() as stack:
@@ -123,7 +120,7 @@ def piped(source: Path, target: Path, container: Container | None) -> Iterator[E
 
 @contextmanager
 def _spooled(folder: Path) -> Iterator[Path]:
-    """Standard input under a name in `folder`, which is only a link where the system can: so no kill leaves the data.
+    """Standard input as a file in `folder`; only a link where the system can, so that a kill leaves no data.
 
     Raises InputError.
     """
@@ -132,7 +129,7 @@ def _spooled(folder: Path) -> Iterator[Path]:
     with tempfile.TemporaryFile(dir=folder) if nameless else path.open("x+b") as file:
         _keep_input(file, folder.parent)
         if nameless:
-            # By the number of the process, since workers open it too.
+            # By process ID, since workers open it too.
             path.symlink_to(f"/proc/{os.getpid()}/fd/{file.fileno()}")
         yield path
 
@@ -148,7 +145,7 @@ def _keep_input(file: IO[bytes], place: Path) -> None:
             file.flush()
         except OSError as error:
             raise InputError(
-                f"standard input cannot be kept in {place} ({error.strerror}): "
+                f"standard input cannot be stored in {place} ({error.strerror}): "
                 "set TMPDIR to a folder with more space, or name a file"
             ) from error
         if not piece:

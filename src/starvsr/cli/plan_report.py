@@ -19,7 +19,7 @@ GIB = 1 << 30
 
 
 def plan_text(job: Job) -> str:
-    """Sizes, segments, windows, memory and cost of a planned job, a line each; then what other models would take."""
+    """Sizes, segments, windows, memory and cost of a planned job, one per line; then the cost of other models."""
     plan, info = job.plan, job.info
     longest = max(segment.frames for segment in plan.segments)
     source = f"{info.width}x{info.height}, {plan.frames} of {job.index.frames} frames"
@@ -40,14 +40,14 @@ def plan_text(job: Job) -> str:
         ("tiles", _tiles_text(plan)),
         ("network", f"{_calls_text(plan)}, overlaps cost {plan.overlap_cost - 1:.0%}"),
         ("memory", _memory_text(plan)),
-        ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of main memory"),
+        ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of RAM"),
     ]
     if plan.speed != "exact":
         lines.append(("speed", _speed_text(plan)))
     lines += [("note", note) for note in job.notes]
     if job.choice.missing:
         fetch = f"starvsr download-weights {job.choice.spec.name}"
-        lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` brings them"))
+        lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` downloads them"))
     if job.index.lost_frames:
         lines.append(("damaged", f"{job.index.lost_frames} frames cannot be decoded"))
     others = [
@@ -76,7 +76,7 @@ def _calls_text(plan: Plan) -> str:
 
 
 def _speed_text(plan: Plan) -> str:
-    """The options that it stands for, as in effect."""
+    """The options that `--speed` sets, as in effect."""
     parts = [f"--cache {plan.cache:g}", f"--chunk-overlap {plan.windows.chunk_overlap}"]
     if plan.guidance_interval is not None:
         parts.insert(0, f"--guidance-interval {shares_text(plan.guidance_interval)}")
@@ -98,7 +98,7 @@ def _memory_text(plan: Plan) -> str:
 
 
 def _model_text(job: Job, spec: ModelSpec) -> str:
-    """What another model would take for the same job, in one line."""
+    """The cost of the same job with another model, in one line."""
     even = (job.plan.width % 2, job.plan.height % 2) == (0, 0)
     try:
         plan = make_plan(job.info, job.index, spec, job.device, job.options, even=even)

@@ -1,4 +1,4 @@
-"""What a run of `starvsr upscale` says: words on standard error, JSON objects on standard output."""
+"""What `starvsr upscale` prints: messages on standard error, JSON objects on standard output."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 
 class Events:
-    """JSON objects on standard output, if they are wanted, while the work goes on; who stops reading does not end it.
+    """JSON objects on standard output, if wanted; a reader that goes away does not end the work.
 
-    At the end of the `with` block OutputError is raised where one could not be written.
+    The end of the `with` block raises OutputError if one could not be written.
     """
 
     def __init__(self, *, wanted: bool) -> None:
-        """Raises OutputError where standard output is known to be of no use."""
+        """Raises OutputError if standard output is known to be unusable."""
         self._wanted = wanted
         self._lost: OutputError | None = None
         if wanted:
@@ -48,14 +48,14 @@ class Events:
             raise self._lost
 
     def __call__(self, name: str, **facts: object) -> None:
-        """Write one."""
+        """Write one event."""
         if not self._wanted or self._lost is not None:
             return
         try:
             echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
         except OutputError as error:
             self._lost = error
-            logger.warning("%s; the work goes on", error)
+            logger.warning("%s; the work continues", error)
 
 
 class Report:
@@ -65,17 +65,17 @@ class Report:
         self._progress, self.event, self._quiet = progress, event, quiet
 
     def view(self) -> ProgressView:
-        """For the progress of one video."""
+        """The progress view of one video."""
         return progress_view(self._progress, quiet=self._quiet)
 
     def begun(self, item: Item, number: int, count: int) -> None:
-        """The next video of several."""
+        """A video is started; says so if there are several."""
         if count > 1:
             say(f"[{number}/{count}] {item.source}")
         logger.debug("%s to %s: %s", item.source, item.target, item.options)
 
     def downloads(self, plan: InstallPlan) -> None:
-        """What will be fetched, before it is."""
+        """What will be downloaded."""
         from starvsr.cli.weights_report import plan_text
 
         say(plan_text(plan))
@@ -92,12 +92,12 @@ class Report:
 
     def kept(self, segments: int, folder: Path) -> None:
         """What an earlier run finished."""
-        count = "1 segment is" if segments == 1 else f"{segments} segments are"
-        say(f"going on: {count} there already in {folder}")
+        count = "1 segment" if segments == 1 else f"{segments} segments"
+        say(f"resuming: {count} already done in {folder}")
 
     @contextmanager
     def kept_is_said(self) -> Iterator[None]:
-        """Whoever breaks a job off, or whatever does, is told that it can go on."""
+        """Report that an interrupted job can be resumed."""
         from starvsr.job.journal import kept_work
 
         try:
@@ -117,12 +117,12 @@ class Report:
         self.event("preview", **result.to_json())
         _say_result(item, result)
         say(
-            f"{result.picture}: its middle frame; left the input, right the result. The whole video would take about "
+            f"{result.picture}: its middle frame, input left, result right. The whole video would take about "
             f"{format_seconds(result.whole_s)} and {format_bytes(result.whole_bytes)}"
         )
 
     def failed(self, item: Item, error: StarvsrError) -> None:
-        """A video of several that could not be done."""
+        """A video of several that failed."""
         say_error(str(error), error)
         facts = {"source": str(item.source), "target": str(item.target)}
         self.event("failed", **facts, error=str(error), exit_code=error.exit_code)

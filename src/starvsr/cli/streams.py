@@ -1,7 +1,7 @@
 """Standard streams that are closed, full or no longer read: a lost result is an error, a lost message is not.
 
-Results go to standard output: who cannot have them must be told, by exit code 7. Messages and progress go to standard
-error: whoever stops reading them has not asked for the work to end.
+Lost results (standard output) are reported by exit code 7. A reader of messages and progress (standard error) that
+goes away does not end the work.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from starvsr.errors import OutputError
 logger = logging.getLogger(__name__)
 
 _CLOSED = (
-    "standard output is closed, and the result goes there: leave it open, or send it to a file"
+    "standard output is closed, but needed for the result: leave it open, or redirect it to a file"
 )
 
 
 def reserve_descriptors() -> None:
-    """Take the numbers of standard streams that are closed, or a file would get one and whatever libraries print."""
+    """Open closed standard streams, or the next opened file would get their number and what libraries print."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # It is the lowest that is free.
+            # The lowest free number.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Within, what is written to `sys.stdout` raises OutputError where it cannot be, and `sys.stderr` never fails."""
+    """Within, a failed write to `sys.stdout` raises OutputError, and `sys.stderr` never fails."""
     before = sys.stdout, sys.stderr
     sys.stdout = cast(TextIO, _Results(sys.stdout))
     sys.stderr = cast(TextIO, _Messages(sys.stderr))
@@ -45,23 +45,23 @@ def guarded() -> Iterator[None]:
 
 
 def check_output() -> None:
-    """Raise OutputError where standard output is known to be of no use, before work whose result would go there."""
+    """Raise OutputError if standard output is known to be unusable, before the work."""
     sys.stdout.write("")
 
 
 def output_lost(error: OSError) -> OutputError:
-    """The error of a standard output that could not be written; nothing goes there any more."""
+    """The error of a failed standard output, which is silenced."""
     _silence(sys.stdout)
     reason = error.strerror or str(error)
     return OutputError(
-        f"standard output cannot be written: {reason}; who reads it must read to the end"
+        f"standard output cannot be written: {reason}; its reader must read to the end"
         if isinstance(error, BrokenPipeError)
-        else f"standard output cannot be written: {reason}; send it to another place"
+        else f"standard output cannot be written: {reason}; redirect it elsewhere"
     )
 
 
 def _silence(stream: Any) -> None:
-    # What is left in Python's buffer would fail once more at the end. A stream in memory has no number.
+    # Python's buffer would fail again at exit. A stream in memory has no descriptor.
     with suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -71,7 +71,7 @@ def _silence(stream: Any) -> None:
 
 
 class _Stream:
-    """A text stream, or the place of one that is closed (None)."""
+    """A text stream; None is a closed one."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream: Any = stream
@@ -126,6 +126,6 @@ class _Messages(_Stream):
         _silence(self._stream)
         # There may be a `--log-file`.
         logger.warning(
-            "standard error cannot be written (%s): nothing more is shown, and the work goes on",
+            "standard error cannot be written (%s): nothing more is shown, the work continues",
             error.strerror or error,
         )

@@ -30,7 +30,7 @@ def train(
         typer.Option(
             "--config",
             metavar="FILE",
-            help="What is trained on what, as TOML; configs/ of the source has examples.",
+            help="Training configuration (TOML); the source has examples in configs/.",
             show_default=False,
         ),
     ],
@@ -40,8 +40,8 @@ def train(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder of checkpoints, log, samples and the model "
-            "(default: the configuration's name without its ending).",
+            help="Folder for checkpoints, log, samples and the model "
+            "(default: the configuration's name without its extension).",
         ),
     ] = None,
     data: Annotated[
@@ -49,7 +49,7 @@ def train(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="What the configuration's data folders are relative to (default: its own folder).",
+            help="Base of the configuration's relative data folders (default: its own folder).",
         ),
     ] = None,
     steps: Annotated[
@@ -58,14 +58,14 @@ def train(
             "--steps",
             metavar="N",
             parser=parse_count,
-            help="Steps in all, those done before included (default: the configuration's).",
+            help="Total steps, including earlier runs (default: the configuration's).",
         ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume/--no-resume",
-            help="Go on from the latest checkpoint in the output folder, or remove what it has and begin anew.",
+            help="Resume from the latest checkpoint in the output folder, or delete its contents and start over.",
         ),
     ] = True,
     workers: Annotated[
@@ -74,8 +74,7 @@ def train(
             "--workers",
             metavar="N",
             parser=parse_count,
-            help="Processes that decode and degrade; 0 does it between steps (default: the number of processors, "
-            "at most 8).",
+            help="Processes that decode and degrade; 0 does it between steps (default: the number of CPUs, at most 8).",
         ),
     ] = None,
     weights_dir: Annotated[
@@ -83,19 +82,19 @@ def train(
         typer.Option(
             "--weights-dir",
             metavar="DIR",
-            help="Where the weights of a model to start from are (default: STARVSR_WEIGHTS, else starvsr in Hugging "
+            help="Weights folder of the model to start from (default: STARVSR_WEIGHTS, else starvsr in Hugging "
             "Face's home).",
         ),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu"], typer.Option("--device", help="Where the network is trained.")
+        Literal["auto", "cpu"], typer.Option("--device", help="Device to train on.")
     ] = "auto",
     progress: Progress = "auto",
     as_json: AsJson = False,
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> int:
-    """Train a network, or part of one, and write it as a model file. Run again, it goes on from the last checkpoint.
+    """Train a network, or part of one, and write it as a model file. Resumes from the last checkpoint.
 
     Example: starvsr train --config nano.toml --data DIR --output run
     """
@@ -104,7 +103,7 @@ def train(
     if as_json:
         check_output()
     if not first_process:
-        # All processes find out the same, and it is said once.
+        # All processes do the same; one reports it.
         set_verbosity(verbose=False, quiet=True)
     if not config.is_file():
         raise UsageError(f"--config {config} is not a file: give a TOML file")
@@ -140,8 +139,8 @@ def _say_result(result: TrainResult) -> None:
     before = f", {result.resumed_from} before" if result.resumed_from else ""
     echo(f"{result.model}: {done} steps in {format_seconds(result.elapsed_s)}{before}", err=True)
     if result.validation:
-        figures = result.validation
+        scores = result.validation
         echo(
-            f"validation: {figures['psnr_y']:.2f} dB PSNR-Y, plain upsampling {figures['upsampled_psnr_y']:.2f} dB",
+            f"validation: {scores['psnr_y']:.2f} dB PSNR-Y, plain upsampling {scores['upsampled_psnr_y']:.2f} dB",
             err=True,
         )

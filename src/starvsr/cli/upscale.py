@@ -54,8 +54,8 @@ def upscale(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="The video to restore: any file that ffmpeg reads, or - for standard input. Or several, patterns, or "
-            "folders of them.",
+            help="The video to restore: any file that ffmpeg reads, or - for standard input. Also several "
+            "videos, patterns or folders.",
             show_default=False,
         ),
     ] = None,
@@ -63,8 +63,8 @@ def upscale(
         Path | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file to write; its ending says the container. Or - for standard output. With several inputs or "
-            "a folder, a folder.",
+            help="The file to write, in the container of its extension, or - for standard output. For several inputs "
+            "or a folder: a folder.",
             show_default=False,
         ),
     ] = None,
@@ -81,12 +81,12 @@ def upscale(
         typer.Option(
             "--name-template",
             metavar="TEXT",
-            help="With several inputs: names of the outputs, with {stem}, {ext} and {number} (default {stem}{ext}).",
+            help="With several inputs: output names, with {stem}, {ext} and {number} (default {stem}{ext}).",
         ),
     ] = None,
     keep_going: Annotated[
         bool,
-        typer.Option("--keep-going", help="With several inputs: go on behind one that fails."),
+        typer.Option("--keep-going", help="With several inputs: continue after one that fails."),
     ] = False,
     preview: Annotated[
         float | None,
@@ -94,7 +94,7 @@ def upscale(
             "--preview",
             parser=parse_time,
             metavar="TIME",
-            help="Only this much, as OUTPUT-preview: input and result side by side, and a PNG (default: none).",
+            help="Restore only this much, to OUTPUT-preview: input and result side by side, and a PNG (default: none).",
         ),
     ] = None,
     at: Annotated[
@@ -105,7 +105,7 @@ def upscale(
     ] = None,
     container: Annotated[
         Container | None,
-        typer.Option("--container", help="What is written to the output - (default mkv)."),
+        typer.Option("--container", help="Container of the output - (default mkv)."),
     ] = None,
     progress: Progress = "auto",
     as_json: AsJson = False,
@@ -116,14 +116,14 @@ def upscale(
         typer.Option(
             "--log-file",
             metavar="FILE",
-            help="Append every message to this file, with times, whatever is shown (default: none).",
+            help="Append all messages to this file, with times (default: none).",
         ),
     ] = None,
     *,
     options: UpscaleOptions,
     given: dict[str, Any],
 ) -> int:
-    """Restore videos at a larger size, keeping their sound, subtitles, chapters and timing.
+    """Restore videos at a larger size, keeping audio, subtitles, chapters and timing.
 
     Example: starvsr upscale in.mp4 out.mp4 --scale 4
     """
@@ -144,7 +144,7 @@ def upscale(
             )
         if not inputs or output is None:
             raise UsageError(
-                "INPUT and OUTPUT are needed: give a video and what it becomes, or --jobs"
+                "INPUT and OUTPUT are required: give a video and its output, or --jobs"
             )
         if is_batch(inputs):
             if options.resume.work_dir is not None:
@@ -165,12 +165,12 @@ def upscale(
 
         check_pipes(inputs[0], output, container, as_json=as_json)
         if shown is not None and output == PIPE:
-            raise UsageError("--preview makes two files, and the output is -: name a file")
+            raise UsageError("--preview writes two files, but the output is -: name a file")
         options = for_pipe(options, container)
         with piped(inputs[0], output, container) as ends:
             items = [Item(ends.source, ends.target, options)]
             (item,) = items if shown is None else as_previews(items)
-            # The work directory of an output that goes to a pipe goes away with it, but for one that was named.
+            # A pipe's work directory is temporary unless it was named.
             lasting = output != PIPE or options.resume.work_dir is not None
             result = _upscale_one(
                 item, LastModel(), report, shown, lasting=lasting, planned=ends.planned
@@ -184,7 +184,7 @@ def _refuse_beside_jobs(
     name_template: str | None,
     options: UpscaleOptions,
 ) -> None:
-    """Raise UsageError for what a jobs file says itself."""
+    """Raise UsageError for arguments that a jobs file contains itself."""
     if inputs or output is not None:
         raise UsageError("--jobs names inputs and outputs itself: leave INPUT and OUTPUT out")
     if name_template is not None:
@@ -204,10 +204,10 @@ def _upscale_one(
     lasting: bool = True,
     planned: Callable[[Job], None] | None = None,
 ) -> UpscaleResult | PreviewResult:
-    """Do one video, which is the `number`-th of `count`.
+    """Upscale one video, the `number`-th of `count`.
 
-    lasting: whether what is finished of a job that is broken off is still there afterwards.
-    planned: is told of the job before the work, and may refuse it.
+    lasting: whether an interrupted job's finished parts persist.
+    planned: receives the job before the work, and may raise.
     """
     report.begun(item, number, count)
     if preview is not None:
@@ -250,7 +250,7 @@ def _upscale_all(
     report: Report,
     preview: PreviewOptions | None,
 ) -> int:
-    """A batch, into a folder that need not be there; the exit code."""
+    """Upscale a batch into a folder, which may be new; returns the exit code."""
     if preview is not None:
         items = as_previews(items)
     check_items(items)
@@ -283,7 +283,7 @@ def plan(
         Path | None,
         typer.Argument(
             metavar="[OUTPUT]",
-            help="The file that would be written (default: a .mkv beside INPUT).",
+            help="The file that would be written (default: an .mkv beside INPUT).",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -1,6 +1,6 @@
-"""The options that `upscale` and `plan` share: their flags, help texts, and how they become `UpscaleOptions`."""
+"""The options shared by `upscale` and `plan`: flags, help, and conversion to `UpscaleOptions`."""
 
-# A line for each option.
+# One line per option.
 # ruff: noqa: E501
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from starvsr.options import (
 
 
 def parse_number(text: str) -> float:
-    """A number; whether it is in the option's range is checked with all options together."""
+    """A number; its range is checked with all options together."""
     try:
         return float(text)
     except ValueError:
@@ -51,11 +51,11 @@ def parse_rate(text: str) -> Fraction:
 
 
 def parse_count(text: str) -> int:
-    """A whole number."""
+    """An integer."""
     try:
         return int(text)
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not a whole number: give one such as 8") from None
+        raise typer.BadParameter(f"{text!r} is not an integer: give one such as 8") from None
 
 
 def parse_time(text: str) -> float:
@@ -74,7 +74,7 @@ def parse_time(text: str) -> float:
 
 
 def parse_shares(text: str) -> tuple[float, float]:
-    """Two shares from `0.2:0.8`."""
+    """Two fractions from `0.2:0.8`."""
     first, _, last = text.partition(":")
     try:
         return float(first), float(last)
@@ -101,7 +101,7 @@ def parse_size(text: str) -> int:
 
 
 def read_prompt(text: str | None, file: Path | None) -> str | None:
-    """What `--prompt` or `--prompt-file` gives, on one line. Raises UsageError for both or an unreadable file."""
+    """The prompt of `--prompt` or `--prompt-file`, on one line. Raises UsageError for both or an unreadable file."""
     if file is None:
         return text
     if text is not None:
@@ -133,78 +133,75 @@ _job = partial(_option, "Job")
 # fmt: off
 # Types, allowed values and defaults are those of the fields of `UpscaleOptions` and its groups.
 _OPTIONS = dict((
-    _size("--scale", "-s", help=f"Factor on both sides, any number above 0 (default {DEFAULT_SCALE:g}).", **_NUMBER),
+    _size("--scale", "-s", help=f"Factor of both sides, any number above 0 (default {DEFAULT_SCALE:g}).", **_NUMBER),
     _size("--resolution", help="Short side of the output, pixels (default: by --scale).", **_COUNT),
-    _size("--width", help="Columns of the output, pixels (default: by --scale or --height).", **_COUNT),
-    _size("--height", help="Rows of the output, pixels (default: by --scale or --width).", **_COUNT),
-    _size("--max-resolution", help="Largest long side of the output, pixels (default: none).", **_COUNT),
+    _size("--width", help="Width of the output, pixels (default: by --scale or --height).", **_COUNT),
+    _size("--height", help="Height of the output, pixels (default: by --scale or --width).", **_COUNT),
+    _size("--max-resolution", help="Maximum long side of the output, pixels (default: none).", **_COUNT),
     _range("--fps", help=f"Frames per second of an image sequence, such as 24000/1001 (default {DEFAULT_FPS}).", parser=parse_rate, metavar="RATE"),
-    _range("--start", "-ss", help="Begin here: seconds or hh:mm:ss.s (default 0).", **_TIME),
-    _range("--end", "-to", help="Stop here (default: the end).", **_TIME),
-    _range("--duration", "-t", help="Restore this much (default: all).", **_TIME),
+    _range("--start", "-ss", help="Start time: seconds or hh:mm:ss.s (default 0).", **_TIME),
+    _range("--end", "-to", help="End time (default: the end).", **_TIME),
+    _range("--duration", "-t", help="Duration to restore (default: all).", **_TIME),
     _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT),
     _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file."),
-    _model("--weights-dir", help="Where download-weights put its files (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR"),
-    _model("--offline", help="Never fetch anything; without it, missing weights of a model that was asked for are downloaded first."),
+    _model("--weights-dir", help="Weights folder (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR"),
+    _model("--offline", help="Never download anything; otherwise missing weights of a named model are downloaded first."),
     _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT"),
-    _model("--prompt-file", help="A text file that holds the prompt (default: none).", metavar="FILE"),
-    _model("--negative-prompt", help="What it must not look like (default: the model's).", metavar="TEXT"),
+    _model("--prompt-file", help="A text file with the prompt (default: none).", metavar="FILE"),
+    _model("--negative-prompt", help="What the video must not look like (default: the model's).", metavar="TEXT"),
     _model("--steps", help="Sampling steps (default: the model's).", **_COUNT),
-    _model("--solver-mode", help=f"How the steps are spread (default {DEFAULT_SOLVER_MODE})."),
+    _model("--solver-mode", help=f"Spacing of the steps (default {DEFAULT_SOLVER_MODE})."),
     _model("--cfg", help="Guidance scale, 1 is none (default: the model's).", **_NUMBER),
-    _model("--cfg-rescale", help="Share 0..1 of the guided deviation brought back (default: the model's).", **_NUMBER),
-    _model("--speed", help="Compute less for nearly the same picture, by a tested set of the options for that; those that are given come first."),
-    _model("--guidance-interval", help="Guidance only in these steps, as shares of all; others cost half (default 0:1, all).", parser=parse_shares, metavar="A:B"),
-    _model("--cache", help="Leave out steps while the expected error, a share of the latent's size, stays below this, such as 0.01 (default 0, none).", **_NUMBER),
-    _model("--noise-level", help="Noise added before sampling, 1..1000 (default: the model's).", **_COUNT),
+    _model("--cfg-rescale", help="CFG rescale factor, 0 to 1 (default: the model's).", **_NUMBER),
+    _model("--speed", help="Tested presets that compute less for nearly the same picture; explicit options take precedence."),
+    _model("--guidance-interval", help="Apply guidance only in these steps, as fractions of all; others cost half (default 0:1, all).", parser=parse_shares, metavar="A:B"),
+    _model("--cache", help="Skip steps while the expected error, relative to the latent's magnitude, stays below this, such as 0.01 (default 0, none).", **_NUMBER),
+    _model("--noise-level", help="Noise added before sampling, 1 to 1000 (default: the model's).", **_COUNT),
     _model("--seed", help=f"Seed of all noise (default {DEFAULT_SEED}).", **_COUNT),
     _model("--color-fix", help="Match colours to the input (default: the model's)."),
-    _model("--blend", help="Share 0..1 of the plainly upsampled input.", **_NUMBER),
-    _model("--sharpen", help="How much stronger fine detail gets, such as 0.5; below 0 it gets weaker, such as -0.3 (-1..2).", **_NUMBER),
-    _model("--deinterlace", help="Make whole pictures of fields: of frames that say they are interlaced (auto), of all (on), of none (off)."),
+    _model("--blend", help="Fraction of the plainly upsampled input in the output, 0 to 1.", **_NUMBER),
+    _model("--sharpen", help="Amplify fine detail, or attenuate it below 0: -1 to 2, such as 0.5.", **_NUMBER),
+    _model("--deinterlace", help="Deinterlace frames flagged as interlaced (auto), all frames (on) or none (off)."),
     _memory("--device", help="auto, cpu, cuda, cuda:N or mps."),
     _memory("--attention", help="Attention kernels; xformers needs CUDA."),
-    _memory("--precision", help="Of the network; auto is fp32 on a processor, elsewhere fp16 or bf16, as the model takes it."),
-    _memory("--memory-limit", help="Most device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE"),
-    _memory("--offload", help="What waits in main memory until it is used: none; model, the network or the autoencoder; block, every block of the network."),
-    _memory("--compile", help="Compile the network for the device: minutes at first, seconds once that is kept on disk; for graphics cards, little is gained on a processor. Needs a C++ compiler, on a graphics card Triton."),
-    _memory("--hwaccel", help="Decode the input by such a device: none, auto, or a kind such as cuda, qsv, vaapi or videotoolbox.", metavar="KIND"),
+    _memory("--precision", help="Precision of the network; auto is fp32 on the CPU, elsewhere fp16 or bf16, depending on the model."),
+    _memory("--memory-limit", help="Maximum device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE"),
+    _memory("--offload", help="What stays in RAM until used: none; model, the network or the autoencoder; block, every block of the network."),
+    _memory("--compile", help="Compile the network: takes minutes, then seconds once cached on disk; for GPUs, little gain on the CPU. Needs a C++ compiler, on a GPU Triton."),
+    _memory("--hwaccel", help="Hardware decoding of the input: none, auto, or a type such as cuda, qsv, vaapi or videotoolbox.", metavar="KIND"),
     _window("--chunk-frames", help="Frames the network sees at once (default: the model's).", **_COUNT),
     _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).", **_COUNT),
     _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).", **_COUNT),
     _window("--tile-overlap", help="Output pixels that neighbouring tiles share (default: the model's).", **_COUNT),
-    _window("--segment-frames", help="Longest run of frames held in memory (default: by size).", **_COUNT),
-    _window("--scene-detect/--no-scene-detect", help="Cut at shot changes, so that nothing is blended across one."),
-    _window("--parity", help="As the published code: its white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation. Not its random numbers: a seed gives other noise there."),
-    _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, for .webm libvpx-vp9 or, above 8 bits, libsvtav1, and of images that of their ending."),
+    _window("--segment-frames", help="Maximum frames of a segment, which are in memory at once (default: by size).", **_COUNT),
+    _window("--scene-detect/--no-scene-detect", help="Split segments at shot changes, so that nothing is blended across one."),
+    _window("--parity", help="Work like the published code: white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation. Random numbers differ from its."),
+    _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, for .webm libvpx-vp9 or, above 8 bits, libsvtav1, and for images by extension."),
     _encode("--crf", help=f"Constant rate factor, lower is better (default {DEFAULT_CRF}).", **_NUMBER),
     _encode("--preset", help=f"Encoder preset (default {DEFAULT_PRESET})."),
-    _encode("--pix-fmt", help="Pixel format; auto keeps the source's depth and subsampling."),
+    _encode("--pix-fmt", help="Pixel format; auto keeps the source's bit depth and subsampling."),
     _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable (default: none)."),
     _streams("--audio", help="Audio streams: copy, none, or an encoder by ffmpeg's name.", metavar="copy|none|CODEC"),
     _streams("--subtitles", help="Subtitle streams."),
     _streams("--no-chapters", help="Leave chapters out."),
     _streams("--no-metadata", help="Leave titles and other tags out."),
-    _streams("--no-attachments", help="Leave fonts and cover pictures out."),
-    _streams("--no-provenance", help="Do not say in the tags which version, model and options made the file."),
+    _streams("--no-attachments", help="Leave fonts and cover art out."),
+    _streams("--no-provenance", help="Do not write version, model and options to the tags."),
     _job("--overwrite", "-y", help="Replace an existing output."),
-    _job("--resume/--no-resume", help="Go on from what an interrupted run of the same job has finished."),
-    _job("--work-dir", help="Where finished parts are kept until the end (default: OUTPUT.starvsr).", metavar="DIR"),
-    _job("--workers", help="Processes that restore segments side by side, one per GPU where there are several.", **_COUNT),
-    _job("--cluster", help="Restore segments on a Ray cluster: its address, or auto for the one that this machine belongs to (default: none).", metavar="ADDRESS"),
+    _job("--resume/--no-resume", help="Resume an interrupted run of the same job, or start over."),
+    _job("--work-dir", help="Folder for finished segments until the end (default: OUTPUT.starvsr).", metavar="DIR"),
+    _job("--workers", help="Processes that restore segments in parallel, one per GPU if there are several.", **_COUNT),
+    _job("--cluster", help="Restore segments on a Ray cluster: its address, or auto for this machine's (default: none).", metavar="ADDRESS"),
 ))
 # fmt: on
 
 
-# Where typer cannot read the field's own type.
+# Types that typer does not support.
 _TYPES = {"--guidance-interval": Any, "-e": list[Any] | None}
 
 
 def collect_options(**values: Any) -> UpscaleOptions:
-    """All options of one job, checked, from values by the names of `PARAMETERS`; None is not given.
-
-    Raises UsageError for a value that is not allowed.
-    """
+    """Checked options of one job from values by the names of `PARAMETERS`; None is not given. Raises UsageError."""
     if unknown := values.keys() - PARAMETERS.keys():
         raise TypeError(f"no options: {', '.join(sorted(unknown))}")
     prompt = read_prompt(values.get("prompt"), values.pop("prompt_file", None))
@@ -231,7 +228,7 @@ def _fields(group: Any) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _leaves(group: Any) -> Iterator[tuple[str, Any, Any]]:
-    """As `_fields`, with those of the groups in it in their place."""
+    """As `_fields`, with groups replaced by their fields."""
     for field in _fields(group):
         yield from _leaves(field[1]) if is_dataclass(field[1]) else [field]
 
@@ -243,7 +240,7 @@ def _name(flag: str) -> str:
 def _parameters_of_options() -> Iterator[inspect.Parameter]:
     """A parameter for each of `_OPTIONS`, as typer reads them."""
     found = {flag_of(name): (kind, default) for name, kind, default in _leaves(UpscaleOptions)}
-    # The one option that is no field: `read_prompt` makes it one.
+    # The one option that is not a field: `read_prompt` converts it.
     found["--prompt-file"] = (Path | None, None)
     for flags, option in _OPTIONS.items():
         flag = flags.partition("/")[0]
@@ -261,13 +258,13 @@ def _parameters_of_options() -> Iterator[inspect.Parameter]:
 
 
 PARAMETERS = {parameter.name: parameter for parameter in _parameters_of_options()}
-"""The options of a job by the names of their flags, without dashes in front and with `_` for those inside."""
+"""The options of a job by flag name, without leading dashes and with `_` for inner ones."""
 
 
 def takes_upscale_options(command: Callable[..., int]) -> Callable[..., int]:
     """Give a command every flag of `PARAMETERS`; it receives them as its parameter `options`.
 
-    Where it has a parameter `given`, and `context`, that gets the values that were written, by their names there.
+    A parameter `given` (with `context`) receives the explicitly given values, by name.
     """
     every = _parameters(command)
     own = [p for name, p in every.items() if name not in ("options", "given")]
@@ -285,7 +282,7 @@ def takes_upscale_options(command: Callable[..., int]) -> Callable[..., int]:
 
 @functools.cache
 def option_command() -> Any:
-    """The flags of `PARAMETERS` as a command that returns the values that were written, by their names there."""
+    """The flags of `PARAMETERS` as a command that returns the explicitly given values, by name."""
 
     def written(context: typer.Context, **values: Any) -> dict[str, Any]:
         return _written(context, values)
@@ -305,7 +302,7 @@ def _written(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any
 
 
 def _sign(function: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> None:
-    """Let a function of keyword arguments say which ones, as typer reads them."""
+    """Set a function's signature for typer to read."""
     named = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
     function.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in named}

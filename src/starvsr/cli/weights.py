@@ -40,14 +40,14 @@ def download_weights(
         ),
     ] = None,
     list_only: Annotated[
-        bool, typer.Option("--list", help="Show what there is and what is installed.")
+        bool, typer.Option("--list", help="List what is available and what is installed.")
     ] = False,
     verify_only: Annotated[
         bool,
-        typer.Option("--verify", help="Hash what is installed and compare with the record."),
+        typer.Option("--verify", help="Compare the hashes of installed files with the record."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be fetched, and fetch nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be downloaded, without downloading.")
     ] = False,
     directory: Annotated[
         Path | None,
@@ -63,7 +63,7 @@ def download_weights(
             "--source",
             metavar="DIR|REPO",
             help="A folder with the published files, or a repository OWNER/NAME that mirrors them "
-            "(default: where each was published).",
+            "(default: the original repositories).",
         ),
     ] = None,
     dtype: Annotated[
@@ -73,7 +73,7 @@ def download_weights(
     keep_original: Annotated[
         bool,
         typer.Option(
-            "--keep-original", help="Keep the published files, under originals/ of the folder."
+            "--keep-original", help="Keep the published files, in the folder's originals/."
         ),
     ] = False,
     progress: Progress = "auto",
@@ -81,7 +81,7 @@ def download_weights(
     verbose: Verbose = False,
     quiet: Quiet = False,
 ) -> int:
-    """Fetch, check and convert the weights of models. Run again, it goes on from what is there.
+    """Download, check and convert model weights. Run again, it resumes.
 
     Example: starvsr download-weights star-light
     """
@@ -129,16 +129,16 @@ def download_weights(
 
 
 def _refuse_idle(mode: str, given: dict[str, bool]) -> None:
-    """Raise UsageError for options that a mode which fetches nothing would ignore."""
+    """Raise UsageError for options that a mode without downloads would ignore."""
     idle = [option for option, is_given in given.items() if is_given]
     if idle:
         raise UsageError(
-            f"{mode} fetches nothing, so it takes no {' and no '.join(idle)}: leave out one or the other"
+            f"{mode} downloads nothing, so {' and '.join(idle)} would have no effect: leave out one or the other"
         )
 
 
 def components_named(names: Sequence[str]) -> list[Component]:
-    """The components of models, or of themselves, each once. Raises UsageError for a name of neither."""
+    """The components that models or component names stand for, each once. Raises UsageError for other names."""
     found: dict[str, Component] = {}
     for name in names:
         if name == EVERYTHING:
@@ -149,7 +149,7 @@ def components_named(names: Sequence[str]) -> list[Component]:
             found[name] = COMPONENTS[name]
         else:
             known = [EVERYTHING, *SPECS, *(n for n in COMPONENTS if n not in SPECS)]
-            raise UsageError(f"the model {name} is not known: give one of {', '.join(known)}")
+            raise UsageError(f"the model {name} is unknown: give one of {', '.join(known)}")
     return list(found.values())
 
 
@@ -188,13 +188,13 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
 
     components = components_named(models or [EVERYTHING])
     if not models:
-        # What nobody installed is not missing.
+        # What was never installed is not missing.
         recorded = read_hashes(folder).components
         there = [c for c in components if is_file(component_file(c.name, folder))]
         components = [c for c in components if c in there or c.name in recorded]
     if not components:
         raise WeightsError(
-            f"{folder} holds no weights to verify: give another --dir, or fetch some with starvsr download-weights"
+            f"{folder} contains no weights to verify: give another --dir, or install some with starvsr download-weights"
         )
     found = verify(folder, components)
     if as_json:
@@ -205,7 +205,7 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
     wrong = [v.component for v in found if v.state in ("corrupt", "missing")]
     if wrong:
         raise WeightsError(
-            f"{', '.join(wrong)} in {folder} cannot be used: delete what is corrupt and run starvsr download-weights "
+            f"{', '.join(wrong)} in {folder} cannot be used: delete the corrupt ones and run starvsr download-weights "
             f"{' '.join(wrong)} --dir {shlex.quote(str(folder))}"
         )
     return 0

@@ -1,4 +1,4 @@
-"""What `starvsr download-weights` shows: what there is, what it would fetch, what verifying found."""
+"""Output of `starvsr download-weights`: the list, the download plan and the verification."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNKNOWN = "?"
 
 
 def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
-    """Models and components, and which are installed; sizes in bytes, null where they are not known here."""
+    """Models and components, and which are installed; sizes in bytes, null if unknown."""
     return {
         "folder": str(folder),
         "models": [
@@ -51,7 +51,7 @@ def list_json(components: Sequence[Component], folder: Path) -> dict[str, Any]:
 
 
 def _size(component: Component, folder: Path) -> int | None:
-    """Of the installed file, or of what is to be fetched where that is known without asking."""
+    """Bytes of the installed file, or of the download if known offline."""
     path = component_file(component.name, folder)
     if is_file(path):
         return path.stat().st_size
@@ -59,7 +59,7 @@ def _size(component: Component, folder: Path) -> int | None:
 
 
 def list_text(components: Sequence[Component], folder: Path) -> str:
-    """The same as two tables."""
+    """As `list_json`, as two tables."""
     facts = list_json(components, folder)
     models = [
         (
@@ -89,7 +89,7 @@ def list_text(components: Sequence[Component], folder: Path) -> str:
         _table([("COMPONENT", "INSTALLED", "SIZE", "LICENCE", ""), *files]),
     ]
     if any(size == UNKNOWN for _, _, size, _, _ in files):
-        lines += ["", f"{UNKNOWN}: only the hub knows; --dry-run asks it"]
+        lines += ["", f"{UNKNOWN}: unknown offline; --dry-run asks the hub"]
     return "\n".join(lines)
 
 
@@ -98,7 +98,7 @@ def _yes(is_so: bool) -> str:
 
 
 def plan_json(plan: InstallPlan) -> dict[str, Any]:
-    """What an installation does, or would; sizes in bytes."""
+    """An installation's plan; sizes in bytes."""
     return {
         "folder": str(plan.folder),
         "present": [component.name for component in plan.present],
@@ -124,10 +124,10 @@ def plan_json(plan: InstallPlan) -> dict[str, Any]:
 
 
 def plan_text(plan: InstallPlan) -> str:
-    """Every file with its size, licence and where it is had, and the disk space."""
+    """Every file with size, licence and source, and the disk space."""
     lines = [f"{component.name} is installed" for component in plan.present]
     lines += [
-        f"{component.name} is converted from what is installed" for component in plan.converted
+        f"{component.name} will be converted from installed files" for component in plan.converted
     ]
     if plan.files:
         rows = [
@@ -145,8 +145,8 @@ def plan_text(plan: InstallPlan) -> str:
         ]
         lines.append(_table([("COMPONENT", "FILE", "SIZE", "LICENCE", ""), *rows]))
     lines.append(
-        f"{format_bytes(plan.download_bytes)} to fetch; {plan.folder} needs up to {format_bytes(plan.needed_bytes)}, "
-        f"and {format_bytes(plan.free_bytes)} are free"
+        f"{format_bytes(plan.download_bytes)} to download; {plan.folder} needs up to "
+        f"{format_bytes(plan.needed_bytes)}, {format_bytes(plan.free_bytes)} free"
     )
     return "\n".join(lines)
 
@@ -155,14 +155,14 @@ def _have_text(size: int, missing: int, place: str, *, fetched: bool) -> str:
     if not fetched:
         return f"from {place}"
     if missing == 0:
-        return "fetched already"
+        return "already downloaded"
     if missing < size:
-        return f"{format_bytes(size - missing)} fetched already"
-    return "to fetch"
+        return f"{format_bytes(size - missing)} already downloaded"
+    return "to download"
 
 
 def verified_text(found: Sequence[Verified]) -> str:
-    """One line for each component."""
+    """One line per component."""
     return _table([(one.component, one.state, one.detail) for one in found])
 
 

@@ -1,4 +1,4 @@
-"""How two requests differ, in the words of whoever typed them (see `request` and `journal`)."""
+"""How two requests differ, in terms of the command line (see `request` and `journal`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LONGEST = 200
 
 
 def describe_difference(name: str, before: object, now: object) -> str:
-    """One value of a request that is another one now: `--scale was 2 before and is 3 now`.
+    """The message for a changed value of a request: `--scale was 2 before and is 3 now`.
 
     name: as in a request, a flag or words such as `the input`; of a `--no-...` flag the value False is given. before,
     now: plain data as JSON has it, None where there is none.
@@ -33,7 +33,7 @@ def _flag_text(flag: str, before: bool, now: bool) -> str:
 
 
 def _is_fingerprint(value: object) -> bool:
-    """Of a file, or of every image of a sequence."""
+    """Whether it is the hash of a file, or of every image of a sequence."""
     if isinstance(value, list):
         return bool(value) and all(_is_fingerprint(each) for each in value)
     return isinstance(value, str) and _FINGERPRINT.fullmatch(value) is not None

@@ -1,4 +1,4 @@
-"""The restoration of a job's segments by one process: the model loaded as planned, one segment after the other.
+"""The restoration of a job's segments by one process: the model loaded as planned, segments in order.
 
 An *executor* is handed the segments that a job still lacks and gives what it made of them, in any order: `InTurn` here,
 `processes.Workers` with processes of this machine, `ray_cluster.Cluster` with those of others.
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Work:
-    """All that a process needs to restore segments of a job; it can be pickled."""
+    """Everything a process needs to restore segments of a job; picklable."""
 
     info: VideoInfo
     index: VideoIndex
@@ -48,26 +48,26 @@ class Work:
     settings: EncoderSettings
     plan: Plan
     folder: Path
-    """Where parts are put; absolute."""
+    """Folder of the parts; absolute."""
     threads: int
-    """Of the processor, for the network: its last bits depend on them, so they stay those that the job began with."""
+    """CPU threads of the network: its last bits depend on their number, so a job keeps it."""
     windows: dict[str, Any] | None
-    """What the job had to shrink its windows to so far."""
+    """The windows that the job had to shrink to so far."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """What became of one segment."""
+    """The result of one segment."""
 
     files: SegmentFiles
     seconds: dict[str, float] = field(default_factory=dict)
-    """Spent in each part of the work."""
+    """Time of each part of the work."""
     windows: dict[str, Any] | None = None
-    """What memory forced the windows to while this segment was restored."""
+    """The windows that this segment had to shrink to."""
 
 
 class Executor(Protocol):
-    """Has segments restored, and gives what was made as it comes, in any order."""
+    """Restores segments and yields the results in any order."""
 
     def __call__(
         self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
@@ -85,9 +85,9 @@ _LAST_ROUNDS = 4
 
 
 def handing_order(segments: Sequence[Segment], workers: int) -> list[Segment]:
-    """Segments as several workers are to take them: in order, but the last four a worker from the longest on.
+    """Segments in the order for several workers: in time, except the last four per worker, longest first.
 
-    In order an interrupted job has most of its beginning; with a long segment last all others would wait for its worker
+    In time, an interrupted job has most of its beginning; a long last segment would let all other workers wait
     (`benchmarks/scaling.py film`).
     """
     last = max(0, len(segments) - _LAST_ROUNDS * workers)
@@ -98,7 +98,7 @@ def handing_order(segments: Sequence[Segment], workers: int) -> list[Segment]:
 
 
 class LastModel:
-    """Loads models, and keeps the last one for jobs that want the same."""
+    """Loads models, and keeps the last one for jobs with the same."""
 
     def __init__(self) -> None:
         self._key: tuple[object, ...] = ()
@@ -122,7 +122,7 @@ class LastModel:
         )
         if self._model is None or key != self._key:
             if self._model is not None:
-                # It goes before there is a new one; compiled parts hold each other.
+                # Freed before the new one is loaded; compiled parts are reference cycles.
                 self._model = None
                 gc.collect()
             self._model = load_choice(
@@ -138,7 +138,7 @@ class LastModel:
 
 
 class InTurn:
-    """The executor of one process: this one."""
+    """Restores segments in this process."""
 
     def __init__(self, models: LastModel | None = None) -> None:
         self.models = models or LastModel()
@@ -184,7 +184,7 @@ def made_of(maker: PartMaker, segments: Sequence[Segment]) -> Generator[Made, No
                 segment.last - 1,
                 now - began,
             )
-            # Of what the next segment took so far, some counts here.
+            # Includes some of the next segment's time.
             seconds, restorer.seconds, began = restorer.seconds, {}, now
             behind = restorer.layout.windows_json() if restorer.layout else None
             yield Made(files, seconds, behind if behind != before else None)
@@ -193,9 +193,9 @@ def made_of(maker: PartMaker, segments: Sequence[Segment]) -> Generator[Made, No
 
 
 def load_restorer(work: Work, models: LastModel) -> Restorer:
-    """The model of a job, loaded as its plan says, or with more of it waiting in main memory where it does not fit.
+    """The model of a job, loaded as its plan says, or with more of it offloaded if it does not fit.
 
-    Raises WeightsError where files are missing or corrupt, MemoryLimitError where there is no room for the weights.
+    Raises WeightsError if files are missing or corrupt, MemoryLimitError if the weights do not fit.
     """
     if work.device.name == "cpu" and torch.get_num_threads() != work.threads:
         torch.set_num_threads(work.threads)
@@ -217,9 +217,9 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
             windows=options.windows,
             layout=dataclasses.replace(layout, offload=step),
         )
-    tried, way = ", even block by block", "end what else uses it"
+    tried, way = ", even block by block", "end other programs that use it"
     if options.device.compile:
-        tried, way = "", f"leave out --compile, so that they come block by block, {way}"
+        tried, way = "", f"leave out --compile to load them block by block, {way}"
     raise MemoryLimitError(
         f"there is no room for the weights of {work.choice.spec.name} on {work.device.name}{tried}: {way}, or give "
         "another --device"
@@ -227,9 +227,9 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
 
 
 def give_back() -> None:
-    """Return free memory to the system, where the C library can (glibc): it keeps what is freed in the middle.
+    """Return free memory to the system if the C library can (glibc).
 
-    Encoders and pictures that come and go leave holes, more of them the longer a process runs.
+    Encoders and frames leave ever more holes in the heap.
     """
     trim = _trim()
     if trim is not None:

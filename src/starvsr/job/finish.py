@@ -1,4 +1,4 @@
-"""A playable file from what an interrupted job has finished; the job can still go on behind it."""
+"""A playable file from the finished parts of an interrupted job, which can still be resumed."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _MOST_SIDE, _MOST_THREADS = 1 << 16, 1 << 10
 
 @dataclass(frozen=True)
 class FinishResult:
-    """What was made of a job's finished parts."""
+    """The file made of a job's finished parts."""
 
     target: Path
     frames: int
-    """Of the file, from the job's first one on."""
+    """Frames of the file, which begins with the job's first."""
     of_frames: int
-    """Of the whole job."""
+    """Frames of the whole job."""
     left_out: int
-    """Frames that are finished too, but behind ones that are not."""
+    """Finished frames after the first gap."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -57,12 +57,12 @@ def finish_job(
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> FinishResult:
-    """Join what a job has finished, from its beginning up to the first segment that is missing, without its model.
+    """Join what a job has finished, from its beginning up to the first segment that is missing; loads no model.
 
     folder: the job's work directory, which stays. target: the file to write; None is `STEM-partial` beside the job's
     own. Sound, subtitles and chapters are cut with the picture. Raises UsageError where it is no work directory or in
     use; WorkDirError where it is damaged or of another version; InputError where the job's input is gone or another
-    one; OutputError where nothing is finished at the beginning or the file cannot be written.
+    one; OutputError if nothing is finished at the beginning or the file cannot be written.
     """
     report = progress or (lambda _: None)
     with open_begun(Path(folder).absolute()) as (journal, request), ExitStack() as stack:
@@ -72,8 +72,8 @@ def finish_job(
         _check_input(source, request)
         if place.suffix.lower() != wanted.suffix.lower():
             raise UsageError(
-                f"the parts in {folder} are for a {wanted.suffix} file, and {place.name} is none: give an OUTPUT "
-                f"that ends so"
+                f"the parts in {folder} are for a {wanted.suffix} file, but {place.name} is not one: give an OUTPUT "
+                f"with that extension"
             )
         check_target(source, place, overwrite=overwrite)
         info = probe(source, Fraction(facts.fps) if facts.fps else None)
@@ -90,7 +90,7 @@ def finish_job(
             verb = "is" if len(kept.files) == 1 else "are"
             raise OutputError(
                 f"nothing is finished at the beginning yet ({len(kept.files)} of {len(segments)} segments {verb}, "
-                "behind it): go on with the job first"
+                "after it): resume the job first"
             )
         report(Progress("join", 0, 1))
         first = segments[0].first
@@ -116,29 +116,29 @@ def finish_job(
 
 
 def _facts(journal: Journal) -> JobFacts:
-    """What the journal says of the job. Raises WorkDirError for what cannot be."""
+    """The job as in the journal. Raises WorkDirError for invalid content."""
     try:
         facts = from_plain(JobFacts, journal.notes[JOB_NOTE], "its note job")
         _check_facts(facts)
     except (ValueError, UsageError) as error:
         raise WorkDirError(
-            f"the journal in {journal.folder} cannot be: {error}; go on with the same upscale command instead"
+            f"the journal in {journal.folder} is invalid: {error}; resume with the same upscale command instead"
         ) from error
     return facts
 
 
 def _check_facts(facts: JobFacts) -> None:
-    """Raise ValueError for what no job has, OutputError for an encoder that is not there."""
+    """Raise ValueError for values that no job has, OutputError for an encoder that is unavailable."""
     for path in (facts.source, facts.target):
-        # Bytes that are no text have a form of their own; others have none.
+        # Undecodable bytes have an escaped form; anything else is invalid.
         os.fsencode(path)
         if not Path(path).is_absolute() or not Path(path).name:
-            raise ValueError("a place is not absolute")
+            raise ValueError("a path is not absolute")
     if facts.fps is not None and not _FPS.fullmatch(facts.fps):
-        raise ValueError("the frame rate is no fraction")
+        raise ValueError("the frame rate is not a fraction")
     settings = facts.settings
     if settings.container not in (*CONTAINERS.values(), IMAGES):
-        raise ValueError("there is no such container")
+        raise ValueError("the container is unknown")
     if min(*settings.time_base, *settings.frame_rate, settings.width, settings.height) < 1:
         raise ValueError("a size or a rate is not positive")
     if (
@@ -151,7 +151,7 @@ def _check_facts(facts: JobFacts) -> None:
 
 
 def _segments(facts: JobFacts, index: VideoIndex) -> list[Segment]:
-    """The job's segments. Raises WorkDirError where they are not consecutive frames of the input."""
+    """The job's segments. Raises WorkDirError if they are not consecutive frames of the input."""
     segments = [Segment(*numbers) for numbers in facts.segments]
     fits = bool(segments) and segments[-1].last <= index.frames and segments[0].first >= 0
     fits = fits and segments[0].head == segments[-1].tail == 0
@@ -162,14 +162,14 @@ def _segments(facts: JobFacts, index: VideoIndex) -> list[Segment]:
         fits = fits and before.tail == behind.head and before.last - before.tail == behind.first
     if not fits:
         raise WorkDirError(
-            f"the segments of the job are no consecutive frames of {facts.source}: go on with the same upscale command "
+            f"the segments of the job are not consecutive frames of {facts.source}: give the same upscale command "
             "instead"
         )
     return segments
 
 
 def _check_input(source: Path, request: dict[str, Any]) -> None:
-    """Sound and times come from the input, so it must still be the job's. Raises InputError."""
+    """Audio and timestamps come from the input, so it must be unchanged. Raises InputError."""
     try:
         same = source_print(source) == request["input"]["the input"]
     except OSError as error:
@@ -177,7 +177,7 @@ def _check_input(source: Path, request: dict[str, Any]) -> None:
             f"the job's input {source} cannot be read ({error.strerror or error}): put it back where it was"
         ) from error
     if not same:
-        raise InputError(f"the job's input {source} is another file now: put the old one back")
+        raise InputError(f"the job's input {source} has changed: restore the original file")
 
 
 def _beside(target: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What of a job is finished, on disk, so that the same command goes on from there.
+"""The finished parts of a job, on disk, so that the same command resumes it.
 
 A job's work directory (`workdir`) holds part files and `journal.jsonl`. Its first line says which job it is (the
 *request*: input, model, options that change the output) and what its plan came from; every further line (`records`) is
@@ -38,9 +38,9 @@ from starvsr.media.removal import Right, cut_file
 logger = logging.getLogger(__name__)
 
 _PIECE_BYTES = 1 << 22
-# A fingerprint reads so many places of a file at most.
+# Most blocks of a file that a fingerprint reads.
 _PLACES, _PLACE_BYTES = 64, 1 << 16
-# Longest name of a file on any usual system, in bytes.
+# Longest file name on usual systems, bytes.
 _LONGEST_NAME = 255
 _SUFFIX = ".starvsr"
 _SMALLER = "give a larger --segment-frames, or parts of the video by --start and --end"
@@ -56,10 +56,10 @@ class Journal:
         self.notes: dict[str, Any] = {}
         self._whole: dict[str, bool] = {}
         self._size = 0
-        """Bytes of the lines that are known to be whole."""
+        """Bytes of the complete lines."""
 
     def begin(self, request: Mapping[str, Any], notes: Mapping[str, Any]) -> None:
-        """Write the first line, in the place of a journal that is there. Raises OutputError."""
+        """Write the first line, replacing an existing journal. Raises OutputError."""
         line = first_line(request, notes)
         if len(line) > MOST_FIRST_BYTES:
             raise OutputError(f"the job has too many segments: {_SMALLER}")
@@ -67,11 +67,11 @@ class Journal:
         self.steps, self.notes, self._size = {}, dict(notes), len(line)
 
     def go_on(self, records: Records) -> None:
-        """Take what was read from the journal on disk."""
+        """Load what was read from the journal on disk."""
         self.steps, self.notes, self._size = records.steps, records.notes, records.size
 
     def finished(self, step: str) -> tuple[Path, ...] | None:
-        """The files that a step left, or None where it is not finished or one of them is damaged.
+        """The files of a step, or None if it is unfinished or one of them is damaged.
 
         Raises OutputError where one is there and cannot be read.
         """
@@ -82,7 +82,7 @@ class Journal:
             damaged = [file.name for file in files if not self._is_whole(file)]
             self._whole[step] = not damaged
             if damaged:
-                logger.warning("%s is damaged and is made again", ", ".join(damaged))
+                logger.warning("%s is damaged and will be restored again", ", ".join(damaged))
         return tuple(self.folder / file.name for file in files) if self._whole[step] else None
 
     def record(self, **steps: Sequence[Path]) -> None:
@@ -95,7 +95,7 @@ class Journal:
             for step, files in steps.items()
         }
         before = self.steps
-        # First, so that an interrupt never finds a line on disk whose step is not known here.
+        # First, so that an interrupt never leaves a line on disk whose step is unknown here.
         self.steps = before | found
         try:
             self._append(recorded(found))
@@ -105,18 +105,18 @@ class Journal:
         self._whole |= dict.fromkeys(found, True)
 
     def note(self, name: str, value: Any) -> None:
-        """Keep plain data beside the steps. Raises OutputError where the journal cannot be written."""
+        """Store plain data with the steps. Raises OutputError if the journal cannot be written."""
         self._append(sealed({"note": {name: value}}))
         self.notes[name] = value
 
     def note_made(self, file: Path) -> None:
-        """Keep what the finished file is, before it takes the name of the target. Raises OutputError."""
+        """Store the finished file's fingerprint before it is renamed to the target. Raises OutputError."""
         with read_errors(file):
             made = fingerprint(file)
         self.note(MADE_NOTE, made)
 
     def made(self, target: Path) -> bool:
-        """Whether `target` is the finished file of this job, so that only clearing up is left. Raises OSError."""
+        """Whether `target` is the finished file of this job, so that only the cleanup is left. Raises OSError."""
         return (
             MADE_NOTE in self.notes
             and target.is_file()
@@ -128,7 +128,7 @@ class Journal:
         if self._size + len(line) > MOST_BYTES:
             raise OutputError(f"{path} would become too large: {_SMALLER}")
         with written_errors(path):
-            # A write that failed may have left some of its line.
+            # A failed write may have left a partial line.
             if path.stat().st_size != self._size:
                 cut_file(path, self._size, Right.TORN)
             try:
@@ -143,11 +143,11 @@ class Journal:
         self._size += len(line)
 
     def _is_whole(self, file: PartFile) -> bool:
-        """Whether a part is as it was recorded. Raises OutputError: one that cannot be read may be whole."""
+        """Whether a part is as recorded. Raises OutputError: an unreadable one may be intact."""
         path = self.folder / file.name
         with read_errors(path):
             try:
-                # A large one of another size need not be read.
+                # A file of another size need not be read.
                 same_size = path.lstat().st_size == file.bytes
                 return same_size and _size_and_hash(path) == (file.bytes, file.sha256)
             except FileNotFoundError:
@@ -158,7 +158,7 @@ def journal_folder(target: Path, folder: Path | None = None) -> Path:
     """The work directory of a job that writes `target`: the one given, else one beside it."""
     if folder is not None:
         return folder.expanduser().absolute()
-    # Absolute: libav takes the colon of a relative name such as "Part 1: x" for the end of a protocol's name.
+    # Absolute: libav takes the colon of a relative name such as "Part 1: x" for a protocol's.
     target = target.absolute()
     name = f"{target.name}{_SUFFIX}"
     if len(os.fsencode(name)) > _LONGEST_NAME:
@@ -170,7 +170,7 @@ def journal_folder(target: Path, folder: Path | None = None) -> Path:
 def open_journal(
     folder: Path, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
 ) -> Iterator[Journal]:
-    """The journal of a job in a work directory, which is made where it is not there.
+    """The journal of a job in a work directory, which is created if missing.
 
     request: plain data that must be the same for a job to go on; notes: plain data (`records.FIRST_NOTES`) that a new
     job begins with, while one that goes on keeps its own. resume: False begins anew. What is in the directory is
@@ -183,11 +183,11 @@ def open_journal(
     try:
         _begin(journal, work, request, notes, resume=resume)
     except BaseException as error:
-        # What was not read to its end may hold finished work.
+        # A journal that was only partly read may contain finished work.
         if work.is_new:
             work.remove()
         elif not isinstance(error, WorkDirError):
-            _add_note(error, f"what is in {folder} was left as it is")
+            _add_note(error, f"{folder} was left unchanged")
         work.release()
         raise
     try:
@@ -198,11 +198,11 @@ def open_journal(
         raise
     except BaseException as error:
         if journal.steps:
-            # What was on its way, perhaps in a process that was killed, is of no use to anybody.
+            # Partial files, perhaps of a killed process, are useless.
             work.clear(_known(journal))
             _add_note(
                 error,
-                f"what is finished is kept in {folder}, and the same command goes on from there",
+                f"finished parts are kept in {folder}; the same command resumes",
             )
             work.release()
         else:
@@ -224,7 +224,7 @@ def open_begun(folder: Path) -> Iterator[tuple[Journal, dict[str, Any]]]:
         with read_errors(folder / JOURNAL):
             records = read_records(folder / JOURNAL)
         if records is None:
-            raise WorkDirError(f"{folder / JOURNAL} was removed meanwhile: begin the job anew")
+            raise WorkDirError(f"{folder / JOURNAL} was removed meanwhile: start the job over")
         journal = Journal(folder)
         journal.go_on(records)
         yield journal, records.request
@@ -233,8 +233,8 @@ def open_begun(folder: Path) -> Iterator[tuple[Journal, dict[str, Any]]]:
 
 
 def kept_work(error: BaseException) -> str:
-    """What `open_journal` has to say of an error that passed through it: empty where nothing was kept."""
-    # What passed through it may have become another error since.
+    """The note of `open_journal` on an error that passed through it; empty if nothing was kept."""
+    # The error may have been converted since.
     notes = getattr(error, "__notes__", None)
     if notes is None and error.__cause__ is not None:
         return kept_work(error.__cause__)
@@ -242,9 +242,9 @@ def kept_work(error: BaseException) -> str:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells a file from others without reading all of a large one: its size, and a hash of places in it.
+    """A fingerprint of a file without reading all of a large one: its size, and a hash of blocks in it.
 
-    Raises OSError, also where it is no regular file.
+    Raises OSError, also if it is not a regular file.
     """
     with open_regular(path, follow=True) as file:
         size = os.fstat(file.fileno()).st_size
@@ -257,7 +257,7 @@ def fingerprint(path: Path) -> str:
 
 
 def is_made(folder: Path, target: Path) -> bool:
-    """Whether `target` is what the job with this work directory made, which was then killed while it cleared up.
+    """Whether `target` is the output of this work directory's job, killed during its cleanup.
 
     Raises OSError.
     """
@@ -278,9 +278,9 @@ def _begin(
     *,
     resume: bool,
 ) -> None:
-    """Read what is there, or begin a journal."""
+    """Read an existing journal, or begin one."""
     path = journal.folder / JOURNAL
-    # As it will be when it is read.
+    # As it will be read back.
     wanted, first = json.loads(json.dumps([request, notes]))
     with read_errors(path):
         records = read_records(path) if resume else None
@@ -302,7 +302,7 @@ def _known(journal: Journal) -> set[str]:
 
 @contextmanager
 def _errors_in(folder: Path) -> Iterator[None]:
-    """Turn an error of a file in the folder that nobody expected into OutputError."""
+    """Convert an unexpected file error in the folder to OutputError."""
     try:
         yield
     except OSError as error:
@@ -316,7 +316,7 @@ def _errors_in(folder: Path) -> Iterator[None]:
 
 
 def _check_request(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raise WorkDirError where the requests differ, naming how."""
+    """Raise WorkDirError that names the differences of the requests."""
     old, new = _flat(before), _flat(now)
     differences = [
         describe_difference(name, old.get(name), new.get(name))
@@ -325,8 +325,8 @@ def _check_request(folder: Path, before: Mapping[str, Any], now: Mapping[str, An
     ]
     if differences:
         raise WorkDirError(
-            f"{folder} belongs to another job: {'; '.join(differences)}; give the same options to go on, "
-            "--no-resume to begin anew, or another --work-dir"
+            f"{folder} belongs to another job: {'; '.join(differences)}; give the same options to resume, "
+            "--no-resume to start over, or another --work-dir"
         )
 
 
@@ -340,12 +340,12 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _add_note(error: BaseException, text: str) -> None:
-    # `add_note` of Python 3.11, which is not the oldest here.
+    # `add_note` needs Python 3.11.
     error.__notes__ = [*getattr(error, "__notes__", []), text]
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:
-    """Raises OSError, and OutputError where it cannot be read."""
+    """Raises OSError, and OutputError if it cannot be read."""
     digest, size = hashlib.sha256(), 0
     with open_regular(path) as file:
         while piece := file.read(_PIECE_BYTES):

@@ -1,4 +1,4 @@
-"""The parts of one job that are finished: found from before, recorded as they come, in order at the end."""
+"""The finished parts of one job: those of earlier runs, new ones as they come, all in order at the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def job_facts(
     plan: Plan,
     provenance: str,
 ) -> dict[str, Any]:
-    """What the parts of a job can be joined by without planning it again, as plain data: `JobFacts`."""
+    """What joining the parts needs without planning the job again, as plain data: `JobFacts`."""
     fps = options.input.fps
     facts = JobFacts(
         source=str(source.absolute()),
@@ -43,7 +43,7 @@ def job_facts(
 
 
 class KeptParts:
-    """What of a job's parts is there, in its journal and on disk; only the process that holds the journal has one."""
+    """A job's finished parts, in its journal and on disk; only the process that owns the journal has one."""
 
     def __init__(
         self,
@@ -66,30 +66,30 @@ class KeptParts:
         self.journal, self.progress = journal, progress
         self.frames = segments[-1].last - segments[0].first
         self.seconds: dict[str, float] = {}
-        """Spent so far in each part of the work, by all workers together."""
+        """Time of each part of the work so far, of all workers together."""
         self.files = {
             segment.index: files
             for segment in segments
             if (files := self._finished(segment)) is not None
         }
         self.seams: dict[int, Path] = {}
-        """By the index of the segment behind."""
+        """By the index of the segment after the seam."""
         self._restored = {index: float(segments[index].frames) for index in self.files}
         self._done = sum(self._restored.values())
         self._to_do = sum(segment.frames for segment in segments)
 
     def missing(self) -> list[Segment]:
-        """The segments that are to be restored."""
+        """The segments to restore."""
         return [segment for segment in self.segments if segment.index not in self.files]
 
     def report(self, segment: SegmentProgress | None = None) -> None:
-        """Tell how far the job is, and the segment in hand."""
-        # Shared frames are restored twice; people count the output's.
+        """Report the progress of the job and of the current segment."""
+        # Shared frames are restored twice; the report counts the output's.
         done = self._done / self._to_do * self.frames
         self.progress(Progress("restore", done, self.frames, segment=segment, seconds=self.seconds))
 
     def on_frames(self, index: int, frames: float) -> None:
-        """So many frames of a segment are restored by now."""
+        """Called with the number of a segment's restored frames."""
         self._done += frames - self._restored.get(index, 0.0)
         self._restored[index] = frames
         self.report(
@@ -104,7 +104,7 @@ class KeptParts:
         Raises OutputError.
         """
         if windows is not None:
-            # Windows that there was no memory for are not tried again by whoever goes on.
+            # A resumed job does not try windows again that ran out of memory.
             self.journal.note(WINDOWS_NOTE, windows)
         index = files.segment.index
         steps = zip(_step_names(index), ((files.part,), files.head, files.tail), strict=True)
@@ -126,7 +126,7 @@ class KeptParts:
                 self.seams[index] = self._seam(before, files)
 
     def parts(self) -> tuple[list[Path], int]:
-        """The parts from the beginning up to what is missing, in order, and the frame behind their last one."""
+        """The parts from the beginning up to what is missing, in order, and the exclusive end of their frames."""
         found: list[Path] = []
         end = self.segments[0].first
         for segment in self.segments:
@@ -140,7 +140,7 @@ class KeptParts:
         return found, end
 
     def _finished(self, segment: Segment) -> SegmentFiles | None:
-        """What a segment that is finished left; None where it is not, or a file is damaged.
+        """The files of a finished segment; None if it is unfinished, or a file is damaged.
 
         Of frames that two segments share nothing is needed where their seam is finished.
         """
@@ -153,11 +153,11 @@ class KeptParts:
         if part is None or shared[0] is None or shared[1] is None:
             return None
         for files, frames in zip(shared, (segment.head, segment.tail), strict=True):
-            # Of a seam that is finished there are none.
+            # A finished seam has none.
             if files and len(files) != frames:
                 raise WorkDirError(
                     f"{self.journal.folder} has {len(files)} shared frames of segment {segment.index + 1}, not "
-                    f"{frames}: give --no-resume to make all parts anew"
+                    f"{frames}: give --no-resume to start over"
                 )
         return SegmentFiles(segment, part[0], shared[0], shared[1])
 
@@ -180,15 +180,15 @@ class KeptParts:
         return part
 
     def spent(self, name: str, seconds: float) -> None:
-        """Add to the time of a part of the work."""
+        """Add to a part's time."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
 
 def _step_names(index: int) -> tuple[str, str, str]:
-    """Steps of the journal that are a segment: its core, and what it shares with the one before and behind."""
+    """Journal steps of a segment: its core, and the frames shared with the previous and next one."""
     return f"core-{index}", f"head-{index}", f"tail-{index}"
 
 
 def _seam_name(index: int) -> str:
-    """The step that is the seam in front of a segment."""
+    """The journal step of the seam before a segment."""
     return f"seam-{index}"

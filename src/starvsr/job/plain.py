@@ -47,24 +47,24 @@ def _made(kind: Any, value: object, name: str) -> Any:
     if kind is float and type(value) is int:
         return float(value)
     if type(value) is not kind:
-        raise ValueError(f"{name} is of a wrong kind")
+        raise ValueError(f"{name} has the wrong type")
     if isinstance(value, int) and not -_MOST_INTEGER <= value < _MOST_INTEGER:
         raise ValueError(f"{name} is too large a number")
     if isinstance(value, str) and (len(value) > _MOST_TEXT or "\0" in value):
-        raise ValueError(f"{name} is no text that could be meant")
+        raise ValueError(f"{name} is not valid text")
     return value
 
 
 def _object(kind: Any, value: object, name: str) -> Any:
     hints = _hints(kind)
     if not isinstance(value, dict) or value.keys() != hints.keys():
-        raise ValueError(f"{name} does not have the entries that it must have")
+        raise ValueError(f"{name} does not have the required entries")
     return kind(**{key: _made(hints[key], value[key], f"{name}.{key}") for key in hints})
 
 
 def _tuple(kinds: tuple[Any, ...], value: object, name: str) -> Any:
     if not isinstance(value, list):
-        raise ValueError(f"{name} is no list")
+        raise ValueError(f"{name} is not a list")
     if kinds[1:] == (Ellipsis,):
         kinds = kinds[:1] * len(value)
     if len(kinds) != len(value):

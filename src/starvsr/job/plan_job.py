@@ -1,4 +1,4 @@
-"""A job checked and planned, without torch, which takes seconds to load, wherever the device can be told without."""
+"""Checking and planning a job, without the slow import of torch if the device is known without it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Job:
     settings: EncoderSettings
     plan: Plan
     notes: tuple[str, ...] = ()
-    """What is done to the picture beside enlarging it, and what of it cannot be carried; a sentence each."""
+    """Changes to the frames besides upscaling, and what cannot be preserved; one sentence each."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -109,7 +109,7 @@ def plan_video(
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(encode, target_path, info, width, height)
     if options.device.compile and options.workers.cluster is None:
-        # It takes far longer than any other check.
+        # Takes far longer than the other checks.
         _check_compiler(device)
     if fetch is not None and _lacking(choice, options):
         _fetch(choice, options, fetch, progress or (lambda _: None))
@@ -134,10 +134,10 @@ def plan_video(
 
 
 def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
-    """Refuse an output that cannot be written, or a work directory that it or the input lies in: files there go."""
+    """Reject an output that cannot be written, or a work directory that contains it or the input."""
     folder = journal_folder(target, options.resume.work_dir)
     with written_errors(target):
-        # What a job put there before it was broken off is its own.
+        # An interrupted job's own files may be there.
         own = (
             is_begun(folder)
             if is_sequence(target)
@@ -148,16 +148,18 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
     check_target(source, target, overwrite=options.overwrite or own)
     real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):
-        # A link may lie there, or what it names.
+        # Both a link and its target count.
         places = [Path(os.path.realpath(place)) for place in (path.parent, path)]
         if any(place.is_relative_to(real) for place in places):
             raise UsageError(
-                f"the {name} {path} lies in the work directory {folder}: give another --work-dir"
+                f"the {name} {path} is in the work directory {folder}: give another --work-dir"
             )
     with written_errors(folder):
         has_parent = folder.parent.is_dir()
     if not has_parent:
-        raise OutputError(f"the folder {folder.parent} of --work-dir does not exist: make it first")
+        raise OutputError(
+            f"the folder {folder.parent} of --work-dir does not exist: create it first"
+        )
 
 
 def _fetch(
@@ -167,7 +169,7 @@ def _fetch(
     progress: ProgressCallback,
 ) -> None:
     """Download what the model lacks. Raises StarvsrError."""
-    # It takes time that runs with the embedded model need not spend.
+    # A slow import that the embedded model does not need.
     from starvsr.zoo.install import ensure
 
     ensure(
@@ -181,7 +183,7 @@ def _fetch(
 
 
 def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
-    """Components that have to be fetched: not the encoder of words that are all known already."""
+    """Components to download; no text encoder if all prompts are cached."""
     text = choice.spec.text
     if text is None or text.weights not in choice.missing:
         return choice.missing
@@ -198,7 +200,7 @@ def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:
 
 
 def _worker_device(options: UpscaleOptions) -> DeviceInfo:
-    """The device of every worker, with its share of the memory. Raises UsageError where there is none."""
+    """The device of every worker, with its share of the memory. Raises UsageError if there is none."""
     if options.workers.cluster is not None:
         from starvsr.job.ray_nodes import cluster_device
 
@@ -218,7 +220,7 @@ def _check_attention(options: UpscaleOptions, device: DeviceInfo) -> None:
 
 
 def _check_compiler(device: DeviceInfo) -> None:
-    """Raise UsageError where nothing can be compiled for the device."""
+    """Raise UsageError if the device does not support compilation."""
     import torch
 
     from starvsr.models.compiled import check_compiler
@@ -230,14 +232,14 @@ def _warn_of_memory(plan: Plan) -> None:
     peak, limit = plan.layout.peak_bytes, plan.limit_bytes
     if limit and peak > limit:
         logger.warning(
-            "the work takes about %.1f GiB and the device has %.1f: it may fail or be slow",
+            "the job needs about %.1f GiB and the device has %.1f: it may fail or be slow",
             peak / 2**30,
             limit / 2**30,
         )
 
 
 def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:
-    """Refuse options that do nothing for a model that was asked for; warn under `auto`."""
+    """Reject options without effect on a named model; warn with `auto`."""
     names = resolve(choice.spec, options.sampling, options.windows).without_effect
     if not names:
         return

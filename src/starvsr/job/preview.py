@@ -1,4 +1,4 @@
-"""A before/after video of a few seconds, so that the options of a long job can be judged before it is begun.
+"""A before/after video of a few seconds, to judge the options of a long job before it starts.
 
 The seconds are restored and encoded as the job itself would do it; then the input, plainly enlarged, and that result
 stand side by side.
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from starvsr.zoo.install import InstallPlan
 
 DIVIDER_PX = 4
-# Nearly without loss to the eye: what shows shall be the job's own losses.
+# Visually lossless, so that only the job's own losses are visible.
 _ENCODE = EncodeOptions(codec="libx264", crf=14, preset="veryfast")
 _ENCODE_WEBM = EncodeOptions(
     codec="libvpx-vp9", crf=16, extra=(("deadline", "realtime"), ("cpu-used", "6"))
@@ -53,7 +53,7 @@ _ENCODE_WEBM = EncodeOptions(
 
 @dataclass(frozen=True)
 class Preview:
-    """A checked and planned preview; `run_preview` makes it."""
+    """A checked and planned preview for `run_preview`."""
 
     job: Job
     """Restores the seconds; its target is the video."""
@@ -65,13 +65,13 @@ class Preview:
 
 @dataclass(frozen=True)
 class PreviewResult(UpscaleResult):
-    """What a preview made, and what it says of the whole job; sizes are those of the restored side."""
+    """A preview's files, and its estimates of the whole job; sizes are those of the restored side."""
 
     picture: Path
     whole_s: float
-    """How long the whole video would take at this pace."""
+    """Estimated time of the whole video, seconds."""
     whole_bytes: float
-    """How large it would become if all of it were like this."""
+    """Estimated size of the whole output, bytes."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -95,7 +95,7 @@ def plan_preview(
     options = options or UpscaleOptions()
     check_contradictions(options)
     if container_of(Path(target)) == IMAGES:
-        raise UsageError(f"--preview makes a video, and {target} are images: name a video file")
+        raise UsageError(f"--preview writes a video, but {target} are images: name a video file")
     span = RangeOptions(start_s=preview.at_s, duration_s=preview.seconds)
     options = dataclasses.replace(options, range=span)
     picture = Path(target).with_suffix(".png")
@@ -114,7 +114,7 @@ def plan_preview(
 
 
 def check_contradictions(options: UpscaleOptions) -> None:
-    """Raise UsageError for options of a job that mean nothing beside a preview's own."""
+    """Raise UsageError for options that contradict a preview's."""
     given = dataclasses.asdict(options.range)
     flags = [flag_of(name) for name, value in given.items() if value is not None]
     if options.resume.work_dir is not None:
@@ -131,7 +131,7 @@ def run_preview(
     progress: ProgressCallback | None = None,
     models: LastModel | None = None,
 ) -> PreviewResult:
-    """Make a planned preview: both files, or none. Parameters as of `run_job`. Raises StarvsrError."""
+    """Write a planned preview: both files, or none. Parameters as of `run_job`. Raises StarvsrError."""
     began = time.perf_counter()
     report = progress or (lambda _: None)
     job = preview.job
@@ -155,7 +155,7 @@ def run_preview(
                 job.plan.last,
                 work_dir=folder,
             )
-    # Of a video that was not read to its end, the header has to be believed.
+    # Without reading the whole video, only the header has its length.
     frames = job.index.frames if job.index.whole else expected_frames(job.info)
     share = frames / result.frames
     facts = {
@@ -170,7 +170,7 @@ def run_preview(
 
 
 def _once_s(job: Job, result: UpscaleResult) -> float:
-    """What a longer job takes no longer for: loading and compiling, which workers do side by side."""
+    """Time that does not depend on the length: loading and compiling, in parallel over workers."""
     sharing = min(job.options.workers.count, len(job.plan.segments))
     return result.seconds.get("load", 0.0) + result.seconds.get("compile", 0.0) / sharing
 
@@ -210,7 +210,7 @@ def _compose(
 def side_by_side(before: Frame, after: Frame) -> Frame:
     """`before` enlarged to the size of `after` by bicubic interpolation, a white line, and `after`.
 
-    The number of rows is even: an odd one's last row is there twice.
+    The number of rows is even: an odd one's last row is repeated.
     """
     rows, columns = after.shape[:2]
     (large,) = tensor_to_frames(upsample(frames_to_tensor([before]), (rows, columns), "bicubic"))

@@ -1,4 +1,4 @@
-"""Several processes of this machine that restore segments side by side; only the caller writes the journal.
+"""Several processes on this machine that restore segments in parallel; only the caller writes the journal.
 
 Each process has a pipe to the caller. It is handed one segment at a time, loads the model at its first one, and sends
 back how far it is, what the library has to say, and what it made or what went wrong. One that dies is replaced, and its
@@ -39,10 +39,10 @@ logger = logging.getLogger(__name__)
 _library = logging.getLogger("starvsr")
 
 MOST_DEATHS = 3
-"""After so many workers died at one segment, the job fails."""
+"""Worker deaths at one segment after which the job fails."""
 
 _KILLED = -9
-# A worker that does not end when it is told to is killed.
+# A worker that does not end in time is killed.
 _ENDING_S = 5.0
 
 # Spawned, since neither CUDA nor threads survive a fork.
@@ -53,7 +53,7 @@ class Workers:
     """The executor of several processes; they end with the context."""
 
     def __init__(self, count: int) -> None:
-        """count: most processes at once."""
+        """count: maximum number of processes."""
         self.count = count
         self._team: list[_Worker] = []
 
@@ -66,7 +66,7 @@ class Workers:
     def __call__(
         self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
     ) -> Generator[Made, None, None]:
-        """See `Executor`. Raises MemoryLimitError where workers are killed at one segment again and again."""
+        """See `Executor`. Raises MemoryLimitError if workers are repeatedly killed at one segment."""
         left = deque(handing_order(segments, self.count))
         deaths: Counter[int] = Counter()
         devices = worker_devices(work.options.device.device, work.device.name, self.count)
@@ -94,7 +94,7 @@ class Workers:
                     raise error from cause
 
     def _hand_out(self, work: Work, left: deque[Segment], devices: Sequence[str]) -> None:
-        """Give everybody who is free a segment; more workers are begun while there are segments for them."""
+        """Give every idle worker a segment, and start more workers while there are segments for them."""
         free = [worker for worker in self._team if worker.segment is None]
         while left and (free or len(self._team) < self.count):
             if not free:
@@ -104,12 +104,12 @@ class Workers:
             worker.hand(work, left.popleft())
 
     def _ready(self) -> Iterable[_Worker]:
-        """Wait for workers that have something to say, or have died."""
+        """Wait for workers that have sent a message or died."""
         by_pipe: dict[Any, _Worker] = {worker.pipe: worker for worker in self._team}
         return [by_pipe[pipe] for pipe in wait(list(by_pipe))]
 
     def _replace(self, worker: _Worker, left: deque[Segment], deaths: Counter[int]) -> None:
-        """Put back the segment of a worker that died; a new one takes its place when there is work for it."""
+        """Requeue the segment of a dead worker; a new one is started if there is work."""
         self._team.remove(worker)
         worker.process.join()
         segment, code = worker.segment, worker.process.exitcode
@@ -122,7 +122,7 @@ class Workers:
             logger.warning("a worker died (exit code %s); %s are restored again", code, place)
         elif code == _KILLED:
             raise MemoryLimitError(
-                f"a worker was killed {MOST_DEATHS} times while it restored {place}, most likely because main memory "
+                f"a worker was killed {MOST_DEATHS} times while it restored {place}, most likely because system memory "
                 "ran out: give fewer --workers, or a smaller --scale"
             )
         else:
@@ -132,20 +132,20 @@ class Workers:
 
 
 class _Worker:
-    """One process, seen from outside."""
+    """The parent's side of a worker process."""
 
     def __init__(self, device: str) -> None:
         self.device = device
         self.segment: Segment | None = None
-        """What it restores; None while it waits."""
+        """The current segment; None while idle."""
         self._work: Work | None = None
         self.pipe, other = _processes.Pipe()
-        # A daemon ends with the caller, whatever else goes wrong.
+        # A daemon always ends with the caller.
         self.process = _processes.Process(
             target=_serve, args=(other, device, _library.getEffectiveLevel()), daemon=True
         )
         self.process.start()
-        # Only the worker holds its end, so that the pipe closes when it dies.
+        # Only the worker has its end, so that the pipe closes when it dies.
         other.close()
 
     def hand(self, work: Work, segment: Segment) -> None:
@@ -154,18 +154,18 @@ class _Worker:
         device = dataclasses.replace(work.device, name=self.device)
         news = None if work is self._work else dataclasses.replace(work, device=device)
         self._work = work
-        # One that has just died shows it when its answer is awaited.
+        # A worker that just died is noticed when waiting for its answer.
         with suppress(BrokenPipeError):
             self.pipe.send((news, segment))
 
 
 def _end(team: list[_Worker]) -> None:
-    """End all workers, whatever they do. Those that wait end by themselves, and clean up what libraries hold."""
+    """End all workers. Idle ones exit by themselves, so that libraries clean up."""
     for worker in team:
         if worker.segment is not None:
             worker.process.terminate()
         else:
-            # One that has just died needs no telling.
+            # It may just have died.
             with suppress(OSError):
                 worker.pipe.send(None)
     for worker in team:
@@ -178,8 +178,8 @@ def _end(team: list[_Worker]) -> None:
 
 
 def _serve(pipe: Connection, device: str, level: int) -> None:
-    """What a worker does: restore segments as they come, until None does."""
-    # Ctrl-C reaches everybody on the terminal, and so does its end: the caller ends the workers then.
+    """A worker's main loop: restore segments until it receives None."""
+    # Ctrl-C and a closed terminal signal every process; the caller ends the workers.
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -201,7 +201,7 @@ def _serve(pipe: Connection, device: str, level: int) -> None:
 
 
 def _end_with_caller() -> None:
-    """End this process at once when the one that began it has ended, however that did."""
+    """End this process as soon as its parent has ended, for whatever reason."""
     caller = multiprocessing.parent_process()
     if caller is not None:
         caller.join()
@@ -209,8 +209,8 @@ def _end_with_caller() -> None:
 
 
 def _sendable(error: BaseException) -> tuple[BaseException, BaseException | None]:
-    """An error and its cause, or what is left of them where they cannot be pickled."""
-    logger.debug("this went wrong in a worker", exc_info=error)
+    """An error and its cause, or their text if they cannot be pickled."""
+    logger.debug("error in a worker", exc_info=error)
     found: Any = error, error.__cause__
     try:
         pickle.loads(pickle.dumps(found))

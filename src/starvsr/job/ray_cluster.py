@@ -50,7 +50,7 @@ MOST_SENT_BYTES = 1 << 29
 _RETRIES = 2
 _INTERVAL_S = 0.5
 
-# Of a worker process, which Ray has do one task after the other.
+# Per worker process, in which Ray runs tasks in succession.
 _models = LastModel()
 
 
@@ -58,7 +58,7 @@ class Cluster:
     """The executor of a Ray cluster."""
 
     def __init__(self, address: str) -> None:
-        """address: of the cluster's head, or `auto`."""
+        """address: the cluster head's, or `auto`."""
         self.address = address
         self._connection = connected(address)
 
@@ -73,7 +73,7 @@ class Cluster:
     def __call__(
         self, work: Work, segments: Sequence[Segment], on_load: OnLoad, on_frames: OnFrames
     ) -> Generator[Made, None, None]:
-        """See `Executor`. Raises InputError where a machine cannot read an input that is too large to be sent."""
+        """See `Executor`. Raises InputError if a machine cannot read an input that is too large to send."""
         if not segments:
             return
 
@@ -107,7 +107,7 @@ class Cluster:
         on_load: OnLoad,
         on_frames: OnFrames,
     ) -> Iterator[Made]:
-        """What tasks made, as they end."""
+        """Results of tasks as they finish."""
         import ray
 
         loaded = False
@@ -131,7 +131,7 @@ class Cluster:
 
 
 class _Handed:
-    """Segments that machines have in hand, or will have."""
+    """Segments that are assigned to machines, or queued."""
 
     def __init__(self, order: _Order, restore: Any, board: Any) -> None:
         """restore: the task of one segment."""
@@ -142,7 +142,7 @@ class _Handed:
         self.pending: dict[Any, Segment] = {}
         """By their tasks."""
         self.places: dict[int, str] = {}
-        """Nodes that segments were last begun at, by the segments' indices."""
+        """The node that last started each segment, by segment index."""
         self._nodes = _names(order.work)
 
     def out(self, segment: Segment) -> None:
@@ -151,13 +151,13 @@ class _Handed:
         self.pending[self.restore.remote(self._put, segment, self.board)] = segment
 
     def out_again(self) -> None:
-        """Have others restore what nodes had in hand that are lost: Ray itself would wait minutes for their answer."""
+        """Reassign the segments of lost nodes: Ray itself would wait minutes for their answer."""
         import ray
 
         before, self._nodes = self._nodes, _names(self.order.work)
         lost = before.keys() - self._nodes
         for node in lost:
-            logger.warning("%s is lost: others restore what it had in hand", before[node])
+            logger.warning("%s is lost: others restore its segments", before[node])
         if before and not self._nodes:
             logger.warning("no machine is left: the job waits for others (`ray start`)")
         if not lost:
@@ -165,7 +165,7 @@ class _Handed:
         # Tasks of the same objects would still wait for the answer of a lost machine that Ray asked to begin one.
         self._put = ray.put(self.order)
         for task, segment in list(self.pending.items()):
-            # Also where nobody has said yet that it is begun: it may be on its way to what is lost.
+            # Also if not reported as started: it may be on its way to a lost node.
             if self.places.get(segment.index) not in self._nodes:
                 del self.pending[task]
                 ray.cancel(task, force=True)
@@ -174,11 +174,11 @@ class _Handed:
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-    """What every task of a job is told."""
+    """Data that every task of a job receives."""
 
     work: Work
     token: str
-    """In the name of a file by which a machine knows the work directory."""
+    """Part of the name of a file by which a machine recognizes the work directory."""
     input: str
     """The input's fingerprint."""
     weights: Mapping[str, str]
@@ -188,7 +188,7 @@ class _Order:
 
 
 class _Board:
-    """An actor on which tasks leave their news."""
+    """An actor that collects the tasks' progress."""
 
     def __init__(self) -> None:
         self.news: list[tuple[str, Any]] = []
@@ -202,34 +202,34 @@ class _Board:
 
 
 def _able_for(work: Work) -> list[dict[str, Any]]:
-    """Machines that can do this job. Raises UsageError where there is none."""
+    """Machines that can do this job. Raises UsageError if there is none."""
     able = able_nodes(*_least(work))
     if not able and work.device.name == "cpu":
         raise UsageError(
-            f"the job was begun with {work.threads} threads, and no machine of the cluster has so many: start one "
-            "with `ray start --num-cpus`, or give --no-resume to begin anew"
+            f"the job was begun with {work.threads} threads, but no machine of the cluster has as many: start one "
+            "with `ray start --num-cpus`, or give --no-resume to start over"
         )
     return able
 
 
 def _least(work: Work) -> tuple[str, int]:
-    """What a machine must have of what for this job."""
+    """The Ray resource and amount that a task needs."""
     return ("CPU", work.threads) if work.device.name == "cpu" else ("GPU", 1)
 
 
 def _at_once(work: Work) -> int:
-    """How many segments of this job the cluster can restore at the same time."""
+    """Number of segments that the cluster can restore in parallel."""
     resource, least = _least(work)
     return sum(int(node["Resources"][resource] // least) for node in able_nodes(resource, least))
 
 
 def _names(work: Work) -> dict[str, str]:
-    """Machines that can do this job at this moment, and how they are called."""
+    """IDs and names of the machines that can currently do this job."""
     return {node["NodeID"]: node["NodeManagerHostname"] for node in able_nodes(*_least(work))}
 
 
 def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
-    """The input in the object store, where one of these machines cannot read it. Raises InputError."""
+    """The input in the object store, if one of these machines cannot read it. Raises InputError."""
     import ray
 
     path = work.info.path
@@ -240,7 +240,7 @@ def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     size = path.stat().st_size
     if size > MOST_SENT_BYTES:
         raise InputError(
-            f"{path} cannot be read by {', '.join(without)}, and is too large to be sent there: put it into a folder "
+            f"{path} cannot be read by {', '.join(without)}, and is too large to send: put it into a folder "
             "that all machines share, at the same path"
         )
     logger.debug("the input is sent to %s", ", ".join(without))
@@ -248,7 +248,7 @@ def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
 
 
 def _name_without_input(path: Path, wanted: str) -> str | None:
-    """This machine's name, where it does not have the input at this path."""
+    """This machine's name if it does not have the input at this path."""
     return None if _is(path, wanted) else socket.gethostname()
 
 
@@ -261,7 +261,7 @@ def _is(path: Path, wanted: str) -> bool:
 
 @contextmanager
 def _marked(folder: Path, token: str) -> Iterator[None]:
-    """The folder holds a file by which it is known while the context lasts."""
+    """Mark the folder with a file within the context."""
     mark = _mark(folder, token)
     with written_errors(mark):
         mark.open("x").close()
@@ -277,7 +277,7 @@ def _mark(folder: Path, token: str) -> Path:
 
 
 def _result(task: Any, segment: Segment) -> tuple[Made, dict[str, bytes]]:
-    """What a task gave. Raises what it raised, MemoryLimitError where its workers were lost again and again."""
+    """A task's result. Raises what it raised, MemoryLimitError if its workers were repeatedly lost."""
     import ray
 
     try:
@@ -289,7 +289,7 @@ def _result(task: Any, segment: Segment) -> tuple[Made, dict[str, bytes]]:
         logger.debug("Ray gives up", exc_info=error)
         raise MemoryLimitError(
             f"workers were lost {_RETRIES + 1} times while they restored frames {segment.first} to "
-            f"{segment.last - 1}, most likely because main memory ran out: give a smaller --scale, or larger machines"
+            f"{segment.last - 1}, most likely because system memory ran out: give a smaller --scale, or larger machines"
         ) from error
 
 
@@ -314,7 +314,7 @@ def _restore_segment(order: _Order, segment: Segment, board: Any) -> tuple[Made,
 
 
 def _restore_here(order: _Order, segment: Segment, board: Any) -> tuple[Made, dict[str, bytes]]:
-    """Restore one segment on this machine; gives the files' contents where the caller would not see them."""
+    """Restore one segment on this machine; returns the files' contents if the caller cannot see them."""
     with _messages_to(board), TemporaryDirectory(prefix="starvsr-") as scratch:
         work = _at_home(order, Path(scratch))
         restorer = load_restorer(work, _models)

@@ -1,4 +1,4 @@
-"""The machines of a Ray cluster: which there are, which answer, and what every one of them can be counted on for."""
+"""The machines of a Ray cluster: which exist, which respond, and the resources that all have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ANSWER_S = 10.0
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """Connected to the cluster, unless the caller already is. Raises UsageError."""
-    # Ray reads it on import; else it would tell of lost machines on standard output.
+    # Ray reads it on import; otherwise it would report lost machines on standard output.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         import ray
@@ -36,7 +36,7 @@ def connected(address: str) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UsageError(
-            f"--cluster {address}: no Ray cluster answers there; start one with `ray start`, whose output has the "
+            f"--cluster {address}: no Ray cluster responds there; start one with `ray start`, which prints the "
             "address, or give --workers for this machine alone"
         ) from error
     try:
@@ -46,7 +46,7 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _check_answer(address: str) -> None:
-    """Raise OSError where nobody listens, which Ray itself would find after minutes, and ValueError for no address."""
+    """Raise OSError if nothing listens, which Ray itself would find after minutes, ValueError for a bad address."""
     if address == "auto":
         return
     host, _, port = address.rpartition(":")
@@ -56,7 +56,7 @@ def _check_answer(address: str) -> None:
 
 
 def able_nodes(resource: str, least: int) -> list[dict[str, Any]]:
-    """Machines that have so many of `GPU` or `CPU`."""
+    """Machines with at least this many `GPU` or `CPU`."""
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -73,7 +73,7 @@ def task_of(function: Any, **options: Any) -> Any:
 def answers_of(
     able: Sequence[dict[str, Any]], function: Any, *arguments: Any, **needed: Any
 ) -> list[tuple[dict[str, Any], Any]]:
-    """These machines and what a function gives on each, without those that are lost by then.
+    """These machines and a function's result on each, without lost ones.
 
     needed: resources, besides which it takes no processor. Raises what the function raises, UsageError where it
     is not there.
@@ -93,15 +93,15 @@ def answers_of(
                 f"{node['NodeManagerHostname']} cannot run starvsr {version('starvsr')}: install it there as it is here"
             ) from error
         except ray.exceptions.RayError as error:
-            # Ray takes a machine for alive until it has not answered for a while.
+            # Ray considers a machine alive until it has not responded for a while.
             name = node["NodeManagerHostname"]
-            logger.warning("%s no longer answers: the job is done without it", name)
+            logger.warning("%s no longer responds: the job continues without it", name)
             logger.debug("of Ray", exc_info=error)
     return answers
 
 
 def own_node() -> str:
-    """Where this process runs."""
+    """The node of this process."""
     import ray
 
     return str(ray.get_runtime_context().get_node_id())
@@ -115,7 +115,7 @@ def at_node(node: str) -> dict[str, Any]:
 
 
 def cluster_device(address: str, asked: str) -> DeviceInfo:
-    """What every task of the cluster can count on: the least of any machine. Raises UsageError where it has none.
+    """The resources available to every task: the least of any machine. Raises UsageError if it has none.
 
     asked: `--device`. A machine without a GPU does one task at a time for as many threads as the smallest one has.
     """
@@ -127,14 +127,14 @@ def cluster_device(address: str, asked: str) -> DeviceInfo:
         able = gpus if on_gpu else able_nodes("CPU", 1)
         if not able:
             raise UsageError(
-                f"no machine of the cluster has a {'GPU' if on_gpu else 'processor to spare'}: "
+                f"no machine of the cluster has a {'GPU' if on_gpu else 'free CPU'}: "
                 "give another --device, or start machines with `ray start`"
             )
-        # A task without a GPU of its own would not see one.
+        # A task sees only the GPUs assigned to it.
         gpu = 1 if on_gpu else 0
         answers = answers_of(able, device_info, "cuda" if on_gpu else "cpu", num_gpus=gpu)
     if not answers:
-        raise UsageError("no machine of the cluster answers: start machines with `ray start`")
+        raise UsageError("no machine of the cluster responds: start machines with `ray start`")
     processors = [int(node["Resources"].get("CPU", 1)) for node, _ in answers]
     found: list[DeviceInfo] = [device for _, device in answers]
     threads = min(processors)

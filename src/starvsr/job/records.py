@@ -1,4 +1,4 @@
-"""The lines of a journal: written with a hash of themselves, and read as data from outside.
+"""The lines of a journal: written with their hash, and read as untrusted data.
 
 The first line says which job it is, every other one what was finished since, or a note. A last line that is torn, which
 a crash leaves, is no line; anything else that is not as this version writes it is refused.
@@ -25,9 +25,9 @@ from starvsr.options import StreamOptions
 from starvsr.types import AutoencoderSpec, WindowSpec
 
 MOST_BYTES = 1 << 26
-"""A journal has fewer bytes: those of some 40,000 segments, 14 hours of video."""
+"""Limit of a journal's bytes: some 40,000 segments, 14 hours of video."""
 MOST_FIRST_BYTES = 1 << 24
-"""Its first line has fewer."""
+"""Limit of its first line's bytes."""
 _VERSION = 2
 _SEAL = b', "sha256": "'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -48,7 +48,7 @@ class PartFile:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What the parts of a job can be joined by without planning it again."""
+    """What joining the parts of a job needs without planning it again."""
 
     source: str
     target: str
@@ -69,7 +69,7 @@ class _Windows:
 MADE_NOTE = "made"
 """The note of the finished file's fingerprint."""
 WINDOWS_NOTE = "windows"
-"""The note of the windows that memory was found to suffice for."""
+"""The note of the windows that fit in memory."""
 JOB_NOTE = "job"
 """The note of what `starvsr finish` needs: `JobFacts`."""
 FIRST_NOTES: dict[str, Any] = {"memory_bytes": int, "threads": int, JOB_NOTE: JobFacts}
@@ -79,13 +79,13 @@ _NOTES: dict[str, Any] = {**FIRST_NOTES, MADE_NOTE: str, WINDOWS_NOTE: _Windows}
 
 @dataclass
 class Records:
-    """What a journal holds."""
+    """The content of a journal."""
 
     request: dict[str, Any]
     notes: dict[str, Any]
     steps: dict[str, tuple[PartFile, ...]] = field(default_factory=dict)
     size: int = 0
-    """Bytes of its whole lines; what is behind them is torn."""
+    """Bytes of its complete lines; the rest is torn."""
 
 
 def first_line(request: Mapping[str, Any], notes: Mapping[str, Any]) -> bytes:
@@ -100,7 +100,7 @@ def sealed(content: Mapping[str, Any]) -> bytes:
 
 
 def read_records(path: Path) -> Records | None:
-    """What a journal holds; None where there is none. Changes nothing.
+    """The content of a journal; None if there is none. Changes nothing.
 
     Raises WorkDirError where it is no regular file, of another version, damaged, or not as this version writes it;
     OSError where it cannot be read.
@@ -115,8 +115,8 @@ def read_records(path: Path) -> Records | None:
         return _read(data)
     except (ValueError, RecursionError) as error:
         raise WorkDirError(
-            f"the journal {path} cannot be gone on with: {error}; nothing was changed: go on with the version of "
-            "starvsr that began it, give --no-resume to begin anew, or another --work-dir"
+            f"the journal {path} cannot be resumed: {error}; nothing was changed: use the version of "
+            "starvsr that began it, give --no-resume to start over, or another --work-dir"
         ) from error
 
 
@@ -136,13 +136,13 @@ def _read(data: bytes) -> Records:
         elif content.keys() == {"note"}:
             found.notes |= _notes(content["note"], number)
         else:
-            raise ValueError(f"its line {number} has other entries than it must have")
+            raise ValueError(f"its line {number} has unexpected entries")
         found.size += len(line)
     return found
 
 
 def _is_torn(line: bytes) -> bool:
-    """Whether a last line was not written to its end."""
+    """Whether the last line is incomplete."""
     try:
         return not line.endswith(b"\n") or not isinstance(_parse(line), dict)
     except ValueError:
@@ -155,7 +155,7 @@ def _parsed(line: bytes, number: int) -> dict[str, Any]:
         raise ValueError(f"its line {number} is damaged")
     content = _parse(data + b"}")
     if not isinstance(content, dict):
-        raise ValueError(f"its line {number} is no object")
+        raise ValueError(f"its line {number} is not an object")
     return content
 
 
@@ -165,7 +165,7 @@ def _first(line: bytes) -> Records:
         raise ValueError(f"it was begun by another version of starvsr, in format {version}")
     content = _parsed(line, 1)
     if content.keys() != {"version", "request", "notes"}:
-        raise ValueError("its line 1 has other entries than it must have")
+        raise ValueError("its line 1 has unexpected entries")
     request = from_plain(dict[str, dict[str, Any]], content["request"], "its request")
     notes = _notes(content["notes"], 1)
     if lacking := FIRST_NOTES.keys() - notes.keys():
@@ -174,7 +174,7 @@ def _first(line: bytes) -> Records:
 
 
 def _version(line: bytes) -> object:
-    """What a first line says, damaged or not."""
+    """The content of a first line, damaged or not."""
     with suppress(ValueError):
         content = _parse(line[:MOST_FIRST_BYTES])
         return content.get("version") if isinstance(content, dict) else None
@@ -191,7 +191,7 @@ def _hash(data: bytes) -> bytes:
 
 def _notes(content: object, number: int) -> dict[str, Any]:
     if not isinstance(content, dict):
-        raise ValueError(f"the notes of its line {number} are no object")
+        raise ValueError(f"the notes of its line {number} are not an object")
     for name, value in content.items():
         if name not in _NOTES:
             raise ValueError(f"its line {number} has an unknown note {name[:40]!r}")
@@ -207,14 +207,14 @@ def _check_windows(windows: _Windows) -> None:
     for spec in (windows.network, windows.autoencoder):
         numbers = [value for value in vars(spec).values() if type(value) is int]
         if min(numbers) < 0 or (spec.chunk_frames or 1) <= spec.chunk_overlap:
-            raise ValueError("its note windows has windows that cannot be")
+            raise ValueError("its note windows has invalid windows")
     if 0 in (windows.network.tile_height, windows.network.tile_width, windows.autoencoder.tile):
-        raise ValueError("its note windows has tiles of no size")
+        raise ValueError("its note windows has empty tiles")
 
 
 def _steps(content: object, number: int) -> dict[str, tuple[PartFile, ...]]:
     if not isinstance(content, dict):
-        raise ValueError(f"the steps of its line {number} are no object")
+        raise ValueError(f"the steps of its line {number} are not an object")
     return {name: _files(name, files, number) for name, files in content.items()}
 
 
@@ -229,9 +229,9 @@ def _files(step: str, content: object, number: int) -> tuple[PartFile, ...]:
         name = _FORMS[match[1]].fullmatch(file.name)
         # A name is used as a path, so it must be exactly what this step's is.
         if name is None or int(name[1]) != int(match[2]):
-            raise ValueError(f"its step {step} names {file.name[:40]!r}, which is no part of it")
+            raise ValueError(f"its step {step} names {file.name[:40]!r}, which is not part of it")
         if not 0 <= file.bytes < _MOST_BYTES_OF_A_PART or not _SHA256.fullmatch(file.sha256):
-            raise ValueError(f"its step {step} has a size or a hash that cannot be")
+            raise ValueError(f"its step {step} has an invalid size or hash")
     return files
 
 

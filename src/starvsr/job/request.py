@@ -1,4 +1,4 @@
-"""What makes a job that job: everything that its output follows from, as plain data under the names people gave it.
+"""A job's identity: everything that its output depends on, as plain data under the user's names.
 
 A job that was broken off goes on only under the same request. What changes speed or memory alone is no part of it.
 """
@@ -35,7 +35,7 @@ def request_of(
     precision: str,
     options: UpscaleOptions,
 ) -> dict[str, dict[str, Any]]:
-    """The request of a planned job. Raises OSError where the input or a model's file cannot be read."""
+    """The request of a planned job. Raises OSError if the input or a model's file cannot be read."""
     return {
         "input": {"the input": source_print(source), "the container": target.suffix.lower()},
         "model": {"--model": choice.spec.name, **weights_of(choice)},
@@ -47,10 +47,10 @@ def request_of(
         },
         "place": {
             "starvsr's version": version("starvsr"),
-            # Kernels of another kind of device round otherwise.
+            # Other kinds of device round differently.
             "--device": device.name.partition(":")[0],
             "--precision": precision,
-            # Fused sums round otherwise.
+            # Fused sums round differently.
             **({"--compile": True} if options.device.compile else {}),
         },
     }
@@ -61,7 +61,7 @@ def _plain(value: object) -> object:
 
 
 def source_print(source: Path) -> str:
-    """What tells an input from others; of an image sequence, of all its images. Raises OSError, InputError."""
+    """Fingerprint of an input; of all images of a sequence. Raises OSError, InputError."""
     if not is_sequence(source) or source.exists():
         return within_deadline(source, partial(fingerprint, source))
     digest = hashlib.sha256()
@@ -75,7 +75,7 @@ def source_print(source: Path) -> str:
 def provenance_text(
     choice: ModelChoice, info: VideoInfo, plan: Plan, options: UpscaleOptions
 ) -> str:
-    """What the tags of an output say of it (see `media.provenance`), if they may; words are the user's own affair."""
+    """An output's provenance tag (see `media.provenance`), if wanted; without prompts."""
     if not options.streams.provenance:
         return ""
     given = [
@@ -97,7 +97,7 @@ def _typed(field: str, value: object) -> str:
 
 
 def weights_of(choice: ModelChoice) -> dict[str, str]:
-    """A fingerprint of every file of weights that is there, by what it is. Raises OSError."""
+    """Fingerprints of the existing weight files, by their role. Raises OSError."""
     network = choice.path or embedded_file(choice.spec.name)
     files = {"the model's weights": network}
     for name in components_of(choice.spec):

@@ -32,7 +32,7 @@ __all__ = ["Job", "LastModel", "UpscaleResult", "plan_video", "run_job", "upscal
 
 @dataclass(frozen=True)
 class UpscaleResult:
-    """What a finished job made."""
+    """The result of a finished job."""
 
     target: Path
     width: int
@@ -45,9 +45,9 @@ class UpscaleResult:
     seconds: dict[str, float]
     """Wall time of each part of the work."""
     peak_memory_bytes: int | None
-    """The most main memory that the process has held at once so far; None where the platform does not tell."""
+    """Peak RAM of the process so far; None if unknown."""
     peak_device_bytes: int | None
-    """The same of a CUDA device's memory; None on other devices."""
+    """Peak CUDA memory; None on other devices."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
@@ -67,7 +67,7 @@ def upscale_video(
     executor: has the segments restored; None is as `options.workers` says. With several workers a script needs the
     guard `if __name__ == "__main__"`, since they import it. progress: called often, from this thread. Raises
     StarvsrError (see `errors`). On any error or interrupt the target is as it was; segments that are finished by then
-    are kept in the work directory, and the same call goes on from there.
+    are kept in the work directory, and the same call resumes.
     """
     job = plan_video(source, target, options, fetch=lambda _: None, progress=progress)
     return run_job(job, executor=executor, progress=progress)
@@ -122,13 +122,13 @@ def _ignored(_: Progress) -> None:
 
 
 def _errors_named(job: Job) -> AbstractContextManager[None]:
-    """Errors of files beside the target are about the target; a work directory that was named is the user's own."""
+    """File errors beside the target are reported for the target, but not those of a user's work directory."""
     return errors_of(job.target) if job.options.resume.work_dir is None else nullcontext()
 
 
 @contextmanager
 def _opened_journal(job: Job) -> Iterator[Journal]:
-    """The journal of a job. Raises InputError where the input can no longer be read, else as `open_journal`."""
+    """The journal of a job. Raises InputError if the input can no longer be read, otherwise as `open_journal`."""
     try:
         request = request_of(
             job.source, job.target, job.choice, job.device, job.plan.precision, job.options
@@ -148,7 +148,7 @@ def _opened_journal(job: Job) -> Iterator[Journal]:
 
 
 def _as_begun(job: Job, journal: Journal) -> Job:
-    """The job planned for the memory that was there when it began, so that it goes on the same."""
+    """The job planned for the memory that it began with, so that it resumes unchanged."""
     memory_bytes = journal.notes["memory_bytes"]
     if memory_bytes == job.device.memory_bytes:
         return job
@@ -159,7 +159,7 @@ def _as_begun(job: Job, journal: Journal) -> Job:
 
 
 def _restore_missing(job: Job, kept: KeptParts, executor: Executor) -> None:
-    """Have what is missing restored, and record it as it comes."""
+    """Restore missing segments, and record each."""
     journal, missing = kept.journal, kept.missing()
     work = Work(
         job.info,
@@ -194,9 +194,9 @@ def _restore_missing(job: Job, kept: KeptParts, executor: Executor) -> None:
 def open_executor(
     options: UpscaleOptions, models: LastModel | None = None
 ) -> AbstractContextManager[Executor]:
-    """What restores segments as the options say: this process, or several, which end with the context.
+    """The executor that the options select; its processes end with the context.
 
-    models: what loads the model in this process. Raises UsageError where there is no cluster.
+    models: what loads the model in this process. Raises UsageError if there is no cluster.
     """
     if options.workers.cluster is not None:
         from starvsr.job.ray_cluster import Cluster
@@ -232,7 +232,7 @@ def _provenance(job: Job) -> str:
 
 @contextmanager
 def _memory_errors(plan: Plan) -> Iterator[None]:
-    """Turn an allocation that failed outside the network and the autoencoder into MemoryLimitError."""
+    """Convert a failed allocation outside network and autoencoder to MemoryLimitError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

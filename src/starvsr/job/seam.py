@@ -1,4 +1,4 @@
-"""What a restored segment leaves in the work directory, and the seam of two: the crossfade of what they share."""
+"""A restored segment's files, and seams: the crossfade of frames shared by two segments."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from starvsr.types import VideoIndex, VideoInfo
 
 @dataclass(frozen=True)
 class SegmentFiles:
-    """What restoring one segment leaves in the work directory."""
+    """The files of a restored segment in the work directory."""
 
     segment: Segment
     part: Path
     """The encoded core."""
     head: tuple[Path, ...] = ()
-    """Raw frames shared with the segment before, one file a frame."""
+    """Raw frames shared with the segment before, one file per frame."""
     tail: tuple[Path, ...] = ()
-    """Raw frames shared with the segment behind."""
+    """Raw frames shared with the next segment."""
 
 
 def with_alpha(info: VideoInfo, settings: EncoderSettings) -> bool:
@@ -59,11 +59,9 @@ def make_seam(
 
 
 def _read_raw(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint16]:
-    """A shared frame. Raises OutputError where it cannot be read, WorkDirError where it is of another size."""
+    """A shared frame. Raises OutputError if it cannot be read, WorkDirError if its size differs."""
     with read_errors(path), open_regular(path) as file:
         data = file.read(2 * math.prod(shape) + 1)
     if len(data) != 2 * math.prod(shape):
-        raise WorkDirError(
-            f"{path} is no frame of this job: give --no-resume to make all parts anew"
-        )
+        raise WorkDirError(f"{path} is not a frame of this job: give --no-resume to start over")
     return np.frombuffer(data, np.uint16).reshape(shape)

@@ -37,11 +37,11 @@ from starvsr.restore.velocity import Carried
 from starvsr.types import VideoIndex, VideoInfo
 
 OnFrames = Callable[[int, float], None]
-"""Is told a segment's index and how many of its frames are restored, often."""
+"""Often receives a segment's index and its number of restored frames."""
 
 Item = TypeVar("Item")
 
-# Frames that are encoded behind the network's back; more would only take memory.
+# Frames encoded in the background; more would only take memory.
 _WAITING_FRAMES = 4
 
 
@@ -61,7 +61,7 @@ class PartMaker:
         self.info, self.index, self.plan, self.settings = info, index, plan, settings
         self.restorer, self.folder, self.on_frames = restorer, folder, on_frames
         self.alpha = with_alpha(info, settings)
-        """Whether frames have a fourth channel on their way."""
+        """Whether frames have an alpha channel."""
 
     def make_each(self, segments: Sequence[Segment]) -> Generator[SegmentFiles, None, None]:
         """Restore segments in order: their cores encoded, their shared frames raw. The next run's frames are read while
@@ -77,7 +77,7 @@ class PartMaker:
                     part = _Part(self, segment)
                     spans = self.plan.runs(segment)
                     for run in islice(self._timed(runs), len(spans)):
-                        # What is finished is soon given, to be recorded: a run may take hours.
+                        # Yield finished segments early to be recorded: a run may take hours.
                         if behind is not None and (len(spans) == 1 or behind.is_ended()):
                             yield self._ended(behind)
                             behind = None
@@ -96,7 +96,7 @@ class PartMaker:
             raise
 
     def _runs(self, segments: Sequence[Segment]) -> Generator[_Run, None, None]:
-        """The frames of every run of the segments, read one after the other."""
+        """The frames of every run of the segments, read in order."""
         for segment in segments:
             with closing(self._source(segment)) as source:
                 carried = Carried()
@@ -124,7 +124,7 @@ class PartMaker:
             yield run
 
     def _restore(self, run: _Run, part: _Part) -> None:
-        """Restore a run, and have its frames encoded."""
+        """Restore a run and encode its frames."""
         segment, frames = run.segment, len(run.frames)
         before, number = run.first - segment.first, run.first
         for pictures in self.restorer.restore(
@@ -157,14 +157,14 @@ class _Run:
     alphas: list[Alpha]
     """Of every frame, where there is alpha."""
     carried: Carried
-    """What the segment's runs leave for each other."""
+    """State that the segment's runs pass on."""
 
 
 class _Part:
-    """What restoring one segment leaves, written by a thread of its own."""
+    """Writes the files of one segment in a thread."""
 
     def __init__(self, maker: PartMaker, segment: Segment) -> None:
-        """Raises OutputError where the part cannot be begun."""
+        """Raises OutputError if the part cannot be created."""
         self.segment, self.folder = segment, maker.folder
         self.index, self.truncated = maker.index, maker.plan.layout.published
         self.part = self._path("core", maker.settings.part_suffix)
@@ -177,7 +177,7 @@ class _Part:
         self.pool = ThreadPoolExecutor(1)
 
     def put(self, number: int, picture: Tensor, alpha: Alpha | None) -> None:
-        """Take a restored frame; waits where too many are not written yet. Raises what writing them raised.
+        """Queue a restored frame; waits if too many are queued. Raises what writing raised.
 
         number: absolute. picture: `c h w` float32 in [-1, 1].
         """
@@ -185,16 +185,16 @@ class _Part:
         self.waiting.append(self.pool.submit(self._write, number, picture, alpha))
 
     def end(self) -> None:
-        """There are no more frames."""
+        """Signal the end of the frames."""
         self.ending = self.pool.submit(self._end, tuple(self.waiting))
         self.waiting.append(self.ending)
 
     def is_ended(self) -> bool:
-        """Whether `files` need not wait."""
+        """Whether `files` would not wait."""
         return self.ending is not None and self.ending.done()
 
     def files(self) -> SegmentFiles:
-        """Wait for the end, and say what is there. Raises OutputError."""
+        """Wait for the end and return the files. Raises OutputError."""
         self._wait(most=0)
         self.pool.shutdown()
         segment, shared = self.segment, self.shared
@@ -206,8 +206,8 @@ class _Part:
         )
 
     def give_up(self, error: BaseException) -> None:
-        """Stop writing because of an error; a part that is not whole goes away."""
-        # The thread ends first, so that nothing is written to a file that is being given up.
+        """Stop writing after an error; removes an incomplete part."""
+        # The thread ends first, so that nothing is written to an abandoned file.
         self.pool.shutdown(cancel_futures=True)
         if self.ending is None or self.ending.cancelled():
             self.writer.__exit__(type(error), error, error.__traceback__)
@@ -234,7 +234,7 @@ class _Part:
         self.shared[number] = path
 
     def _wait(self, *, most: int) -> None:
-        """Wait until at most `most` things are not yet done. Raises what doing them raised."""
+        """Wait until at most `most` tasks are pending. Raises what they raised."""
         while len(self.waiting) > most:
             self.waiting.popleft().result()
 
@@ -243,10 +243,10 @@ class _Part:
 
 
 class Ahead(Generic[Item]):
-    """Iterates over what a generator makes, whose next item is made by another thread meanwhile; never two.
+    """Iterates over a generator whose next item is computed by another thread meanwhile, one at a time.
 
-    An error of the generator comes in place of its item. Whoever is done closes it, which waits for what is being made,
-    but for a file that is read no longer than a moment.
+    An error of the generator is raised in place of its item. Closing waits for the current item,
+    but only a moment for a file that is being read.
     """
 
     def __init__(self, source: Generator[Item, None, None]) -> None:
@@ -272,7 +272,7 @@ class Ahead(Generic[Item]):
         self._source.close()
 
     def _make(self) -> tuple[Item, ...]:
-        """The next item, or none."""
+        """The next item, or None."""
         with stopping_with(self._stop):
             for item in self._source:
                 return (item,)

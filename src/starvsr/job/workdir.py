@@ -1,4 +1,4 @@
-"""The folder of one job: the mark by which this program knows it for its own, its lock, and what in it may go.
+"""The work directory of one job: its mark, its lock, and which files in it may be removed.
 
 A name proves nothing, so nothing is removed from a folder that does not bear the mark, which is written before anything
 else. Of a marked folder's files only those go whose names have exactly the form of ours, and that are regular files;
@@ -37,7 +37,7 @@ SEAM = re.compile(rf"({_NUMBER})-seam\.(?:mp4|mov|mkv|webm)")
 RAW = re.compile(rf"({_NUMBER})-[0-9]{{8,10}}\.raw")
 """Exact forms of the names of parts; the first number is a segment's index."""
 _PARTIAL = re.compile(r"\.starvsr-[0-9a-f]{16}\.partial")
-# In the order in which they go: a folder without a mark would not be known for ours.
+# In order of removal: a folder without a mark would not be recognized.
 _LAST = (JOURNAL, _LOCK, _MARK)
 _MOST_NAMED = 5
 
@@ -46,7 +46,7 @@ _MOST_NAMED = 5
 class _Mark:
     version: int
     made: bool
-    """Whether the folder was made together with the mark; else it is the user's own, and stays."""
+    """Whether the folder was created with the mark; otherwise it is the user's, and stays."""
 
 
 class WorkDir:
@@ -60,18 +60,18 @@ class WorkDir:
         self._lock, self._made = lock, made
 
     def release(self) -> None:
-        """Let others work in it."""
+        """Release the lock."""
         self._lock.release()
 
     def clear(self, keep: Collection[str]) -> None:
-        """Remove our files but those to keep. What cannot be removed stays, and does no harm."""
+        """Remove our files except those to keep. Files that cannot be removed are harmless."""
         for path in _ours(self.folder):
             if path.name not in {*keep, *_LAST}:
                 with suppress(OSError):
                     remove_file(path, Right.FORM)
 
     def remove(self) -> None:
-        """Remove all that is ours, the mark last, then the folder if it was made for this, and release it.
+        """Remove all our files, the mark last, then the folder if it was created for the job, and release it.
 
         Where something cannot be removed, all behind it stays, so that it is known what was done; that is logged, and
         so is what is not ours.
@@ -92,7 +92,7 @@ class WorkDir:
 
 
 def open_work_dir(folder: Path) -> WorkDir:
-    """The folder, which is made and marked where it is not there, or empty; locked.
+    """The locked folder; a missing or empty one is created and marked.
 
     Raises UsageError where it is not ours or another process works in it, WorkDirError where its mark or what has one
     of our names is not what it must be, OutputError where it cannot be written. Nothing is left of what was made then.
@@ -112,7 +112,7 @@ def open_begun_dir(folder: Path) -> WorkDir:
     """A folder that a job was begun in, locked; otherwise as it was. Raises as `open_work_dir`."""
     if not is_begun(folder):
         raise UsageError(
-            f"{folder} is no work directory of starvsr: give one that an interrupted upscale left, such as "
+            f"{folder} is not a starvsr work directory: give one that an interrupted upscale left, such as "
             "out.mp4.starvsr"
         )
     with written_errors(folder):
@@ -121,7 +121,7 @@ def open_begun_dir(folder: Path) -> WorkDir:
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether a folder is marked and holds a journal, of whatever kind."""
+    """Whether a folder is marked and contains any journal."""
     return all(os.path.lexists(folder / name) for name in (_MARK, JOURNAL))
 
 
@@ -146,14 +146,14 @@ def _marked(folder: Path) -> tuple[bool, bool]:
         raise UsageError(f"the work directory {folder} is a file: give another --work-dir")
     names = sorted(path.name for path in folder.iterdir())
     if _MARK in names and set(names) <= {_MARK, _LOCK} and not (folder / _MARK).lstat().st_size:
-        # A kill came before its content.
+        # The process was killed before writing its content.
         remove_file(folder / _MARK, Right.FORM)
         names.remove(_MARK)
     if _MARK in names:
         return _read_mark(folder).made, False
     if names:
         raise UsageError(
-            f"{folder} is no work directory of starvsr and not empty: it holds {_listed(names)}; give another "
+            f"{folder} is not a starvsr work directory and not empty: it contains {_listed(names)}; give another "
             "--work-dir"
         )
     try:
@@ -172,7 +172,7 @@ def _write_mark(folder: Path, *, made: bool) -> None:
 
 
 def _unmark(folder: Path, *, made: bool) -> None:
-    """Undo what marking did."""
+    """Undo the marking."""
     with suppress(OSError):
         for name in (_LOCK, _MARK):
             remove_file(folder / name, Right.FORM)
@@ -181,30 +181,30 @@ def _unmark(folder: Path, *, made: bool) -> None:
 
 
 def _read_mark(folder: Path) -> _Mark:
-    """Raises WorkDirError where it is not what this version writes, OSError."""
+    """Raises WorkDirError if it is not in this version's format, OSError."""
     path = folder / _MARK
-    advice = "go on with the version of starvsr that began it, or give another --work-dir"
+    advice = "use the version of starvsr that began it, or give another --work-dir"
     check_regular(path)
     with open_regular(path) as file:
         data = file.read(_MOST_MARK_BYTES)
     try:
         mark = from_plain(_Mark, parse_json(data.decode(), _MOST_MARK_BYTES))
     except ValueError as error:
-        raise WorkDirError(f"{path} is not what this version writes ({error}): {advice}") from error
+        raise WorkDirError(f"{path} is not in this version's format ({error}): {advice}") from error
     if mark.version != _VERSION:
-        raise WorkDirError(f"{folder} is of another kind, {mark.version}: {advice}")
+        raise WorkDirError(f"{folder} is of another format, {mark.version}: {advice}")
     return mark
 
 
 def _locked(folder: Path) -> filelock.BaseFileLock:
-    """The lock, once all that has one of our names is known to be no link. Raises OSError."""
+    """The lock, after checking that none of our names is a link. Raises OSError."""
     for path in folder.iterdir():
         if _is_our_name(path.name):
             check_regular(path)
     new = not (folder / _LOCK).exists()
     if not new and (folder / _LOCK).stat().st_size:
         raise WorkDirError(
-            f"{folder / _LOCK} is no lock of starvsr's, which holds nothing: move it elsewhere, or give another "
+            f"{folder / _LOCK} is not a starvsr lock, which is empty: move it elsewhere, or give another "
             "--work-dir"
         )
     lock = filelock.FileLock(folder / _LOCK)
@@ -215,23 +215,23 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
             f"another process works in {folder}: wait for it, or end it, or give another --work-dir"
         ) from error
     if not (folder / _MARK).exists():
-        # Whoever had it until now has just finished.
+        # The other process has just finished.
         lock.release()
         raise UsageError(f"another process clears {folder}: give the same command again")
     return lock
 
 
 def check_regular(path: Path) -> None:
-    """Raise WorkDirError where something in a work directory is a link, a folder or a pipe; OSError."""
+    """Raise WorkDirError for a link, folder or pipe in a work directory; OSError."""
     if not stat.S_ISREG(path.lstat().st_mode):
         raise WorkDirError(
-            f"{path} is no regular file, as starvsr makes them, and stays untouched: move it elsewhere, or give "
+            f"{path} is not a regular file, as starvsr writes them, and stays untouched: move it elsewhere, or give "
             "another --work-dir"
         )
 
 
 def _ours(folder: Path) -> list[Path]:
-    """Files with names of ours, in the order in which they may go; none without the mark. Raises OSError."""
+    """Files with our names, in order of removal; none without the mark. Raises OSError."""
     found = [path for path in folder.iterdir() if _is_our_name(path.name)]
     if not any(path.name == _MARK for path in found):
         return []
