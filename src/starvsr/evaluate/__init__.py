@@ -1,1 +1,1 @@
-"""Measuring video files: which belong together, the figures of a pair, reports, and a page that compares two."""
+"""Measuring video files: pairing, metrics of a pair, reports, and a comparison page."""

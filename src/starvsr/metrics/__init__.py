@@ -1,1 +1,1 @@
-"""How good a video is: frames in, one figure per frame out; no files are read here. Definitions: `docs/metrics.md`."""
+"""Video quality: frames in, one score per frame out; no files are read here. Definitions: `docs/metrics.md`."""
