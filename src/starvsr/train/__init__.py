@@ -1,1 +1,1 @@
-"""The training side: what degrades clips, and what a network is trained to."""
+"""Training: degradation of clips, objectives and the trainer."""
