@@ -2,11 +2,11 @@
 
     python benchmarks/ablations.py --config configs/nano.toml --data DIR --output DIR [--steps 300] [--seeds 3]
 
-The toy has STAR's UNet and control branch at small size, no words, and pixels rearranged for latents, so that the loss
+The toy has STAR's UNet and control branch at small size, no prompt, and pixels rearranged for latents, so that the loss
 sees the network alone. Data are the configuration's. Every variant is trained once for each seed, on small crops, and
 restores held-out clips in a few steps without guidance. Prints a Markdown table: mean over clips, then mean and range
 over seeds, of PSNR-Y (dB) and of the error below and above the loss's spatial frequency (mean modulus of the
-spectrum's difference, x 1000). A run that is interrupted goes on with the same command.
+spectrum's difference, x 1000). The same command resumes an interrupted run.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def shortened(
 def measured(
     path: Path, config: TrainConfig, data: Path, clips: int
 ) -> dict[str, dict[str, float]]:
-    """Figures of a trained model for each degradation, mean over held-out clips."""
+    """Metrics of a trained model for each degradation, mean over held-out clips."""
     restorer = Restorer(load_model(str(path), device="cpu"), SAMPLING)
     folders = find_sources(config.data.made, data)
     sources = [source for folder in folders for source in folder.held_out]
@@ -110,7 +110,7 @@ def measured(
 
 
 def share_bank(first: Path, run: Path) -> None:
-    """Use the clips that the first variant made: they depend on the seed alone."""
+    """Use the first variant's clips: they depend on the seed alone."""
     run.mkdir(parents=True, exist_ok=True)
     for bank in first.glob("clips-*"):
         link = run / bank.name

@@ -2,10 +2,9 @@
 
     python benchmarks/compiled.py [--model nano] [--latent 1x270x480] [--pairs 5] [--threads 1]
 
-Two processes one after the other: without anything compiled before, then with what the first one kept. Prints
-wall and processor seconds of the first compiled call (those of the C++ compiler included), and for the warm one the
-median processor seconds of both and of the pairs' ratios. `--model 64` is STAR's UNet with control branch of that width
-(320 is full size), seeded.
+Two processes one after the other: with an empty cache, then with the first one's. Prints wall and CPU seconds of the
+first compiled call (those of the C++ compiler included), and for the warm one the median processor seconds of both and
+of the pairs' ratios. `--model 64` is STAR's UNet with control branch of that width (320 is full size), seeded.
 """
 
 from __future__ import annotations
@@ -54,7 +53,7 @@ def networks(name: str) -> tuple[VideoNetwork, VideoNetwork]:
 
 
 def processor_seconds() -> float:
-    """Of this process and of all that it waited for."""
+    """CPU time of this process and its finished children."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
@@ -85,7 +84,7 @@ def measure(arguments: argparse.Namespace) -> None:
         twin.use_compiler(compiler_for(torch.device("cpu")))
         got = call(twin)
         print(
-            f"first compiled call: {time.perf_counter() - began:.1f} s, processor {processor_seconds() - worked:.1f} s;"
+            f"first compiled call: {time.perf_counter() - began:.1f} s, CPU {processor_seconds() - worked:.1f} s;"
             f" off by {float((got - wanted).norm() / wanted.norm()):.1e}"
         )
         pairs = [
@@ -122,7 +121,7 @@ def main() -> None:
             command = [sys.executable, __file__, *given, f"--pairs={pairs}", "--here"]
             subprocess.run(command, check=True, env=environment)
         kept = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
-        print(f"kept on disk: {kept / 2**20:.1f} MiB")
+        print(f"cached on disk: {kept / 2**20:.1f} MiB")
 
 
 if __name__ == "__main__":

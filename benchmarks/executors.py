@@ -1,4 +1,4 @@
-"""Other programs than torch for `nano`: processor seconds of a frame and how far its results are, on one thread.
+"""Other runtimes than torch for `nano`: CPU seconds per frame and deviation of results, on one thread.
 
 taskset -c 0 python benchmarks/executors.py examples/butterfly.mp4
 
@@ -32,7 +32,7 @@ WIDTH, HEIGHT, FACTOR = 480, 270, 4
 INPUTS = ("z", "features", "remembered")
 
 Step = Callable[[tuple[Tensor, ...]], tuple[Tensor, ...]]
-"""A frame's latent and the state before it to its velocity and the state behind it."""
+"""A frame's latent and the previous state to its velocity and the next state."""
 
 
 class Frame(nn.Module):
@@ -56,7 +56,7 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]
         self.examples = iter(examples)
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next one; None behind the last."""
+        """The next one; None after the last."""
         example = next(self.examples, None)
         return None if example is None else named(example)
 
@@ -173,7 +173,7 @@ def chained(step: Step, frames: list[Tensor], state: tuple[Tensor, ...]) -> list
 
 
 def seconds(step: Step, tensors: tuple[Tensor, ...]) -> float:
-    """Processor time of one frame: on a busy machine the only time that means something."""
+    """CPU time of one frame: on a busy machine the only meaningful time."""
     began = time.process_time()
     step(tensors)
     return time.process_time() - began
@@ -219,7 +219,7 @@ def main() -> None:
         taken: dict[str, list[float]] = {name: [] for name in steps}
         for turn in range(options.pairs):
             for name, step in steps.items():
-                # Each in its own order of memory, which the frame before would have left.
+                # Each in its own memory format, as the previous frame would have left it.
                 order = torch.channels_last if name.startswith("torch") else torch.contiguous_format
                 example = examples[turn % len(examples)]
                 tensors = tuple(part.contiguous(memory_format=order) for part in example)

@@ -3,7 +3,7 @@
     python benchmarks/halves.py [--full 4x26x32 ...] [--pairs 3]
 
 By the toy, and with `--full` by the full-size network of `unet.py` on latents of frames, rows and columns; on one
-thread, in pairs. Seconds are the lesser of wall and processor time.
+thread, in pairs. Seconds are the lesser of wall and CPU time.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""How far windows that are blended lie from the published code's hard cuts, on the same noise.
+"""How far blended windows deviate from the published code's hard cuts, on the same noise.
 
     python benchmarks/hard_cuts.py
 
 A small seeded STAR whose windows agree: what its layers add in time is damped, in the autoencoder too, so that a window
-hardly depends on which frames it holds. The clip needs no padding, which `--parity` does in another way. Prints PSNR of
-the default's pictures against those of `--parity`, by the share that is left of what is added in time.
+hardly depends on which frames it contains. The clip needs no padding, which `--parity` does in another way. Prints PSNR
+of the default's pictures against those of `--parity`, by the fraction of the temporal layers' contribution that is
+left.
 """
 
 from __future__ import annotations

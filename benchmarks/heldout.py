@@ -1,12 +1,12 @@
-"""Which of several models restores what training kept out better, and whether the difference is more than chance.
+"""Which of several models restores held-out files better, and whether the difference is significant.
 
     python benchmarks/heldout.py --config configs/nano.toml --data DIR [--seeds 3] [--cache FILE] MODEL[@SHARPEN] ...
 
 Every held-out file of the configuration is degraded by `light` and by `heavy` with each seed, as validation does it,
-and restored by every model (names or files), sharpened as `--sharpen` does. Prints a Markdown table: mean PSNR-Y
-(dB), and its difference from the first model's with the standard error over files; `upsampled` is plain upsampling.
-One validation while training is few clips and one seed, in which a difference below 0.1 dB drowns. `--cache` keeps
-what was found out about the data: a run's `files.json`.
+and restored by every model (names or files), sharpened as `--sharpen` does. Prints a Markdown table: mean PSNR-Y (dB),
+and its difference from the first model's with the standard error over files; `upsampled` is plain upsampling. One
+validation while training is few clips and one seed, in which a difference below 0.1 dB drowns. `--cache` stores
+findings about the data: a run's `files.json`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from starvsr.train.validation import psnr_y, upsampled
 
 UPSAMPLED = "upsampled"
 FLAT_DB = 35.0
-"""Above it plain upsampling leaves nothing to gain, and figures move by whole dB for nothing that anyone sees."""
+"""Above it plain upsampling leaves nothing to gain, and invisible changes move PSNR by whole dB."""
 
 Figures = dict[str, dict[str, list[float]]]
 """PSNR-Y by degradation, then by file, one a seed."""
@@ -37,7 +37,7 @@ Figures = dict[str, dict[str, list[float]]]
 def measure(
     config_path: Path, data: Path, cache: Path | None, names: list[str], seeds: int
 ) -> dict[str, Figures]:
-    """By model, what it makes of every held-out clip."""
+    """Results of every held-out clip by model."""
     config = read_config(config_path)
     restorers = {name: restorer(name) for name in names}
     folders = find_sources(config.data.made, data, cache=cache)

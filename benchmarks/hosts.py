@@ -1,14 +1,14 @@
-"""A Ray cluster of separate hosts, one of which is lost on the way: is the file what one process makes?
+"""A Ray cluster of separate hosts that loses one: is the file the same as from one process?
 
     sudo python benchmarks/hosts.py examples/butterfly.mp4 [--loss none killed "link cut"] [--place shared sent]
 
 Linux only, as root, with Ray (extra `cluster`), iproute2 and util-linux. A head and two workers are namespaces
 (network, mounts, processes, name) on a bridge in the head's, each with a folder and a /dev/shm of its own. They end
-with this process, and nothing outside of them changes. The caller runs on the head, which has no processor to spare.
+with this process, and nothing outside of them changes. The caller runs on the head, which offers no CPUs.
 *shared*: input and output are in a folder that all hosts see; *sent*: in the head's own, so input and parts travel
 through Ray's object store. A host is lost in the middle of a segment: all its processes killed (-9), or its link taken
-down at the bridge, for good or for some seconds; or before the job, while Ray takes it for alive. Prints for each case
-how long the job took and how long after the loss a segment was begun anew. Exit code 1 where a file differs from the
+down at the bridge, for good or for some seconds; or before the job, while Ray considers it alive. Prints for each case
+how long the job took and how long after the loss a segment was restarted. Exit code 1 where a file differs from the
 one of a single process.
 """
 
@@ -39,7 +39,7 @@ PORT = 6379
 TARGET = "out.mp4"
 BLIP_S = 5.0
 LOST_AT = 0.3
-"""Share of the frames that are restored before a host is lost."""
+"""Fraction of the frames restored before a host is lost."""
 POLL_S = 0.05
 
 
@@ -64,7 +64,7 @@ class Host:
         )
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != "ready\n":
-            raise SystemExit("error: this system lets nobody make namespaces: hosts cannot be made")
+            raise SystemExit("error: namespaces are not allowed here, so hosts cannot be created")
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
         self.pid = int(children.read_text())
         """Of the process that holds the namespaces."""
@@ -168,9 +168,9 @@ class Outcome:
 
     seconds: float
     restarts: list[float]
-    """When segments were begun anew, in seconds after the loss of a host."""
+    """When segments were restarted, in seconds after the loss of a host."""
     named: list[float]
-    """When it was said that the host is lost."""
+    """When the loss of the host was reported."""
     digests: tuple[str, str]
     """Of the file and of its decoded frames."""
 
@@ -207,7 +207,7 @@ PLACES = ("shared", "sent")
 
 
 class FailedError(Exception):
-    """A job did not do what it should."""
+    """A job failed."""
 
 
 class Watched:
@@ -216,12 +216,12 @@ class Watched:
     def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
         self.began = time.monotonic()
         self.done = 0.0
-        """Share of the frames that are restored."""
+        """Fraction of the frames restored."""
         self.said: list[str] = []
         self.restarts: list[float] = []
-        """When segments were begun anew."""
+        """When segments were restarted."""
         self.named: list[float] = []
-        """When it was said that a host is lost."""
+        """When the loss of a host was reported."""
         self._shares: dict[int, float] = {}
         """How far segments are."""
         self.process = subprocess.Popen(
@@ -241,7 +241,7 @@ class Watched:
             raise FailedError(f"code {self.process.returncode}: {''.join(self.said)}")
         assert self.process.stdout is not None
         if said := self.process.stdout.read():
-            raise FailedError(f"standard output has what is no result: {said}")
+            raise FailedError(f"standard output contains something that is not a result: {said}")
         return time.monotonic() - self.began
 
     def _read(self) -> None:
@@ -331,9 +331,11 @@ def digests(path: Path) -> tuple[str, str]:
 
 
 def check_system() -> None:
-    """End this process where hosts cannot be made."""
+    """End this process if hosts cannot be created."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        raise SystemExit("error: hosts are namespaces, which only root can make, and only on Linux")
+        raise SystemExit(
+            "error: hosts are namespaces, which only root can create, and only on Linux"
+        )
     tools = [tool for tool in ("ip", "unshare", "nsenter") if shutil.which(tool) is None]
     if tools:
         raise SystemExit(f"error: {', '.join(tools)} not found: install iproute2 and util-linux")
@@ -371,7 +373,7 @@ def main() -> int:
 
 
 def report(made: Outcome, wanted: Outcome) -> str:
-    """How long a job took, whether it made what is wanted, and what was begun anew."""
+    """How long a job took, whether its file is right, and what was restarted."""
     file, frames = (
         "equal" if own == other else "DIFFERENT"
         for own, other in zip(made.digests, wanted.digests, strict=True)
@@ -382,7 +384,7 @@ def report(made: Outcome, wanted: Outcome) -> str:
     )
     return (
         f"{made.seconds:6.1f} s, file {file}, frames {frames}, "
-        f"after the loss: named {named}, segments begun anew {anew}"
+        f"after the loss: named {named}, segments restarted {anew}"
     )
 
 

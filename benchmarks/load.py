@@ -1,10 +1,10 @@
-"""What it takes to make a full-size network's file from its published checkpoint, to load it, and to run it.
+"""Time and memory to convert a full-size network's published checkpoint, load it, and run it.
 
     python benchmarks/load.py [--folder DIR] [--width N] [--dtype fp16] [--bare] [--golden full_tiny full]
                               [--precision fp32 ...] [--offload none ...]
 
 Makes a seeded checkpoint in the published layout (8.2 GB at the published width 320, about a minute), converts it, and
-loads it in each precision with each kind of offload, each time in a process of its own; with `--golden` every loaded
+loads it in each precision with each kind of offload, each in its own process; with `--golden` every loaded
 network is run on those recorded cases, and its distance to the recorded output and to the result without offload is
 printed. Files are deleted at the end. Anonymous memory is what the system cannot drop; pages of mapped files are not
 part of it. Memory is read from Linux's /proc.
@@ -75,7 +75,7 @@ class PeakAnonymous:
 
 
 def spec_of(width: int) -> ModelSpec:
-    """star-light at any width, with an autoencoder at toy size and without words, which have files of their own."""
+    """star-light at any width, with a toy autoencoder and no text encoder, which have their own files."""
     network = dataclasses.replace(STAR_LIGHT.network, width=width)
     return dataclasses.replace(
         STAR_LIGHT, network=network, autoencoder=SMALL_STAR.autoencoder, text=None
@@ -127,7 +127,7 @@ def load(path: Path, precision: Precision, offload: str, cases: list[str]) -> No
     seconds, processor = time.perf_counter() - began, time.process_time() - processor
     weights = sum(p.numel() for p in model.network.parameters()) * BYTES[precision]
     print(
-        f"load {precision} {offload}: {seconds:.1f} s wall, {processor:.1f} s processor (and {imports:.1f} s of "
+        f"load {precision} {offload}: {seconds:.1f} s wall, {processor:.1f} s CPU (and {imports:.1f} s of "
         f"imports), weights {weights / 1e9:.2f} GB, peak anonymous memory {anonymous.bytes / weights:.3f} of them"
     )
     recorded = load_file(ROOT / "tests" / "golden" / "unet_full.safetensors")
@@ -149,13 +149,13 @@ def load(path: Path, precision: Precision, offload: str, cases: list[str]) -> No
         same = torch.equal(out, torch.load(kept)) if kept.exists() else None
         print(
             f"  {case}: relative L2 error {((out - wanted).norm() / wanted.norm()).item():.2e}, equal to none: {same}, "
-            f"{time.perf_counter() - began:.1f} s wall, {time.process_time() - processor:.1f} s processor, "
+            f"{time.perf_counter() - began:.1f} s wall, {time.process_time() - processor:.1f} s CPU, "
             f"anonymous memory +{anonymous.bytes / 1e9:.2f} GB"
         )
 
 
 def in_a_process(function: str, *arguments: object) -> None:
-    """Call one of the functions above in a process of its own, so that its peaks are its own."""
+    """Call one of the functions above in its own process, so that its peaks are its own."""
     sys.stdout.flush()
     code = (
         "import json, sys; sys.path.insert(0, sys.argv[1]); import load; load.started(sys.argv[2])"

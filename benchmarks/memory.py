@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [--size 160x90] [--frames 60 600] [--segment-frames 24]
 
-Makes moving test clips, upscales each in a process of its own and samples its resident memory. Prints the curve, the
+Generates moving test clips, upscales each in its own process and samples its resident memory. Prints the curve, the
 level after loading, the peak, and how much more the long clip grew than the short one.
 """
 
@@ -60,7 +60,7 @@ def make_clip(path: Path, width: int, height: int, frames: int) -> None:
 
 
 def resident_mib(pid: int) -> float | None:
-    """Resident memory of a running process; None where it has ended."""
+    """Resident memory of a running process; None if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -70,7 +70,7 @@ def resident_mib(pid: int) -> float | None:
 
 
 def run(source: Path, target: Path, options: list[str]) -> Curve:
-    """Upscale in a process of its own and sample its memory."""
+    """Upscale in its own process and sample its memory."""
     log = target.with_suffix(".log")
     command = [
         sys.executable,

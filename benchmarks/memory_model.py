@@ -1,11 +1,11 @@
-"""The memory that `starvsr.memory` predicts against what one call takes on this processor.
+"""The memory that `starvsr.memory` predicts against what one call takes on this CPU.
 
     python benchmarks/memory_model.py [--of small wide nano full autoencoder]
 
 For each window: predicted; alive (tensors that were made, exactly); resident (growth of the process at its peak, with
-large blocks returned to the system at once); and what is resident with the C library's usual heap, which keeps much of
-what was freed. Kernels' copies of weights and inputs are in what is resident, not in what is alive. By default small,
-wide and nano; `full` is the full-size network (7.6 GiB of seeded weights, minutes), `autoencoder` the temporal one.
+large blocks returned to the system at once); and resident with the C library's usual heap, which retains much freed
+memory. Kernels' copies of weights and inputs count as resident, not as alive. By default small, wide and
+nano; `full` is the full-size network (7.6 GiB of seeded weights, minutes), `autoencoder` the temporal one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Whether the trainer can learn four clips by heart: PSNR-Y of nano on them before and after.
+"""Whether the trainer can memorise four clips: PSNR-Y of nano on them before and after.
 
     python benchmarks/overfit.py VIDEO [--steps N]
 
-Four places of the video, four frames each, are cut out, halved and kept lossless; the embedded model is trained on
+Four positions of the video, four frames each, are cropped, halved and stored lossless; the embedded model is trained on
 nothing else, and restores them from a quarter of their size.
 """
 

@@ -1,11 +1,11 @@
-"""This revision beside another one, in pairs of `starvsr bench` runs that take turns.
+"""This revision compared with another one, in pairs of `starvsr bench` runs that take turns.
 
     python benchmarks/pairs.py REVISION [--pairs 5] [OPTIONS OF starvsr bench]
 
 Prints the median of the pairs' ratios, this revision over the other (below 1: this one takes less), and all of them: of
-every call of the network, of the job's wall and processor time, and of its peak memory. A call's seconds are the lesser
-of wall and processor time, since other processes on the machine lengthen the wall's. REVISION is checked out into a
-temporary folder, must have `starvsr bench`, and runs in this environment.
+every call of the network, of the job's wall and CPU time, and of its peak memory. A call's seconds are the lesser of
+wall and CPU time, since other processes on the machine lengthen the wall's. REVISION is checked out into a temporary
+folder, must have `starvsr bench`, and runs in this environment.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def figures(tree: Path, options: list[str]) -> dict[str, float]:
             for call in result["calls"]
         },
         "job, wall": job["wall_s"],
-        "job, processor": job["processor_s"],
+        "job, CPU": job["processor_s"],
         "job, peak memory": job["peak_bytes"],
     }
 
 
 def main() -> None:
-    """Run the pairs and print a line for each figure."""
+    """Run the pairs and print a line for each metric."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
@@ -72,7 +72,7 @@ def main() -> None:
     ratios: dict[str, list[float]] = {}
     with checked_out(arguments.revision) as other:
         for number in range(arguments.pairs):
-            # Whoever comes second finds warmer files, or a hotter processor.
+            # The second run finds warmer files, or a hotter CPU.
             order = [ROOT, other] if number % 2 else [other, ROOT]
             found = {tree: figures(tree, options) for tree in order}
             for name, value in found[ROOT].items():

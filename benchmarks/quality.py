@@ -1,11 +1,11 @@
-"""What the picture gains over interpolation, measured on files that the command line wrote.
+"""Quality gain over interpolation, measured on files that the command line wrote.
 
     python benchmarks/quality.py CLIPS [--modes light heavy] [--encoder default|lossless] [--clip NAME ...]
                                  [--methods starvsr ...] [--write FOLDER] [--options ...]
 
-CLIPS holds a folder per clip with `gt.mp4`, and `light.mp4`, `heavy.mp4` at a quarter of the size. Prints what
+CLIPS contains a folder per clip with `gt.mp4`, and `light.mp4`, `heavy.mp4` at a quarter of the size. Prints what
 `starvsr evaluate` would: a row per clip and means for every method and mode. VMAF, E*warp and tOF need the extra
-`metrics`. `--write` keeps the report with its curves, `--options` go to `starvsr upscale`, such as `--model FILE`.
+`metrics`. `--write` saves the report with its curves, `--options` go to `starvsr upscale`, such as `--model FILE`.
 """
 
 from __future__ import annotations

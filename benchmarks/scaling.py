@@ -5,7 +5,7 @@
     python benchmarks/scaling.py workers    the same job by one and by two processes, one thread each
     python benchmarks/scaling.py film       a simulation: nothing of it was measured on a GPU
 
-Frames and pixels are measured with nano on one thread, as medians of processor time. The film is two hours of 24 frames
+Frames and pixels are measured with nano on one thread, as medians of CPU time. The film is two hours of 24 frames
 a second, 480x270 to 1920x1080 by star-light, in shots of log-normal length. Its plan is the program's own, and its work
 the calls of the network in that plan, counted in FLOPs on the meta device as if the halves of the guidance shared
 nothing. Workers take segments one at a time, as `--workers` and `--cluster` hand them out, and each first loads the
@@ -57,7 +57,7 @@ LOADING_S, RATE = 60.0, 100e12
 def show_fit(
     unit: str, amounts: list[int], sizes: list[tuple[int, int]], frames: list[int]
 ) -> None:
-    """Processor time against an amount, and the line with the least relative errors."""
+    """CPU time against an amount, and the line with the least relative errors."""
     measure_job(sizes[0], frames[0], UpscaleOptions())
     seconds = [
         statistics.median(measure_job(size, count, UpscaleOptions()).processor_s for _ in range(3))

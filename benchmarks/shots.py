@@ -1,4 +1,4 @@
-"""Precision and recall of the shot detection, beside PySceneDetect's where that is installed.
+"""Precision and recall of the shot detection, compared with PySceneDetect's if that is installed.
 
     python benchmarks/shots.py FOLDER      (FOLDER: video clips, each of them one shot)
 
@@ -73,7 +73,7 @@ def flashed(clip: list[Frame], rng: np.random.Generator) -> list[Frame]:
 
 
 def panned(clip: list[Frame], rng: np.random.Generator) -> list[Frame]:
-    """A window over half a frame that rushes from side to side (and rests in between), enlarged again."""
+    """A half-frame window that pans fast from side to side (and rests in between), enlarged again."""
     frames: list[Frame] = []
     half = WIDTH // 2
     speed = int(rng.integers(6, 20))
@@ -131,7 +131,7 @@ def pyscenedetect(name: str, **options: Any) -> Detector:
 
 
 def detectors() -> dict[str, Detector]:
-    """Ours, and PySceneDetect's where it is installed, allowed the same shortest shot."""
+    """Ours, and PySceneDetect's if it is installed, allowed the same shortest shot."""
     found: dict[str, Detector] = {"starvsr": ours}
     if importlib.util.find_spec("scenedetect") is not None:
         for name in ("ContentDetector", "AdaptiveDetector"):
@@ -168,7 +168,7 @@ def count(detect: Detector, paths: Sequence[Path], made: Sequence[Film]) -> Coun
 def main() -> None:
     """Print one line for each detector and kind of film, and one for all films."""
     parser = argparse.ArgumentParser(description="Precision and recall of the shot detection.")
-    parser.add_argument("folder", type=Path, help="folder of clips, each of them one shot")
+    parser.add_argument("folder", type=Path, help="folder of clips, one shot each")
     folder = parser.parse_args().folder
     clips = [read_clip(path) for path in sorted(folder.iterdir()) if path.is_file()]
     totals: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)

@@ -1,11 +1,11 @@
-"""What `--speed` and the options it stands for save, and how far they lead from the exact result.
+"""What `--speed` and its options save, and how far they deviate from the exact result.
 
     python benchmarks/speed_presets.py [CLIP] [--frames 12] [--rows N...] [--pictures DIR]
 
 The embedded toy restores frames of a clip that were made four times smaller. Its calls are counted, and with them, the
 windows that a plan lays over a long shot of 720x1280, and FLOPs counted without computing, the FLOPs that the full-size
-network and autoencoder would take for a frame. The full-size network was never seen to do it: which steps its estimates
-let a cache leave out nobody knows here. `--pictures` keeps the middle frame of every row.
+network and autoencoder would take for a frame. The full-size network was never run: which steps a cache would skip
+there is unknown. `--pictures` saves the middle frame of every row.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Row:
     name: str
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     overlap: Fraction | None = None
-    """Share of a chunk that neighbours have in common; None is the model's."""
+    """Fraction of a chunk shared with a neighbour; None: the model's."""
 
     def windows(self, chunk_frames: int) -> WindowOptions:
         """The overlap in frames, for a model's chunks."""
@@ -85,7 +85,7 @@ ROWS = [
 
 @dataclass(frozen=True)
 class Restored:
-    """What the toy made of the clip."""
+    """The toy's result for the clip."""
 
     pictures: Tensor
     calls: float
@@ -93,7 +93,7 @@ class Restored:
     second: float
     """Of these, those that share their beginning with the call before."""
     seconds: float
-    """Of processors: wall time says nothing on a busy machine."""
+    """CPU time: wall time is meaningless on a busy machine."""
 
 
 def small_clip(path: Path, frames: int) -> Tensor:
@@ -202,7 +202,7 @@ def main() -> None:
     exact = restored(toy, ROWS[0], frames)
     whole = full_size_flops(ROWS[0], exact)
     print(
-        "| | calls a window | TFLOP a frame, full size | share | toy's processor time | PSNR to exact |"
+        "| | calls a window | TFLOP a frame, full size | share | toy's CPU time | PSNR to exact |"
     )
     print("|---|---|---|---|---|---|")
     for number, row in enumerate(ROWS):

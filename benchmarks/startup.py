@@ -1,8 +1,8 @@
-"""How long commands take that do little: on one small frame, or on none.
+"""Startup time: commands on one small frame, or on none.
 
     python benchmarks/startup.py [--runs 9] [--size 64x36]
 
-Each is a process of its own, all in turn, after one round that does not count; prints medians, and the median of the
+Each runs in its own process, all in turn, after one warm-up round; prints medians, and the median of the
 ratios of `starvsr upscale` to `import torch, av` alone in the same round.
 """
 

@@ -1,9 +1,10 @@
-"""Make the components of a toy STAR: train its small latent autoencoder, and draw its byte-level text encoder.
+"""Build the components of a toy STAR: train its small latent autoencoder, and draw its byte-level text encoder.
 
     python benchmarks/toy_components.py --config configs/nano.toml --data DIR --output DIR [--steps 3000]
 
-Writes `toy-vae.safetensors` and `toy-text.safetensors`, and prints how well held-in crops come back and the standard
-deviation of the latents. The encoder's weights stay as they are drawn: what the network needs is that texts differ.
+Writes `toy-vae.safetensors` and `toy-text.safetensors`, and prints the reconstruction PSNR of training crops and the
+standard deviation of the latents. The encoder's weights stay as they are drawn: what the network needs is that texts
+differ.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def write(
     """A component's file, in half precision."""
     tensors = {name: value.detach().half().contiguous() for name, value in state.items()}
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in tensors.values()))
-    # Embeddings that are kept on disk are known by it.
+    # Cached embeddings are identified by it.
     about = {"name": path.stem, "kind": kind, "source_sha256": digest.hexdigest(), "config": config}
     write_tensors(path, tensors, {COMPONENT_KEY: json.dumps(about, sort_keys=True), **metadata})
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB")

@@ -1,11 +1,11 @@
-"""How fast one call of a network is, against what this machine can do in the same run.
+"""How fast one call of a network is, relative to this machine's ceilings in the same run.
 
     python benchmarks/unet.py [--frames 1 4] [--full [4x26x32 8x50x80]] [--golden] [--threads N] [--repeats N]
 
 nano runs on 108x192 and 136x240 latent elements (768x432 and 960x544 pixels), on frames that follow on others.
 `--full` adds the full-size network (7.6 GiB of seeded weights, about a minute to make) on latents of frames, rows and
 columns, 4x26x32 by default, and `--golden` checks its outputs against the recorded ones. Other processes on the machine
-make wall time meaningless: compare processor time with `--threads 1`.
+make wall time meaningless: compare CPU time with `--threads 1`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def compare(call: NetworkCall, best_gflops: float) -> None:
     scaled = call.seconds.processor * best_gflops / max(ORIGINAL_CEILINGS)
     memory_gib = call.memory_bytes / 2**30
     print(
-        f"beside the original ({ORIGINAL_S} s of processor time where the best ceiling was {max(ORIGINAL_CEILINGS)} "
+        f"compared with the original ({ORIGINAL_S} s of CPU time at a best ceiling of {max(ORIGINAL_CEILINGS)} "
         f"GFLOP/s, {ORIGINAL_GIB} GiB above the weights): {scaled / ORIGINAL_S:.2f} of the time after scaling by the "
         f"ceilings, {memory_gib / ORIGINAL_GIB:.2f} of the memory"
     )
@@ -55,7 +55,7 @@ def show(name: str, call: NetworkCall) -> None:
     size = "x".join(map(str, call.latent))
     print(
         f"{name:14} {size:>10}  {call.flops / 1e9:8.1f} GFLOP  wall {call.seconds.wall:7.3f} s  "
-        f"processor {call.seconds.processor:7.3f} s  {call.gflops:6.1f} GFLOP/s  "
+        f"CPU {call.seconds.processor:7.3f} s  {call.gflops:6.1f} GFLOP/s  "
         f"memory +{call.memory_bytes / 2**30:.2f} GiB"
     )
 

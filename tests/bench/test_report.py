@@ -21,4 +21,4 @@ def test_a_clock_too_coarse_for_processor_time() -> None:
     result = Result("nano", Ceilings(100, 500, 10), (call,), layers, job).to_json()
     text = as_text(result, json.loads(json.dumps(result)))
     assert "3.00 ms   75.0%" in text
-    assert "latent of 1x8x8: 1.00 of the seconds" in text
+    assert "latent of 1x8x8: 1.00x the seconds" in text

@@ -36,21 +36,21 @@ def test_history_and_comparison(cli: Cli, tmp_path: Path) -> None:
     history = tmp_path / "history.jsonl"
     first = cli("bench", *QUICK, "--history", history)
     assert first.code == 0, first.err
-    assert "beside the result" not in first.out
+    assert "compared with the result" not in first.out
     assert "the rest" not in first.out
     second = cli("bench", *QUICK, "--history", history, "--threads", "1")
     lines = [json.loads(line) for line in history.read_text().splitlines()]
     assert len(lines) == 2
-    assert f"beside the result of {lines[0]['at']}" in second.out
+    assert f"compared with the result of {lines[0]['at']}" in second.out
     ratio = lines[1]["job"]["wall_s"] / lines[0]["job"]["wall_s"]
-    assert f"upscale: {ratio:.2f} of the seconds" in second.out
+    assert f"upscale: {ratio:.2f}x the seconds" in second.out
     assert "not comparable" not in second.out
     history.write_text(json.dumps({**lines[0], "machine": {"processor": "another"}}) + "\n")
     other = cli("bench", *QUICK, "--history", history)
     assert "not comparable as seconds: processor, threads" in other.out
     history.write_text(json.dumps({**lines[0], "model": "another"}) + "\n")
     first_of_nano = cli("bench", *QUICK, "--history", history)
-    assert (first_of_nano.code, "beside the result" in first_of_nano.out) == (0, False)
+    assert (first_of_nano.code, "compared with the result" in first_of_nano.out) == (0, False)
     assert len(history.read_text().splitlines()) == 2
 
 
@@ -59,7 +59,7 @@ def test_history_and_comparison(cli: Cli, tmp_path: Path) -> None:
     [
         (["--latent", "4x8"], 2, "--latent 4x8 is not allowed: give 3 numbers such as 4x108x192"),
         (["--latent", "0x8x8"], 2, "--latent 0x8x8 is not allowed"),
-        (["--size", "65x36"], 2, "--size 65x36 is not allowed: both have to be even"),
+        (["--size", "65x36"], 2, "--size 65x36 is not allowed: both must be even"),
         (["--size", "64"], 2, "--size 64 is not allowed: give 2 numbers such as 480x270"),
         ([*QUICK[:4], "--latent", "1x7x8"], 2, "--latent 1x7x8: a latent of 1 frames of 7x8"),
         (["--model", "none"], 4, "--model none is neither a file nor a known model"),

@@ -45,7 +45,7 @@ def test_resize(cli: Cli, videos: tuple[Path, Path]) -> None:
     assert result.code == 3
     assert (
         "b.mkv has 64x48 pixels and small.mkv has 32x24: both must have the same size "
-        "(starvsr compare --resize brings them to one)" in result.error
+        "(starvsr compare --resize scales A to B's)" in result.error
     )
     assert not Path("p.html").exists()
     assert cli(*arguments, "--resize").code == 0
@@ -72,7 +72,7 @@ def test_resize(cli: Cli, videos: tuple[Path, Path]) -> None:
             7,
             "the folder none does not exist: make it first",
         ),
-        (["a.mkv", "b.mkv", "--metrics", ""], 2, "--metrics is empty: give some of psnr_y, "),
+        (["a.mkv", "b.mkv", "--metrics", ""], 2, "--metrics is empty: choose from psnr_y, "),
     ],
 )
 def test_bad_input(

@@ -33,7 +33,9 @@ def test_table(cli: Cli, folders: tuple[Path, Path]) -> None:
     lines = result.out.splitlines()
     assert lines[0] == COLUMNS
     assert [line.split(" | ")[0] for line in lines[2:5]] == ["| one", "| two", "| **mean**"]
-    assert "- one: no NIQE: frames are 64x48: two blocks of 96x96 pixels are the least" in lines
+    assert (
+        "- one: no NIQE: frames are 64x48: at least two blocks of 96x96 pixels are needed" in lines
+    )
     assert "measuring: 12/12 frames" in result.err
 
 
@@ -126,7 +128,7 @@ def test_a_damaged_video_is_exit_code_8(cli: Cli, tmp_path: Path) -> None:
         (
             ["results", "originals", "--metrics", "psnr"],
             2,
-            "--metrics psnr is unknown: give some of psnr_y, ",
+            "--metrics psnr is unknown: choose from psnr_y, ",
         ),
         (
             ["results", "--metrics", "psnr_y,brisque,tof"],

@@ -109,7 +109,7 @@ def test_out_of_memory_once(
     assert result.code == 0
     warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
-    assert "the network goes on with windows of" in warnings[0]
+    assert "the network continues with windows of" in warnings[0]
 
 
 def test_an_encoder_that_fails_in_the_middle(

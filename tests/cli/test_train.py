@@ -74,7 +74,7 @@ def test_the_data_may_be_elsewhere(cli: Cli, root: Path) -> None:
     (root / "sources").rename(moved / "sources")
     missing = cli(*arguments(root))
     assert missing.code == 3
-    assert missing.error == f"{root}/sources is not a folder: give the data's with --data"
+    assert missing.error == f"{root}/sources is not a folder: give the data folder with --data"
     assert cli(*arguments(root), "--data", moved, "--steps", "1").code == 0
 
 
@@ -87,7 +87,7 @@ def test_the_data_may_be_elsewhere(cli: Cli, root: Path) -> None:
         (("tiny.safetensors", "other.safetensors"), 4, "other.safetensors"),
         (('parts = "all"', 'parts = "control+liem"'), 2, "needs a control branch"),
         (("crop = [16, 16]", "crop = [15, 16]"), 2, "multiples of the scale 2"),
-        (("crop = [16, 16]", "crop = [64, 64]"), 3, "nothing to train on"),
+        (("crop = [16, 16]", "crop = [64, 64]"), 3, "nothing usable"),
     ],
 )
 def test_errors_are_one_line_with_their_code(

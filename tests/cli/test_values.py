@@ -69,7 +69,7 @@ from tests.cli.conftest import Cli
         (["--progress", "loud"], ["--progress", "loud", "rich", "plain", "none"]),
         (["--device", "gpu"], ["--device 'gpu' is not allowed", "cuda:N"]),
         (["--device", "cuda:"], ["--device 'cuda:' is not allowed"]),
-        (["--device", "cuda:999"], ["--device cuda:999 is not there", "--device cpu"]),
+        (["--device", "cuda:999"], ["--device cuda:999 is not available", "--device cpu"]),
         (["--attention", "xformers"], ["--attention", "xformers", "CUDA", "sdpa"]),
         (["--compile", "--offload", "block"], ["--compile and --offload block contradict"]),
         (["--chunk-frames", "0"], ["--chunk-frames 0 is not allowed", "1 or more"]),

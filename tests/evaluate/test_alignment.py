@@ -52,7 +52,7 @@ def test_half_a_pixel_is_noticed() -> None:
     assert (found.right, found.down) == pytest.approx((1.5, 0), abs=0.15)
     assert found.warnings() == [
         "the result is shifted by +1.5 pixels to the right and +0.0 down: "
-        "the figures compare places that do not belong together"
+        "the metrics compare positions that do not match"
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_shift_in_time_is_noticed(late: int, said: str) -> None:
     found = checked(result, clip[5:15])
     assert found.late == late
     assert found.warnings() == [
-        f"the result is {said}: the figures compare frames that do not belong together"
+        f"the result is {said}: the metrics compare frames that do not match"
     ]
 
 

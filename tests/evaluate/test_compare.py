@@ -157,7 +157,7 @@ def test_another_shape_is_told(tmp_path: Path) -> None:
     wide = write(tmp_path / "wide.mkv", [each[::2] for each in clip(3)])
     page = tmp_path / "page.html"
     found = compare(wide, write(tmp_path / "b.mkv", clip(3)), page, METRICS, resize=True)
-    told = "A is 64x24 and of another shape than B: it is stretched"
+    told = "A is 64x24 and has another aspect ratio than B: it is stretched"
     assert told in found.b.warnings
     assert f"Warning: {told}." in page.read_text()
 
@@ -168,7 +168,7 @@ def test_long_videos_are_shown_in_part_and_said_so(
     page = tmp_path / "page.html"
     found = compare(*videos, page, METRICS, page_frames=3)
     assert (found.page_frames, found.b.frames) == (3, 8)
-    assert "The page shows the first 3 frames; the figures are of all." in page.read_text()
+    assert "The page shows the first 3 frames; the metrics cover all." in page.read_text()
     with av.open(io.BytesIO(movie_of(page)), "r") as container:
         assert len(list(container.decode(video=0))) == 3
 

@@ -41,7 +41,7 @@ def test_figures_are_of_the_frames_of_both_files(tmp_path: Path) -> None:
     assert (found.width, found.height, found.frames) == (64, 48, 6)
     assert all(len(curve) == 6 for curve in found.curves.values())
     assert found.not_measured == {
-        "niqe": "frames are 64x48: two blocks of 96x96 pixels are the least"
+        "niqe": "frames are 64x48: at least two blocks of 96x96 pixels are needed"
     }
     assert found.warnings == ()
     assert found.mean("psnr_y") == pytest.approx(sum(psnr_y(a, b) for a, b in pictures) / 6)

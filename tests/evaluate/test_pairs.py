@@ -69,9 +69,7 @@ def test_folders_that_make_no_sense(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="o holds no video: its files must end in one of "):
         find_pairs(results, tmp_path / "o")
-    with pytest.raises(
-        InputError, match="twins has 2 clips of the name a: give each a name of its own"
-    ):
+    with pytest.raises(InputError, match="twins has 2 clips named a: give each its own name"):
         find_pairs(tmp_path / "twins")
     with pytest.raises(
         InputError, match=r"r is a folder and .*a\.mkv is not: give two videos or two folders"
@@ -109,7 +107,7 @@ def test_a_manifest(tmp_path: Path) -> None:
             '[[clip]]\nresult = "a"\nrefrence = "b"\n',
             "clip 1 has the unknown key refrence: allowed are name, ",
         ),
-        ('[[clip]]\nresult = "a.mkv"\n[[clip]]\nresult = "x/a.mkv"\n', "2 clips of the name a"),
+        ('[[clip]]\nresult = "a.mkv"\n[[clip]]\nresult = "x/a.mkv"\n', "2 clips named a"),
         ('[[clip]]\nresult = "a"\n[other]\n', "is not a manifest: it must consist of"),
     ],
 )

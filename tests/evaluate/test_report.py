@@ -110,5 +110,5 @@ def test_folders_that_cannot_be(tmp_path: Path) -> None:
     file.touch()
     with pytest.raises(OutputError, match="file is a file: give the name of a folder"):
         check_folder(file, overwrite=True)
-    with pytest.raises(OutputError, match=r"cannot be made: there is no folder .*none"):
+    with pytest.raises(OutputError, match=r"cannot be created: the folder .*none"):
         check_folder(tmp_path / "none" / "report", overwrite=True)

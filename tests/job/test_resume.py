@@ -422,7 +422,7 @@ def test_windows_that_were_too_large_are_not_tried_again(
 
     monkeypatch.setattr(StarUNet, "forward", short_once)
     work = broken_off(clip, target, options)
-    assert "the network goes on with windows of" in caplog.text
+    assert "the network continues with windows of" in caplog.text
     noted = [line for line in (work / "journal.jsonl").read_text().splitlines() if '"note"' in line]
     assert len(noted) == 1
     sizes = set()

@@ -60,7 +60,7 @@ def test_both_are_symmetric() -> None:
 def test_a_picture_smaller_than_the_window_is_refused() -> None:
     a = frame(photo(10, 32))
     with pytest.raises(
-        InputError, match="32x10 is too small to be measured: 11x11 pixels are the least"
+        InputError, match="32x10 is too small to measure: at least 11x11 pixels are needed"
     ):
         ssim_y(a, a)
 

@@ -60,9 +60,9 @@ def test_asked_for_come_in_the_order_of_tables() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["psnr"], "--metrics psnr is unknown: give some of psnr_y, "),
-        (["dover"], "--metrics dover is not offered: no package"),
-        ([], "--metrics is empty: give some of psnr_y, "),
+        (["psnr"], "--metrics psnr is unknown: choose from psnr_y, "),
+        (["dover"], "--metrics dover is not supported: no installable package"),
+        ([], "--metrics is empty: choose from psnr_y, "),
         (["lpips"], r"--metrics lpips needs the extra iqa \(pip install 'starvsr\[iqa\]'"),
     ],
 )
@@ -93,10 +93,10 @@ def test_what_is_not_installed_is_left_out_and_told(monkeypatch: pytest.MonkeyPa
     ("name", "size", "found"),
     [
         ("psnr_y", (2, 2), ""),
-        ("ssim_y", (64, 10), "frames are 64x10: 11x11 pixels are the least"),
-        ("vmaf_neg", (31, 64), "frames are 31x64: 32x32 pixels are the least"),
-        ("tof", (64, 31), "frames are 64x31: 32x32 pixels are the least"),
-        ("niqe", (191, 95), "frames are 191x95: two blocks of 96x96 pixels are the least"),
+        ("ssim_y", (64, 10), "frames are 64x10: at least 11x11 pixels are needed"),
+        ("vmaf_neg", (31, 64), "frames are 31x64: at least 32x32 pixels are needed"),
+        ("tof", (64, 31), "frames are 64x31: at least 32x32 pixels are needed"),
+        ("niqe", (191, 95), "frames are 191x95: at least two blocks of 96x96 pixels are needed"),
         ("niqe", (192, 96), ""),
     ],
 )
@@ -160,7 +160,7 @@ def test_weights_that_cannot_be_had_are_told(
     monkeypatch.setattr(fake_pyiqa, "create_metric", create_metric)
     with (
         pytest.raises(
-            WeightsError, match=r"dists: pyiqa cannot make it \(no route to host\): let it fetch"
+            WeightsError, match=r"dists: pyiqa cannot create it \(no route to host\): run it once"
         ),
         open_meters(["dists"], (32, 24)),
     ):

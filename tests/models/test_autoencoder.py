@@ -146,7 +146,7 @@ def test_vae_goes_over_to_float32_where_half_overflows(caplog: pytest.LogCapture
     results = [vae.decode(z) for _ in range(2)]
     assert all(result.isfinite().all() for result in results)
     assert len(caplog.records) == 1, "said once"
-    assert "goes on in float32" in caplog.text
+    assert "continues in float32" in caplog.text
 
 
 def test_vae_refuses_what_does_not_fit() -> None:

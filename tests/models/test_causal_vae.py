@@ -97,7 +97,7 @@ def test_half_precision_and_its_overflow(caplog: pytest.LogCaptureFixture) -> No
     assert all(torch.equal(result, vae.decode(z)) for result in results)
     assert all(result.isfinite().all() for result in results)
     assert len(caplog.records) == 1, "said once"
-    assert "goes on in float32" in caplog.text
+    assert "continues in float32" in caplog.text
 
 
 def test_it_refuses_what_does_not_fit() -> None:

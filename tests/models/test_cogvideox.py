@@ -255,7 +255,7 @@ def test_half_precision_is_close() -> None:
         ({"x": torch.zeros(1, 4, 1, 3, 2)}, "multiples of 2; pad it first"),
         ({"t": torch.zeros(2)}, "one time per batch item"),
         ({"context": torch.zeros(1, 5, 12)}, "context must be 1 n 64"),
-        ({"hint": torch.zeros(1, 4, 1, 2, 2)}, "hint must be what `see` gives"),
+        ({"hint": torch.zeros(1, 4, 1, 2, 2)}, "hint must be what `see` returns"),
     ],
 )
 def test_what_does_not_fit_is_refused(change: dict[str, Tensor], message: str) -> None:

@@ -186,7 +186,7 @@ def test_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, wanted in (("auto", "cuda:0"), ("cuda", "cuda:0"), ("cuda:1", "cuda:1")):
         info = device_info(name)
         assert (info.name, info.description, info.memory_bytes) == (wanted, "Some Card", 7 << 30)
-    with pytest.raises(UsageError, match="--device cuda:2 is not there: torch finds 2 CUDA"):
+    with pytest.raises(UsageError, match="--device cuda:2 is not available: torch finds 2 CUDA"):
         device_info("cuda:2")
 
 
@@ -208,9 +208,9 @@ def test_memory_is_shared_and_so_are_gpus(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cuda", "--device cuda is not there: torch finds 0 CUDA devices; give --device cpu"),
-        ("cuda:1", "--device cuda:1 is not there"),
-        ("mps", "--device mps is not there"),
+        ("cuda", "--device cuda is not available: torch finds 0 CUDA devices; give --device cpu"),
+        ("cuda:1", "--device cuda:1 is not available"),
+        ("mps", "--device mps is not available"),
         ("gpu", "--device 'gpu' is not allowed"),
         ("cuda:x", "--device 'cuda:x' is not allowed"),
         ("", "--device '' is not allowed"),

@@ -23,7 +23,7 @@ def test_texts_end_and_are_filled_up(pieces: bytes, caplog: pytest.LogCaptureFix
     assert tokenizer("", 3) == [END, PADDING, PADDING]
     assert not caplog.records
     assert tokenizer("a good dog", 3) == [*ids[:2], END]
-    assert f"has {end} tokens, and the last {end - 2} are not seen" in caplog.text
+    assert f"has {end} tokens, and the last {end - 2} are ignored" in caplog.text
 
 
 @pytest.mark.parametrize("length", [9, 24])

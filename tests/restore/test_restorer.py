@@ -250,7 +250,7 @@ def test_where_memory_runs_out_windows_are_halved(
     halved = torch.cat(list(restorer.restore(frames, size, on_window=seen.append)))
     assert torch.equal(halved, run(Restorer(toy, sampling, layout=first), frames, size))
     assert len(caplog.records) == 1, "said once"
-    assert "the network goes on with windows of" in caplog.text
+    assert "the network continues with windows of" in caplog.text
     assert seen[-1] == pytest.approx(1)
     assert restorer.layout == first, "kept for the next segment"
 

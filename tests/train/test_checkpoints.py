@@ -128,7 +128,7 @@ def test_a_full_disk_leaves_the_last_good_one(
             save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=1)
     assert str(caught.value) == (
         f"{tmp_path / 'checkpoint-00000002'} cannot be written: no space left in {tmp_path}; free some or choose "
-        "another folder; checkpoint-00000001 stays, and the run goes on from it"
+        "another folder; checkpoint-00000001 remains, and the run resumes from it"
     )
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
     assert {p.name: p.read_bytes() for p in good.iterdir()} == contents
@@ -146,8 +146,8 @@ def test_a_file_of_somebody_in_a_checkpoint_stays(
     (first / "notes.txt").write_text("mine")
     advance(state, 1)
     second = save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=1)
-    assert "it holds notes.txt too" in caplog.text
-    with pytest.raises(UsageError, match="no part of a checkpoint"):
+    assert "it also contains notes.txt" in caplog.text
+    with pytest.raises(UsageError, match="contains foreign files"):
         remove_checkpoints(tmp_path)
     assert find_checkpoints(tmp_path) == [first, second]
     assert (first / "notes.txt").read_text() == "mine"
@@ -199,7 +199,7 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     state = fresh(seed=7)
     with pytest.raises(
-        UsageError, match=r"checkpoint-00000000 belongs to a run on other data.*put"
+        UsageError, match=r"checkpoint-00000000 belongs to a run on other data.*restore"
     ):
         load_checkpoint(path, state, CONFIG, data="another")
     assert_same(state, fresh(seed=7))
@@ -219,7 +219,7 @@ def test_a_run_may_go_on_for_longer_and_be_looked_at_otherwise(tmp_path: Path) -
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     (path / "state.json").write_text('{"step": 3}')
-    with pytest.raises(InputError, match=r"state\.json .*lacks entries.*remove checkpoint-"):
+    with pytest.raises(InputError, match=r"state\.json .*entries are missing.*remove checkpoint-"):
         load_checkpoint(path, fresh(), CONFIG, data=DATA)
     (path / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"state\.json"):

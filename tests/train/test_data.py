@@ -166,7 +166,7 @@ def test_a_missing_pair_is_named(tmp_path: Path) -> None:
 def test_two_files_of_one_name_are_no_pair(tmp_path: Path, where: str) -> None:
     upright_pair(tmp_path)
     write_video(tmp_path / "pairs" / where / "a.avi", texture(1, 5, 48))
-    with pytest.raises(InputError, match=rf"{where}/a\.avi and .*{where}/a\.mkv would be of one"):
+    with pytest.raises(InputError, match=rf"{where}/a\.avi and .*{where}/a\.mkv would form one"):
         find_sources(pair_config(), tmp_path)
 
 
@@ -184,7 +184,7 @@ def test_pairs_inside_a_folder_of_sources_are_told(tmp_path: Path) -> None:
     upright_pair(tmp_path)
     write_still(tmp_path / "still.png", texture(9)[0])
     for path in (".", "pairs/.."):
-        with pytest.raises(InputError, match=r"pairs holds pairs, and .* folder of sources"):
+        with pytest.raises(InputError, match=r"pairs contains pairs, but .* folder of sources"):
             find_sources(data_config(folders=(FolderConfig(path),)), tmp_path)
 
 
@@ -252,7 +252,7 @@ def test_frames_that_the_decoder_guessed_are_not_trained_on(
     assert names(found[0].training) == names(good)
     message = caplog.records[-1].getMessage()
     assert message.startswith("1 of 5 training files are left out: ")
-    assert "scratched.mkv (frames of it are damaged: 1)" in message
+    assert "scratched.mkv (damaged frames: 1)" in message
 
 
 def test_nothing_left_is_refused(root: Path, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_validation_files_are_kept_out(
 
 
 @pytest.mark.parametrize(
-    ("pattern", "named"), [("still0.png", ""), ("*.mkv", ""), ("still0", "it has clip1.mkv, ")]
+    ("pattern", "named"), [("still0.png", ""), ("*.mkv", ""), ("still0", "contains clip1.mkv, ")]
 )
 def test_a_pattern_that_holds_nothing_out_is_told(
     root: Path, caplog: pytest.LogCaptureFixture, pattern: str, named: str
@@ -294,7 +294,7 @@ def test_a_pattern_that_holds_nothing_out_is_told(
         find_sources(data_config(folders=(folder,)), root)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == bool(named)
-    assert all(f"held_out {pattern!r} names no file" in each and named in each for each in said)
+    assert all(f"held_out {pattern!r} matches no file" in each and named in each for each in said)
 
 
 def test_folders_weigh_as_told(root: Path) -> None:
@@ -415,7 +415,7 @@ def test_a_still_that_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_still_without_a_range_is_not_guessed_at(tmp_path: Path) -> None:
     path = tmp_path / "float.tif"
     Image.fromarray(np.zeros((4, 4), np.float32)).save(path)
-    with pytest.raises(InputError, match=r"float\.tif: it cannot be decoded \(its floating-point"):
+    with pytest.raises(InputError, match=r"float\.tif: cannot be decoded \(its floating-point"):
         scan.open_still(path)
 
 

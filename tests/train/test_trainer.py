@@ -101,7 +101,7 @@ def test_beginning_anew(root: Path) -> None:
     assert result.resumed_from == 0
     assert [line["step"] for line in log_of(root)] == [1, 2, 3, 4]
     assert log_of(root) != first
-    with pytest.raises(UsageError, match="4 steps already, and steps = 2"):
+    with pytest.raises(UsageError, match="4 steps, and steps = 2"):
         train(dataclasses.replace(other, steps=2), options(root))
 
 
@@ -319,7 +319,7 @@ def test_mixed_precision_trains_float32_weights(root: Path) -> None:
 
 def test_what_a_processor_cannot_do_is_said(root: Path) -> None:
     with pytest.raises(
-        UsageError, match="precision = 'fp16' is not for processors: give fp32 or bf16"
+        UsageError, match="precision = 'fp16' is not supported on the CPU: give fp32 or bf16"
     ):
         train(config_of(root, precision="fp16"), options(root))
 

@@ -206,7 +206,7 @@ def test_an_encoder_that_does_not_fit_is_refused(folder: Path) -> None:
     ):
         contexts(wider, [folder])
     longer = dataclasses.replace(SMALL_STAR, context_tokens=78)
-    with pytest.raises(WeightsError, match="77 places, and the network reads 78"):
+    with pytest.raises(WeightsError, match="77 positions, the network reads 78"):
         contexts(longer, [folder])
     assert not (folder / "text").exists()
 

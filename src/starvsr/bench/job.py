@@ -1,4 +1,4 @@
-"""A whole job on a clip made for it: seconds of every stage, frames per second, peak memory."""
+"""A whole job on a synthetic clip: seconds per stage, frames per second, peak memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class JobTime:
     wall_s: float
     processor_s: float
     seconds: dict[str, float]
-    """Wall time by stage; what is in none of them is probing, indexing, loading, flushing and joining."""
+    """Wall time by stage; the rest is probing, indexing, loading, flushing and joining."""
     peak_bytes: int
     """Peak resident memory of the whole process."""
 
@@ -53,7 +53,7 @@ def measure_job(
     *,
     progress: ProgressCallback | None = None,
 ) -> JobTime:
-    """Upscale a clip with sound, of `frames` frames of `size` (columns, rows). Raises as `upscale_video`."""
+    """Upscale a clip with audio, of `frames` frames of `size` (columns, rows). Raises as `upscale_video`."""
     with scratch_folder() as folder:
         source, target = folder / "in.mp4", folder / "out.mp4"
         write_clip(source, size, frames)
@@ -73,7 +73,7 @@ def measure_job(
 
 
 def write_clip(path: Path, size: tuple[int, int], frames: int) -> None:
-    """A seeded H.264 clip with a tone: textures of several scales, which move and turn, so that codecs have work."""
+    """A seeded H.264 clip with a tone: moving, rotating textures of several scales, so that codecs have work."""
     width, height = size
     rng = np.random.default_rng(0)
     waves = rng.uniform(0.02, 0.9, (16, 2)) * rng.choice([-1, 1], (16, 2))

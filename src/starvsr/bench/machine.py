@@ -1,4 +1,4 @@
-"""What a machine is, what it can do at most, and how much memory this process took."""
+"""A machine's description, its ceilings, and this process's memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Seconds:
 
     wall: float
     processor: float
-    """Of all threads together; of a busy machine the only time that means something."""
+    """Of all threads together; on a busy machine the only meaningful time."""
 
     @classmethod
     def now(cls) -> Seconds:
@@ -35,16 +35,16 @@ class Seconds:
 
     @property
     def undisturbed(self) -> float:
-        """The lesser of both, by which rates go: one thread's wall time holds what other processes took.
+        """The lesser of both, used for rates: wall time of one thread includes what other processes took.
 
-        The wall's where the clock of processor time is too coarse to tell, as on Windows.
+        The wall time if the CPU clock is too coarse, as on Windows.
         """
         return min(self.wall, self.processor) or self.wall
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """The most that this machine did of three simple things, on as many threads as torch has."""
+    """This machine's peak rates at three simple tasks, on torch's number of threads."""
 
     matmul_gflops: float
     """A product of two matrices of 2048x2048, float32."""
@@ -60,7 +60,7 @@ class Ceilings:
 
 
 def timed(call: Callable[[], object], repeats: int) -> Seconds:
-    """Call once for nothing, then `repeats` times; medians."""
+    """Call once as warm-up, then `repeats` times; medians."""
     call()
     spent = []
     for _ in range(repeats):
@@ -92,7 +92,7 @@ def measure_ceilings(repeats: int = 5) -> Ceilings:
 
 
 def describe_machine() -> dict[str, str | int]:
-    """What figures depend on; those of two descriptions that differ are not to be compared."""
+    """What results depend on; those of different descriptions are not comparable."""
     return {
         "processor": _processor_name(),
         "threads": torch.get_num_threads(),
@@ -124,7 +124,7 @@ def peak_bytes() -> int:
 
 
 def forget_peak() -> int:
-    """Measure the peak anew from here, where the system can; gives what is resident now."""
+    """Reset the peak, if the system can; returns what is resident now."""
     switch = Path("/proc/self/clear_refs")
     if switch.exists():
         switch.write_text("5")

@@ -19,7 +19,7 @@ from starvsr.models.recurrent import Memory
 from starvsr.types import NetworkConfig
 
 REST = "the rest"
-"""Name of what a call does outside of its layers."""
+"""Name of a call's work outside its layers."""
 
 _LEAVES = (nn.Conv2d, nn.Conv3d, nn.Linear)
 
@@ -58,7 +58,7 @@ class Layer:
 
 
 def network_inputs(network: VideoNetwork, latent: tuple[int, int, int]) -> tuple[Any, ...]:
-    """Seeded arguments of a call on a latent of (frames, rows, columns), what is made once for all calls made."""
+    """Seeded arguments of a call on a latent of (frames, rows, columns), with per-sampling work done."""
     config: NetworkConfig = network.config
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, config.latent_channels, *latent, generator=generator)
@@ -72,9 +72,9 @@ def network_inputs(network: VideoNetwork, latent: tuple[int, int, int]) -> tuple
 def measure_call(
     network: VideoNetwork, latent: tuple[int, int, int], *, repeats: int = 3
 ) -> NetworkCall:
-    """Count and time a call on a latent of (frames, rows, columns), float32 on the processor.
+    """Count and time a call on a latent of (frames, rows, columns), float32 on the CPU.
 
-    Of a recurrent network the frames follow on others, since a video's first frame, which has no memory, takes less.
+    A recurrent network's frames follow others, since a video's first frame, which has no memory, takes less.
     """
     call = _call(network, latent)
     before = forget_peak()
@@ -87,7 +87,7 @@ def measure_call(
 def measure_layers(
     network: VideoNetwork, latent: tuple[int, int, int], *, repeats: int = 3
 ) -> list[Layer]:
-    """Time every convolution and linear layer within the quickest of some calls, the dearest first.
+    """Time every convolution and linear layer within the fastest of some calls, the most expensive first.
 
     Last comes the rest of that call, with which they add up to it: norms, attention, elementwise work, copies.
     """
@@ -116,7 +116,7 @@ def count_flops(call: Callable[[], object]) -> int:
 
 
 def _flop_counter() -> FlopCounterMode:
-    """torch's counter, which by itself leaves out kernels that only a processor has."""
+    """torch's counter, extended with CPU-only kernels."""
     counted: dict[Any, Any] = {
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_flops
     }
@@ -134,7 +134,7 @@ def _attention_flops(
 
 
 def _call(network: VideoNetwork, latent: tuple[int, int, int]) -> Callable[[], object]:
-    """A call that can be repeated; of a recurrent network always behind the same frame."""
+    """A call that can be repeated; of a recurrent network always after the same frame."""
     arguments = network_inputs(network, latent)
     state = state_before(network, arguments)
     return lambda: network(*arguments, *(() if state is None else (Memory(state),)))

@@ -1,4 +1,4 @@
-"""A benchmark's result as plain data, as text, and beside an earlier one."""
+"""A benchmark's result as plain data, as text, and compared with an earlier one."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class Result:
 
     model: str
     ceilings: Ceilings
-    """Means of two measurements, before and behind the rest."""
+    """Means of two measurements, before and after the rest."""
     calls: tuple[NetworkCall, ...]
     layers: tuple[Layer, ...]
-    """Of the last call, and its rest; empty where they were not asked for."""
+    """Of the last call, and its rest; empty if not requested."""
     job: JobTime
 
     def to_json(self) -> dict[str, Any]:
@@ -78,11 +78,11 @@ def append_history(path: Path, result: dict[str, Any]) -> None:
 
 
 def read_last(path: Path, model: str) -> dict[str, Any] | None:
-    """The last result of a model in a history; None where there is none of it that this version can read.
+    """The last result of a model in a history that this version can read; None if there is none.
 
-    Raises InputError where the file is no history, OutputError where nothing can be added to it.
+    Raises InputError if the file is not a history, OutputError if it is not writable.
     """
-    # Tried now rather than when all is measured.
+    # Checked before measuring, not after.
     with written_errors(path):
         if not path.exists():
             _check_place(path)
@@ -116,7 +116,7 @@ def _check_place(path: Path) -> None:
 
 
 def _check_result(path: Path, result: dict[str, Any]) -> None:
-    """Raise InputError for what no benchmark wrote: what it wrote can be compared with itself."""
+    """Raise InputError for anything that no benchmark wrote."""
     try:
         _comparison(result, result)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -126,7 +126,7 @@ def _check_result(path: Path, result: dict[str, Any]) -> None:
 
 
 def as_text(result: dict[str, Any], before: dict[str, Any] | None = None) -> str:
-    """A result for people, and its ratios to an earlier one."""
+    """A result as text, and its ratios to an earlier one."""
     machine, ceilings, job = result["machine"], result["ceilings"], result["job"]
     lines = [
         f"{machine['processor']}, {machine['vector_units']}, {machine['threads']} threads, torch {machine['torch']}",
@@ -138,7 +138,7 @@ def as_text(result: dict[str, Any], before: dict[str, Any] | None = None) -> str
         frames, rows, columns = call["latent"]
         lines.append(
             f"{result['model']}, latent of {frames}x{rows}x{columns}: {call['flops'] / 1e9:.1f} GFLOP, "
-            f"{call['seconds']['wall']:.3f} s ({call['seconds']['processor']:.3f} s of processor time), "
+            f"{call['seconds']['wall']:.3f} s ({call['seconds']['processor']:.3f} s of CPU time), "
             f"{call['gflops']:.0f} GFLOP/s = {call['share_of_ceiling']:.0%} of the ceiling, "
             f"+{call['memory_bytes'] / MIB:.0f} MiB"
         )
@@ -165,7 +165,7 @@ def _job_lines(job: dict[str, Any]) -> list[str]:
     stages = {**job["seconds"], "everything else": rest}
     return [
         f"upscale, {job['frames']} frames, {size} -> {larger}: {job['wall_s']:.2f} s, "
-        f"{job['seconds_per_frame']:.3f} s a frame, {job['processor_s']:.1f} s of processor time, "
+        f"{job['seconds_per_frame']:.3f} s a frame, {job['processor_s']:.1f} s of CPU time, "
         f"peak {job['peak_bytes'] / MIB:.0f} MiB",
         *(
             f"  {name:<24} {spent:8.2f} s  {spent / job['wall_s']:6.1%}"
@@ -175,8 +175,8 @@ def _job_lines(job: dict[str, Any]) -> list[str]:
 
 
 def _comparison(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    """Ratios of seconds, now over before, and what makes them doubtful."""
-    lines = [f"beside the result of {before['at']} (starvsr {before['starvsr']}):"]
+    """Ratios of seconds, now over before, and what makes them incomparable."""
+    lines = [f"compared with the result of {before['at']} (starvsr {before['starvsr']}):"]
     different = [
         name for name, value in now["machine"].items() if before["machine"].get(name) != value
     ]
@@ -190,15 +190,15 @@ def _comparison(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
             shares = call["share_of_ceiling"] / other["share_of_ceiling"]
             frames, rows, columns = call["latent"]
             lines.append(
-                f"  latent of {frames}x{rows}x{columns}: {ratio:.2f} of the seconds, {shares:.2f} of the share of the "
+                f"  latent of {frames}x{rows}x{columns}: {ratio:.2f}x the seconds, {shares:.2f}x the fraction of the "
                 "ceiling"
             )
     job, old = now["job"], before["job"]
     same = all(
-        # JSON knows no tuples.
+        # JSON has no tuples.
         list(job[key]) == old[key]
         for key in ("input_size", "output_size")
     )
     if same and job["frames"] == old["frames"]:
-        lines.append(f"  upscale: {job['wall_s'] / old['wall_s']:.2f} of the seconds")
+        lines.append(f"  upscale: {job['wall_s'] / old['wall_s']:.2f}x the seconds")
     return lines

@@ -31,15 +31,15 @@ def run_benchmark(
     threads: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Result:
-    """Measure a model on this machine's processor, in float32.
+    """Measure a model on this machine's CPU, in float32.
 
     latents: frames, rows and columns of the network's calls, by default `usual_latent`; size: columns and rows of the
     clip that is upscaled, both even; layers: also time every layer of the last call; repeats: of every call, the median
-    counts; threads: None is what a job takes. Raises StarvsrError: WeightsError, UsageError for other sizes, and those
-    that the network does not take.
+    counts; threads: None: as a job uses. Raises StarvsrError: WeightsError, UsageError for other sizes, and those that
+    the network does not accept.
     """
     if any(side % 2 for side in size):
-        raise UsageError(f"--size {size[0]}x{size[1]} is not allowed: both have to be even")
+        raise UsageError(f"--size {size[0]}x{size[1]} is not allowed: both must be even")
     loaded = load_model(model, device="cpu")
     network, latents = loaded.network, latents or (usual_latent(loaded.spec),)
     report = progress or (lambda _: None)

@@ -1,6 +1,6 @@
-"""Whether a result lies on its reference: shifts by pixels or by frames, which ruin every figure and look like nothing.
+"""Whether a result is aligned with its reference: shifts by pixels or frames ruin every metric but are hard to see.
 
-Only told, never mended: whoever measures must know which of the two files is wrong.
+Shifts are reported, never corrected: only the user knows which of the two files is wrong.
 """
 
 from __future__ import annotations
@@ -15,55 +15,55 @@ import numpy.typing as npt
 from starvsr.metrics.frame import Plane
 
 MOST_LAG = 5
-"""Frames each way that are looked at."""
+"""Frames searched in each direction."""
 LEAST_SHIFT = 0.5
-"""Pixels from which on a shift is told; one of a grid's origin at four times the size is 1.5."""
+"""Pixels from which a shift is reported; one of a grid's origin at 4x is 1.5."""
 
-# Samples of the clip that are enough to see a shift, which is the same in all frames.
+# Frames sampled to detect a shift, which is the same in all frames.
 _SAMPLES = 8
 # Cycles per pixel: what a result of a poor input has in common with its reference lies below.
 _BAND = 0.04
-# Share of the spectrum that must agree on one shift; noise and flat pictures do not come near.
+# Fraction of the spectrum that must agree on one shift; noise and flat frames are far below.
 _LEAST_AGREEMENT = 0.25
-# A shift is told where moving the result back leaves so much less that is unlike the reference: 5 to 50 % less of what
-# is a pixel off. The errors of a poor input agree on some shift too, but it explains nothing.
+# A shift is reported if moving the result back reduces the difference this much: 5 to 50 % for one pixel. The errors of
+# a poor input agree on some shift too, but it explains nothing.
 _BETTER = 0.98
-# A lag is told where it explains the frames so much better than none.
+# A lag is reported if it explains the frames this much better than none.
 _CLEARLY = 0.8
-# Mean squared difference of small pictures in levels of 255: below it nothing moves.
+# Mean squared difference of thumbnails in levels of 255: below it nothing moves.
 _STILL = 0.01
 _SMALL_SIDE = 48
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How a result lies to its reference."""
+    """How a result is aligned with its reference."""
 
     right: float
-    """Pixels by which the result's content lies to the right of the reference's."""
+    """Pixels by which the result's content is to the right of the reference's."""
     down: float
     late: int
-    """Frames by which the result shows the same content later."""
+    """Frames by which the result lags."""
 
     def warnings(self) -> list[str]:
-        """One sentence for each shift worth telling."""
+        """One sentence for each shift worth reporting."""
         said = []
         if self.late:
             way = "late" if self.late > 0 else "early"
             count = "1 frame" if abs(self.late) == 1 else f"{abs(self.late)} frames"
             said.append(
-                f"the result is {count} {way}: the figures compare frames that do not belong together"
+                f"the result is {count} {way}: the metrics compare frames that do not match"
             )
         elif math.hypot(self.right, self.down) >= LEAST_SHIFT:
             said.append(
                 f"the result is shifted by {_tenths(self.right)} pixels to the right and {_tenths(self.down)} down: "
-                "the figures compare places that do not belong together"
+                "the metrics compare positions that do not match"
             )
         return said
 
 
 class AlignmentCheck:
-    """Looks at frames as they come; holds two spectra and a few small pictures."""
+    """Processes frames as they come; stores two spectra and a few thumbnails."""
 
     def __init__(self, frames: int) -> None:
         """frames: how many will come."""
@@ -112,7 +112,7 @@ class AlignmentCheck:
         self._samples += 1
 
     def finish(self) -> Alignment:
-        """What was seen; zeros where nothing speaks for a shift."""
+        """The shift found; zeros if there is no evidence of one."""
         right, down = self._shift()
         return Alignment(right, down, self._lag())
 
@@ -148,12 +148,12 @@ def _frequencies(shape: tuple[int, int]) -> tuple[Plane, Plane, Plane]:
 
 
 def _tenths(pixels: float) -> str:
-    # No minus in front of nothing.
+    # No minus before zero.
     return f"{round(pixels, 1) + 0.0:+.1f}"
 
 
 def _peak(line: Plane, at: int) -> float:
-    """Place of a Gaussian's peak around the highest sample, as a signed distance from 0 on a circle."""
+    """Position of a Gaussian's peak around the highest sample, as a signed distance from 0 on a circle."""
     size = len(line)
     before, here, behind = (max(float(line[(at + step) % size]), 1e-30) for step in (-1, 0, 1))
     curve = math.log(before) - 2 * math.log(here) + math.log(behind)

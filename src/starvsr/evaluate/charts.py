@@ -1,4 +1,4 @@
-"""Figures of every frame as inline SVG."""
+"""Per-frame metrics as inline SVG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MARGIN = 8
 
 
 def chart(name: str, curves: Sequence[tuple[str, Curve]]) -> str:
-    """A figure with a line per video: what of (`a` or `b`) and its values, all of one metric and length."""
+    """A chart with a line per video: which (`a` or `b`) and its values, all of one metric and length."""
     figures = [value for _, curve in curves for value in curve if value is not None]
     if not figures:
         return ""
@@ -42,7 +42,7 @@ def chart(name: str, curves: Sequence[tuple[str, Curve]]) -> str:
 
 
 def _runs(curve: Curve, low: float, high: float) -> list[str]:
-    """Points of every unbroken run of figures; long curves as means of neighbours."""
+    """Points of every unbroken run of values; long curves as means of neighbours."""
     span = (high - low) or 1.0
     last = max(1, len(curve) - 1)
     width = -(-len(curve) // _MOST_POINTS)

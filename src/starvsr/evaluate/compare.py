@@ -1,4 +1,4 @@
-"""Two videos side by side: their figures, and one HTML file that plays them with a divider between them."""
+"""Two videos side by side: their metrics, and one HTML file that plays them with a divider."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from starvsr.metrics.registry import METRICS, open_meters, too_small
 from starvsr.types import ProgressCallback
 
 PAGE_FRAMES = 600
-"""Frames that a page shows by default; it holds them all in memory."""
+"""Frames that a page shows by default; it keeps them all in memory."""
 
-# Sides rounded to even numbers make no other shape.
+# Sides rounded to even numbers do not change the aspect ratio.
 _SAME_SHAPE = 1.02
 
 # A multiple of three bytes, so that pieces of base64 can be joined.
@@ -36,21 +36,21 @@ _PIECE_BYTES = 3 << 20
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two videos have to say against each other."""
+    """The comparison of two videos."""
 
     b: ClipResult
     """B measured against A."""
     a_curves: dict[str, Curve]
-    """A's own figures by the metrics that need no reference."""
+    """A's own scores by the metrics that need no reference."""
     page: Path
     page_frames: int
 
     def a_mean(self, metric: str) -> float | None:
-        """Mean of A's own figures; None where there are none."""
+        """Mean of A's own scores; None if there are none."""
         return replace(self.b, curves=self.a_curves).mean(metric)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain data, but for what every frame has."""
+        """Everything but the per-frame scores as plain data."""
         measured = clip_json(self.b)
         del measured["per_frame"], measured["name"], measured["group"]
         a, b = measured.pop("reference"), measured.pop("result")
@@ -72,10 +72,9 @@ def compare(
 ) -> Comparison:
     """Measure B against A, and write the page.
 
-    metrics: names of `METRICS`. resize: bring A to B's size by bicubic interpolation. page_frames: the page shows at
-    most so many frames from the first on; figures are of all. Raises InputError where a video cannot be read or they
-    do not match, OutputError where the page cannot be written or exists without `overwrite`, UsageError where it would
-    replace a video.
+    metrics: names of `METRICS`. resize: scale A to B's size by bicubic interpolation. page_frames: maximum number of
+    frames on the page; metrics cover all. Raises InputError if a video cannot be read or they do not match, OutputError
+    if the page cannot be written or exists without `overwrite`, UsageError if it would replace a video.
     """
     for video in (a, b):
         check_target(video, page, overwrite=overwrite)
@@ -83,7 +82,7 @@ def compare(
     video_b, video_a = open_pair(pair, resize=resize, progress=progress)
     assert video_a is not None
     with ExitStack() as stack:
-        # The movie is not the user's.
+        # The movie is a temporary file, not the user's.
         stack.enter_context(errors_of(page))
         folder = stack.enter_context(scratch_folder(page.parent))
         temporary = stack.enter_context(complete_or_absent(page, folder))
@@ -109,9 +108,7 @@ def compare(
             own_curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
         before = probe(a)
         if _is_stretched((before.width, before.height), video_b.size):
-            stretched = (
-                f"A is {before.width}x{before.height} and of another shape than B: it is stretched"
-            )
+            stretched = f"A is {before.width}x{before.height} and has another aspect ratio than B: it is stretched"
             result = replace(result, warnings=(stretched, *result.warnings))
         comparison = Comparison(result, own_curves, page, movie.frames)
         texts = _texts(comparison, movie, (before.width, before.height))
@@ -137,7 +134,7 @@ def _texts(comparison: Comparison, movie: StackedMovie, size_a: tuple[int, int])
             else ()
         ),
         *(
-            [f"The page shows the first {comparison.page_frames} frames; the figures are of all."]
+            [f"The page shows the first {comparison.page_frames} frames; the metrics cover all."]
             if comparison.page_frames < b.frames
             else ()
         ),
@@ -189,7 +186,7 @@ def _table(comparison: Comparison) -> str:
         )
     return (
         "<table><caption>Means over all frames; ↑ higher is better, ↓ lower is better. "
-        "Where A has no figure, B is compared with A.</caption>"
+        "Where A has no score, B is compared with A.</caption>"
         '<thead><tr><th scope="col">Metric</th><th scope="col">A</th><th scope="col">B</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
@@ -198,7 +195,7 @@ def _table(comparison: Comparison) -> str:
 def _write(target: Path, texts: dict[str, str], movie: Path) -> None:
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     head, tail = template.split("{{movie}}")
-    # Bytes of names that are no text are spelled out.
+    # Undecodable bytes of names are escaped.
     with target.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as page:
         page.write(_filled(head, texts))
         for piece in _base64(movie):
@@ -207,7 +204,7 @@ def _write(target: Path, texts: dict[str, str], movie: Path) -> None:
 
 
 def _filled(template: str, texts: dict[str, str]) -> str:
-    # Piece by piece, so that nothing that was filled in is taken for a place to fill.
+    # Piece by piece, so that inserted text is never taken for a placeholder.
     first, *pieces = template.split("{{")
     parts = [first]
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""The figures of one video, frame by frame, in memory that does not grow with its length (but for the figures)."""
+"""The metrics of one video, frame by frame, in memory that does not grow with its length (but for the scores)."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ class Video:
 
 @dataclass(frozen=True)
 class ClipResult:
-    """The figures of one video."""
+    """The scores of one video."""
 
     pair: ClipPair
     width: int
     height: int
     frames: int
     curves: dict[str, Curve]
-    """One figure per frame and metric; None where a frame has none (the first has no temporal error)."""
+    """One score per frame and metric; None if a frame has none (the first has no temporal error)."""
     not_measured: dict[str, str]
-    """Why a metric has no figures here, by its name."""
+    """Why a metric has no scores here, by its name."""
     warnings: tuple[str, ...]
     lost_frames: int = 0
     """Frames of both videos that could not be decoded."""
 
     def mean(self, metric: str) -> float | None:
-        """Mean over the frames that have a figure; None where none has."""
+        """Mean over the frames that have a score; None if none has."""
         figures = [figure for figure in self.curves.get(metric, ()) if figure is not None]
         return fmean(figures) if figures else None
 
@@ -69,7 +69,7 @@ class _Reading:
     """Reads videos through, and reports the frames of all of them together."""
 
     def __init__(self, pairs: Sequence[ClipPair], progress: ProgressCallback | None) -> None:
-        """Raises InputError where a file is none that can be read."""
+        """Raises InputError if a file cannot be read."""
         self.progress = progress
         paths = [path for pair in pairs for path in pair.files]
         self.infos = {path: probe(path) for path in paths}
@@ -97,8 +97,8 @@ def open_pair(
 ) -> tuple[Video, Video | None]:
     """Both videos of a pair, each read through once.
 
-    resize: bring the reference to the result's size by bicubic interpolation. Raises InputError where one cannot be
-    read, or they differ in their number of frames or (without `resize`) in size.
+    resize: scale the reference to the result's size by bicubic interpolation. Raises InputError if one cannot be read,
+    or they differ in their number of frames or (without `resize`) in size.
     """
     return _open_pair(pair, _Reading([pair], progress), resize=resize)
 
@@ -111,10 +111,10 @@ def _open_pair(
         return result, None
     reference = read(pair.reference)
     if resize:
-        # The reader scales what is not of the probed size.
+        # The reader scales frames to the probed size.
         width, height = result.size
         reference = replace(reference, info=replace(reference.info, width=width, height=height))
-    size = "size (starvsr compare --resize brings them to one)"
+    size = "size (starvsr compare --resize scales A to B's)"
     for what, own, others, needed in (
         ("pixels", "{}x{}".format(*result.size), "{}x{}".format(*reference.size), size),
         ("frames", result.index.frames, reference.index.frames, "number of frames"),
@@ -133,7 +133,7 @@ def measure_all(
     device: str = "cpu",
     progress: ProgressCallback | None = None,
 ) -> list[ClipResult]:
-    """The figures of every pair, in order; all are read through before the first is measured.
+    """The scores of every pair, in order; all are read through before the first is measured.
 
     Raises as `open_pair` and `measure` do.
     """
@@ -161,11 +161,11 @@ def measure(
     each: EachFrame | None = None,
     progress: ProgressCallback | None = None,
 ) -> ClipResult:
-    """The figures of a pair's result.
+    """The scores of a pair's result.
 
     videos: the pair's, of one size and length (see `open_pair`). metrics: names of `METRICS`. each: also called with
-    every frame. Raises InputError where a video cannot be read to its end, WeightsError for a learned metric whose
-    weights cannot be had.
+    every frame. Raises InputError if a video cannot be read to its end, WeightsError for a learned metric whose weights
+    are unavailable.
     """
     result, reference = videos
     not_measured = {

@@ -1,4 +1,4 @@
-"""Two videos as one that browsers play, so that nothing can put them out of step: A above B."""
+"""Two videos stacked into one that browsers play, A above B, so that they cannot get out of sync."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from starvsr.metrics.frame import Frame
 from starvsr.types import ColorInfo
 
 CODEC = "libx264"
-# Nearly without loss to the eye; every sixth frame can be jumped to, and none waits for a later one.
+# Visually near lossless; every sixth frame is seekable, and there are no B-frames.
 _OPTIONS = {"crf": "14", "preset": "veryfast", "g": "6", "bf": "0"}
 _THREADS = 2
-# Macroblocks do not straddle the line between the pictures, so neither shows in the other.
+# Macroblocks do not straddle the line between the frames, so neither bleeds into the other.
 _ROWS, _COLUMNS = 16, 2
 _BT709 = ColorInfo(matrix=1, range=1, primaries=1, transfer=1, chroma_location=1)
 _SLOWEST, _FASTEST = Fraction(1), Fraction(240)
@@ -44,7 +44,7 @@ class StackedMovie:
     def __enter__(self) -> StackedMovie:
         if CODEC not in av.codecs_available:
             raise OutputError(
-                f"this PyAV has no encoder {CODEC}: install one that has, such as its wheels"
+                f"this PyAV has no encoder {CODEC}: install one that has it, such as the official wheels"
             )
         options = {"movflags": "faststart"}
         self._container = av.open(str(self._path), "w", format="mp4", options=options)

@@ -23,7 +23,7 @@ class ClipPair:
     name: str
     result: Path
     reference: Path | None = None
-    """What it should look like; None where only metrics without a reference are wanted."""
+    """The reference; None for metrics without a reference only."""
     group: str = ""
     """Clips of a group have a mean of their own, such as one method or one degradation."""
 
@@ -37,8 +37,8 @@ def find_pairs(result: Path, reference: Path | None = None) -> list[ClipPair]:
     """The pairs that a command line means.
 
     result: a video, a folder of videos, or a manifest (`.toml`); reference: a video or a folder to match, none with a
-    manifest. Videos of two folders belong together by name without its extension. Raises InputError where something
-    is missing or does not match, naming it.
+    manifest. Videos of two folders belong together by name without its extension. Raises InputError naming whatever is
+    missing or does not match.
     """
     if result.suffix.lower() == ".toml":
         if reference is not None:
@@ -81,9 +81,9 @@ def _videos(folder: Path) -> dict[str, Path]:
 
 
 def read_manifest(path: Path) -> list[ClipPair]:
-    """The clips of a TOML manifest: a table `[[clip]]` each, with `result` and if wanted `reference`, `name`, `group`.
+    """The clips of a TOML manifest: a table `[[clip]]` each, with `result` and optionally `reference`, `name`, `group`.
 
-    Paths are relative to the manifest. Raises InputError where it cannot be read or says something else.
+    Paths are relative to the manifest. Raises InputError if it cannot be read or is invalid.
     """
     if not path.exists():
         raise InputError(f"{path} does not exist: check the name")
@@ -121,6 +121,4 @@ def _clip(path: Path, number: int, clip: Any) -> ClipPair:
 def _refuse_twins(where: Path, names: list[str]) -> None:
     for name, count in Counter(names).items():
         if count > 1:
-            raise InputError(
-                f"{where} has {count} clips of the name {name}: give each a name of its own"
-            )
+            raise InputError(f"{where} has {count} clips named {name}: give each its own name")

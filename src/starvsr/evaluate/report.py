@@ -1,4 +1,4 @@
-"""The figures of several clips as JSON, as a Markdown table, and as a CSV of every frame."""
+"""The scores of several clips as JSON, as a Markdown table, and as a CSV of every frame."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _described(name: str) -> dict[str, str]:
 
 
 def metric_names(clips: Sequence[ClipResult]) -> list[str]:
-    """Metrics that any clip has figures of, in the order of `METRICS`."""
+    """Metrics for which any clip has scores, in the order of `METRICS`."""
     return [name for name in METRICS if any(name in clip.curves for clip in clips)]
 
 
@@ -84,14 +84,14 @@ def groups(clips: Sequence[ClipResult]) -> dict[str, list[ClipResult]]:
 
 
 def group_mean(clips: Sequence[ClipResult], name: str) -> float | None:
-    """Mean over clips, each counting once; None where one has no figure, since it would be a mean of something else."""
+    """Mean over clips, each counting once; None if one has no score (means over other clips are not comparable)."""
     means = [clip.mean(name) for clip in clips]
     whole = [mean for mean in means if mean is not None]
     return fmean(whole) if whole and len(whole) == len(means) else None
 
 
 def to_markdown(clips: Sequence[ClipResult], left_out: dict[str, str]) -> str:
-    """A table with a row per clip and a mean per group, then what must be known of it, one line each."""
+    """A table with a row per clip and a mean per group, then warnings and notes, one line each."""
     names = metric_names(clips)
     heads = ["clip", *(heading(name) for name in names)]
     lines = [_row(heads), _row(["---", *("---:" for _ in names)])]
@@ -114,14 +114,14 @@ def to_markdown(clips: Sequence[ClipResult], left_out: dict[str, str]) -> str:
 
 
 def heading(name: str) -> str:
-    """A metric's title with its unit and the direction of better, such as `PSNR-Y (dB) ↑`."""
+    """A metric's title with its unit and direction, such as `PSNR-Y (dB) ↑`."""
     metric = METRICS[name]
     unit = f" ({metric.unit})" if metric.unit else ""
     return f"{metric.title}{unit} {ARROWS[metric.better]}"
 
 
 def shown(name: str, figure: float | None) -> str:
-    """A figure as tables show it."""
+    """A score as tables show it."""
     return "–" if figure is None else f"{figure:.{METRICS[name].decimals}f}"
 
 
@@ -138,7 +138,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def to_csv(clips: Sequence[ClipResult]) -> str:
-    """Every frame's figures: a line per frame with group, clip, frame number from 0 and a column per metric."""
+    """Per-frame scores: a line per frame with group, clip, frame number from 0 and a column per metric."""
     names = metric_names(clips)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -153,12 +153,12 @@ def to_csv(clips: Sequence[ClipResult]) -> str:
 
 
 def check_folder(folder: Path, *, overwrite: bool) -> None:
-    """Raise OutputError where the files of a report could not be written to a folder, which need not exist."""
+    """Raise OutputError if a report could not be written to a folder, which need not exist."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file: give the name of a folder")
     place = folder if folder.exists() else folder.absolute().parent
     if not place.is_dir():
-        raise OutputError(f"{folder} cannot be made: there is no folder {folder.parent}")
+        raise OutputError(f"{folder} cannot be created: the folder {folder.parent} does not exist")
     check_writable(place)
     for name in FILES:
         if (folder / name).exists() and not overwrite:
@@ -168,12 +168,12 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
 
 
 def write_report(folder: Path, clips: Sequence[ClipResult], left_out: dict[str, str]) -> None:
-    """Write `FILES` to a folder, which is made. Raises OutputError where that fails."""
+    """Write `FILES` to a folder, which is created. Raises OutputError if that fails."""
     data = (
         json.dumps(to_json(clips, left_out), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     )
     texts = (data, to_markdown(clips, left_out), to_csv(clips))
     with new_folders([folder]):
         for name, text in zip(FILES, texts, strict=True):
-            # Of names that are no text, bytes are spelled out, as JSON does it.
+            # Undecodable bytes of names are escaped, as in JSON.
             write_whole(folder / name, text.encode(errors="backslashreplace"))

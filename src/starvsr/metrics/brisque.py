@@ -1,4 +1,4 @@
-"""BRISQUE (Mittal, Moorthy, Bovik, 2012): how distorted people would find a frame, learned from their opinions."""
+"""BRISQUE (Mittal, Moorthy, Bovik, 2012): perceived distortion of a frame, learned from opinion scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starvsr.metrics.frame import Frame, Plane
 from starvsr.metrics.scenes import NEIGHBOURS, fit, fitted_mean, normalised
 
 LEAST_SIDE = 16
-"""Pixels; of smaller pictures the half holds too few for statistics."""
+"""Pixels; at half size, smaller frames have too few for statistics."""
 
 _MOST = 100.0
 _KERNEL_WIDTH = 0.05
@@ -31,7 +31,7 @@ class _Opinions(NamedTuple):
 
 
 def brisque(frame: Frame) -> float | None:
-    """BRISQUE of one frame, 0..100, lower is better; None where flat pictures have no statistics.
+    """BRISQUE of one frame, 0..100, lower is better; None for flat frames, which have no statistics.
 
     BT.601 full-range grey rounded to whole levels, cropped to even sides, at full and half size.
     """
@@ -55,7 +55,7 @@ def _opinions() -> _Opinions:
 
 
 def _features(picture: Plane) -> Plane:
-    """18 of a picture."""
+    """18 features of a frame."""
     values = normalised(picture)
     shape, left, right = fit(values[None])
     features = [shape, (left**2 + right**2) / 2]
@@ -66,7 +66,7 @@ def _features(picture: Plane) -> Plane:
 
 
 def _shifted(values: Plane, down: int, across: int) -> Plane:
-    """What lies there from every place, and 0 outside."""
+    """The value at that offset from every position, and 0 outside."""
     around = np.pad(values, 1)
     height, width = values.shape
     return around[1 + down : 1 + down + height, 1 + across : 1 + across + width]

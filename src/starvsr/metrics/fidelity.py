@@ -1,4 +1,4 @@
-"""PSNR and SSIM on luma: how close every pixel is to the reference's."""
+"""PSNR and SSIM on luma."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def psnr(error: float) -> float:
 def ssim_y(result: Frame, reference: Frame) -> float:
     """Structural similarity of BT.601 luma (Wang et al., 2004), -1..1: 11x11 Gaussian window of deviation 1.5.
 
-    Population statistics, peak 255, mean over all places where the window lies inside the picture. Raises InputError
-    for pictures smaller than the window.
+    Population statistics, peak 255, mean over all positions where the window is inside the frame. Raises InputError for
+    frames smaller than the window.
     """
     x, y = result.luma, reference.luma
 

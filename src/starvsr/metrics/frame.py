@@ -12,12 +12,12 @@ from starvsr.errors import InputError
 
 Plane = npt.NDArray[np.float64]
 
-# BT.601 as published evaluations take it (MATLAB's rgb2ycbcr): black at 16, white at 235.
+# BT.601 as in published evaluations (MATLAB's rgb2ycbcr): black at 16, white at 235.
 _BT601_LIMITED = np.array([65.481, 128.553, 24.966]) / 255
 
 
 class Frame:
-    """A frame; what is derived from it is computed once, and only where a metric asks for it."""
+    """A frame; derived forms are computed once, on demand."""
 
     def __init__(self, pixels: npt.NDArray[np.uint16]) -> None:
         """pixels: uint16 RGB (height, width, 3), 0..65535."""
@@ -47,16 +47,16 @@ class Frame:
 def correlate(picture: Plane, kernel: npt.NDArray[Any], margin: int = 0) -> Plane:
     """A picture filtered with the same 1-D kernel along rows and columns, where the kernel lies inside it.
 
-    picture: (height, width). kernel: odd length k. margin: rows and columns of repeated border that are put around
-    the picture first. Returns (height + 2 margin - k + 1, width + 2 margin - k + 1). Raises InputError where the
-    picture is smaller than the kernel.
+    picture: (height, width). kernel: odd length k. margin: rows and columns of repeated border added around the picture
+    first. Returns (height + 2 margin - k + 1, width + 2 margin - k + 1). Raises InputError if the picture is smaller
+    than the kernel.
     """
     padded = np.pad(picture, margin, mode="edge") if margin else picture
     height, width = (side - len(kernel) + 1 for side in padded.shape)
     if height < 1 or width < 1:
         raise InputError(
-            f"a picture of {picture.shape[1]}x{picture.shape[0]} is too small to be measured: "
-            f"{len(kernel)}x{len(kernel)} pixels are the least"
+            f"a picture of {picture.shape[1]}x{picture.shape[0]} is too small to measure: at least "
+            f"{len(kernel)}x{len(kernel)} pixels are needed"
         )
     rows = np.zeros((height, padded.shape[1]))
     for offset, weight in enumerate(kernel):

@@ -1,6 +1,6 @@
-"""Learned metrics through pyiqa, where that package and its weights are there: LPIPS, DISTS, MUSIQ, CLIP-IQA.
+"""Learned metrics through pyiqa, if that package and its weights are installed: LPIPS, DISTS, MUSIQ, CLIP-IQA.
 
-pyiqa fetches the weights of a metric when it is made; nothing is fetched for a metric that was not asked for.
+pyiqa downloads a metric's weights when it is created; nothing is downloaded for metrics that were not requested.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ PYIQA_NAMES = {
     "musiq": "musiq",
     "clip_iqa": "clipiqa",
 }
-"""What pyiqa calls our metrics."""
+"""pyiqa's names of our metrics."""
 
 
 def missing() -> str:
-    """Why these metrics cannot be had; empty where the package is there."""
+    """Why these metrics are unavailable; empty if the package is installed."""
     if find_spec("pyiqa") is None:
         return "needs the extra iqa (pip install 'starvsr[iqa]'; pyiqa is licensed for noncommercial use)"
     return ""
 
 
 def learned_metric(name: str, device: str) -> Callable[..., float | None]:
-    """One of pyiqa's metrics as a function of a frame, and of its reference where it compares; None is no number.
+    """One of pyiqa's metrics as a function of a frame, and its reference if it takes one; None for NaN or Inf.
 
-    name: of `PYIQA_NAMES`. device: torch's. Raises WeightsError where pyiqa cannot make the metric.
+    name: of `PYIQA_NAMES`. device: torch's. Raises WeightsError if pyiqa cannot create the metric.
     """
     import pyiqa
 
     try:
         metric: Any = pyiqa.create_metric(PYIQA_NAMES[name], device=device, as_loss=False)
-    # pyiqa lets through whatever its many ways of fetching raise.
+    # pyiqa passes on whatever its download libraries raise.
     except Exception as error:
         raise WeightsError(
-            f"{name}: pyiqa cannot make it ({error}): let it fetch its weights once with a connection, "
+            f"{name}: pyiqa cannot create it ({error}): run it once with a connection to download its weights, "
             "or leave this metric out of --metrics"
         ) from error
 
     def measure(*frames: Frame) -> float | None:
         with torch.no_grad():
             value = float(metric(*(_tensor(frame, device) for frame in frames)))
-        # JSON has no word for what is no number.
+        # JSON has no NaN.
         return value if math.isfinite(value) else None
 
     return measure

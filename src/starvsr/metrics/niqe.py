@@ -22,12 +22,12 @@ class _Pristine(NamedTuple):
 
 
 def measurable(width: int, height: int) -> bool:
-    """Whether a picture holds the two blocks that a covariance needs at least."""
+    """Whether a frame has the two blocks that a covariance needs."""
     return (width // BLOCK) * (height // BLOCK) >= 2
 
 
 def niqe(frame: Frame) -> float | None:
-    """NIQE of one frame, lower is better; None where fewer than two blocks have statistics (small or flat pictures).
+    """NIQE of one frame, lower is better; None if fewer than two blocks have statistics (small or flat frames).
 
     BT.601 luma rounded to whole levels, cropped to whole blocks of 96x96 from the top left, at full and half size.
     """
@@ -43,7 +43,7 @@ def niqe(frame: Frame) -> float | None:
     if len(whole) < 2:
         return None
     pristine = _pristine()
-    # As published: the mean takes what a block has, the covariance only blocks that have everything.
+    # As published: the mean uses partial blocks, the covariance only complete ones.
     distance = pristine.mean - np.nanmean(features, axis=0)
     spread = (pristine.covariance + np.cov(whole, rowvar=False)) / 2
     return float(math.sqrt(distance @ np.linalg.pinv(spread) @ distance))

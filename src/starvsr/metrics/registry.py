@@ -1,4 +1,4 @@
-"""Which metrics there are, what each needs, and meters that compute those asked for frame by frame."""
+"""The metrics, what each needs, and meters that compute the requested ones frame by frame."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starvsr.metrics.temporal import LEAST_FLOW_SIDE, TemporalErrors
 
 @dataclass(frozen=True)
 class Metric:
-    """What people and tables need to know of a metric."""
+    """Description of a metric."""
 
     name: str
     title: str
@@ -55,7 +55,7 @@ METRICS = {
 
 
 def why_missing(name: str) -> str:
-    """Why a metric cannot be computed in this installation; empty where it can."""
+    """Why a metric cannot be computed in this installation; empty if it can."""
     source = METRICS[name].source
     if source == "opencv" and find_spec("cv2") is None:
         return "needs the extra metrics (pip install 'starvsr[metrics]')"
@@ -67,7 +67,7 @@ def why_missing(name: str) -> str:
 
 
 def too_small(name: str, size: tuple[int, int]) -> str:
-    """Why a metric has no figure for frames of a size (width, height); empty where it has."""
+    """Why a metric has no score for frames of a size (width, height); empty if it has."""
     least = {
         "ssim_y": WINDOW_SIDE,
         "brisque": LEAST_SIDE,
@@ -76,17 +76,17 @@ def too_small(name: str, size: tuple[int, int]) -> str:
         "tof": LEAST_FLOW_SIDE,
     }.get(name, 1)
     if min(size) < least:
-        return f"frames are {size[0]}x{size[1]}: {least}x{least} pixels are the least"
+        return f"frames are {size[0]}x{size[1]}: at least {least}x{least} pixels are needed"
     if name == "niqe" and not measurable(*size):
-        return f"frames are {size[0]}x{size[1]}: two blocks of {BLOCK}x{BLOCK} pixels are the least"
+        return f"frames are {size[0]}x{size[1]}: at least two blocks of {BLOCK}x{BLOCK} pixels are needed"
     return ""
 
 
 def choose_metrics(names: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:
     """The metrics to compute, in the order of `METRICS`, and why others are left out.
 
-    names: as asked for; None is all that can be had without fetching anything (not pyiqa's, whose weights are
-    fetched). Raises UsageError for an unknown name, and for one that cannot be had here.
+    names: as requested; None: all that need no download (not pyiqa's). Raises UsageError for an unknown or unavailable
+    name.
     """
     if names is None:
         usual = [name for name, metric in METRICS.items() if metric.source != "pyiqa"]
@@ -94,29 +94,27 @@ def choose_metrics(names: Sequence[str] | None) -> tuple[tuple[str, ...], dict[s
         return tuple(name for name in usual if name not in left_out), left_out
     for name in names:
         if name == "dover":
-            raise UsageError(
-                "--metrics dover is not offered: no package that can be installed has it"
-            )
+            raise UsageError("--metrics dover is not supported: no installable package provides it")
         if name not in METRICS:
-            raise UsageError(f"--metrics {name} is unknown: give some of {', '.join(METRICS)}")
+            raise UsageError(f"--metrics {name} is unknown: choose from {', '.join(METRICS)}")
         if reason := why_missing(name):
             raise UsageError(f"--metrics {name} {reason}")
     if not names:
-        raise UsageError(f"--metrics is empty: give some of {', '.join(METRICS)}")
+        raise UsageError(f"--metrics is empty: choose from {', '.join(METRICS)}")
     return tuple(name for name in METRICS if name in names), {}
 
 
 class Meter(Protocol):
-    """Computes one or more metrics over the frames of one video; figures are per frame, None where there is none."""
+    """Computes one or more metrics over the frames of one video; scores are per frame, None if there is none."""
 
     def add(self, result: Frame, reference: Frame | None) -> None:
-        """Take the next frame."""
+        """Add the next frame."""
 
     def finish(self) -> dict[str, list[float | None]]:
         """The curve of each metric."""
 
     def close(self) -> None:
-        """Release what is held; also behind an error."""
+        """Release resources; also after an error."""
 
 
 @contextmanager
@@ -163,10 +161,10 @@ class _Only:
 
 
 class _FrameMeter:
-    """One figure of every frame."""
+    """One score per frame."""
 
     def __init__(self, name: str, function: Callable[..., float | None]) -> None:
-        """function: of a frame, and where the metric compares of its reference too."""
+        """function: of a frame, and of its reference if the metric takes one."""
         self._name, self._function = name, function
         self._curve: list[float | None] = []
 

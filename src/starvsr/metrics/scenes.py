@@ -1,7 +1,7 @@
-"""Statistics of natural scenes, which NIQE and BRISQUE judge pictures by.
+"""Natural scene statistics, used by NIQE and BRISQUE.
 
-In photographs what is left of luma without its local mean and contrast is nearly Gaussian, and so are in their way the
-products of neighbours; how far they are from it tells of noise, blur and blocks.
+In photographs, luma normalised by local mean and contrast is nearly Gaussian, and so, in their way, are products of
+neighbours; deviations reveal noise, blur and blocking.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _NOTHING = 1e-9
 
 
 def normalised(picture: Plane) -> Plane:
-    """Values of luma (height, width) without their local mean and over their local contrast."""
+    """Luma (height, width) minus its local mean, divided by its local contrast."""
     mean = correlate(picture, _WINDOW, margin=3)
     variance = correlate(picture * picture, _WINDOW, margin=3) - mean * mean
     values = np.asarray((picture - mean) / (np.sqrt(np.abs(variance)) + 1))
-    # Where a picture is flat only rounding errors are left, and their signs would be counted.
+    # In flat areas only rounding errors remain, and their signs would be counted.
     values[np.abs(values) < _NOTHING] = 0
     return values
 

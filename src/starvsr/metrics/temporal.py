@@ -12,9 +12,9 @@ from starvsr.metrics.frame import Frame
 Flow = npt.NDArray[np.float32]
 
 LEAST_FLOW_SIDE = 32
-"""Pixels; smaller pictures hold too few of the 8x8 patches that DIS follows."""
+"""Pixels; smaller frames contain too few of the 8x8 patches that DIS tracks."""
 
-# Sundaram et al. (2010): a flow and its way back may differ by this share of their lengths, and half a pixel.
+# Sundaram et al. (2010): a flow and its way back may differ by this fraction of their lengths, and half a pixel.
 _SHARE, _SLACK = 0.01, 0.5
 
 
@@ -22,7 +22,7 @@ class FlowErrors(NamedTuple):
     """Of one frame and the one before."""
 
     e_warp: float | None
-    """None where no pixel of the reference can be followed."""
+    """None if no pixel of the reference can be tracked."""
     tof: float
 
 
@@ -38,12 +38,12 @@ class OpticalFlow:
         self._dis: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def __call__(self, first: Frame, second: Frame) -> Flow:
-        """Where each pixel of `first` lies in `second`: (height, width, 2), columns and rows, pixels."""
+        """Position of each pixel of `first` in `second`: (height, width, 2), columns and rows, pixels."""
         return np.asarray(self._dis.calc(first.gray, second.gray, None), np.float32)
 
 
 def warped(picture: npt.NDArray[np.float32], flow: Flow) -> npt.NDArray[np.float32]:
-    """What lies where `flow` points, per pixel: (height, width, channels), bilinear, the border repeated."""
+    """The values where `flow` points, per pixel: (height, width, channels), bilinear, the border repeated."""
     import cv2
 
     height, width = flow.shape[:2]
@@ -61,7 +61,7 @@ def warped(picture: npt.NDArray[np.float32], flow: Flow) -> npt.NDArray[np.float
 
 
 def followed(there: Flow, back: Flow) -> npt.NDArray[np.bool_]:
-    """Pixels (height, width) that stay inside the picture and whose flow leads back to where it came from."""
+    """Pixels (height, width) that stay inside the frame and whose flow is consistent forward and backward."""
     returned = warped(back, there)
     miss = np.square(there + returned).sum(-1)
     lengths = np.square(there).sum(-1) + np.square(returned).sum(-1)
@@ -74,7 +74,7 @@ def followed(there: Flow, back: Flow) -> npt.NDArray[np.bool_]:
 
 
 class TemporalErrors:
-    """Gives the errors of consecutive frames; holds one frame of each video."""
+    """Errors of consecutive frames; stores one frame of each video."""
 
     def __init__(self) -> None:
         self._flow = OpticalFlow()
@@ -84,7 +84,7 @@ class TemporalErrors:
         """Errors between this frame and the one before; None for the first.
 
         `e_warp`: mean squared difference (RGB in 0..1, times 1000) between the result's previous frame and its
-        present one brought back along the reference's flow, over the pixels that can be followed. `tof`: mean
+        present one brought back along the reference's flow, over the pixels that can be tracked. `tof`: mean
         distance between the flows of result and reference, pixels.
         """
         before, self._before = self._before, (result, reference)

@@ -1,4 +1,4 @@
-"""VMAF v0.6.1 and its NEG variant by libvmaf, which an ffmpeg runs: frames are piped in, figures read from its log."""
+"""VMAF v0.6.1 and its NEG variant by ffmpeg's libvmaf: frames are piped in, scores read from its log."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from starvsr.media.scratch import scratch_folder
 from starvsr.metrics.frame import Frame
 
 LEAST_SIDE = 32
-"""Pixels; libvmaf halves pictures four times and filters what is left."""
+"""Pixels; libvmaf halves frames four times and filters the result."""
 
 NAMES = ("vmaf", "vmaf_neg")
 _MODELS = "version=vmaf_v0.6.1\\\\:name=vmaf|version=vmaf_v0.6.1neg\\\\:name=vmaf_neg"
 _LOG = "vmaf.json"
 _THREADS = 2
-# Red's and blue's share of luma by ISO/IEC 23091-2 matrix code.
+# Red's and blue's weight in luma by ISO/IEC 23091-2 matrix code.
 _SHARES = {
     1: (0.2126, 0.0722),
     4: (0.30, 0.11),
@@ -35,7 +35,7 @@ _SHARES = {
 
 @lru_cache(maxsize=1)
 def missing() -> str:
-    """Why VMAF cannot be had; empty where it can."""
+    """Why VMAF is unavailable; empty if it is available."""
     try:
         said = subprocess.run(
             [_ffmpeg(), "-hide_banner", "-filters"],
@@ -51,7 +51,7 @@ def missing() -> str:
     if " libvmaf " not in said.stdout:
         return (
             "the ffmpeg that imageio-ffmpeg found has no libvmaf: "
-            "let the environment variable IMAGEIO_FFMPEG_EXE name one that has"
+            "set the environment variable IMAGEIO_FFMPEG_EXE to one that has it"
         )
     return ""
 
@@ -63,7 +63,7 @@ def _ffmpeg() -> str:
 
 
 class VmafMeter:
-    """VMAF of frames as they come; ffmpeg holds the few that it works on."""
+    """VMAF of frames as they come; ffmpeg buffers only a few."""
 
     def __init__(self, width: int, height: int, matrix: int) -> None:
         """width, height: of the frames, at least `LEAST_SIDE`. matrix: ISO/IEC 23091-2 code of the reference's luma."""
@@ -81,7 +81,7 @@ class VmafMeter:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=self._messages,
-                # A Ctrl-C in the terminal is ours to answer; ffmpeg would end first, and look like a failure.
+                # This process handles Ctrl-C; ffmpeg would end first, which would look like a failure.
                 start_new_session=True,
             )
             held.callback(self._end)
@@ -89,7 +89,7 @@ class VmafMeter:
 
     def _command(self) -> list[str]:
         width, height = self._size
-        # Both pictures come as one, stacked: two pipes could wait for each other.
+        # Both frames are piped as one, stacked: two pipes could deadlock.
         graph = (
             f"[0:v]split[a][b];[a]crop={width}:{height}:0:0[d];[b]crop={width}:{height}:0:{height}[r];"
             f"[d][r]libvmaf=model={_MODELS}:log_fmt=json:log_path={_LOG}:n_threads={_THREADS}"
@@ -110,7 +110,7 @@ class VmafMeter:
         return [_ffmpeg(), "-v", "error", *source, "-lavfi", graph, "-f", "null", "-"]
 
     def add(self, result: Frame, reference: Frame | None) -> None:
-        """Take the next frame. Raises InputError where ffmpeg has given up."""
+        """Add the next frame. Raises InputError if ffmpeg has exited."""
         if reference is None:
             raise ValueError("VMAF needs a reference")
         pipe = self._process.stdin
@@ -118,7 +118,7 @@ class VmafMeter:
         try:
             for frame in (result, reference):
                 pipe.write(self._luma(frame).tobytes())
-            # libvmaf's model looks at luma only; grey chroma saves converting it.
+            # libvmaf's model uses luma only; grey chroma saves converting it.
             pipe.write(self._chroma)
         except BrokenPipeError as error:
             raise self._failure() from error
@@ -127,7 +127,7 @@ class VmafMeter:
         return np.rint(16.0 + frame.pixels @ self._weights).astype(np.uint8)
 
     def finish(self) -> dict[str, list[float | None]]:
-        """Both curves, 0..100. Raises InputError where ffmpeg failed."""
+        """Both curves, 0..100. Raises InputError if ffmpeg failed."""
         pipe = self._process.stdin
         assert pipe is not None
         with suppress(BrokenPipeError):

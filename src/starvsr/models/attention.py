@@ -1,4 +1,4 @@
-"""Attention: the one function through which all of it goes, its backends, and the modules around it."""
+"""Attention: the one function that computes it, its backends, and the modules around it."""
 
 from __future__ import annotations
 
@@ -65,8 +65,10 @@ def _xformers_fault(device: torch.device) -> str | None:
 
 
 def hide_xformers() -> None:
-    """Have diffusers not import xformers: where that was built for another torch it complains at length, and nothing of
-    diffusers' here would use it. To be called before its first import."""
+    """Keep diffusers from importing xformers, which warns at length if built for another torch and is not used here.
+
+    Call before the first import of diffusers.
+    """
     from diffusers.utils import import_utils
 
     import_utils._xformers_available = False
@@ -98,7 +100,7 @@ class Attention(nn.Module):
         super().__init__()
         if width % head_width:
             raise ValueError(
-                f"attention width {width} is no multiple of the head width {head_width}"
+                f"attention width {width} is not a multiple of the head width {head_width}"
             )
         source = width if context_width is None else context_width
         self.heads = width // head_width
@@ -112,7 +114,7 @@ class Attention(nn.Module):
         """x is `b n c`, context `b m k` (x itself by default); gives `b n c`."""
         source = x if context is None else context
         if source.shape[1] == 1:
-            # One token gets all the attention, whatever q and k are.
+            # With one token the attention weight is 1, whatever q and k are.
             alone: Tensor = self.out(self.v(source))
             return alone.expand(-1, x.shape[1], -1)
         q, k, v = (
@@ -125,7 +127,7 @@ class Attention(nn.Module):
 
 
 class FrameAttention(Attention):
-    """Multi-head self-attention over the frames of each pixel; the order of frames is not known to it."""
+    """Multi-head self-attention over the frames of each pixel; it is permutation-equivariant."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """x is `b f p c` (p pixels); gives `b f p c`."""

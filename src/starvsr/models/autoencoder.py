@@ -16,7 +16,7 @@ from starvsr.models.library import loaded_module
 
 logger = logging.getLogger(__name__)
 
-# The published encoder works in this whatever the rest does: its activations overflow half precision.
+# The published encoder always works in float32: its activations overflow half precision.
 _ENCODER_DTYPE = torch.float32
 
 
@@ -35,7 +35,7 @@ class Autoencoder(Protocol):
 
     @property
     def time_factor(self) -> int:
-        """Frames per latent frame behind the first."""
+        """Frames per latent frame after the first."""
 
     @property
     def latent_channels(self) -> int:
@@ -43,7 +43,7 @@ class Autoencoder(Protocol):
 
     @property
     def module(self) -> nn.Module | None:
-        """What holds its weights, if it has any."""
+        """The module with its weights, if it has any."""
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 t h w -> b latent_channels t' h/factor w/factor`, float32; h and w must be multiples of `factor`.
@@ -88,15 +88,15 @@ class PixelUnshuffle:
 
 
 class DiffusersVAE:
-    """What autoencoders have in common that diffusers builds.
+    """Base of autoencoders that diffusers builds.
 
-    Inputs may be on any device and of any dtype; they are brought to where the weights are.
+    Inputs may be on any device and of any dtype; they are moved to the weights' device and dtype.
     """
 
     library_class: ClassVar[str]
     """The name of diffusers' class."""
     widths: ClassVar[str] = "block_out_channels"
-    """The setting that has a number for each level."""
+    """The setting with a value per level."""
     time_factor = 1
 
     def __init__(self, module: Any, scaling_factor: float) -> None:
@@ -126,7 +126,7 @@ class DiffusersVAE:
     ) -> VAE:
         """From diffusers' configuration and parameters; works in `dtype`.
 
-        Raises ValueError where the parameters are not those of the configuration.
+        Raises ValueError if the parameters do not match the configuration.
         """
         module = loaded_module("autoencoder", lambda: cls.build(config), state)
         # diffusers' own `to` warns of layers that it keeps in float32, though it has none.
@@ -135,7 +135,7 @@ class DiffusersVAE:
         return vae
 
     def _use(self, dtype: torch.dtype) -> None:
-        # Its parts, since diffusers warns of any cast of the whole.
+        # Part by part, since diffusers warns of any cast of the whole.
         for part in self.module.children():
             part.to(dtype)
 
@@ -145,11 +145,11 @@ class DiffusersVAE:
         return weight
 
     def _finite(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-        """What `call` makes of `x`, float32. Where half precision overflows it goes over to float32 for good."""
+        """`call(x)` as float32. If half precision overflows, switches to float32 permanently."""
         result = call(x.to(self._weight)).float()
         if self._weight.dtype != torch.float32 and not bool(result.isfinite().all()):
             logger.warning(
-                "the autoencoder overflows %s; it goes on in float32", self._weight.dtype
+                "the autoencoder overflows %s; it continues in float32", self._weight.dtype
             )
             self._use(torch.float32)
             result = call(x.to(self._weight))
@@ -159,7 +159,7 @@ class DiffusersVAE:
 class TemporalVAE(DiffusersVAE):
     """Stable Video Diffusion's autoencoder (Blattmann et al., 2023).
 
-    The encoder sees every frame alone, in float32; the decoder mixes the frames that it gets at once.
+    The encoder sees every frame alone, in float32; the decoder mixes the frames of one call.
     """
 
     library_class = "AutoencoderKLTemporalDecoder"
@@ -178,7 +178,7 @@ class TemporalVAE(DiffusersVAE):
     def decode(self, latent: Tensor) -> Tensor:
         """`b c t h w -> b 3 t 8h 8w`; the frames of a call are decoded together. Raises ValueError for other shapes.
 
-        Where half precision overflows the decoder goes over to float32 for good, and says so.
+        If half precision overflows, the decoder switches to float32 permanently and warns.
         """
         check_latent(latent, self.latent_channels)
         z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
@@ -192,7 +192,7 @@ class TemporalVAE(DiffusersVAE):
 
 
 class TinyVAE(DiffusersVAE):
-    """The small autoencoder without norms that is known as TAESD (Bohan, 2023).
+    """TAESD (Bohan, 2023), a small autoencoder without norms.
 
     Every frame is encoded and decoded alone, and a picture's parts do not depend on the rest of it.
     """

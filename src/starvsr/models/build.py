@@ -15,7 +15,7 @@ from starvsr.types import CogVideoXConfig, ModelSpec, NetworkConfig, RecurrentCo
 
 
 def build_network(config: NetworkConfig) -> VideoNetwork:
-    """A network with new weights. Raises ValueError where its sizes do not fit together."""
+    """A network with new weights. Raises ValueError if its sizes do not fit together."""
     if isinstance(config, RecurrentConfig):
         return RecurrentNet(config)
     if isinstance(config, CogVideoXConfig):
@@ -24,7 +24,7 @@ def build_network(config: NetworkConfig) -> VideoNetwork:
 
 
 def empty_network(config: NetworkConfig) -> VideoNetwork:
-    """A network without memory for its weights. Raises ValueError where its sizes do not fit together."""
+    """A network without memory for its weights. Raises ValueError if its sizes do not fit together."""
     try:
         with torch.device("meta"):
             return build_network(config)

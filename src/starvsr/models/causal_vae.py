@@ -1,4 +1,4 @@
-"""CogVideoX's autoencoder: four frames a latent frame, and no frame is told by what comes after it."""
+"""CogVideoX's autoencoder: four frames per latent frame, causal in time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starvsr.models.autoencoder import DiffusersVAE, check_frames, check_latent
 from starvsr.plan.windows import frames_of
 
 _DECODED_TOGETHER = 2
-"""Latent frames, one more at the beginning of an odd number; what they need of those before is carried over."""
+"""Latent frames per call, one more first if their number is odd; state is carried over between calls."""
 
 
 class CausalVAE(DiffusersVAE):
@@ -39,13 +39,13 @@ class CausalVAE(DiffusersVAE):
             raise ValueError(
                 f"{frames.shape[2]} frames are not 1 more than a multiple of {self.time_factor}"
             )
-        # All at once: the library's groups of 8 have norms of their own.
+        # All at once: the library's groups of 8 would be normalised separately.
         self.module.num_sample_frames_batch_size = frames.shape[2]
         posterior = self._finite(lambda x: self.module.encode(x).latent_dist.parameters, frames)
         mean, log_variance = posterior.chunk(2, dim=1)
         z = mean
         if noise is not None:
-            # Bounded as the library's distribution is.
+            # Clamped as in the library's distribution.
             z = z + torch.exp(0.5 * log_variance.clamp(-30, 20)) * noise.to(z)
         return z * self.scaling_factor
 
@@ -54,8 +54,8 @@ class CausalVAE(DiffusersVAE):
         check_latent(latent, self.latent_channels)
         frames = frames_of(latent.shape[2], self.time_factor)
         if latent.shape[2] % _DECODED_TOGETHER == 0:
-            # Only in an odd number of them is the first one picture; what comes later changes what was before no more
-            # than the norms of their pair do.
+            # The first latent frame is a single image only if their number is odd; later frames affect earlier ones
+            # only through the norms of their pair.
             latent = torch.cat([latent, latent[:, :, -1:]], dim=2)
         pictures = self._finite(
             lambda z: self.module.decode(z).sample, latent / self.scaling_factor

@@ -1,6 +1,6 @@
 """STAR's video transformer on CogVideoX: noisy latent in, velocity out, with LIEM between norm and attention.
 
-The blocks are diffusers' own; what is STAR's comes in where a block lets its attention be replaced. Unlike in the
+The blocks are diffusers' own; STAR's additions are attention processors. Unlike in the
 UNet, no norm of all channels follows a gate: queries and keys are normed head by head, values keep what it did to them.
 """
 
@@ -52,7 +52,7 @@ class GatedAttention(nn.Module):
         image_rotary_emb: tuple[Tensor, Tensor],
         grid: TokenGrid,
     ) -> tuple[Tensor, Tensor]:
-        """Image tokens `b n c`, which fill the grid, and text tokens `b m c`; so given back. Nothing is masked."""
+        """Image tokens `b n c`, which fill the grid, and text tokens `b m c`; returns the same. Nothing is masked."""
         text_tokens = encoder_hidden_states.shape[1]
         tokens = torch.cat([encoder_hidden_states, self._gated(hidden_states, grid)], dim=1)
         q, k, v = (
@@ -81,7 +81,7 @@ class GatedAttention(nn.Module):
 
 
 def _with_places(x: Tensor, text_tokens: int, turns: tuple[Tensor, Tensor]) -> Tensor:
-    """Heads `b n h d` with the image tokens turned by their places: rotary positions (Su et al., 2021)."""
+    """Heads `b n h d` with rotary position embedding of the image tokens (Su et al., 2021)."""
     cos, sin = turns
     even, odd = (x[:, text_tokens:, :, first::2].float() for first in (0, 1))
     turned = x.clone()
@@ -96,7 +96,7 @@ def _with_places(x: Tensor, text_tokens: int, turns: tuple[Tensor, Tensor]) -> T
 def rotary_turns(grid: TokenGrid, head_width: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the angles by which the image tokens' pairs of channels are turned, `n 1 d/2` float32.
 
-    A quarter of a head's channels tells a token's frame, three eighths its row, and as many its column.
+    A quarter of a head's channels encodes the frame, three eighths each the row and the column.
     """
     widths = (head_width // 4, head_width * 3 // 8, head_width * 3 // 8)
     angles = []
@@ -124,7 +124,7 @@ class StarCogVideoX(VideoNetwork):
     """The network `v(x_t, t, text, hint)` of STAR's second variant: CogVideoX that sees the degraded latent.
 
     Parameters are named as in diffusers' `CogVideoXTransformer3DModel`, but for the gates, which are in each block's
-    `attn1.processor`. Raises `ValueError` where sizes do not fit together.
+    `attn1.processor`. Raises `ValueError` if sizes do not fit together.
     """
 
     def __init__(self, config: CogVideoXConfig) -> None:
@@ -135,7 +135,7 @@ class StarCogVideoX(VideoNetwork):
         from diffusers.models.transformers.cogvideox_transformer_3d import CogVideoXBlock
 
         if config.head_width % 16:
-            raise ValueError(f"head width {config.head_width} is no multiple of 16")
+            raise ValueError(f"head width {config.head_width} is not a multiple of 16")
         self.config, width = config, config.width
         self.time_proj = Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.time_embedding = TimestepEmbedding(width, config.time_width)
@@ -175,12 +175,12 @@ class StarCogVideoX(VideoNetwork):
                 module.backend = backend
 
     def use_compiler(self, compiled: Compiler) -> None:
-        """Compute the blocks by what `compiled` makes of them: they are alike, so one is compiled for all."""
+        """Compile the blocks with `compiled`: they are alike, so one is compiled for all."""
         for block in self.transformer_blocks:
             block.forward = compiled(block.forward)
 
     def embed(self, context: Tensor) -> Tensor:
-        """Text tokens of an encoder, `b m context_width`, as the blocks take them: `b m width`."""
+        """Text tokens of an encoder, `b m context_width`, projected to `b m width`."""
         if context.ndim != 3 or context.shape[2] != self.config.context_width:
             raise ValueError(
                 f"context must be b n {self.config.context_width}, and is {shape_of(context)}"
@@ -198,8 +198,8 @@ class StarCogVideoX(VideoNetwork):
         """Velocity `v` of the latent `x` at diffusion time `t`.
 
         x and the result are `b c f h w` with even h and w, t is `b` (0..999), context and hint (the degraded latent,
-        without noise) are what `embed` and `see` give, all in the dtype and on the device of the weights. Places are
-        counted from the window's first frame, row and column. Raises `ValueError` otherwise.
+        without noise) are what `embed` and `see` return, all in the dtype and on the device of the weights. Positions
+        are counted from the window's first frame, row and column. Raises `ValueError` otherwise.
         """
         self._check_inputs(x, t, context, hint)
         frames, rows, columns = x.shape[2:]
@@ -229,8 +229,10 @@ class StarCogVideoX(VideoNetwork):
         check_latent(x, self.config.latent_channels, PATCH)
         (b, _, f, h, w), width = x.shape, self.config.width
         if t.shape != (b,):
-            raise ValueError(f"t must hold one time per batch item, ({b},), and is {shape_of(t)}")
+            raise ValueError(
+                f"t must contain one time per batch item, ({b},), and is {shape_of(t)}"
+            )
         if context.ndim != 3 or context.shape[0] != b or context.shape[2] != width:
             raise ValueError(f"context must be {b} n {width}, and is {shape_of(context)}")
         if hint.shape != (b * f, width, h // PATCH, w // PATCH):
-            raise ValueError(f"hint must be what `see` gives for x, and is {shape_of(hint)}")
+            raise ValueError(f"hint must be what `see` returns for x, and is {shape_of(hint)}")

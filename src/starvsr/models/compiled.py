@@ -1,6 +1,6 @@
-"""Compiling for a device by `torch.compile`, with results that later processes find on disk.
+"""`torch.compile` for a device, with an on-disk cache for later processes.
 
-Nothing here is imported before it is asked for: the compiler takes seconds to load.
+Imports are deferred: the compiler takes seconds to load.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _MOST_VARIANTS = 256
 """Of one function: a UNet's blocks have their own widths and sizes, more than torch's 8."""
 
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""Makes of a function one that does the same."""
+"""Returns an equivalent function."""
 
 
 def compiled_folder() -> Path:
-    """Where compiled code is kept: torch's `TORCHINDUCTOR_CACHE_DIR`, else `starvsr/compiled` in the user's cache.
+    """The cache folder: torch's `TORCHINDUCTOR_CACHE_DIR`, else `starvsr/compiled` in the user's cache.
 
-    Raises UsageError where that is in the home of nobody.
+    Raises UsageError if there is no home folder.
     """
     own = os.environ.get(_CACHE)
     if own:
@@ -36,22 +36,22 @@ def compiled_folder() -> Path:
         home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     except RuntimeError as error:
         raise UsageError(
-            f"--compile has no folder to keep its results in: XDG_CACHE_HOME, or your home, is that of a user who does "
-            f"not exist; name a folder in the variable {_CACHE}"
+            f"--compile has no folder to cache its results in: XDG_CACHE_HOME or the home folder is of a user who "
+            f"does not exist; name a folder in the variable {_CACHE}"
         ) from error
     return home / "starvsr" / "compiled"
 
 
 def compiler_for(device: torch.device) -> Compiler:
-    """What compiles a function at its first call, for the shapes of that call, and again for others.
+    """A compiler of functions at their first call, for the shapes of that call, and again for others.
 
-    The code of a second shape is for nearly every size of what differs, so that their number stays small. Raises
+    The second compilation makes the differing sizes dynamic, so the number of compilations stays small. Raises
     UsageError as `check_compiler`.
     """
     check_compiler(device)
     _watch()
     torch._dynamo.config.recompile_limit = _MOST_VARIANTS
-    # Rather than slowly and in silence without it.
+    # Better than silently running uncompiled.
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     return cast(Compiler, torch.compile)
 
@@ -78,14 +78,14 @@ def compiling_s() -> float:
 
 @cache
 def check_compiler(device: torch.device) -> None:
-    """Compile a small function. Raises UsageError where that does not work for the device."""
+    """Compile a small function. Raises UsageError if that does not work on the device."""
     folder = compiled_folder()
     try:
-        # Code is loaded from it, so it is nobody else's.
+        # Code is loaded from it, so it is private to the user.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"--compile cannot keep its results in {folder}: {error.strerror}; give another folder in the variable "
+            f"--compile cannot cache its results in {folder}: {error.strerror}; give another folder in the variable "
             f"{_CACHE}, or leave it out"
         ) from error
     os.environ[_CACHE] = str(folder)
@@ -94,7 +94,7 @@ def check_compiler(device: torch.device) -> None:
 
     try:
         if device.type == "cpu":
-            # What was compiled before would not miss it.
+            # A cached result would not need the compiler.
             get_cpp_compiler()
         torch.compile(_probe)(torch.zeros(64, device=device))
     except (RuntimeError, OSError, TorchDynamoException) as error:

@@ -17,7 +17,7 @@ from starvsr.types import UNetConfig
 class ControlBranch(nn.Module):
     """STAR's control branch, with weights of its own throughout.
 
-    The hint (the low-quality latent) enters once, behind the first convolution. Every encoder output and the
+    The hint (the low-quality latent) enters once, after the first convolution. Every encoder output and the
     middle's output leave through a linear layer; these exits and the hint's convolution start at zero.
     """
 

@@ -1,6 +1,6 @@
-"""The device that the network runs on, and what of it is there.
+"""The device that the network runs on, and its resources.
 
-torch takes longer to load than all of `starvsr plan`, so it is asked only where nothing else knows the answer.
+torch takes longer to load than all of `starvsr plan`, so it is queried only if nothing else knows the answer.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _GROUP_FILES = (
     ("memory.max", "memory.current"),
     ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
 )
-# Microseconds of processor time in a period, and the period, in versions 2 and 1.
+# Microseconds of CPU time in a period, and the period, in versions 2 and 1.
 _QUOTA_FILES = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
 
 def device_info(name: str = "auto") -> DeviceInfo:
-    """The device that `--device` means. Raises UsageError for another name, or where it does not exist here."""
+    """The device that `--device` means. Raises UsageError for another name, or if it does not exist here."""
     DeviceOptions(device=name)
     if name == "auto":
         name = "cuda" if cuda_devices() else "cpu"
@@ -51,7 +51,7 @@ def device_info(name: str = "auto") -> DeviceInfo:
 
         if not torch.backends.mps.is_available():
             raise UsageError(
-                "--device mps is not there: this machine or torch build has no Metal device"
+                "--device mps is not available: this machine or torch build has no Metal device"
             )
     description = "Metal device" if name == "mps" else "processor"
     return DeviceInfo(name, description, _free_memory_bytes(), _threads())
@@ -69,9 +69,9 @@ def network_dtype(precision: str, device: torch.device, half: str = "fp16") -> t
 
 
 def worker_devices(asked: str, name: str, count: int) -> list[str]:
-    """Devices of `count` workers: all GPUs where none was asked for by number, else one device for all.
+    """Devices of `count` workers: all GPUs unless one was requested by number, otherwise one device for all.
 
-    asked: what the user gave; name: what that means for one process.
+    asked: as given by the user; name: resolved for one process.
     """
     gpus = cuda_devices() if name == "cuda:0" and asked in ("auto", "cuda") else 0
     return [f"cuda:{number % gpus}" for number in range(count)] if gpus > 1 else [name] * count
@@ -86,7 +86,7 @@ def shared_device(asked: str, device: DeviceInfo, count: int) -> DeviceInfo:
 
 
 def attention_backend(name: str, device: torch.device) -> Backend:
-    """What `--attention` means on a device. Raises UsageError where it does not exist there."""
+    """What `--attention` means on a device. Raises UsageError if it is not available there."""
     from starvsr.models.attention import select_backend
 
     try:
@@ -96,7 +96,7 @@ def attention_backend(name: str, device: torch.device) -> Backend:
 
 
 def peak_process_bytes() -> int | None:
-    """The most main memory that this process has held at once so far; None where the platform does not tell."""
+    """The most main memory that this process has held at once so far; None if the platform does not report it."""
     try:
         import resource
     except ImportError:
@@ -144,7 +144,7 @@ def _cuda_info(name: str) -> DeviceInfo:
     count = cuda_devices()
     if number >= count:
         raise UsageError(
-            f"--device {name} is not there: torch finds {count} CUDA devices; give --device cpu or auto"
+            f"--device {name} is not available: torch finds {count} CUDA devices; give --device cpu or auto"
         )
     import torch
 
@@ -154,7 +154,7 @@ def _cuda_info(name: str) -> DeviceInfo:
 
 
 def _free_memory_bytes() -> int:
-    """What this process may still take: what the machine has free, or less where a control group allows less."""
+    """Memory still available to this process: the machine's, or less if a control group allows less."""
     free = [_available_bytes(), *(_group_bytes(*files) for files in _GROUP_FILES)]
     return min((size for size in free if size), default=0)
 
@@ -165,12 +165,12 @@ def _available_bytes() -> int:
         return int(fields["MemAvailable"].split()[0]) * 1024
     with contextlib.suppress(ValueError, AttributeError, OSError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    # Not every platform tells; 0 is documented as unknown.
+    # Not every platform reports it; 0 is documented as unknown.
     return 0
 
 
 def _group_bytes(limit: str, used: str) -> int:
-    """What is left of a control group's memory; 0 where there is no such limit."""
+    """Free memory of a control group; 0 without such a limit."""
     try:
         most, now = (int((_GROUPS / name).read_text()) for name in (limit, used))
     except (OSError, ValueError):
@@ -180,7 +180,7 @@ def _group_bytes(limit: str, used: str) -> int:
 
 
 def _threads() -> int:
-    """torch's, or fewer where a control group grants less time: more threads than it grants wait for each other."""
+    """torch's number of threads, or fewer if a control group grants less CPU time: more would wait for each other."""
     threads = _torch_threads()
     if "OMP_NUM_THREADS" in os.environ:
         return threads
@@ -188,7 +188,7 @@ def _threads() -> int:
 
 
 def _torch_threads() -> int:
-    """torch's number of threads. Where it is loaded a program may have set it; else it is counted, if that can be."""
+    """torch's number of threads. If torch is loaded a program may have set it; otherwise it is counted if possible."""
     told = any(
         name.startswith(_THREAD_VARIABLES) and name != "OMP_WAIT_POLICY" for name in os.environ
     )
@@ -218,7 +218,7 @@ def _cores() -> int:
 
 
 def _group_processors(*files: str) -> int:
-    """Processors whose time a control group grants, rounded up; more than there are where there is no such limit."""
+    """CPUs that a control group grants, rounded up; more than exist if there is no such limit."""
     try:
         text = " ".join((_GROUPS / name).read_text() for name in files)
         quota, period = map(int, text.split())

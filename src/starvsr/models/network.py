@@ -1,4 +1,4 @@
-"""What every network of velocity has in common: its contract, and what can be set on all of its modules at once."""
+"""The contract of all velocity networks, and settings for all of their modules at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starvsr.models.transformers import SpatialBlock, TemporalBlock
 class VideoNetwork(nn.Module):
     """A network `v(x, t, context, hint)`; x and the result are `b c f h w`, t is `b`, context `b n k`.
 
-    The context is what `embed` makes of the text's, the hint what `see` makes of the degraded latent. Networks that
+    The context comes from `embed`, the hint from `see`. Networks that
     carry something from call to call (`config.recurrent`) take a `memory` besides.
     """
 
@@ -23,16 +23,15 @@ class VideoNetwork(nn.Module):
         self.register_load_state_dict_post_hook(_after_load)  # type: ignore[no-untyped-call]
 
     def embed(self, context: Tensor) -> Tensor:
-        """What calls take as their context, `b n k`: all that can be made of the text's once for all of them."""
+        """The context of calls, `b n k`: everything that can be computed from the text's once for all of them."""
         return context
 
     def see(self, hint: Tensor) -> Tensor:
-        """What calls on a window take as their hint: all that can be made of the degraded latent `b c f h w` in it once
-        for all of them; itself where that is nothing."""
+        """The hint of calls on a window: computed once from its degraded latent `b c f h w`; here itself."""
         return hint
 
     def use_channels_last(self) -> None:
-        """Bring kernels into channels-last order."""
+        """Convert kernels to channels-last order."""
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def use_attention(self, backend: Backend) -> None:
@@ -42,9 +41,9 @@ class VideoNetwork(nn.Module):
                 module.backend = backend
 
     def use_compiler(self, compiled: Compiler) -> None:
-        """Compute what is there many times, and takes most of the work, by what `compiled` makes of it.
+        """Compile the repeated parts that do most of the work with `compiled`.
 
-        One such part after the other is compiled in a fraction of the time that the network would take as a whole.
+        Compiling them one by one takes a fraction of the time of the whole network.
         """
         for module in self.modules():
             if isinstance(module, (ResidualBlock, SpatialBlock, TemporalBlock)):
@@ -53,10 +52,10 @@ class VideoNetwork(nn.Module):
                 module.see_itself = compiled(module.see_itself)  # type: ignore[method-assign]
 
     def skip_identity_branches(self) -> int:
-        """Leave out residual branches whose last layer is exactly zero; gives their number.
+        """Skip residual branches whose last layer is exactly zero; returns their number.
 
-        The result stays the same to the bit, and with autograd everything is computed as before. Loading other
-        weights undoes it; after changing them by hand, call this again.
+        The result stays the same to the bit, and with autograd everything is computed as before. Loading other weights
+        undoes it; call this again after changing them by hand.
         """
         skipped = 0
         for module in self.modules():
@@ -67,7 +66,7 @@ class VideoNetwork(nn.Module):
 
 
 def _after_load(module: VideoNetwork, _: object) -> None:
-    """Bring newly assigned kernels into channels-last order, and compute every branch again."""
+    """Convert newly assigned kernels to channels-last order, and reenable every branch."""
     module.use_channels_last()
     for part in module.modules():
         if isinstance(part, Branch):

@@ -1,7 +1,7 @@
-"""Weights that wait at home, in main memory, and come to the device only for their work.
+"""Weights that stay in main memory (home) and are moved to the device only when used.
 
-Home is best a memory-mapped file: then weights that wait take no memory that the system could not drop. They are
-brought in the type and the order of memory that they are used in, so where they wait changes no bit of a result.
+Home is best a memory-mapped file, whose pages the system can drop. Weights are converted to their working type and
+memory format, so results are the same to the bit.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def placed(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 def assign_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Make `weights` the network's parameters as they are: no copy, no change of type, device or order.
 
-    `weights` has every parameter by name, none of which wants a gradient then. Raises KeyError where one is missing.
+    `weights` has every parameter by name, none of which requires a gradient then. Raises KeyError if one is missing.
     """
     for place, module in network.named_modules():
         for name, _ in list(module.named_parameters(recurse=False)):
@@ -44,9 +44,9 @@ def assign_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 
 class Offloaded:
-    """Weights of a module that stay at home, where they are now, but for the time of their work.
+    """Weights of a module that stay at home, where they are now, except while in use.
 
-    They never change: what is sent home is dropped, not copied back.
+    They never change: device copies are dropped, not copied back.
     """
 
     def __init__(self, module: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -55,7 +55,7 @@ class Offloaded:
         self._homes = [(parameter, parameter.data) for parameter in module.parameters()]
 
     def bring(self) -> None:
-        """Bring the weights to the device."""
+        """Copy the weights to the device."""
         # A parameter cannot hold a tensor that was made in inference mode.
         with torch.inference_mode(False), torch.no_grad():
             for parameter, home in self._homes:
@@ -87,9 +87,9 @@ def units(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def offload_blocks(network: nn.Module, device: torch.device, dtype: torch.dtype) -> int:
-    """From now on every unit of the network comes to the device for its own call only; gives the number of units.
+    """From now on every unit of the network is moved to the device only for its own call; returns their number.
 
-    Branches that are left out are not brought.
+    Skipped branches are not moved.
     """
     parts = list(units(network))
     for unit in parts:
@@ -106,5 +106,5 @@ def _offload(unit: nn.Module, weights: Offloaded) -> None:
         weights.send_home()
 
     unit.register_forward_pre_hook(before)
-    # Also where the call fails, for lack of memory above all.
+    # Also if the call fails, above all for lack of memory.
     unit.register_forward_hook(after, always_call=True)

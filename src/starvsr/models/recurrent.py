@@ -1,10 +1,10 @@
-"""A small recurrent network for processors: a frame is restored with what the frames before it left behind.
+"""A small recurrent network for CPUs: a frame is restored with the state of the frames before it.
 
-It keeps STAR's local gates (LIEM) and leaves out what costs most on a processor: attention, and norms, so that nothing
-depends on the statistics of a window and a gate acts on what follows it (see `liem`). What is remembered is moved along
-with the picture by an estimated motion, and a gate closes where what moved does not look like what is there: a motion
-that cannot be followed must not smear. One call restores frames in order; a `Memory` carries on from call to call, so
-that a video cut into runs gives the same frames as a whole one.
+It keeps STAR's local gates (LIEM) and leaves out what costs most on a CPU: attention, and norms, so that nothing
+depends on the statistics of a window and a gate acts on what follows it (see `liem`). The state is warped by an
+estimated motion, and a gate closes where the warped state does not match the frame, so that untracked motion does not
+smear. One call restores frames in order; a `Memory` carries the state between calls, so a video cut into runs gives the
+same frames as a whole one.
 
 Inside, a frame is `b c h w` in channels-last order.
 """
@@ -28,11 +28,11 @@ from starvsr.models.warping import reader
 from starvsr.types import RecurrentConfig
 
 _KEPT = -0.1658
-"""Share of the latent in the velocity with which diffusion time 100 gives the latent back: `(alpha - 1) / sigma`."""
+"""Fraction of the latent in the velocity with which diffusion time 100 gives the latent back: `(alpha - 1) / sigma`."""
 
 
 class State(NamedTuple):
-    """What a frame leaves for the next."""
+    """The state that a frame leaves for the next."""
 
     features: Tensor
     """Of the frame alone, `b stem_width h w`."""
@@ -59,7 +59,7 @@ class Convolution(nn.Conv2d):
 
 
 class GatedBlock(nn.Module):
-    """Residual block of two convolutions, behind a LIEM gate (eqs. 3-4) unless it has none."""
+    """Residual block of two convolutions, after a LIEM gate (eqs. 3-4) unless it has none."""
 
     def __init__(self, width: int, *, gated: bool) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class GatedBlock(nn.Module):
 
 
 class Motion(nn.Module):
-    """Where each place of a frame was in the frame before, estimated at 1/2 and 1/4 of the latent's size."""
+    """Position of each element in the previous frame, estimated at 1/2 and 1/4 of the latent's size."""
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class RecurrentNet(VideoNetwork):
         self.use_channels_last()
 
     def use_compiler(self, compiled: Compiler) -> None:
-        """Compute frames by what `compiled` makes of it; a shot's first, which recalls nothing, as it is."""
+        """Compile the computation of frames, except a shot's first, which has no state."""
         self._next = compiled(self._next)  # type: ignore[method-assign]
 
     def forward(
@@ -140,8 +140,8 @@ class RecurrentNet(VideoNetwork):
         """Velocity `v` of consecutive frames of one shot.
 
         x and the result are `b c f h w`, h and w even, in the dtype and on the device of the weights. Diffusion time,
-        context and hint are what every network takes; this one knows one time and no words. memory: of the frames
-        before; takes in these. Raises `ValueError` for another shape, or a hint.
+        context and hint are what every network takes; this one supports one time and no prompt. memory: of the previous
+        frames; updated with these. Raises `ValueError` for another shape, or a hint.
         """
         if hint is not None:
             raise ValueError("this network has no control branch and takes no hint")
@@ -173,7 +173,7 @@ class RecurrentNet(VideoNetwork):
         return torch.addcmul(self.head(x), z, self.kept), State(features, x)
 
     def _recalled(self, features: Tensor, before: State, flow: Tensor) -> Tensor:
-        """What the frames before say at each place (`b c h w`), as far as their features agree with this frame's."""
+        """The previous frames' state at each position (`b c h w`), as far as its features agree with this frame's."""
         read = reader(flow)
         trust = self._trust(features, read(before.features))
         recalled: Tensor = self.recall(read(before.remembered).permute(0, 2, 3, 1)) * trust
@@ -222,4 +222,4 @@ def _check_config(config: RecurrentConfig) -> None:
     if min(*widths, config.motion_width) < 1:
         raise ValueError(f"a network needs at least one channel everywhere, and this is {config}")
     if min(config.blocks_before, config.deep_blocks, config.blocks_behind) < 0:
-        raise ValueError(f"a network cannot have fewer than no blocks, and this is {config}")
+        raise ValueError(f"the number of blocks cannot be negative, and this is {config}")

@@ -1,4 +1,4 @@
-"""What network calls that differ in their text alone have in common."""
+"""Work shared by network calls that differ only in their text."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class Shared:
-    """Keeps what the first of several calls computed before it read the text, for the others.
+    """Caches what the first of several calls computed before it read the text.
 
-    All of these calls have the same inputs but for the context, and none wants a gradient.
+    All of these calls have the same inputs but for the context, and none requires a gradient.
     """
 
     def __init__(self) -> None:
@@ -18,11 +18,11 @@ class Shared:
         self._open = False
 
     def begin(self) -> None:
-        """A stage begins that has not read the text."""
+        """Begin a stage that has not read the text."""
         self._open = True
 
     def once(self, owner: nn.Module, compute: Callable[[], Tensor]) -> Tensor:
-        """What `compute` gives; once for all calls where the text was not read yet. Not to be changed in place then."""
+        """The result of `compute`, once for all calls if the text was not read yet; do not change it in place then."""
         if not self._open:
             return compute()
         if owner not in self._kept:

@@ -50,7 +50,7 @@ class Block(nn.Module):
 
 
 class EncoderLevel(nn.Module):
-    """The blocks of one level, and the halving behind all levels but the last."""
+    """The blocks of one level, and the halving after all levels but the last."""
 
     def __init__(self, config: UNetConfig, level: int, width_in: int) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
     ) -> list[Tensor]:
         """The tensors that the decoder concatenates, in order of creation, each `b f h w c`.
 
-        x is the latent `b f h w c`; what `hint` gives, of the first level's width, is added behind the first
+        x is the latent `b f h w c`; what `hint` gives, of the first level's width, is added after the first
         convolution. shared: of calls that differ in the context alone.
         """
         if shared is None:
@@ -141,7 +141,7 @@ class Middle(nn.Module):
 
 
 class DecoderLevel(nn.Module):
-    """The blocks of one level, each on a concatenated skip, and the doubling behind all levels but the first."""
+    """The blocks of one level, each on a concatenated skip, and the doubling after all levels but the first."""
 
     def __init__(self, config: UNetConfig, level: int, width_in: int, skips: list[int]) -> None:
         super().__init__()

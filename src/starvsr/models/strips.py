@@ -1,4 +1,4 @@
-"""Attention on a processor as two oneDNN products for a strip of queries at a time.
+"""Attention on the CPU as two oneDNN products for a strip of queries at a time.
 
 torch's kernel multiplies by MKL (see `linear`): on one core of an EPYC with AVX-512 it reached 59 GFLOP/s for 4,000
 tokens, strips of 256 queries 99 (`benchmarks/linear.py`).

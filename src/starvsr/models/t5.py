@@ -1,4 +1,4 @@
-"""T5's text encoder: words in, the text tokens of STAR's CogVideoX network out."""
+"""T5's text encoder: prompt in, the text tokens of STAR's CogVideoX network out."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from starvsr.models.library import loaded_module
 logger = logging.getLogger(__name__)
 
 END, PADDING = 1, 0
-"""Numbers of the token behind every text, and of what fills it up to its length. Padding is seen like any word, by the
-encoder and by the network, so it has to be what the network was trained with."""
+"""Ids of the end and padding tokens. Padding is not masked, so it must be what the network was trained with."""
 
 
 class PieceTokenizer:
-    """T5's word pieces, as sentencepiece finds them."""
+    """T5's word pieces, by sentencepiece."""
 
     def __init__(self, model: bytes) -> None:
-        """model: the content of `spiece.model`. Raises ValueError where it is not T5's."""
+        """model: the content of `spiece.model`. Raises ValueError if it is not T5's."""
         from sentencepiece import SentencePieceProcessor
 
         try:
@@ -31,7 +30,7 @@ class PieceTokenizer:
         except RuntimeError as error:
             raise ValueError(f"the word pieces cannot be read: {error}") from error
         if special != (PADDING, END):
-            raise ValueError("the word pieces have other numbers for padding and end than T5's")
+            raise ValueError("the padding and end tokens of the word pieces are not T5's")
 
     @property
     def size(self) -> int:
@@ -39,11 +38,11 @@ class PieceTokenizer:
         return int(self._pieces.get_piece_size())
 
     def __call__(self, text: str, length: int) -> list[int]:
-        """`length` numbers: the text's pieces, end, padding. A long text loses its tail, never the end."""
+        """`length` ids: the text's pieces, end, padding. A long text is truncated before the end token."""
         inside: list[int] = self._pieces.encode(text)
         if len(inside) > length - 1:
             logger.warning(
-                "the prompt has %d tokens, and the last %d are not seen: shorten it",
+                "the prompt has %d tokens, and the last %d are ignored: shorten it",
                 len(inside),
                 len(inside) - (length - 1),
             )
@@ -66,7 +65,7 @@ class T5Encoder:
         """From transformers' configuration and parameters, taken as they are, mapped from a file if they were.
 
         Works in their type; in half precision, bfloat16 alone is wide enough for it. pieces: as in `PieceTokenizer`.
-        Raises ValueError where these do not fit together.
+        Raises ValueError if these do not fit together.
         """
         tokenizer = PieceTokenizer(pieces)
         # One table under two names.

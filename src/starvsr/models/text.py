@@ -1,4 +1,4 @@
-"""CLIP's text encoder: words in, the context of the network's cross-attention out."""
+"""CLIP's text encoder: prompt in, the context of the network's cross-attention out."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ logger = logging.getLogger(__name__)
 START, END = "<|startoftext|>", "<|endoftext|>"
 _MOST_CHARACTERS = 1 << 24
 PADDING = 0
-"""What fills a text up to its length. Padding is seen like any word, so it has to be what the network was trained
-with: OpenCLIP's 0, not the end token that other tokenizers take."""
+"""Padding token. It is not masked, so it must be the one used in training: OpenCLIP's 0, not the end token."""
 
 _PIECE = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 _STRAIGHT_QUOTES = str.maketrans(dict.fromkeys("ʼ‘’‚‛", "'") | dict.fromkeys("“”„‟", '"'))
@@ -33,7 +32,7 @@ class ClipTokenizer:
     def __init__(self, vocabulary: str, merges: str) -> None:
         """vocabulary: the text of `vocab.json`; merges: of `merges.txt`.
 
-        Raises ValueError where they are not CLIP's.
+        Raises ValueError if they are not CLIP's.
         """
         from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
@@ -56,11 +55,11 @@ class ClipTokenizer:
         self._start, self._end = numbers[START], numbers[END]
 
     def __call__(self, text: str, length: int) -> list[int]:
-        """`length` numbers: start, the text's tokens, end, padding. A long text loses its tail, never the end."""
+        """`length` ids: start, the text's tokens, end, padding. A long text is truncated before the end token."""
         inside = self._pairs.encode(clean(text), add_special_tokens=False).ids
         if len(inside) > length - 2:
             logger.warning(
-                "the prompt has %d tokens with the words that belong to the model, and the last %d are not seen: "
+                "the prompt has %d tokens with the model's quality words, and the last %d are ignored: "
                 "shorten it",
                 len(inside),
                 len(inside) - (length - 2),
@@ -88,7 +87,7 @@ class TextEncoder:
         """From transformers' text configuration and the parameters `text_model.*`, without their last layer.
 
         Works in float32; float32 parameters are taken as they are, mapped from a file if they were. vocabulary,
-        merges: as in `ClipTokenizer`. Raises ValueError where these do not fit together.
+        merges: as in `ClipTokenizer`. Raises ValueError if these do not fit together.
         """
         from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -103,15 +102,15 @@ class TextEncoder:
     def __call__(self, text: str, length: int = 77) -> Tensor:
         """The context of a text, `1 length c`, float32.
 
-        Raises ValueError for more tokens than the encoder has places.
+        Raises ValueError for more tokens than the encoder has positions.
         """
         config: Any = self.module.config
         if length > config.max_position_embeddings:
             raise ValueError(
-                f"the text encoder has {config.max_position_embeddings} places, and the network reads {length} tokens"
+                f"the text encoder has {config.max_position_embeddings} positions, the network reads {length} tokens"
             )
         ids = torch.tensor([self.tokenizer(text, length)])
-        # Built without memory, the module's own numbers of places were never written.
+        # Built on the meta device, the module's own position ids were never written.
         places = rearrange(torch.arange(length), "n -> 1 n")
         with torch.inference_mode():
             hidden: Tensor = self.module(input_ids=ids, position_ids=places).last_hidden_state
@@ -128,11 +127,11 @@ def clean(text: str) -> str:
 
 
 def read_vocabulary(text: str) -> dict[str, int]:
-    """The number of each word of a `vocab.json`. Raises ValueError where it is not CLIP's."""
+    """The id of each token of a `vocab.json`. Raises ValueError if it is not CLIP's."""
     try:
         numbers = parse_json(text, _MOST_CHARACTERS)
     except ValueError as error:
-        raise ValueError(f"the vocabulary is no JSON: {error}") from error
+        raise ValueError(f"the vocabulary is not JSON: {error}") from error
     if not isinstance(numbers, dict) or not all(
         type(n) is int and 0 <= n < _MOST_CHARACTERS for n in numbers.values()
     ):
@@ -141,13 +140,13 @@ def read_vocabulary(text: str) -> dict[str, int]:
     needed = [START, END, *letters, *(f"{letter}</w>" for letter in letters)]
     missing = [word for word in needed if word not in numbers]
     if missing:
-        # A letter without a number would be left out in silence.
+        # A letter without an id would be dropped silently.
         raise ValueError(f"the vocabulary lacks {len(missing)} entries, among them {missing[0]!r}")
     return numbers
 
 
 def _read_merges(text: str) -> list[tuple[str, str]]:
-    # Not splitlines: letters stand for bytes here, and some of them count as ends of lines there.
+    # Not splitlines: letters stand for bytes here, and some count as line ends there.
     lines = text.split("\n")
     if lines[0].startswith("#version"):
         del lines[0]
@@ -156,7 +155,7 @@ def _read_merges(text: str) -> list[tuple[str, str]]:
         if line.strip():
             first, _, second = line.strip().partition(" ")
             if not second or " " in second:
-                raise ValueError(f"the merges hold {shown(line)}, which is not a pair")
+                raise ValueError(f"the merges contain {shown(line)}, which is not a pair")
             merges.append((first, second))
     return merges
 

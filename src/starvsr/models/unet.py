@@ -45,7 +45,7 @@ class Head(nn.Module):
 class StarUNet(VideoNetwork):
     """The network `v(x_t, t, text, hint)` of STAR (arXiv 2501.02976), with LIEM before every global attention.
 
-    Sizes come from `config` alone; `ValueError` where they do not fit together.
+    Sizes come from `config` alone; `ValueError` if they do not fit together.
     """
 
     def __init__(self, config: UNetConfig) -> None:
@@ -103,10 +103,10 @@ def _check_config(config: UNetConfig) -> None:
             f"UNet width {config.width} must be a multiple of {GROUPS}, the groups of a norm"
         )
     if config.liem not in ("published", "acting", "none"):
-        raise ValueError(f"liem {config.liem!r} is none of published, acting, none")
+        raise ValueError(f"liem {config.liem!r} must be published, acting or none")
     for scale in config.attention_scales:
         if scale <= 0 or math.frexp(scale)[0] != 0.5 or scale > 1:
-            raise ValueError(f"attention scale {scale} is none of 1, 1/2, 1/4, ...")
+            raise ValueError(f"attention scale {scale} must be 1, 1/2, 1/4, ...")
 
 
 def _check_inputs(
@@ -115,7 +115,7 @@ def _check_inputs(
     multiple, b = 2 ** (config.levels - 1), len(x)
     check_latent(x, config.latent_channels, multiple, 2 % multiple)
     if t.shape != (b,):
-        raise ValueError(f"t must hold one time per batch item, ({b},), and is {shape_of(t)}")
+        raise ValueError(f"t must contain one time per batch item, ({b},), and is {shape_of(t)}")
     if context.ndim != 3 or context.shape[0] != b or context.shape[1] < 1:
         raise ValueError(
             f"context must be {b} n {config.context_width} with n >= 1, and is {shape_of(context)}"

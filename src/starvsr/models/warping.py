@@ -1,8 +1,8 @@
-"""A picture read at displaced places: by torch's `grid_sample`, and by what is faster on a processor.
+"""Warping: by torch's `grid_sample`, and by what is faster on the CPU.
 
 `grid_sample` reads channel by channel, gives channels-first order back, and a single picture is read by one thread. In
-channels-last order the pixels are rows of a table, and a place between four of them is their weighted sum: an embedding
-bag. On one core of an EPYC with AVX-512 those took 3.3 instead of 15.4 ms for 48 channels of 270x480.
+channels-last order the pixels are rows of a table, and a position between four of them is their weighted sum: an
+embedding bag. On one core of an EPYC with AVX-512 those took 3.3 instead of 15.4 ms for 48 channels of 270x480.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from starvsr.models.linear import ONEDNN_AVAILABLE
 
 
 def warp(x: Tensor, flow: Tensor) -> Tensor:
-    """`x` (`b c h w`) read at every place plus its displacement, bilinear, the border continued; in the dtype of x.
+    """`x` (`b c h w`) read at every position plus its displacement, bilinear, the border continued; in the dtype of x.
 
-    flow: `b 2 h w` float32, columns then rows, in elements of x. Computed in float32: half precision has no numbers for
-    parts of a pixel far from the corner.
+    flow: `b 2 h w` float32, columns then rows, in elements of x. Computed in float32: half precision cannot represent
+    subpixel positions far from the corner.
     """
     return reader(flow)(x)
 
 
 def reader(flow: Tensor) -> Callable[[Tensor], Tensor]:
-    """`warp` by one flow, for several pictures; without autograd on a processor fastest in channels-last order."""
+    """`warp` by one flow, for several pictures; without autograd on the CPU fastest in channels-last order."""
     places = _places(flow)
     if goes_through_bags(flow):
         return partial(_from_table, *_corners(places))
@@ -35,7 +35,7 @@ def reader(flow: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def goes_through_bags(flow: Tensor) -> bool:
-    """Whether a flow's pictures are read as tables; torch.compile makes its own loops of `grid_sample`."""
+    """Whether inputs are read as tables; torch.compile fuses `grid_sample` itself."""
     return (
         ONEDNN_AVAILABLE
         and flow.device.type == "cpu"
@@ -61,7 +61,7 @@ def _sampled(places: Tensor, x: Tensor) -> Tensor:
 
 
 def _corners(places: Tensor) -> tuple[Tensor, Tensor]:
-    """The four pixels around every place: their numbers in the whole batch, and their shares; both `(b h w) 4`."""
+    """The four pixels around every position: their indices in the batch, and their weights; both `(b h w) 4`."""
     b, h, w, _ = places.shape
     left, right, to_right = _neighbours(places[..., 0], w)
     top, bottom, to_bottom = _neighbours(places[..., 1], h)
@@ -76,10 +76,10 @@ def _corners(places: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _neighbours(places: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The elements below and above places along an axis, and the share of the one above."""
+    """The elements below and above positions along an axis, and the weight of the one above."""
     # As `grid_sample` does it, in one fused operation each: otherwise results differ in the sixth digit.
     elements = torch.add(torch.tensor(-0.5), places + 1, alpha=size / 2).clamp_(0, size - 1)
-    # A place that is no number becomes some number as an integer, and its share stays none.
+    # A NaN position becomes some integer, and its weight stays NaN.
     below = elements.floor().int().clamp_(0, size - 1)
     return below, (below + 1).clamp_(max=size - 1), elements - below
 

@@ -39,13 +39,13 @@ def windowed(
 ) -> Tensor:
     """Run `fn` on every window of `x` and return the weighted mean of the results.
 
-    x: `b c t h w` of the grid's size. fn(block, where) gets a view of `x` and its place, and returns
+    x: `b c t h w` of the grid's size. fn(block, where) gets a view of `x` and its position, and returns
     `b c' t' h' w'` with `t' h' w'` = the window's size times `scale` (frames, rows, columns). The result is
     `b c' T H W` with the dtype and device of what `fn` returns.
 
     `smooth` fades over the middle half of each overlap, so whatever depends on elements within a quarter of
     the overlap is exact; `cut` switches in the middle of the overlap (as STAR's released code does in time).
-    Raises ValueError where a window's bound does not fall on a whole output element or `fn` returns another
+    Raises ValueError if a window's bound is not on a whole output element or `fn` returns another
     size than promised. Peak memory beside `x`: the result, one accumulator of a chunk's frames, one window.
     """
     if len(grid.frames) == 1:

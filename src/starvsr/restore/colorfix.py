@@ -26,7 +26,7 @@ def apply_color_fix(name: str, target: Tensor, low: Tensor, upsampled: Tensor) -
     """Fixes `target` (t c h w) by the fix called `name`, one of `COLOR_FIXES`, against the source it works with:
     `adain` against `low` (t c h' w'), the input as it came; `wavelet` against `upsampled` (t c h w).
 
-    target: held to [-1, 1] already, since the published fixes are of the clamped picture. `none` returns it itself.
+    target: already clamped to [-1, 1], as for the published fixes. `none` returns it itself.
     Raises ValueError for other names and for shapes that do not fit.
     """
     if name == "adain":

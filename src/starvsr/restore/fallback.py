@@ -1,4 +1,4 @@
-"""The layout in use, and the way down from it when memory runs out."""
+"""The layout in use, and smaller ones when memory runs out."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from starvsr.types import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-# What torch's allocators and the libraries below it say.
+# Messages of torch's allocators and the libraries below it.
 _SIGNS = ("out of memory", "allocate memory", "not enough memory", "alloc_failed")
 
 Result = TypeVar("Result")
 
 
 class Attempts:
-    """Does work with a layout, and again with a smaller one as often as memory runs out."""
+    """Does work with a layout, and retries with a smaller one whenever memory runs out."""
 
     def __init__(self, spec: ModelSpec, layout: Layout) -> None:
         self.spec, self.layout = spec, layout
 
     def network(self, work: Callable[[], Result]) -> Result:
-        """What `work` returns; between attempts the network's windows are halved. Raises MemoryLimitError."""
+        """Returns `work`'s result; between attempts the network's windows are halved. Raises MemoryLimitError."""
         return self._retried(work, self._smaller_network)
 
     def autoencoder(self, work: Callable[[], Result]) -> Result:
-        """What `work` returns; between attempts the autoencoder's tiles are halved. Raises MemoryLimitError."""
+        """Returns `work`'s result; between attempts the autoencoder's tiles are halved. Raises MemoryLimitError."""
         return self._retried(work, self._smaller_autoencoder)
 
     def _retried(self, work: Callable[[], Result], shrink: Callable[[str], None]) -> Result:
@@ -49,7 +49,7 @@ class Attempts:
                 if not is_out_of_memory(error):
                     raise
                 reason = str(error) or type(error).__name__
-            # Here, because the error above holds on to everything that was in use.
+            # Here, because the error above keeps everything in use alive.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             shrink(reason)
@@ -57,11 +57,11 @@ class Attempts:
     def _smaller_network(self, reason: str) -> None:
         layout = smaller_network(self.spec, self.layout)
         self._go_on(layout, "windows of the network", reason)
-        self._say("the network goes on with windows", largest_window(self.spec, self.layout))
+        self._say("the network continues with windows", largest_window(self.spec, self.layout))
 
     def _smaller_autoencoder(self, reason: str) -> None:
         self._go_on(smaller_autoencoder(self.layout), "tiles of the autoencoder", reason)
-        self._say("the autoencoder goes on with tiles", largest_picture(self.layout))
+        self._say("the autoencoder continues with tiles", largest_picture(self.layout))
 
     def _say(self, what: str, block: tuple[int, int, int]) -> None:
         frames, rows, columns = block
@@ -76,7 +76,7 @@ class Attempts:
 
     def _advice(self) -> str:
         if self.layout.published:
-            return "--parity keeps the published windows; leave it out and they become smaller"
+            return "--parity keeps the published windows; without it they can be smaller"
         advice = "give a smaller --scale or fewer --chunk-frames"
         return advice if self.layout.offload == "block" else f"{advice}, or --offload block"
 
@@ -89,6 +89,6 @@ class Attempts:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed; torch says so in words only on the CPU."""
+    """Whether an allocation failed; on the CPU torch says so only in the message."""
     words = str(error).lower()
     return isinstance(error, MemoryError) or any(sign in words for sign in _SIGNS)

@@ -1,6 +1,6 @@
 """Classifier-free guidance with rescale.
 
-It acts on whatever it is given: what one call made (then statistics span what that call sees) or what all windows made
+It acts on the result of one call (then statistics span what that call sees) or of all windows
 (then the halves are blended before the rescale, whose statistics span them all).
 """
 
@@ -36,7 +36,7 @@ def dynamic_scale(t: int, *, steps: int, scale: float, power: int = 5) -> float:
     """CogVideoX's "dynamic" guidance scale: `1 + scale (1 - cos(pi ((steps - t) / steps)^power)) / 2`.
 
     It is 1 .. 1 + `scale`. As published, t is the time, 999 and below, where a step's number seems to be meant, so it
-    jumps from step to step; the weights are used with what it gives.
+    jumps from step to step; the weights are used with that.
     """
     return 1 + scale * (1 - math.cos(math.pi * ((steps - t) / steps) ** power)) / 2
 

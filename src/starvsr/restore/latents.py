@@ -23,14 +23,14 @@ POSTERIOR_DRAW = 1 << 32
 
 
 def _padded(pictures: Tensor, layout: Layout) -> Tensor:
-    """`t c h w` completed to a legal size; white as published, or by repeating the border, which has no edge."""
+    """`t c h w` padded to a legal size, white as published, or by repeating the border, which adds no edge."""
     if layout.published:
         return functional.pad(pictures, layout.padding, value=1.0)
     return functional.pad(pictures, layout.padding, mode="replicate")
 
 
 class LatentCoder:
-    """Encodes and decodes runs of frames with one autoencoder, piece by piece as the layout in use says."""
+    """Encodes and decodes runs of frames with one autoencoder, in pieces as the current layout says."""
 
     def __init__(self, autoencoder: Autoencoder, attempts: Attempts, seed: int) -> None:
         self.autoencoder, self.attempts, self.seed = autoencoder, attempts, seed
@@ -61,7 +61,7 @@ class LatentCoder:
     def _encode_plainly(self, frames: Tensor) -> Tensor:
         """The latents of pictures that are `factor` times as large as the frames, without making these."""
         spec, latent = self.attempts.spec, self.attempts.layout.latent
-        # As the network has them inside: in two orders, sums of both would take ten times as long.
+        # The network's memory format: sums of mixed formats take ten times as long.
         order = torch.channels_last if spec.network.recurrent else torch.contiguous_format
         each = [
             upsample_unshuffled(frame, self.factor, latent, spec.upsampling)
@@ -111,7 +111,7 @@ class LatentCoder:
         return windowed(encode, pictures, pixels, scale=(shorter, shrink, shrink))
 
     def decode(self, z: Tensor) -> Iterator[Tensor]:
-        """Pictures `t 3 h*factor w*factor` float32 in runs, in order, each once no later chunk covers it.
+        """Pictures `t 3 h*factor w*factor` float32 in runs, in order, each as soon as no later chunk covers it.
 
         z: `1 c t h w`. Of frames that were completed there are more pictures than frames. Raises MemoryLimitError.
         """
@@ -125,7 +125,7 @@ class LatentCoder:
         scale = (self._longer(z), factor, factor)
         for run in windowed_stream(decode, z, chunks, scale=scale):
             pictures = run[0].transpose(0, 1)
-            # A few at a time, so that what is made of them stays small.
+            # A few at a time, to bound memory.
             yield from torch.split(
                 pictures, self.time_factor if self.time_factor > 1 else len(pictures)
             )

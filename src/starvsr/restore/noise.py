@@ -1,4 +1,4 @@
-"""Unit normal noise that belongs to frames, so that no cutting up of the work changes it."""
+"""Unit normal noise per frame, independent of how the work is split."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class FrameNoise:
-    """Unit normal noise by seed, draw and absolute frame index, so that no cutting up changes it.
+    """Unit normal noise by seed, draw and absolute frame index, independent of how the work is split.
 
     `noise(draw)` is `b c t h w` of the given shape on the given device, drawn on the CPU. Latent frames of several
     frames are only those of one run, and there it is by the run's first frame and their own index.

@@ -42,7 +42,7 @@ from starvsr.restore.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice
 
-# Of a large picture so many rows stay in a processor's cache while they are worked on.
+# So many rows of a large frame stay in the CPU's cache while in use.
 _CACHED_ROWS = 32
 
 _DETAIL = 0.375
@@ -65,8 +65,7 @@ class Restorer:
     look: LookOptions = field(default_factory=LookOptions)
     windows: WindowOptions = field(default_factory=WindowOptions)
     layout: Layout | None = None
-    """How the work is cut up, as a plan decided; None is by `windows`, whatever memory there is. Runs out of memory
-    replace it by a smaller one."""
+    """How the work is split, as planned; None: by `windows`. Replaced by a smaller one if memory runs out."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time spent so far in each part of the work."""
 
@@ -83,7 +82,7 @@ class Restorer:
     ) -> Restorer:
         """A restorer for a model's name or file. Raises WeightsError, UsageError.
 
-        device: its name, or all that `DeviceOptions` says; `offload` of `auto` is `none` here. Nothing is fetched.
+        device: its name, or all that `DeviceOptions` says; `offload` of `auto` is `none` here. Nothing is downloaded.
         """
         options = DeviceOptions(device=device) if isinstance(device, str) else device
         sampling, info = sampling or SamplingOptions(), device_info(options.device)
@@ -108,7 +107,7 @@ class Restorer:
         self.guided_times = {self.schedule.network_time(sigma) for sigma in guided}
 
     def _levels(self) -> tuple[Levels, Tensor]:
-        """The noise levels, and those that the solver visits. Raises ValueError where these are none."""
+        """The noise levels, and those that the solver visits. Raises ValueError if they are invalid."""
         if self.model.spec.schedule == "scaled_linear_zero_snr":
             levels = scaled_linear_zero_snr(self.settings.steps)
             return levels, levels.sigmas
@@ -121,7 +120,7 @@ class Restorer:
         )
 
     def guidance_scale(self, t: int) -> float:
-        """The scale of guidance at an integer time; 1 is none."""
+        """The guidance scale at an integer time; 1: none."""
         if t not in self.guided_times:
             return 1.0
         if self.settings.cfg_dynamic:
@@ -158,12 +157,11 @@ class Restorer:
     ) -> Iterator[Tensor]:
         """Restore consecutive frames of one shot and yield runs of them in order.
 
-        frames: `t c h w` float32 in [-1, 1] on the CPU. size: rows and columns of the output. first_frame: the
-        absolute index by which noise is drawn. on_window(share) is called after every network call, with the share
-        (0..1) of all calls that are done. carried: what the run before this one, of the same shot, left in it; this
-        one goes on from there.
-        Yields `t c H W` float32 in [-1, 1] on the CPU. Memory: the latents of all frames, and of full-size
-        pictures no more than one chunk.
+        frames: `t c h w` float32 in [-1, 1] on the CPU. size: rows and columns of the output. first_frame: the absolute
+        index by which noise is drawn. on_window(share) is called after every network call, with the fraction (0..1) of
+        all calls that are done. carried: the state of the previous run of the same shot, which this one continues.
+        Yields `t c H W` float32 in [-1, 1] on the CPU. Memory: the latents of all frames, and of full-size pictures no
+        more than one chunk.
         """
         layout = self.layout or self._plain_layout(size, len(frames))
         attempts = Attempts(self.model.spec, layout)
@@ -178,11 +176,11 @@ class Restorer:
                 yield from self._finish(coder.decode(z_0), frames, size, layout)
         finally:
             if self.layout is not None:
-                # What was too large once is not tried again.
+                # A layout that was too large is not tried again.
                 self.layout = attempts.layout
 
     def _plain_layout(self, size: tuple[int, int], frames: int) -> Layout:
-        """For as much memory as it takes."""
+        """For as much memory as is needed."""
         spec = self.model.spec
         shared = spec.network.shares and self.settings.is_guided
         return dataclasses.replace(plain_layout(spec, self.settings, size, frames), shared=shared)
@@ -250,7 +248,7 @@ class Restorer:
 
     def _match(self, pictures: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
         """Colour fix, `--sharpen`, and `--blend` against the input; clamped to [-1, 1]."""
-        # Before the fix too, as in the published code: it matches the statistics of what can be seen.
+        # Before the fix too, as in the published code: it matches the statistics of visible values.
         pictures = pictures.clamp_(-1, 1)
         if self.settings.color_fix == "wavelet" or self.look.blend > 0:
             upsampled = self._upsample(source, size)
@@ -267,7 +265,7 @@ class Restorer:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Adds the wall time of the `with` block to `seconds`; what was compiled in it has a name of its own."""
+        """Adds the wall time of the `with` block to `seconds`; compiling in it has its own name."""
         began, compiled = time.perf_counter(), compiling_s()
         try:
             yield
@@ -285,7 +283,7 @@ def frames_to_tensor(frames: list[Frame]) -> Tensor:
     """Decoded frames (`h w c` uint16, 0..65535) as `t c h w` float32 in [-1, 1]."""
     height, width, channels = frames[0].shape
     values = np.empty((len(frames), channels, height, width), np.float32)
-    # By NumPy, here and below: another thread's torch would set up processor threads beside the network's.
+    # By NumPy, here and below: torch in another thread would start CPU threads beside the network's.
     for planes, frame in zip(values, frames, strict=True):
         planes[...] = frame.transpose(2, 0, 1)
     values /= np.float32(32767.5)

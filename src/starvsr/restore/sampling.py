@@ -1,9 +1,8 @@
 """From a noised latent to a restored one: bare loops over `denoise(x, sigma) -> x0`.
 
-A sampler is a pure function `(denoise, x, sigmas, *, noise)`. It works on `x = x_0 + sigma eps`, whose
-noise is `sigma` (`sigma_k` of the schedule) times a unit normal; at an infinite sigma, possible only as the first, `x`
-is the unit noise itself. Nothing random is drawn here and no shape is assumed: batch, windows and guidance are
-`denoise`'s affair.
+A sampler is a pure function `(denoise, x, sigmas, *, noise)`. It works on `x = x_0 + sigma eps`, whose noise is `sigma`
+(`sigma_k` of the schedule) times a unit normal; at an infinite sigma, possible only as the first, `x` is the unit noise
+itself. Nothing random is drawn here and no shape is assumed: batch, windows and guidance are up to `denoise`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 """`denoise(x, sigma)`: the estimate of x_0, of the shape of `x`."""
 
 Levels = NoiseSchedule | StepSchedule
-"""What tells the noise levels of a run's steps."""
+"""The noise levels of a run's steps."""
 
 Noise = Callable[[int], Tensor]
 """`noise(step)`: unit normal noise of the shape of `x` for step `step` = 0, 1, ...; independent between steps."""
@@ -130,7 +129,7 @@ def _dpmpp_2m_sde(
 
 @dataclass(frozen=True)
 class Solver:
-    """A sampler and what the layout of its sigmas must know about it."""
+    """A sampler and its demands on the layout of sigmas."""
 
     sample: Sampler
     discard_penultimate: bool

@@ -79,7 +79,7 @@ class NoiseSchedule:
 
     def time_of(self, sigma: Tensor) -> Tensor:
         """Real times (n) in 0 .. T-1 of `sigma` (n), each a `sigma_k` >= 0 and possibly infinite: the inverse of
-        `sigma_at`, held at 0 and T-1 outside the schedule's range.
+        `sigma_at`, clamped to 0 and T-1 outside the schedule's range.
         """
         log_sigma = sigma.log()
         low = torch.searchsorted(self._log_sigmas, log_sigma, right=True) - 1
@@ -89,7 +89,7 @@ class NoiseSchedule:
         return low + torch.where(log_sigma >= log_high, 1.0, weight)
 
     def network_time(self, sigma: float) -> int:
-        """The integer time that a network is told at `sigma_k` = `sigma`: `time_of`, rounded."""
+        """The integer time that a network receives at `sigma_k` = `sigma`: `time_of`, rounded."""
         return int(self.time_of(torch.tensor([sigma], dtype=torch.float32)).round())
 
     def sigmas_for(
@@ -154,9 +154,9 @@ def logsnr_cosine_interp() -> NoiseSchedule:
     With s = t / 999, `logsnr(s) = -2 log tan(a + s (b - a))` between 15 and -15, plus `2 log(1 / scale)`, whose value
     goes linearly from scale 2 at s = 0 to scale 4 at s = 1; then sigma is divided by its last value.
 
-    The levels are kept as numbers in `schedule.safetensors`, as the original computed them in float32: near t = 999,
-    `alpha = sqrt(1 - sigma^2)` amplifies the last bit of sigma (to 3e-4 of alpha at t = 966), processors differ in that
-    bit, and a video must not depend on which processor restored it.
+    The levels are stored in `schedule.safetensors`, as the original computed them in float32: near t = 999, `alpha =
+    sqrt(1 - sigma^2)` amplifies the last bit of sigma (to 3e-4 of alpha at t = 966), CPUs differ in that bit, and a
+    video must not depend on which CPU restored it.
     """
     levels = load(files("starvsr.restore").joinpath("schedule.safetensors").read_bytes())
     return NoiseSchedule(alphas=levels["alphas"], sigmas=levels["sigmas"])
@@ -170,7 +170,7 @@ class StepSchedule:
     """
 
     times: tuple[int, ...]
-    """Of every step, falling; the network is told these."""
+    """Of every step, falling; the network receives these."""
     sigmas: Tensor
     """`sigma_k` that a sampler visits: float32 (n + 1) for n steps, strictly falling from infinity to 0."""
     alphas: tuple[float, ...]

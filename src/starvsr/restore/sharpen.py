@@ -1,7 +1,7 @@
 """Sharpening by an unsharp mask: `--sharpen`, and the truth that a network may be trained towards.
 
-The mask is linear. So a network that gives the mean of what is likely gives, trained towards a sharpened truth, what it
-would give sharpened: one network serves every strength.
+The mask is linear. So a network that predicts the mean, trained on a sharpened truth, predicts the sharpened mean: one
+network serves every strength.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 _REACH = 3
-"""Deviations of the Gaussian to either side; what is beyond is left out."""
+"""Deviations of the Gaussian to either side, where it is cut off."""
 
 _LUMA = (0.2126, 0.7152, 0.0722)
 """BT.709."""

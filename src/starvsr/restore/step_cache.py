@@ -1,10 +1,10 @@
-"""Estimates of x_0 that are used again: a cache over the steps of a sampler, whose error is bounded.
+"""Reuse of estimates of x_0: a cache over the steps of a sampler, with bounded error.
 
 A stochastic step `x <- r^2 x + (1 - r^2) x_0 + ...` with r = sigma_next / sigma takes in `1 - r^2` of an error of its
-estimate, and every later one leaves r^2 of that, so of an error at step i the last level gets
-`(1 - r_i^2) (sigma_last / sigma_(i+1))^2`: thousandths for the first steps, more than half for the last but one. How
-far an estimate has moved by step i is told by how fast it moved between the last two that were computed, per unit of
-log sigma. An estimate is used again while the sum of these products stays within the bound.
+estimate, and every later one leaves r^2 of that, so of an error at step i the last level gets `(1 - r_i^2) (sigma_last
+/ sigma_(i+1))^2`: thousandths for the first steps, more than half for the last but one. How far an estimate has moved
+by step i is predicted from how fast it moved between the last two computed ones, per unit of log sigma. An estimate is
+reused while the sum of these products stays within the bound.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from starvsr.restore.sampling import Denoise
 
 
 class ReusingDenoiser:
-    """`denoise(x, sigma)` that leaves out what hardly moves the result of one sampling; with a bound of 0, nothing.
+    """`denoise(x, sigma)` that skips steps that hardly change the result of one sampling; with a bound of 0, none.
 
     The last estimate is always computed, since it is the result. The cache is one estimate of the whole run: it does
-    not depend on windows, nor on what another run has left.
+    not depend on windows, nor on other runs.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class ReusingDenoiser:
 
 
 def _size(x: Tensor) -> float:
-    # In double precision, so that a decision does not hang on the order of a sum.
+    # In double precision, so that a decision does not depend on the order of a sum.
     return float(torch.linalg.vector_norm(x, dtype=torch.float64))
 
 
 def _weight(sigma: float, sigma_next: float, last: float) -> float:
-    """How much of an error of the estimate at `sigma` is left in the sampler's x at the last level."""
+    """The fraction of an estimate's error at `sigma` that is left in the sampler's x at the last level."""
     if sigma_next == 0:
         return math.inf
     return (1 - (sigma_next / sigma) ** 2) * (last / sigma_next) ** 2

@@ -1,7 +1,7 @@
-"""Alpha beside the network: resized on its own, and kept from colouring the edges of what it hides.
+"""Alpha bypasses the network: it is resized separately, and hidden colours are kept from bleeding into edges.
 
-Colour is straight, not multiplied by alpha. What lies under transparent areas is often black or left over, and a
-network that sees it would draw it into the edge; so it gets the colour of what is next to it.
+Colour is straight, not multiplied by alpha. Under transparent areas it is often black or arbitrary, and a network would
+draw it into the edge; so it is replaced by the nearest visible colour.
 """
 
 from __future__ import annotations

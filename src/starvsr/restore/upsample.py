@@ -20,7 +20,7 @@ def upsample(frames: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
 
 def upsample_unshuffled(frames: Tensor, factor: int, padded: tuple[int, int], mode: str) -> Tensor:
-    """`pixel_unshuffle` by `factor` of the frames upsampled by `factor`, without making the large picture.
+    """`pixel_unshuffle` by `factor` of the frames upsampled by `factor`, without building the large frames.
 
     frames: `t 3 h w` in [-1, 1]. padded: rows and columns of the result, at least h and w; the picture is
     repeated at its lower and right border as `replicate` padding of its pixels would. Returns

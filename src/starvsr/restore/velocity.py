@@ -22,18 +22,18 @@ from starvsr.restore.guidance import guide
 from starvsr.zoo.load import LoadedModel
 
 WindowCallback = Callable[[float], None]
-"""Called after every network call with the share (0..1) of all calls that are done."""
+"""Called after every network call with the fraction (0..1) of all calls that are done."""
 
 _Call = Callable[[Tensor, Tensor, Block], Tensor]
-"""The velocity of one window: its latent, the times, and where it lies."""
+"""The velocity of one window: its latent, the times, and its position."""
 
 
 def _not_a_number(model: LoadedModel) -> StarvsrError:
     name = model.spec.name
     if model.dtype == torch.float32:
         return WeightsError(
-            f"the network of {name} gives values that are no numbers: its file is damaged; "
-            "`starvsr download-weights --verify` tells, and deleting the file and fetching it again mends it"
+            f"the network of {name} returns NaN or Inf: its file is damaged; check it with "
+            "`starvsr download-weights --verify`, then delete and download it again"
         )
     kind = str(model.dtype).removeprefix("torch.")
     return UsageError(
@@ -42,39 +42,39 @@ def _not_a_number(model: LoadedModel) -> StarvsrError:
 
 
 class Carried:
-    """What a recurrent network remembers of a segment's frames so far, tile by tile; stays empty for any other."""
+    """A recurrent network's state after a segment's frames so far, per tile; stays empty for any other."""
 
     def __init__(self) -> None:
         self._states: dict[tuple[Span, Span], tuple[int, State]] = {}
 
     def recall(self, where: Block, frame: int) -> Memory:
-        """The memory with which a window goes on at an absolute frame; empty unless one ended there."""
+        """The memory with which a window continues at an absolute frame; empty unless one ended there."""
         ended, state = self._states.get((where.rows, where.columns), (None, None))
         return Memory(state if ended == frame else None)
 
     def keep(self, where: Block, ended: int, memory: Memory) -> None:
-        """Take in the memory of a window that ended in front of an absolute frame."""
+        """Store the memory of a window that ended before an absolute frame."""
         if memory.state is not None:
             self._states[where.rows, where.columns] = ended, memory.state
 
     def copy(self) -> Carried:
-        """Another one with the same states."""
+        """A copy with the same states."""
         copy = Carried()
         copy.take(self)
         return copy
 
     def take(self, other: Carried) -> None:
-        """Become as the other one is."""
+        """Take over the other one's states."""
         self._states = dict(other._states)
 
 
 class WindowedVelocity:
     """`v(x_t, t)` as samplers want it: `x_t` is `1 c t h w` float32 in main memory, and so is the result.
 
-    Halves of the guidance are blended over all windows before they are combined, so that the rescale's statistics
-    span the video; a published layout combines them window by window and cuts hard in time. Both are computed one
-    after the other for each window, and may share what they have in common. Where memory runs out the whole evaluation
-    is done again with smaller windows.
+    Halves of the guidance are blended over all windows before they are combined, so that the rescale's statistics span
+    the video; a published layout combines them window by window and cuts hard in time. Both are computed one after the
+    other for each window, and may share what they have in common. If memory runs out, the whole evaluation is repeated
+    with smaller windows.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class WindowedVelocity:
 
     def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.done = self.finished
-        # An attempt that fails leaves nothing behind.
+        # A failed attempt leaves no state behind.
         self.carrying = self.carried.copy()
         layout = self.attempts.layout
         if layout is not self.seen_in:
@@ -140,7 +140,7 @@ class WindowedVelocity:
         return guide_both(self._over_windows(self._both, x_t, t))
 
     def _both(self, x: Tensor, t: Tensor, where: Block) -> Tensor:
-        """Both halves of the guidance for one window, beside each other as channels."""
+        """Both halves of the guidance for one window, stacked as channels."""
         shared = Shared() if self.attempts.layout.shared else None
         halves = [self._call(x, t, where, context, shared) for context in self.contexts]
         return torch.cat(halves, 1)
@@ -174,7 +174,7 @@ class WindowedVelocity:
         return v
 
     def _hint(self, where: Block) -> Tensor:
-        """What the network sees of the degraded latent in a window: made once, where there is room to keep it."""
+        """The network's hint for a window: computed once if there is memory to cache it."""
         if where in self.seen:
             return self.seen[where]
         hint = self._there(where.of(self.z_lr))

@@ -1,8 +1,8 @@
-"""Clips that are made once and used many times: a training clip is then a cut-out of a larger, longer one on disk.
+"""Clips that are built once and used many times: a training clip is a crop of a larger, longer one on disk.
 
-Making a clip (camera motion, two stages of degradation, video codecs) takes longer than a small network needs to learn
-from it. Item j is a function of the seed and j alone, so whether it was there already changes nothing, and a bank stays
-when a run begins anew.
+Building a clip (camera motion, two stages of degradation, video codecs) takes longer than a small network needs to
+learn from it. Item j is a function of the seed and j alone, so cached items change nothing, and a bank is kept when a
+run starts over.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Bank:
     def __init__(
         self, config: DataConfig, folder: Path, seed: int, data: str, make: Callable[[int], Clip]
     ) -> None:
-        """folder: where the bank's folder is, or is made. data: what clips are made of, as `sources.data_digest` gives
-        it. make: item j, as `config.made` describes it.
+        """folder: parent of the bank's folder. data: the digest from `sources.data_digest`. make: builds item j as
+        `config.made` describes it.
         """
         if config.bank is None:
             raise ValueError("this configuration has no bank")
@@ -89,7 +89,7 @@ class Bank:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether there is such a file, and nothing cut off of it."""
+    """Whether the file exists and is complete."""
     try:
         with safe_open(path, framework="pt"):
             return True

@@ -1,7 +1,7 @@
 """Checkpoints of a training run: folders that appear under their name only when everything in them is on disk.
 
 A checkpoint is three safetensors files (the trained parameters, their average, the optimizer's state) and one of JSON.
-There is no state of random generators: everything that is drawn is drawn from the seed and a number.
+No generator state is stored: every draw depends only on the seed and a number.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TrainState:
     """Everything that changes while training."""
 
     parameters: Mapping[str, nn.Parameter]
-    """The trained ones, by name."""
+    """The trained parameters, by name."""
     average: WeightAverage
     optimizer: torch.optim.Optimizer
     """Of these parameters, in this order, in one group."""
@@ -59,19 +59,19 @@ def save_checkpoint(
 ) -> Path:
     """Write `checkpoint-STEP` into `folder`, then remove all but the latest `keep`.
 
-    data: what is trained on, as `sources.data_digest` gives it.
+    data: the training data's digest, from `sources.data_digest`.
 
-    At every moment the one before is whole until the new one is. Raises OutputError where there is no space, and then
-    nothing has changed.
+    The previous checkpoint stays complete until the new one is. Raises OutputError if there is no space; nothing has
+    changed then.
     """
     target = folder / f"checkpoint-{state.step:08d}"
-    # It is there where the run went on from it and no step was left to do.
+    # It exists if the run resumed from it and no step was left.
     if not target.exists():
         try:
             _write(target, state, config, data)
         except OutputError as error:
             if there := find_checkpoints(folder):
-                error.args = (f"{error}; {there[-1].name} stays, and the run goes on from it",)
+                error.args = (f"{error}; {there[-1].name} remains, and the run resumes from it",)
             raise
     for old in find_checkpoints(folder)[:-keep]:
         _remove(old)
@@ -102,18 +102,18 @@ def _write(target: Path, state: TrainState, config: TrainConfig, data: str) -> N
 
 
 def find_checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints in a folder, the earliest first."""
+    """The complete checkpoints in a folder, earliest first."""
     with suppress(FileNotFoundError):
         return sorted(p for p in folder.iterdir() if _FOLDER.fullmatch(p.name) and p.is_dir())
     return []
 
 
 def clear_partial(folder: Path) -> None:
-    """Remove what a kill left behind: checkpoints, and files that were to take another's place."""
+    """Remove what a killed run left behind: partial checkpoints and replacement files."""
     for left in folder.glob(f"{_PARTIAL}*.partial"):
         if _PARTIAL_FOLDER.fullmatch(left.name):
             remove_tree(left, Right.FORM)
-    # Also of samples and of clips that are kept.
+    # Also of samples and cached clips.
     for left in folder.rglob(".starvsr-*.partial"):
         if _PARTIAL_FILE.fullmatch(left.name):
             with suppress(OSError):
@@ -121,11 +121,11 @@ def clear_partial(folder: Path) -> None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove all of them. Raises UsageError where one holds something else too; then all stay."""
+    """Remove all of them. Raises UsageError if one contains other files; then none is removed."""
     for checkpoint in (checkpoints := find_checkpoints(folder)):
         if strange := _strange(checkpoint):
             raise UsageError(
-                f"{checkpoint} holds what is no part of a checkpoint ({', '.join(strange)}): move that elsewhere, or "
+                f"{checkpoint} contains foreign files ({', '.join(strange)}): move them elsewhere, or "
                 "give another --output"
             )
     for checkpoint in checkpoints:
@@ -133,7 +133,7 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data: str) -> None:
-    """Bring `state` to what it was when the checkpoint was written, bit for bit.
+    """Restore `state` bit for bit from the checkpoint.
 
     Raises UsageError where the checkpoint belongs to a run with another configuration or other data, WeightsError and
     InputError where it cannot be read.
@@ -143,7 +143,7 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
     if described["data"] != data:
         raise UsageError(
             f"{path} belongs to a run on other data: files in the data folders were added, removed or changed since; "
-            "put them back, give another --output, or begin anew with --no-resume"
+            "restore them, give another --output, or start over with --no-resume"
         )
     _load_tensors(path, "parameters", {n: p.data for n, p in state.parameters.items()})
     _load_tensors(path, "average", state.average.values)
@@ -154,7 +154,7 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
 
 
 def check_same_run(path: Path, before: str, config: TrainConfig) -> None:
-    """Raise UsageError where the configuration (TOML) of a checkpoint would have made other steps than this one."""
+    """Raise UsageError if the checkpoint's configuration (TOML) would have computed other steps."""
     now = config_to_toml(_decisive(config, config))
     then = config_to_toml(_decisive(config_from_toml(before), config))
     if then != now:
@@ -162,12 +162,12 @@ def check_same_run(path: Path, before: str, config: TrainConfig) -> None:
         was, is_now = next((pair for pair in pairs if pair[0] != pair[1]), (then, now))
         raise UsageError(
             f"{path} belongs to another run: it has {was!r}, and the configuration {is_now!r}; give another --output, "
-            "or begin anew with --no-resume"
+            "or start over with --no-resume"
         )
 
 
 def _decisive(config: TrainConfig, now: TrainConfig) -> TrainConfig:
-    """Without what may change from one start to the next: how long, and what is looked at on the way."""
+    """Without what may change on resuming: the number of steps, and what is measured on the way."""
     data = dataclasses.replace(config.data, cache_mb=now.data.cache_mb)
     return dataclasses.replace(
         config,
@@ -184,11 +184,11 @@ def _read_state(path: Path) -> dict[str, Any]:
         described = json.loads((path / _STATE).read_text(encoding="utf-8"))
         if described.keys() >= {"step", "config", "data", "scaler"}:
             return dict(described)
-        reason = "it lacks entries"
+        reason = "entries are missing"
     except (OSError, ValueError, AttributeError) as error:
         reason = str(error)
     raise InputError(
-        f"{path / _STATE} cannot be read ({reason}): remove {path.name}, and the one before is taken"
+        f"{path / _STATE} cannot be read ({reason}): remove {path.name} to use the previous one"
     )
 
 
@@ -223,7 +223,7 @@ def _load_optimizer(path: Path, state: TrainState) -> None:
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = values.get(f"{name}/{key}")
             if value is not None:
-                # In the parameter's order of memory, for the same sums.
+                # In the parameter's memory format, for the same sums.
                 like = torch.empty_like(parameter) if value.ndim else torch.empty(())
                 restored.setdefault(number, {})[key] = like.detach().copy_(value)
     described = state.optimizer.state_dict()
@@ -244,10 +244,10 @@ def _sync(folder: Path) -> None:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Under another name first, so that a kill leaves no half of it under its own."""
+    """Written under another name first, so that a killed run leaves no partial file."""
     doomed = checkpoint.with_name(f"{_PARTIAL}{secrets.token_hex(8)}.partial")
     if strange := _strange(checkpoint):
-        logger.warning("%s stays: it holds %s too", checkpoint, ", ".join(strange))
+        logger.warning("%s is not removed: it also contains %s", checkpoint, ", ".join(strange))
         return
     with suppress(OSError):
         put_in_place(checkpoint, doomed, Right.FORM)
@@ -255,7 +255,7 @@ def _remove(checkpoint: Path) -> None:
 
 
 def _strange(checkpoint: Path) -> list[str]:
-    """Names of what is no part of a checkpoint."""
+    """Names of files that are not part of a checkpoint."""
     with suppress(OSError):
         return sorted({path.name for path in checkpoint.iterdir()} - _FILES)
     return []

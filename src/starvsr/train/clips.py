@@ -1,7 +1,7 @@
-"""Making a training clip, and a validation clip, of a source.
+"""Building training and validation clips from a source.
 
-Clips of videos are consecutive frames of one shot, clips of stills a camera moving over them; what has no degraded
-partner is degraded here.
+A clip of a video is consecutive frames of one shot, a clip of a still a camera moving over it; sources that are not
+pairs are degraded here.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ from starvsr.train.sources import Source
 Samples = npt.NDArray[np.uint8]
 
 _REDUCED = "bicubic-antialias"
-# Seeds of validation clips do not meet those of training clips, whose second number is small.
+# Keeps validation seeds apart from training seeds, whose second number is small.
 _VALIDATION = 2**62
 
 
 @dataclass(frozen=True)
 class Clip:
-    """One training example, or several stacked: then tensors have a dimension `b` in front."""
+    """One training example, or several stacked: then tensors have a leading dimension `b`."""
 
     truth: Tensor
     """`t 3 h w` float32, RGB in [0, 1]."""
     degraded: Tensor
     """The same at 1/scale."""
     texts: tuple[str | None, ...]
-    """What each shows; empty where it was dropped, None where nobody said."""
+    """The prompt of each; empty if dropped, None if there is none."""
     numbers: tuple[int, ...]
     """i of each."""
 
 
 class ClipMaker:
-    """Makes a pair of clips from a source and a random generator."""
+    """Builds a pair of clips from a source and a random generator."""
 
     def __init__(self, config: DataConfig) -> None:
         self.config = config
@@ -61,7 +61,7 @@ class ClipMaker:
     def __call__(
         self, source: Source, resize_range: tuple[float, float], rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Truth and degraded, as in `Clip`. Raises InputError where a file is not what it was."""
+        """Truth and degraded, as in `Clip`. Raises InputError if a file has changed."""
         if source.degraded is not None:
             truth, degraded = self._pair(source.truth, source.degraded, rng)
         else:
@@ -140,9 +140,9 @@ def preset(name: str, scale: int) -> DegradationConfig:
 def validation_clip(
     source: Source, config: DataConfig, validation: ValidationConfig, degradation: str, seed: int
 ) -> Clip:
-    """The clip of a held-out source that is measured: its middle, the same every time, degraded by a draw of its own.
+    """The measured clip of a held-out source: always its middle, degraded by its own draw.
 
-    Sizes are multiples of the scale. Raises InputError where the file is not what it was.
+    Sizes are multiples of the scale. Raises InputError if the file has changed.
     """
     media, scale = source.truth, config.scale
     limits = [side or 2**30 for side in validation.crop]
@@ -174,7 +174,7 @@ def validation_clip(
 
 
 def _span(media: Media, frames: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Consecutive frames within one shot, every place equally likely."""
+    """Consecutive frames within one shot, every position equally likely."""
     places = [max(0, end - start - frames + 1) for start, end in media.shots]
     place = int(rng.integers(sum(places)))
     for (start, _), count in zip(media.shots, places, strict=True):
@@ -198,7 +198,7 @@ def _tensor(samples: Samples) -> Tensor:
 
 
 class _Stills:
-    """Decoded stills, the latest used within a number of bytes."""
+    """An LRU cache of decoded stills, bounded in bytes."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes, self.bytes = most_bytes, 0
@@ -212,7 +212,7 @@ class _Stills:
         with open_still(media.path) as picture:
             samples = np.array(picture)
         if samples.shape != (media.height, media.width, 3):
-            raise InputError(f"{media.path} is not the picture that it was when training began")
+            raise InputError(f"{media.path} has changed since training began")
         self.kept[media] = samples
         self.bytes += samples.nbytes
         while self.bytes > self.most_bytes and len(self.kept) > 1:
@@ -220,13 +220,13 @@ class _Stills:
         return samples
 
     def __getstate__(self) -> dict[str, object]:
-        # A worker process begins with none.
+        # A worker process starts with an empty cache.
         return {"most_bytes": self.most_bytes, "bytes": 0, "kept": OrderedDict()}
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Sums do not depend on how many processors there are, nor on whether a worker or the trainer makes the clip."""
+    """One thread, so that sums depend neither on the number of cores nor on which process builds the clip."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

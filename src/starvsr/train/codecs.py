@@ -1,7 +1,7 @@
 """Real compression of frames in memory: JPEG through libjpeg, video codecs through libav.
 
-Both work on 8-bit samples with halved chroma, as what people have does. One thread each, so that the same frames give
-the same result on every machine with the same libraries.
+Both work on 8-bit 4:2:0 samples, in one thread, so that the same frames give the same result on every machine with the
+same libraries.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from PIL import Image
 from torch import Tensor
 
 FRAMES_PER_SECOND = 25
-"""What an encoder is told; bit rates are drawn per pixel, so it changes little."""
+"""Frame rate passed to encoders; bit rates are drawn per pixel, so it matters little."""
 
 RATES = ("crf", "qscale", "bits_per_pixel")
 
-# No codec here takes less (x265 refuses pictures smaller than its smallest block).
+# The least that every codec here accepts (x265 refuses frames smaller than its smallest block).
 _LEAST_SIDE_PX = 64
-# On small pictures x264's macroblock tree, and x265 where a picture is one block wide, read memory that nobody wrote:
-# the same frames then differ from one time to the next.
+# On small frames x264's macroblock tree, and x265 if a frame is one block wide, read uninitialised memory: the same
+# frames then differ from one time to the next.
 _OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "medium", "mbtree": "0"},
     "libx265": {
@@ -61,13 +61,13 @@ class VideoCodec:
 
 
 def is_available(encoder: str) -> bool:
-    """Whether this libav build has an encoder, and a decoder for what it makes."""
+    """Whether this libav build has an encoder and a matching decoder."""
     known = av.codecs_available
     return encoder in known and Codec(encoder, "w").canonical_name in known
 
 
 def jpeg(frame: Tensor, quality: int) -> Tensor:
-    """A frame `3 h w` in [0, 1] (rounded to 8 bits) behind JPEG of a quality 1 .. 100, with halved chroma."""
+    """A frame `3 h w` in [0, 1] (rounded to 8 bits) after 4:2:0 JPEG of quality 1 .. 100."""
     file = io.BytesIO()
     pixels = to_bytes(frame).permute(1, 2, 0).contiguous().numpy()
     Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling="4:2:0")
@@ -77,14 +77,13 @@ def jpeg(frame: Tensor, quality: int) -> Tensor:
 
 
 def recode(frames: Iterable[Tensor], codec: VideoCodec) -> Iterator[Tensor]:
-    """Frames `3 h w` in [0, 1] behind a video codec, as many and in order.
+    """Frames `3 h w` in [0, 1] after a video codec, same number and order.
 
-    Reads ahead as far as the encoder looks, and holds no more than that. Raises ValueError where this libav build
-    lacks the encoder.
+    Buffers no more than the encoder's lookahead. Raises ValueError if this libav build lacks the encoder.
     """
     if not is_available(codec.encoder):
         raise ValueError(
-            f"the encoder {codec.encoder} is missing in this libav build: draw from others"
+            f"the encoder {codec.encoder} is missing in this libav build: choose others"
         )
     encoder = decoder = None
     size, given, made = (0, 0), 0, 0
@@ -108,7 +107,7 @@ def recode(frames: Iterable[Tensor], codec: VideoCodec) -> Iterator[Tensor]:
         made += 1
         yield from_yuv(decoded, *size)
     if made != given:
-        raise RuntimeError(f"{codec.encoder} made {made} frames of {given}")
+        raise RuntimeError(f"{codec.encoder} returned {made} of {given} frames")
 
 
 def _decoded(
@@ -132,7 +131,7 @@ def _encoder(codec: VideoCodec, height: int, width: int) -> VideoCodecContext:
         options["crf"] = f"{codec.amount:g}"
         encoder.bit_rate = 0
     else:
-        # `global_quality` would need every frame to carry it, which PyAV cannot set.
+        # `global_quality` has to be set on every frame, which PyAV cannot do.
         options["qmin"] = options["qmax"] = str(round(codec.amount))
     encoder.options = options
     encoder.open()
@@ -140,7 +139,7 @@ def _encoder(codec: VideoCodec, height: int, width: int) -> VideoCodecContext:
 
 
 def _coded_size(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that every encoder takes."""
+    """Rows and columns that every encoder accepts."""
     even_height, even_width = height + height % 2, width + width % 2
     return max(_LEAST_SIDE_PX, even_height), max(_LEAST_SIDE_PX, even_width)
 
@@ -151,7 +150,7 @@ def to_bytes(frame: Tensor) -> Tensor:
 
 
 def to_yuv(frame: Tensor) -> Samples:
-    """A frame `3 h w` in [0, 1] as libav's yuv420p (limited range, BT.601), padded to a size that encoders take.
+    """A frame `3 h w` in [0, 1] as libav's yuv420p (limited range, BT.601), padded to a size that encoders accept.
 
     Padding repeats the border.
     """
@@ -167,7 +166,7 @@ def to_yuv(frame: Tensor) -> Samples:
 
 
 def from_yuv(samples: Samples, height: int, width: int) -> Tensor:
-    """A frame `3 height width` in [0, 1] from what `to_yuv` makes."""
+    """A frame `3 height width` in [0, 1] from the output of `to_yuv`."""
     rows, columns = samples.shape[0] * 2 // 3, samples.shape[1]
     flat = torch.from_numpy(np.ascontiguousarray(samples)).flatten().float()
     luma = flat[: rows * columns].reshape(1, rows, columns)

@@ -1,7 +1,7 @@
 """What a training run is: frozen dataclasses, and TOML from and to them. An unknown key is refused by name.
 
 Tables of the TOML are the nested dataclasses (`[model]`, `[data]`, `[[data.folders]]`, `[optimizer]`, ...), keys are
-their fields. Messages name the table and the key, since that is what was written.
+their fields. Messages name the table and the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOGS = ("jsonl", "tensorboard")
 LR_SCHEDULES = ("constant", "cosine")
 PIXEL_LOSSES = ("l1", "mse", "charbonnier")
 
-# What is beyond them takes memory or time that nobody has.
+# Larger values take impractical memory or time.
 _MOST_FRAMES, _MOST_SIDE_PX, _MOST_SCALE = 1000, 1 << 14, 64
 _MOST_BATCH, _MOST_STEPS, _MOST_CACHE_MB = 1 << 16, 10**9, 10**6
 
@@ -39,32 +39,32 @@ def _check_one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Which network is trained, and what it starts from."""
+    """Which network is trained, and from which weights."""
 
     base: str = "nano"
     """A model's name or the path of a model file, relative to the configuration's folder where it has a slash."""
     pretrained: bool = True
-    """Start from the base's weights; else from new ones, drawn by the run's seed."""
+    """Start from the base's weights; otherwise from new ones, drawn from the run's seed."""
     name: str = ""
-    """Name of the result; empty is the base's."""
+    """Name of the result; empty: the base's."""
     spec: dict[str, Any] = field(default_factory=dict)
-    """Fields of the base's `ModelSpec` that are different, tables within tables, such as `network.width`."""
+    """Changed fields of the base's `ModelSpec`, nested, such as `network.width`."""
 
 
 @dataclass(frozen=True)
 class FolderConfig:
-    """A folder of training data: pairs where it has `gt/` and `lq/`, else sources in it and the folders inside it."""
+    """A folder of training data: pairs if it has `gt/` and `lq/`, otherwise sources, recursively."""
 
     path: str = ""
     """Relative to the data folder of the command line, else to the configuration's folder."""
     weight: float = 1.0
-    """Share of the clips that come from it, over the sum of all weights."""
+    """Fraction of the clips that come from it, relative to the sum of all weights."""
     resize: tuple[float, float] = (1.0, 1.0)
     """Range of factors by which sources are reduced before they are cropped, each at most 1; of pairs always 1."""
     held_out: tuple[str, ...] = ()
-    """Glob patterns of paths in it (of pairs inside `gt/` and without ending) that are kept for validation."""
+    """Glob patterns of paths in it (of pairs inside `gt/` and without ending) that are held out for validation."""
     held_out_every: int = 0
-    """Every so many-th file in name order (the first, and so on) is kept for validation; 0 is none."""
+    """Every n-th file in name order, starting with the first, is held out for validation; 0: none."""
 
     def __post_init__(self) -> None:
         _check(bool(self.path), "[[data.folders]] path", self.path, "a folder")
@@ -77,17 +77,17 @@ class FolderConfig:
 
 @dataclass(frozen=True)
 class BankConfig:
-    """Clips made once and kept on disk, out of which training clips are cut."""
+    """Clips built once and cached on disk, from which training clips are cropped."""
 
     clips: int = 1000
-    """So many; each comes once before any comes again."""
+    """Number of clips; each is used once before any is used again."""
     frames: int = 1
     crop: tuple[int, int] = (256, 256)
     """Rows and columns of the ground truth, pixels."""
     skips: float = 0.0
-    """Share of the training clips that take only every second frame: everything moves twice as fast."""
+    """Fraction of the training clips that take only every second frame, which doubles motion."""
     turns: bool = False
-    """Turn half of the training clips upside down, and make rows columns in half."""
+    """Flip half of the training clips vertically, and transpose half."""
 
 
 @dataclass(frozen=True)
@@ -101,22 +101,22 @@ class DataConfig:
     scale: int = 4
     """Ground truth over degraded, each way."""
     degradations: dict[str, float] = field(default_factory=lambda: {"light": 0.5, "heavy": 0.5})
-    """Presets (`light`, `heavy`, `clean`) and their shares, for sources that are not pairs."""
+    """Presets (`light`, `heavy`, `clean`) and their weights, for sources that are not pairs."""
     flip: bool = True
-    """Mirror half of the clips left to right."""
+    """Flip half of the clips horizontally."""
     motion: float = 1.0
-    """Strength of the camera motion that makes clips of stills."""
+    """Strength of the camera motion in clips built from stills."""
     foregrounds: float = 0.0
-    """Share of the clips made of stills in which something moves in front."""
+    """Fraction of the clips built from stills with a moving foreground."""
     text_drop: float = 0.5
-    """Share of the clips whose text is left empty."""
+    """Fraction of the clips whose prompt is dropped."""
     worse: float = 0.0
-    """Share of the clips of which the upsampled input is the truth, under the model's negative prompt: what guidance
-    is to lead away from. Of models that start from noise."""
+    """Fraction of the clips whose ground truth is the upsampled input, under the model's negative prompt, for guidance
+    to lead away from. For models that start from noise."""
     cache_mb: int = 512
-    """Most memory of a worker for decoded stills, megabytes."""
+    """Memory limit per worker for decoded stills, megabytes."""
     bank: BankConfig | None = None
-    """None makes every clip anew."""
+    """None builds every clip anew."""
 
     def __post_init__(self) -> None:
         for key, most in (("frames", _MOST_FRAMES), ("scale", _MOST_SCALE)):
@@ -142,7 +142,9 @@ class DataConfig:
         _check(ok, "[data.bank] frames", bank.frames, allowed)
         _check(0 <= bank.skips <= 1, "[data.bank] skips", bank.skips, "0 to 1")
         enough = not bank.skips or bank.frames >= 2 * self.frames - 1
-        _check(enough, "[data.bank] frames", bank.frames, "twice [data] frames less one, for skips")
+        _check(
+            enough, "[data.bank] frames", bank.frames, "twice [data] frames minus one, for skips"
+        )
         square = not bank.turns or self.crop[0] == self.crop[1]
         _check(square, "[data] crop", list(self.crop), "as many rows as columns, for turns")
         fits = all(
@@ -158,7 +160,7 @@ class DataConfig:
 
     @property
     def made(self) -> DataConfig:
-        """How clips are made of sources: this, or what the bank's clips are."""
+        """How clips are built from sources: this, or as the bank says."""
         if self.bank is None:
             return self
         return dataclasses.replace(
@@ -170,7 +172,7 @@ def _check_presets(table: str, shares: dict[str, float]) -> None:
     known = (*PRESETS, CLEAN)
     for name, share in shares.items():
         _check(name in known, f"{table} key", name, "one of " + ", ".join(known))
-        _check(share > 0, f"{table} {name}", share, "a share above 0")
+        _check(share > 0, f"{table} {name}", share, "a number above 0")
     _check(bool(shares), table, shares, "at least one of " + ", ".join(known))
 
 
@@ -188,13 +190,13 @@ class OptimizerConfig:
     warmup_steps: int = 0
     """Steps over which the learning rate rises from 0."""
     schedule: str = "constant"
-    """Behind the warm-up: `constant`, or `cosine` down to `final_lr` at the last step."""
+    """After the warm-up: `constant`, or `cosine` down to `final_lr` at the last step."""
     final_lr: float = 0.0
-    """Share of `lr` that `cosine` ends with."""
+    """Fraction of `lr` at the end of `cosine`."""
     clip_norm: float = 1.0
-    """Most that the norm of the gradient of all trained parameters may be; 0 is no limit."""
+    """Gradient clipping: the maximum norm over all trained parameters; 0: no limit."""
     ema_decay: float = 0.999
-    """Of the average of the weights over steps, which is the result; 0 takes the last weights."""
+    """EMA decay of the weights, whose average is the result; 0 takes the last weights."""
 
     def __post_init__(self) -> None:
         _check(self.lr > 0, "[optimizer] lr", self.lr, "a number above 0")
@@ -204,14 +206,14 @@ class OptimizerConfig:
         betas = self.betas
         _check(all(0 <= b < 1 for b in betas), "[optimizer] betas", list(betas), "0 to below 1")
         _check(
-            0 <= self.final_lr <= 1, "[optimizer] final_lr", self.final_lr, "a share from 0 to 1"
+            0 <= self.final_lr <= 1, "[optimizer] final_lr", self.final_lr, "a fraction from 0 to 1"
         )
         _check_one_of("[optimizer] schedule", self.schedule, LR_SCHEDULES)
 
 
 @dataclass(frozen=True)
 class PixelLossConfig:
-    """Loss of models that restore in one step from the clean latent, between their picture and the truth."""
+    """Loss of models that restore in one step from the clean latent, between output and ground truth."""
 
     kind: str = "l1"
     """`l1`, `mse`, or `charbonnier` (a smooth l1)."""
@@ -223,7 +225,7 @@ class PixelLossConfig:
     motion: float = 0.0
     """Of networks that estimate motion: weight of the distance of a reduced frame from the one before it, moved."""
     sharpen: float = 0.0
-    """The truth is sharpened this much (see `sharpen.sharpened`), and so is then what the model makes."""
+    """The ground truth is sharpened this much (see `sharpen.sharpened`), and so are the model's results."""
 
     def __post_init__(self) -> None:
         _check_one_of("[pixel_loss] kind", self.kind, PIXEL_LOSSES)
@@ -233,19 +235,19 @@ class PixelLossConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """What is measured while training, on what was held out."""
+    """Validation on held-out files."""
 
     interval: int = 1000
-    """Steps between validations, and one at the end; 0 is never."""
+    """Steps between validations, plus one at the end; 0: never."""
     clips: int = 8
-    """At most so many, evenly spread over what was held out."""
+    """Maximum number of clips, evenly spread over the held-out files."""
     frames: int = 1
     crop: tuple[int, int] = (0, 0)
-    """Rows and columns of the ground truth around its centre, at most; 0, 0 is all of it."""
+    """Rows and columns of the ground truth around its centre, at most; 0, 0: all of it."""
     degradations: tuple[str, ...] = ("light", "heavy")
-    """Every clip is measured with each."""
+    """Degradations with each of which every clip is measured."""
     samples: int = 4
-    """Pictures that are written each time: upsampled, restored and true, side by side."""
+    """Number of sample images per validation: upsampled, restored and ground truth, side by side."""
 
     def __post_init__(self) -> None:
         for key, least, most in (
@@ -263,12 +265,12 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """What is kept on the way."""
+    """What is saved during training."""
 
     interval: int = 500
-    """Steps between checkpoints, and one at the end."""
+    """Steps between checkpoints, plus one at the end."""
     keep: int = 2
-    """The latest so many are kept."""
+    """Number of latest checkpoints to keep."""
     dtype: str = "fp32"
     """Type in which the model file's weights are stored; checkpoints are always fp32."""
 
@@ -288,23 +290,23 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     loss: LossConfig | None = None
-    """Of models that start from noise; None is the paper's."""
+    """For models that start from noise; None: the paper's."""
     pixel_loss: PixelLossConfig | None = None
-    """Of models that start from the clean latent; None is the default."""
+    """For models that start from the clean latent; None: the default."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     steps: int = 1000
     batch: int = 8
-    """Clips a step, of all processes together."""
+    """Clips per step, over all processes."""
     micro_batch: int = 0
-    """Clips that a process takes at once, summing gradients; 0 is all of its share."""
+    """Clips per process and micro-batch, with gradient accumulation; 0: its whole part of the batch."""
     precision: str = "fp32"
-    """What the network computes in while it is trained; its weights are fp32."""
+    """Compute precision in training; weights are fp32."""
     gradient_checkpointing: bool = False
-    """Compute each block again for its gradient, instead of keeping what is inside."""
+    """Gradient checkpointing: recompute each block's activations in the backward pass."""
     seed: int = 0
     log: str = "jsonl"
-    """`jsonl`, or `tensorboard` besides."""
+    """`jsonl`, or `tensorboard` for both."""
 
     def __post_init__(self) -> None:
         for key, least, most in (
@@ -321,7 +323,7 @@ class TrainConfig:
 
 
 def read_config(path: Path) -> TrainConfig:
-    """The configuration in a TOML file. Raises UsageError where it cannot be read or means nothing."""
+    """The configuration in a TOML file. Raises UsageError if it cannot be read or is invalid."""
     try:
         text = read_text(path)
     except ValueError as error:

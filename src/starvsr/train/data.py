@@ -1,6 +1,6 @@
 """Training clips by number: clip i is a function of the seed and i alone.
 
-So any number of worker processes gives the same data, and training goes on at any step.
+So any number of worker processes gives the same data, and training resumes at any step.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
 class StepSampler(Sampler[list[int]]):
     """Numbers of the clips that one process takes, micro-batch by micro-batch, from a step on.
 
-    Step s has the clips `s * batch` to `(s + 1) * batch - 1`, in equal runs for the processes.
+    Step s has the clips `s * batch` to `(s + 1) * batch - 1`, split into equal runs for the processes.
     """
 
     def __init__(
@@ -91,16 +91,16 @@ class StepSampler(Sampler[list[int]]):
 
 
 def load_clips(clips: TrainingClips, sampler: StepSampler, workers: int) -> Iterator[Clip]:
-    """The sampler's clips, stacked by micro-batch. Raises what a clip's file causes."""
+    """The sampler's clips, stacked by micro-batch. Raises errors that a clip's file causes."""
     with warnings.catch_warnings():
-        # It is told how many; more than there are processors may be right where files come slowly.
+        # The number is configured; more than the cores may be right for slow storage.
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         loader: DataLoader[Clip | StarvsrError] = DataLoader(
             clips,
             batch_sampler=sampler,
             num_workers=workers,
             collate_fn=stack_clips,
-            # Forking a process that has threads is asking for deadlocks.
+            # Forking a process that has threads can deadlock.
             multiprocessing_context="spawn" if workers else None,
             prefetch_factor=4 if workers else None,
         )

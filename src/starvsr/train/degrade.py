@@ -1,12 +1,12 @@
 """Degradation of clips as in Real-ESRGAN (Wang et al., 2021), with video codecs as STAR adds them.
 
 `draw` picks every parameter once for a clip, so that it degrades coherently in time, and gives a `Degradation`: plain
-data that can be logged, kept as JSON and applied again with the same result. What differs from frame to frame is the
+data that can be logged, stored as JSON and applied again with the same result. What differs from frame to frame is the
 noise itself, and with `drift` a slow wave in how strong blur, noise and JPEG are.
 
-A stage is blur, resize, noise, JPEG and a video codec, in this order. Behind the last stage comes the resize to 1/scale
-and maybe a sinc; the last stage's compression may come behind those instead, as most of what people have was compressed
-at the size they have it in.
+A stage is blur, resize, noise, JPEG and a video codec, in this order. After the last stage comes the resize to 1/scale
+and maybe a sinc; the last stage's compression may come after those instead, since most videos were compressed at their
+final size.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from starvsr.train.kernels import Kernel, blur
 
 RESIZE_MODES = ("area", "bilinear", "bicubic", "bicubic-antialias")
 NOISES = ("gaussian", "poisson")
-# A smaller picture has nothing left to restore.
+# A smaller frame has nothing left to restore.
 _LEAST_SIDE_PX = 4
 _LUMA = (0.299, 0.587, 0.114)
 _Part = TypeVar("_Part")
@@ -56,7 +56,7 @@ class Stage:
 
     kernel: Kernel | None = None
     resize: float | None = None
-    """Size behind the resize over the clip's own, each way."""
+    """Size after the resize relative to the clip's, per axis."""
     resize_mode: str = "area"
     noise: Noise | None = None
     jpeg_quality: int | None = None
@@ -78,7 +78,7 @@ class Degradation:
     final_kernel: Kernel | None
     """The last sinc."""
     compress_last: bool
-    """Whether JPEG and codec of the last stage come behind the last resize."""
+    """Whether JPEG and codec of the last stage come after the last resize."""
     seed: int
     """Of the noise."""
     drift: float = 0.0
@@ -98,13 +98,15 @@ class Degradation:
         frames, for sizes that `scale` does not divide, and where libav lacks a drawn codec.
         """
         if clip.ndim != 4 or clip.shape[0] < 1 or clip.shape[1] != 3:
-            raise ValueError(f"a clip must be t 3 h w with a frame at least, got {(*clip.shape,)}")
+            raise ValueError(
+                f"a clip must be t 3 h w with at least one frame, got {(*clip.shape,)}"
+            )
         return torch.stack(list(self.stream(clip)))
 
     def stream(self, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         """The same for frames `3 h w` one after the other, as many and in order.
 
-        Holds a few frames and what the codecs look ahead, however long the clip is.
+        Buffers a few frames and the codecs' lookahead, whatever the clip's length.
         """
         source = iter(frames)
         first = next(source, None)
@@ -146,7 +148,7 @@ class Degradation:
             raise ValueError(f"this is not a degradation of this version: {error}") from error
 
     def strength(self, number: int) -> float:
-        """What the drift makes of the strengths at a frame, as a factor."""
+        """The drift's factor on the strengths at a frame."""
         turns = number / self.drift_frames + self.drift_phase
         return math.exp(self.drift * math.sin(2 * math.pi * turns))
 

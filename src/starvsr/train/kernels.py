@@ -18,7 +18,7 @@ SHAPES = ("gaussian", "generalized", "plateau", "sinc")
 
 @dataclass(frozen=True)
 class Kernel:
-    """A drawn blur kernel; `taps` makes its numbers."""
+    """A drawn blur kernel; `taps` computes its values."""
 
     shape: str
     """`gaussian`; `generalized`, a Gaussian whose exponent is raised to `beta`; `plateau`, `1 / (1 + d^beta)` of the
@@ -85,5 +85,5 @@ def blur(frame: Tensor, kernel: Kernel, widen: float = 1.0) -> Tensor:
     wide: Tensor = torch.fft.irfft2(
         torch.fft.rfft2(padded, s=(rows, columns)) * response, s=(rows, columns)
     )
-    # What wraps around lands in front of the part that is kept.
+    # Wrapped-around samples land before the part that is used.
     return wide[:, reach : reach + frame.shape[1], reach : reach + frame.shape[2]].contiguous()

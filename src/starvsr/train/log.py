@@ -1,4 +1,4 @@
-"""What a run has to say of its steps: JSON lines, and TensorBoard's files where they are asked for."""
+"""The training log: JSON lines, and TensorBoard files if requested."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LOG_NAME = "log.jsonl"
 class TrainLog:
     """Appends to `log.jsonl` of a run's folder, one object a line, with `event` and `step` in each.
 
-    What a killed run wrote behind the step that training goes on from is taken back, so that no step is there twice.
+    Lines that a killed run wrote after the step that training resumes from are removed, so that no step appears twice.
     """
 
     def __init__(self, folder: Path, step: int, *, tensorboard: bool) -> None:
-        """step: steps done before. Raises UsageError where TensorBoard is asked for and missing, OutputError."""
+        """step: steps done before. Raises UsageError if TensorBoard is requested and missing, OutputError."""
         self.path = folder / LOG_NAME
         self.board = None
         if tensorboard:
-            # It purges from this step on.
+            # TensorBoard purges from this step on.
             self.board = summary_writer()(str(folder / "tensorboard"), purge_step=step + 1)
         kept = [line for line in _lines(self.path) if line["step"] <= step] if step else []
         text = "".join(json.dumps(line) + "\n" for line in kept)
@@ -42,13 +42,13 @@ class TrainLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # The disk may be full; what matters is said elsewhere.
+        # The disk may be full; that is reported elsewhere.
         self.file.close()
         if self.board is not None:
             self.board.close()
 
     def __call__(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """Note what happened behind `step` steps. Raises OutputError."""
+        """Log an event after `step` steps. Raises OutputError."""
         with written_errors(self.path):
             self.file.write(json.dumps({"event": event, "step": step, **values}) + "\n")
             self.file.flush()
@@ -56,12 +56,12 @@ class TrainLog:
             for name, value in values.items():
                 if isinstance(value, (int, float)):
                     self.board.add_scalar(f"{event}/{name}", value, step)
-            # It would hold them back for minutes, and a kill would leave a gap that nothing fills.
+            # TensorBoard buffers events for minutes, and a killed run would leave a permanent gap.
             self.board.flush()
 
 
 def is_noted(folder: Path, event: str, step: int) -> bool:
-    """Whether the log of a run's folder tells of an event behind `step` steps."""
+    """Whether the log of a run's folder contains an event after `step` steps."""
     return any((line["event"], line["step"]) == (event, step) for line in _lines(folder / LOG_NAME))
 
 

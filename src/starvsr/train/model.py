@@ -44,9 +44,9 @@ def start_model(
 ) -> tuple[LoadedModel, tuple[Path, ...]]:
     """The model that training starts from, in float32 on a device, and the folders of its components.
 
-    device: a torch device string. output: an existing folder; a model with new weights is written there first, the
-    same for the same seed. folder: what a base that is a path is relative to. Raises WeightsError where the base is
-    missing or does not fit its changed description, UsageError for changes that mean nothing.
+    device: a torch device string. output: an existing folder; a model with new weights is written there first, the same
+    for the same seed. folder: what a base's path is relative to. Raises WeightsError if the base is missing or does not
+    fit its changed description, UsageError for invalid changes.
     """
     info = device_info(device)
     name = config.base
@@ -60,21 +60,21 @@ def start_model(
     spec = changed_spec(choice.spec, config)
     if spec.start == "noise":
         raise UsageError(
-            f"[model] base = {config.base!r} cannot be trained here: it starts from noise alone, and training knows "
+            f"[model] base = {config.base!r} cannot be trained here: it starts from noise alone, and training supports "
             "models that start from the degraded latent: give a base such as nano or star-light"
         )
     if config.pretrained:
         if spec.network != choice.spec.network:
             raise UsageError(
-                "[model.spec.network] changes the network, so that the base's weights cannot be used: give pretrained "
-                "= false besides"
+                "[model.spec.network] changes the network, so the base's weights cannot be used: also give pretrained "
+                "= false"
             )
     else:
         path = output / INITIAL_NAME
         save_model(path, spec, new_weights(spec, seed))
         # Components lie beside the base, or in the weights folder.
         choice = dataclasses.replace(choice, path=path, missing=())
-    # The file of a model is found by the name that it came with.
+    # A model's file is found by its original name.
     as_named = dataclasses.replace(spec, name=choice.spec.name)
     options = DeviceOptions(device=info.name, precision="fp32")
     model = load_choice(dataclasses.replace(choice, spec=as_named), info, options)
@@ -92,13 +92,13 @@ def changed_spec(base: ModelSpec, config: ModelConfig) -> ModelSpec:
     except WeightsError as error:
         raise UsageError(f"[model.spec] does not describe a model: {error}") from error
     except ValueError as error:
-        raise UsageError(f"[model.spec.network] describes no network: {error}") from error
+        raise UsageError(f"[model.spec.network] is not a valid network: {error}") from error
 
 
 def _merge(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> None:
     for key, value in changes.items():
         if key not in fields:
-            raise UsageError(f"[{where}] has no key {key}: it may have {', '.join(sorted(fields))}")
+            raise UsageError(f"[{where}] has no key {key}: allowed are {', '.join(sorted(fields))}")
         if isinstance(value, dict) and isinstance(fields[key], dict):
             _merge(fields[key], value, f"{where}.{key}")
         else:
@@ -106,14 +106,14 @@ def _merge(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> No
 
 
 def new_weights(spec: ModelSpec, seed: int) -> dict[str, Tensor]:
-    """Weights of a network that has learned nothing, drawn from the seed alone."""
+    """Weights of an untrained network, drawn from the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_network(spec.network).state_dict()
 
 
 def check_crop(spec: ModelSpec, data: DataConfig) -> None:
-    """Raise UsageError for a crop whose latent the network does not take."""
+    """Raise UsageError for a crop whose latent the network does not accept."""
     factor, rule = spec.autoencoder.factor, spec.size_rule
     rows, columns = data.crop
     row_step = factor * rule.multiple
@@ -131,20 +131,20 @@ def check_crop(spec: ModelSpec, data: DataConfig) -> None:
 
 
 def trained_parameters(network: VideoNetwork, parts: str) -> dict[str, nn.Parameter]:
-    """The parameters that `parts` (see `TrainConfig`) names, which alone want a gradient then, by name.
+    """The parameters that `parts` (see `TrainConfig`) selects, by name; only they require a gradient.
 
-    Raises UsageError where the network has none of them.
+    Raises UsageError if the network has none of them.
     """
     names = set(_names(network, parts))
     chosen = {}
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name in names)
         if name in names:
-            # Loaded weights may be mapped from their file, which must stay as it is.
+            # Loaded weights may be mapped from their file, which must not change.
             parameter.data = parameter.data.clone()
             chosen[name] = parameter
     if not chosen:
-        raise UsageError(f"parts = {parts!r} names nothing that this network has: give all")
+        raise UsageError(f"parts = {parts!r} matches nothing in this network: give all")
     return chosen
 
 
@@ -167,10 +167,10 @@ def _names(network: VideoNetwork, parts: str) -> Iterator[str]:
 
 
 def checkpoint_blocks(network: VideoNetwork) -> None:
-    """Keep nothing inside the network's blocks for their gradient, and compute them again for it."""
+    """Enable gradient checkpointing for the network's blocks."""
     for module in network.modules():
         if isinstance(module, (Block, GatedBlock)):
-            # Not reentrant: that would run them without autograd first, in place on what they are given.
+            # Reentrant mode runs them without autograd first, in place on their inputs.
             module.forward = partial(  # type: ignore[method-assign]
                 checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
             )
@@ -185,7 +185,7 @@ class WeightAverage:
         self.values = {name: p.detach().clone() for name, p in parameters.items()}
 
     def update(self, step: int) -> None:
-        """Take in the parameters behind step `step` (from 0); early steps count more, and the start is forgotten."""
+        """Update with the parameters after step `step` (from 0); early steps weigh more, so the start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
         with torch.no_grad():
             torch._foreach_lerp_(list(self.values.values()), self._now(), 1 - decay)
@@ -208,7 +208,7 @@ class WeightAverage:
 
 
 def restore_values(targets: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Copy values into tensors of the same names, which keep their order of memory (sums depend on it)."""
+    """Copy values into tensors of the same names, which keep their memory format (sums depend on it)."""
     with torch.no_grad():
         for name, target in targets.items():
             target.copy_(values[name])

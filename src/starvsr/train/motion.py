@@ -1,7 +1,7 @@
-"""Stills become clips: a camera that pans, zooms and turns smoothly, by parts of a pixel.
+"""Clips from stills: a camera that pans, zooms and rotates smoothly, with subpixel precision.
 
 Resampling is band-limited, so that a frame's sharpness does not depend on where between pixels it falls: the still is
-low-passed once for the widest view of the clip, brought to twice its density by a windowed sinc, and only then read
+low-passed once for the widest view of the clip, upsampled 2x by a windowed sinc, and only then read
 between samples.
 """
 
@@ -93,7 +93,7 @@ def draw_path(
 
 
 def _wave(rng: np.random.Generator, frames: int) -> Values:
-    """A slow wave in -1 .. 1: the unsteadiness of a hand."""
+    """A slow wave in -1 .. 1, as of a handheld camera."""
     period, phase = rng.uniform(6, 24), rng.uniform(0, 2 * math.pi)
     return np.asarray(np.sin(2 * math.pi * np.arange(frames) / period + phase))
 
@@ -101,7 +101,7 @@ def _wave(rng: np.random.Generator, frames: int) -> Values:
 def _placed(
     moves: Values, zoom: float, view: tuple[int, int], still: tuple[int, int], place: Values
 ) -> CameraPath | None:
-    """The path with its start at `place` (shares of the room there is), or None where it would leave the still."""
+    """The path with its start at `place` (fractions of the free room), or None where it would leave the still."""
     # Narrower than `zoom` is not wanted, and wider not possible where the still is small.
     zooms = zoom * np.exp(moves[2] - moves[2].min())
     angle = moves[3]
@@ -171,7 +171,7 @@ def _doubled(still: Tensor) -> Tensor:
     kernels = _phases()
     padded = F.pad(still[:, None], (_REACH,) * 4, mode="replicate")
     wide = F.conv2d(padded, kernels[:, None, None, :])
-    # The phase before a pixel looks from the pixel itself, the one behind it too: both have 2 * _REACH + 1 taps.
+    # The phase before a pixel looks from the pixel itself, the one after it too: both have 2 * _REACH + 1 taps.
     wide = wide.movedim(1, -1).flatten(-2)[:, None]
     tall = F.conv2d(wide, kernels[:, None, :, None])
     return tall.movedim(1, 2).flatten(1, 2)
@@ -179,7 +179,7 @@ def _doubled(still: Tensor) -> Tensor:
 
 @cache
 def _phases() -> Tensor:
-    """The two kernels (2, 2 * _REACH + 1) that give the samples a quarter before and behind a pixel's centre."""
+    """The two kernels (2, 2 * _REACH + 1) that give the samples a quarter before and after a pixel's centre."""
     taps = torch.arange(-_REACH, _REACH + 1, dtype=torch.float64)
     kernels = []
     for shift in (-0.25, 0.25):

@@ -1,4 +1,4 @@
-"""What a network is asked for: the velocity of a noised latent, or the restored picture in one step.
+"""What a network is trained to predict: the velocity of a noised latent, or the restored frames in one step.
 
 Which it is follows from the model's spec (`start`). Times and noise of a clip are functions of the seed and the clip's
 number, so they are the same however clips are spread over processes.
@@ -30,7 +30,7 @@ from starvsr.zoo.load import LoadedModel
 Network = Callable[..., Tensor]
 """`(x, t, context, hint) -> v`, as `StarUNet`."""
 
-# Draws of a clip, each its own stream; data have none of these.
+# Draws of a clip, each its own stream; the data uses none of these.
 _TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT, _WORSE = range(1, 6)
 
 
@@ -51,7 +51,7 @@ class Objective:
         check_losses(self.model.spec, self.config)
 
     def __call__(self, network: Network, clip: Clip) -> Terms:
-        """The loss of stacked clips (`b t 3 h w`)."""
+        """The loss of batched clips (`b t 3 h w`)."""
         device = self.model.device
         truth = rearrange(clip.truth * 2 - 1, "b t c h w -> b c t h w").to(device)
         start = self._upsampled(clip.degraded, (truth.shape[-2], truth.shape[-1])).to(device)
@@ -70,7 +70,7 @@ class Objective:
     ) -> tuple[Tensor, tuple[str | None, ...]]:
         """Truths, of which some are the input, and the texts that fit them."""
         text = self.model.spec.text
-        assert text is not None, "check_losses saw to it"
+        assert text is not None, "check_losses ensures it"
         share = self.config.data.worse
         drawn = [self._rng(number, _WORSE).random() < share for number in clip.numbers]
         picked = torch.tensor(drawn, device=truth.device)[:, None, None, None, None]
@@ -139,7 +139,7 @@ class Objective:
         return rearrange(upsampled, "(b t) c h w -> b c t h w", b=len(degraded))
 
     def _encode(self, frames: Tensor, numbers: Sequence[int], stream: int) -> Tensor:
-        """Frame by frame, as when restoring: the memory of an encoder for 32 frames is better spent."""
+        """Encodes frame by frame, as in restoration, to save memory."""
         spec, autoencoder = self.model.spec.autoencoder, self.model.autoencoder
         shape = (
             len(frames),
@@ -159,9 +159,9 @@ class Objective:
         return torch.cat(latents, dim=2)
 
     def _decode(self, latent: Tensor) -> Tensor:
-        """So many frames at once as restoring decodes, and with gradient checkpointing each such group again.
+        """Decodes as many frames at once as restoration, with gradient checkpointing per group.
 
-        What a decoder keeps for its gradient is gigabytes a frame at full size.
+        A decoder's activations take gigabytes per frame at full size.
         """
         decode = self.model.autoencoder.decode
         if self.config.gradient_checkpointing:

@@ -35,10 +35,10 @@ from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
 
-# A rate factor of 0 is lossless in 8 bits only, and comes before the quantiser where it is not unset.
+# A rate factor of 0 is lossless in 8 bits only, and comes before the quantiser unless that is unset.
 _TRUTH = EncodeOptions(codec="libx264", crf=-1, extra=(("qp", "0"),))
 LOSSLESS = replace(_TRUTH, pix_fmt="yuv420p")
-"""Of what was degraded, which has 8 bits and halved chroma behind its last codec anyway; HDR keeps its depth."""
+"""Of what was degraded, which is 8-bit 4:2:0 after its last codec anyway; HDR keeps its depth."""
 _PICTURES_ONLY = StreamOptions(
     audio="none", subtitles="none", chapters=False, metadata=False, attachments=False
 )
@@ -46,7 +46,7 @@ _PICTURES_ONLY = StreamOptions(
 
 @dataclass(frozen=True)
 class ClipFiles:
-    """One source and where what is made of it goes."""
+    """One source and its outputs."""
 
     source: Path
     degraded: Path
@@ -62,7 +62,7 @@ class ClipFiles:
 
 @dataclass(frozen=True)
 class DegradeResult:
-    """What was made of one clip."""
+    """The result for one clip."""
 
     files: ClipFiles
     width: int
@@ -122,7 +122,7 @@ def _pair(source: Path, output: Path) -> ClipFiles:
 
 
 def made_folders(clips: Sequence[ClipFiles], output: Path) -> AbstractContextManager[None]:
-    """Make `output` and the folders of the clips in it, and in the end remove those of them that stayed empty.
+    """Create `output` and the clips' folders in it, and finally remove those that stayed empty.
 
     Raises OutputError where one cannot be made.
     """
@@ -250,7 +250,7 @@ def _cropped_size(info: VideoInfo, scale: int) -> tuple[int, int]:
     if min(height, width) == 0:
         raise InputError(
             f"{info.path} is {info.width}x{info.height}, which is too small for 1/{scale} of it: "
-            f"give a video of {2 * scale}x{2 * scale} at least"
+            f"give a video of at least {2 * scale}x{2 * scale}"
         )
     if (height, width) != (info.height, info.width):
         logger.warning(
@@ -282,7 +282,7 @@ def _all_or_none(targets: Iterable[Path]) -> Iterator[Callable[[Path, Path], Non
     except BaseException:
         for target in new:
             with suppress(OSError):
-                # Somebody else may have taken the name meanwhile.
+                # Another process may have taken the name meanwhile.
                 if target.lstat().st_ino == made.get(target):
                     remove_file(target, Right.INCOMPLETE)
         raise

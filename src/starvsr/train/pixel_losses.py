@@ -1,4 +1,4 @@
-"""Losses of models that restore in one step: between their picture and the truth, and of the motion they estimate."""
+"""Losses of models that restore in one step: between output and ground truth, and of the estimated motion."""
 
 from __future__ import annotations
 

@@ -84,10 +84,10 @@ class DegradationConfig:
     stages: tuple[StageConfig, ...] = ()
     final_modes: tuple[str, ...] = ("area", "bilinear", "bicubic")
     final_sinc: float = 0.0
-    """Probability of a sinc behind the last resize."""
+    """Probability of a sinc after the last resize."""
     final_kernel_size: tuple[int, int] = (7, 21)
     compress_last: float = 1.0
-    """Probability that the last stage's compression comes behind the last resize."""
+    """Probability that the last stage's compression comes after the last resize."""
     drift: float = 0.0
     """Most that strengths wander, as a logarithm: 0.2 is by a fifth either way."""
     drift_frames: Range = field(default=(50.0, 200.0))
@@ -151,8 +151,8 @@ def clip_rng(name: str, *seeds: int) -> np.random.Generator:
 def draw(config: DegradationConfig, rng: np.random.Generator) -> Degradation:
     """Draw every parameter of one clip's degradation, from `rng` alone.
 
-    Codecs that this libav build lacks are not drawn, so that another build may draw others. Raises ValueError where a
-    codec is to be drawn and none of those given is there.
+    Codecs that this libav build lacks are not drawn, so that another build may draw others. Raises ValueError if a
+    codec is to be drawn and none of those given is available.
     """
     rings = rng.random() < config.final_sinc
     return Degradation(
@@ -192,7 +192,7 @@ def _kernel(config: StageConfig, rng: np.random.Generator) -> Kernel:
     beta = 1.0
     if shape != "gaussian":
         low, high = config.generalized_beta if shape == "generalized" else config.plateau_beta
-        # Below and above 1 equally often: one side would else swallow the other.
+        # Below and above 1 equally often: one side would otherwise dominate.
         beta = _between(
             (low, 1.0) if low < 1 and rng.random() < 0.5 else (max(1.0, low), high), rng
         )
@@ -200,7 +200,7 @@ def _kernel(config: StageConfig, rng: np.random.Generator) -> Kernel:
 
 
 def _sinc(size: int, rng: np.random.Generator) -> Kernel:
-    # A small kernel cannot hold the rings of a low cutoff.
+    # A small kernel cannot contain the rings of a low cutoff.
     lowest = math.pi / 3 if size < 13 else math.pi / 5
     return Kernel("sinc", size, cutoff=_between((lowest, math.pi), rng))
 

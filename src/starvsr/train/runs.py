@@ -1,4 +1,4 @@
-"""Where a run happens and what it gives: its options and result, its devices, and its folder that nobody shares."""
+"""A run's options, result, devices and exclusively locked folder."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class RunOptions:
     base: Path = field(default_factory=Path)
     """What a model's path in the configuration is relative to."""
     device: str = "auto"
-    """`auto` or `cpu`; which devices there are is otherwise `accelerate`'s to say."""
+    """`auto` or `cpu`; `auto` leaves the choice to `accelerate`."""
     weights: WeightsOptions = field(default_factory=WeightsOptions)
     """Where the base's components are."""
     workers: int = 2
     """Processes that decode and degrade; 0 does it between steps."""
     resume: bool = True
-    """Go on from the latest checkpoint in `output`; else remove the checkpoints there."""
+    """Resume from the latest checkpoint in `output`; otherwise remove the checkpoints there."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -50,14 +50,14 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run gave."""
+    """The result of a run."""
 
     model: Path
     steps: int
     resumed_from: int
     """Steps that an earlier run had done."""
     loss: float | None
-    """Of the last step; None where no step was left to do."""
+    """Of the last step; None if no step was left."""
     validation: dict[str, float]
     """Means of the last validation of this run; empty where there was none."""
     elapsed_s: float
@@ -68,7 +68,7 @@ class TrainResult:
 
 
 def open_accelerator(config: TrainConfig, options: RunOptions) -> Accelerator:
-    """Raises UsageError where it is not installed, or the device cannot do what is asked."""
+    """Raises UsageError if it is not installed or the device does not support the configuration."""
     try:
         from accelerate import Accelerator
         from accelerate.utils import DistributedDataParallelKwargs
@@ -78,10 +78,10 @@ def open_accelerator(config: TrainConfig, options: RunOptions) -> Accelerator:
         ) from error
     try:
         accelerator = Accelerator(
-            # Else processes that have no other device would not find each other.
+            # Otherwise CPU-only processes would not find each other.
             cpu=options.device == "cpu" or not torch.accelerator.is_available(),
             mixed_precision={"fp32": "no"}.get(config.precision, config.precision),
-            # With one token to look at, attention does not need its queries and keys.
+            # With one context token, attention does not need its queries and keys.
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
     except ValueError as error:
@@ -97,12 +97,12 @@ def open_accelerator(config: TrainConfig, options: RunOptions) -> Accelerator:
 
 
 def _check_devices(config: TrainConfig, accelerator: Accelerator) -> None:
-    """Raise UsageError for what the devices cannot do."""
+    """Raise UsageError for what the devices do not support."""
     if config.precision == "fp16" and accelerator.device.type == "cpu":
-        raise UsageError("precision = 'fp16' is not for processors: give fp32 or bf16")
+        raise UsageError("precision = 'fp16' is not supported on the CPU: give fp32 or bf16")
     if config.batch % accelerator.num_processes:
         raise UsageError(
-            f"batch = {config.batch} cannot be shared by {accelerator.num_processes} processes: give a multiple of it"
+            f"batch = {config.batch} cannot be divided among {accelerator.num_processes} processes: give a multiple"
         )
 
 
@@ -116,9 +116,9 @@ def forget(accelerator: Accelerator) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Nobody else trains in the folder within. Raises UsageError where somebody does.
+    """Lock the folder against other runs. Raises UsageError if it is locked.
 
-    What was made before a run was refused is removed; but not what was found out about the data, which took long.
+    Files created before a run was refused are removed, except the scan of the data, which took long.
     """
     before = {path.name for path in folder.iterdir()}
     lock = filelock.FileLock(folder / _LOCK)

@@ -1,7 +1,7 @@
-"""What a file of training data holds, by decoding all of it once.
+"""The content of training files, found by decoding each once.
 
-So a corrupt one is named before training begins and not days later. What was found is kept in a file and used again
-while size and time of change are the same.
+So a corrupt file is reported before training begins and not days later. Findings are cached in a file and reused while
+size and modification time are the same.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from starvsr.media.probe import probe
 from starvsr.types import VideoIndex, VideoInfo
 
 FINDINGS_NAME = "files.json"
-"""Where a run's folder keeps what was found."""
+"""File of the findings in a run's folder."""
 
 STILL_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
 
@@ -42,7 +42,7 @@ class Media:
 
     @property
     def shots(self) -> list[tuple[int, int]]:
-        """First frame and the one behind the last, of every run of frames without a shot change."""
+        """First frame and exclusive end of every shot."""
         cuts = self.video[1].cuts if self.video else ()
         edges = [0, *cuts, self.frames]
         return list(itertools.pairwise(edges))
@@ -54,7 +54,7 @@ class Media:
 
 
 class Scan:
-    """Decodes files; remembers in `cache` what it found, by path, size and time of change."""
+    """Decodes files; caches findings in `cache`, by path, size and modification time."""
 
     def __init__(self, cache: Path | None) -> None:
         self.cache = cache
@@ -62,7 +62,7 @@ class Scan:
         self.after: dict[str, Any] = {}
 
     def __call__(self, path: Path) -> Media | str:
-        """What a file holds, or why it cannot be used. Raises InputError where reading hangs."""
+        """What a file contains, or why it cannot be used. Raises InputError where reading hangs."""
         stat = within_deadline(path, path.stat)
         identity = [stat.st_size, stat.st_mtime_ns]
         known = self.before.get(str(path))
@@ -71,7 +71,7 @@ class Scan:
         try:
             found = _still(path, entry) if _is_still(path) else _video(path, entry)
         except TooLongError:
-            # Its thread goes on beside the training, and next time the file may be in order.
+            # Its thread continues during training, and the file may be readable next time.
             raise
         except InputError as error:
             found = entry["fault"] = str(error).removeprefix(f"{path}").lstrip(": ")
@@ -79,7 +79,7 @@ class Scan:
         return found
 
     def save(self) -> None:
-        """Keep what was found. Raises OutputError."""
+        """Store the findings. Raises OutputError."""
         if self.cache is not None and self.after != self.before:
             write_whole(self.cache, json.dumps(self.after).encode())
 
@@ -88,7 +88,7 @@ def _read_cache(cache: Path | None) -> dict[str, Any]:
     try:
         found = json.loads(cache.read_text()) if cache else {}
     except (OSError, ValueError):
-        # Then everything is decoded again.
+        # Everything is decoded again then.
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -108,11 +108,11 @@ def _still(path: Path, entry: dict[str, Any]) -> Media:
 
 
 def open_still(path: Path) -> Image.Image:
-    """A picture upright, as RGB, decoded whole. Raises InputError where it cannot be."""
+    """An image upright, as RGB, fully decoded. Raises InputError if it cannot be decoded."""
     try:
         return within_deadline(path, lambda: _decoded(path))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: it cannot be decoded ({error})") from error
+        raise InputError(f"{path}: cannot be decoded ({error})") from error
 
 
 def _decoded(path: Path) -> Image.Image:
@@ -121,7 +121,7 @@ def _decoded(path: Path) -> Image.Image:
 
 
 def _in_eight_bits(picture: Image.Image) -> Image.Image:
-    """Grey of 16 bits, of which Pillow would make white of all but the darkest. Raises ValueError."""
+    """16-bit grey, which Pillow would clip to white. Raises ValueError."""
     if picture.mode == "F":
         raise ValueError("its floating-point samples have no known range")
     if not picture.mode.startswith("I"):
@@ -135,7 +135,7 @@ def _video(path: Path, entry: dict[str, Any]) -> Media:
         raise InputError(entry["fault"])
     info = probe(path)
     known = {field.name for field in dataclasses.fields(VideoIndex)}
-    # Another version may have noted less.
+    # Another version may have stored less.
     if set(entry.get("index", ())) != known:
         entry["index"] = dataclasses.asdict(build_index(info))
     fields: dict[str, Any] = {
@@ -144,7 +144,7 @@ def _video(path: Path, entry: dict[str, Any]) -> Media:
     }
     index = VideoIndex(**fields)
     if index.lost_frames:
-        raise InputError(f"{path}: frames of it are lost: {index.lost_frames}")
+        raise InputError(f"{path}: lost frames: {index.lost_frames}")
     if index.damaged_frames:
-        raise InputError(f"{path}: frames of it are damaged: {index.damaged_frames}")
+        raise InputError(f"{path}: damaged frames: {index.damaged_frames}")
     return Media(path, info.height, info.width, index.frames, (info, index))

@@ -1,4 +1,4 @@
-"""Which files there are to train on, what each holds, and which of them cannot be used.
+"""Finding the training files, what each contains, and which cannot be used.
 
 A folder with `gt/` and `lq/` holds pairs of the same names (and maybe `text/NAME.txt`), any other holds sources that
 are degraded on the fly.
@@ -35,9 +35,9 @@ class Source:
     """The path inside its folder."""
     truth: Media
     degraded: Media | None
-    """None where it is made on the fly."""
+    """None if it is degraded on the fly."""
     text: str | None
-    """What the clip shows, where `text/` says."""
+    """The prompt from `text/`, if any."""
 
     @property
     def media(self) -> tuple[Media, ...]:
@@ -65,9 +65,9 @@ def find_sources(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SourceFolder, ...]:
-    """Everything that the configuration's folders hold, each file decoded once.
+    """Everything that the configuration's folders contain, each file decoded once.
 
-    root: what folders are relative to. cache: a file in which findings are kept. progress(done, all) counts files.
+    root: what folders are relative to. cache: a file in which findings are stored. progress(done, all) counts files.
     What cannot be decoded, is damaged or is too small is left out and named in one warning. Raises InputError for a
     missing folder or pair, for pairs that do not belong together, and where nothing is left to train on.
     """
@@ -91,14 +91,14 @@ def find_sources(
     empty = [str(root / f.config.path) for f in folders if not f.training]
     if empty:
         raise InputError(
-            f"{', '.join(empty)}: nothing to train on is left in it; give pictures or videos of at least "
+            f"{', '.join(empty)}: it contains nothing usable; give images or videos of at least "
             f"{config.crop[1]}x{config.crop[0]} pixels and {config.frames} frames, not all of them held out"
         )
     return folders
 
 
 def data_digest(folders: Sequence[SourceFolder]) -> str:
-    """Hex digest of what is trained on: names, sizes and texts; not when files changed, so a copy has the same."""
+    """Hex digest of the training data: names, sizes and prompts, but not modification times, so a copy has the same."""
     described = [
         [
             [each.name, each.text, *((m.path.stat().st_size, m.frames) for m in each.media)]
@@ -118,7 +118,7 @@ def check_folders(config: DataConfig, root: Path) -> None:
     for folder in config.folders:
         path = root / folder.path
         if not within_deadline(path, path.is_dir):
-            raise InputError(f"{path} is not a folder: give the data's with --data")
+            raise InputError(f"{path} is not a folder: give the data folder with --data")
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,11 @@ def _has_pairs(folder: Path) -> bool:
 
 
 def _check_no_pairs_inside(folder: Path) -> None:
-    """Raise InputError where degraded clips would be taken for what is to be learned."""
+    """Raise InputError if degraded clips would be used as ground truth."""
     for truths in folder.rglob("gt"):
         if _has_pairs(truths.parent):
             raise InputError(
-                f"{truths.parent} holds pairs, and {folder} is taken for a folder of sources: give each a "
+                f"{truths.parent} contains pairs, but {folder} is read as a folder of sources: give each a "
                 "[[data.folders]] of its own, none inside another"
             )
 
@@ -187,7 +187,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for path in _media_files(folder):
         stem = str(path.relative_to(folder).with_suffix(""))
         if stem in found:
-            raise InputError(f"{found[stem]} and {path} would be of one pair: remove one of them")
+            raise InputError(f"{found[stem]} and {path} would form one pair: remove one of them")
         found[stem] = path
     return found
 
@@ -204,7 +204,7 @@ def _folder(
     for pattern in folder.held_out:
         if not any(fnmatch(each.name, pattern) for each in files):
             logger.warning(
-                "held_out %r names no file of the folder %s, and keeps none out of training; it has %s",
+                "held_out %r matches no file in %s and holds nothing out; the folder contains %s",
                 pattern,
                 folder.path,
                 ", ".join(each.name for each in files[:_MOST_EXAMPLES]) or "none",
@@ -222,7 +222,7 @@ def _folder(
 def _source(
     files: _Files, found: dict[Path, Media | str], config: DataConfig, skipped: Skipped
 ) -> Source | None:
-    """A source that can be used, or None, and then what is wrong goes to `skipped`. Raises InputError."""
+    """A usable source, or None with the reason appended to `skipped`. Raises InputError."""
     media = []
     for path in files.media:
         each = found[path]

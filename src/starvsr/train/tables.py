@@ -1,4 +1,4 @@
-"""Dataclasses from TOML's tables and to TOML; what does not fit is refused by the name of its table and key."""
+"""Dataclasses from TOML tables and to TOML; errors name the table and key."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def from_table(kind: type[Built], table: object, where: str = "") -> Built:
     Raises UsageError for unknown keys, values of other types, and what the dataclass itself refuses.
     """
     if not isinstance(table, dict):
-        raise UsageError(f"{where} = {table!r} is not allowed: it is a table, [{where}]")
+        raise UsageError(f"{where} = {table!r} is not allowed: it must be a table, [{where}]")
     hints = get_type_hints(kind)
     unknown = [key for key in table if key not in hints]
     if unknown:
         place = f"[{where}] has" if where else "the configuration has"
         raise UsageError(
-            f"{place} no key {', '.join(unknown)}: it may have {', '.join(sorted(hints))}"
+            f"{place} no key {', '.join(unknown)}: allowed are {', '.join(sorted(hints))}"
         )
     values = {
         key: _value(hints[key], value, f"{where}.{key}".lstrip(".")) for key, value in table.items()
@@ -60,12 +60,12 @@ def _value(hint: Any, value: object, where: str) -> Any:
 
 
 def _named(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
     return names.get(hint, "a list" if get_origin(hint) is tuple else "a table")
 
 
 def to_toml(config: object) -> str:
-    """A dataclass as TOML, from which `from_table` makes the same again."""
+    """A dataclass as TOML, which `from_table` reads back."""
     return "\n".join(_lines(_plain(config), "")).strip() + "\n"
 
 

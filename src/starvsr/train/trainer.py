@@ -1,7 +1,7 @@
 """The training run: from a configuration and a folder of data to a model file, on however many devices there are.
 
-A step is a function of the weights, the configuration and the step's number, so a run that was killed and goes on makes
-the same steps as one that was not (on processors with as many threads bit for bit).
+A step is a function of the weights, the configuration and the step's number, so a run that was killed and resumed makes
+the same steps as one that was not (bit for bit on the CPU with the same number of threads).
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class _Trained(nn.Module):
     def forward(self, x: Tensor, *rest: Any, **more: Any) -> Tensor:
         network = self.network
         if isinstance(network, StarUNet) and not network.encoder.stem.weight.requires_grad:
-            # On a processor, torch 2.13's channels-last group norm crashes in its backward where its weights want a
-            # gradient and its input wants none: a norm right behind the frozen stem.
+            # On the CPU, torch 2.13's channels-last group norm crashes in its backward if its weights require a
+            # gradient and its input does not: a norm right after the frozen stem.
             x = x.detach().requires_grad_()
         out: Tensor = network(x, *rest, **more)
         return out
@@ -81,8 +81,8 @@ def train(
 ) -> TrainResult:
     """Train, and write the averaged weights as a model file, from the latest checkpoint if there is one.
 
-    Raises UsageError for a configuration that means nothing here, InputError for data that cannot be used,
-    WeightsError, OutputError where there is no space (the last checkpoint stays).
+    Raises UsageError for an invalid configuration, InputError for data that cannot be used, WeightsError, OutputError
+    if there is no space (the last checkpoint remains).
     """
     accelerator = open_accelerator(config, options)
     try:
@@ -120,7 +120,7 @@ class _Run:
         self.model, folders = start_model(
             config.model,
             options.output,
-            # With several processes, accelerate numbers processors too.
+            # With several processes, accelerate numbers CPU devices too.
             "cpu" if device.type == "cpu" else str(device),
             seed=config.seed,
             folder=options.base,
@@ -183,8 +183,8 @@ class _Run:
         first, last = self.state.step, self.config.steps
         if first > last:
             raise UsageError(
-                f"{self.options.output} holds a run of {first} steps already, and steps = {last}: give more, or begin "
-                "anew with --no-resume"
+                f"{self.options.output} already contains a run of {first} steps, and steps = {last}: give more, or "
+                "start over with --no-resume"
             )
         with contextlib.ExitStack() as stack:
             self.log: TrainLog | None = None
@@ -196,7 +196,7 @@ class _Run:
             clips = self._clips(range(first, last))
             # Before the log is closed, so that no worker is left.
             stack.callback(clips.close)
-            # A kill may have come between a checkpoint and its validation.
+            # The run may have been killed between a checkpoint and its validation.
             if first and not is_noted(self.options.output, "validation", first):
                 self._validate_if_due(first)
             for step in range(first, last):
@@ -237,7 +237,7 @@ class _Run:
         )
         self.loss = terms["loss"]
         _check_finite(step, "loss", self.loss)
-        # Of fp16, a scaler leaves out steps whose gradient is too large.
+        # With fp16, the scaler skips steps whose gradient overflows.
         if self.state.scaler is None:
             _check_finite(step, "gradient's norm", float(norm or 0))
         self.state.optimizer.step()
@@ -260,7 +260,7 @@ class _Run:
         for number in range(self.micro_batches):
             clip = next(clips)
             last = number == self.micro_batches - 1
-            # Gradients are exchanged once a step.
+            # Gradients are exchanged once per step.
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.network):
                 terms = self.objective(self.network, clip)
                 weight = len(clip.numbers) / share
@@ -323,7 +323,7 @@ def _check_finite(step: int, what: str, value: float) -> None:
     """Raise UsageError before a step that would spoil all weights, and then the checkpoints."""
     if not math.isfinite(value):
         raise UsageError(
-            f"the {what} of step {step + 1} is {value}: training diverged; give a lower [optimizer] lr, and begin anew "
+            f"the {what} of step {step + 1} is {value}: training diverged; give a lower [optimizer] lr, and start over "
             "with --no-resume"
         )
 

@@ -27,13 +27,13 @@ _LUMA = (65.481, 128.553, 24.966)
 
 @dataclass(frozen=True)
 class Measured:
-    """One clip's figures, dB of luma."""
+    """One clip's metrics, dB of luma."""
 
     clip: str
     degradation: str
     psnr_y: float
     upsampled_psnr_y: float
-    """Of plain upsampling, which is what there is to gain on."""
+    """PSNR of plain upsampling, the baseline."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Validation:
         samples: Path,
         seed: int,
     ) -> None:
-        """samples: the folder for pictures."""
+        """samples: the folder for images."""
         self.config, self.data, self.samples, self.seed = config, data, samples, seed
         sources = _spread([s for folder in folders for s in folder.held_out], config.clips)
         self.tasks = [
@@ -72,7 +72,7 @@ class Validation:
         process: int = 0,
         processes: int = 1,
     ) -> list[Measured]:
-        """Restore this process's share of the clips with the averaged weights.
+        """Restore this process's part of the clips with the averaged weights.
 
         Writes the first `samples` of all as PNG: upsampled, restored, true, side by side. Raises InputError where a
         file changed, OutputError, MemoryLimitError.
@@ -81,7 +81,7 @@ class Validation:
         measured = []
         with average.in_place():
             network.eval()
-            # Which branches do nothing has changed with the weights.
+            # The set of zero branches has changed with the weights.
             network.skip_identity_branches()
             restorer = Restorer(model)
             for number in range(process, len(self.tasks), processes):
@@ -112,7 +112,7 @@ class Validation:
 
 
 def means(measured: Sequence[Measured]) -> dict[str, float]:
-    """Mean figures over all clips, and over those of each degradation."""
+    """Mean metrics over all clips, and over those of each degradation."""
     figures = {}
     for name in ("psnr_y", "upsampled_psnr_y"):
         values = [getattr(each, name) for each in measured]
@@ -143,7 +143,7 @@ def _spread(sources: Sequence[Source], most: int) -> list[Source]:
 
 
 def upsampled(clip: Clip, model: LoadedModel) -> Tensor:
-    """A clip's degraded frames enlarged plainly, as the model begins: `t 3 H W` in [0, 1]."""
+    """A clip's degraded frames plainly upsampled, as the model's input: `t 3 H W` in [0, 1]."""
     size = (clip.truth.shape[-2], clip.truth.shape[-1])
     return (upsample(clip.degraded * 2 - 1, size, model.spec.upsampling) + 1) / 2
 

@@ -1,4 +1,4 @@
-"""Text contexts of many clips: the encoder is loaded once, and contexts that come often are kept."""
+"""Text contexts of many clips: the encoder is loaded once, and frequent contexts are cached."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_KEPT = 256
 
 
 class Contexts:
-    """Contexts for a model: of what a clip shows as it stands, else of the prompt that restorations use by default."""
+    """Contexts for a model: of a clip's prompt as it is, otherwise of the default prompt."""
 
     def __init__(self, model: LoadedModel, folders: Sequence[Path]) -> None:
         """folders: where the text encoder is looked for."""
@@ -55,8 +55,8 @@ class Contexts:
         path = find_component(spec.weights, self.folders)
         if path is None:
             raise WeightsError(
-                f"the text encoder {spec.weights} is not in {self.folders[-1]}, and clips have texts: fetch it with "
-                "starvsr download-weights"
+                f"the text encoder {spec.weights} is not in {self.folders[-1]}, and clips have prompts: download it "
+                "with starvsr download-weights"
             )
         state, metadata = read_safetensors(path)
         config = read_component_info(path).config
