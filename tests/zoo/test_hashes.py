@@ -97,7 +97,7 @@ SOURCE = {"size_bytes": 1, "sha256": "aa", "commit": ""}
         ('{"version": true, "sources": {}, "components": {}}', "version True"),
         ('{"version": 1, "sources": [], "components": {}}', "are no files by name"),
         ('{"version": 1, "sources": {"a": 1}, "components": {}}', "'a' has 1"),
-        ('{"version": 1, "sources": {"a": {}, "a": {}}, "components": {}}', "gives 'a' twice"),
+        ('{"version": 1, "sources": {"a": {}, "a": {}}, "components": {}}', "contains 'a' twice"),
         (" " * (1 << 20) + "{}", "more than the 1,048,576 bytes"),
         ("\udcff", "can't decode"),
     ],
