@@ -60,14 +60,16 @@ def test_noise(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
 def test_audio_only(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     sound = make(tmp_path / "sound.m4a", Clip(frames=0, audio=(Audio(),)))
     code, message = refused(cli, sound, quick)
-    assert (code, message) == (3, f"{sound} holds no video, only audio")
+    assert (code, message) == (3, f"{sound} contains no video, only audio")
 
 
 def test_folder(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     (tmp_path / "videos").mkdir()
     result = cli("upscale", tmp_path / "videos", tmp_path / "large", *quick)
     assert result.code == 3
-    assert result.error.startswith(f"{tmp_path / 'videos'} holds no video: its files must end in")
+    assert result.error.startswith(
+        f"{tmp_path / 'videos'} contains no video: its files must end in"
+    )
     assert not (tmp_path / "large").exists()
     planned = cli("plan", tmp_path / "videos", *quick)
     assert planned.code == 2

@@ -209,7 +209,7 @@ def test_places_that_are_refused(cli: Cli, videos: Path, quick: list[str]) -> No
         ([videos, videos], 2, "is one of the inputs"),
         ([videos, videos / "notes.txt"], 7, "is a file"),
         ([videos, videos / "no" / "where"], 7, "does not exist"),
-        ([empty, videos.with_name("large")], 3, "holds no video"),
+        ([empty, videos.with_name("large")], 3, "contains no video"),
         ([videos, videos.with_name("large"), "--work-dir", "x"], 2, "--work-dir is for one input"),
         ([videos / "b.mp4", videos / "c.mp4", "--keep-going"], 2, "--keep-going would have no"),
         ([videos / "b.mp4", videos / "c.mp4", "--name-template", "x"], 2, "--name-template would"),

@@ -161,7 +161,7 @@ def test_inputs_that_cannot_be_read(
 def test_a_folder_without_video(cli: Cli, tmp_path: Path) -> None:
     result = cli("degrade", tmp_path, tmp_path / "out", *LIGHT)
     assert result.code == 3
-    assert "holds no video" in result.error
+    assert "contains no video" in result.error
     assert listing(tmp_path) == {}
 
 

@@ -166,7 +166,7 @@ JOB = '[[job]]\ninput = "a.mp4"\noutput = "b.mkv"\n'
         (f"defaults = 3\n{JOB}", "jobs.toml: defaults is not a table"),
         (f"crf = 20\n{JOB}", "jobs.toml: crf is unknown: give [[job]] tables and [defaults]"),
         ('[[job]]\ninput = "a"', "jobs.toml, job 1: output is missing: give a file"),
-        ('[[job]]\ninput = "a\\u0000"', "a text in it holds the character 0"),
+        ('[[job]]\ninput = "a\\u0000"', "a string in it contains a null character"),
         ("[[job]]\ninput = 3", "jobs.toml, job 1: input = 3 is not allowed: give a file"),
         (f"{JOB}\n{JOB}cfr = 20", "job 2 (a.mp4): the key cfr is unknown: did you mean crf?"),
         (f"{JOB}\nqqq = 20", "the key qqq is unknown: see starvsr upscale --help"),

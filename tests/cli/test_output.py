@@ -128,7 +128,7 @@ def test_images(cli: Cli, clip: Path, quick: list[str]) -> None:
     folder.mkdir()
     pattern = folder / "%04d.png"
     result = cli("upscale", clip, pattern, *quick, "--frames", "5")
-    assert result.code == 0 and "note: images hold no audio: left out" in result.err
+    assert result.code == 0 and "note: images contain no audio: left out" in result.err
     assert sorted(listing(folder)) == [f"000{number}.png" for number in range(1, 6)]
     again = cli("upscale", clip, pattern, *quick, "--frames", "5")
     assert again.code == 7 and "exists already: give --overwrite" in again.error
@@ -156,7 +156,7 @@ def test_what_a_container_cannot_hold_is_refused_at_once(
 ) -> None:
     result = cli("upscale", clip, clip.with_name("o.mov"), *quick, "--codec", codec)
     assert result.code == 7
-    assert f"o.mov: a .mov file cannot hold video of the encoder {codec}" in result.error
+    assert f"o.mov: a .mov file cannot contain video of the encoder {codec}" in result.error
     assert list(listing(clip.parent)) == ["clip.mp4"]
 
 

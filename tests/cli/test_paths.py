@@ -231,7 +231,7 @@ def test_pipes_and_devices(cli: Cli, clip: Path, quick: list[str]) -> None:
         assert (result.code, result.error) == (
             3,
             f"{pipe} is a pipe or a device, which cannot be read twice: write it to a file, or give - to "
-            "upscale, which keeps standard input",
+            "upscale, which stores standard input",
         )
     assert cli("info", "/dev/zero").code == 3
     result = cli("upscale", clip, pipe, *quick, "--overwrite")

@@ -71,7 +71,7 @@ def test_what_plain_pictures_cannot_say_is_refused_before_the_work(
 ) -> None:
     result = cli("upscale", clip, "-", *quick, "--container", "y4m", "--pix-fmt", "bgra")
     assert (result.code, result.out) == (7, "")
-    assert result.error.startswith("y4m holds no bgra: give a --pix-fmt such as yuv444p")
+    assert result.error.startswith("y4m does not support bgra: give a --pix-fmt such as yuv444p")
     assert "restoring" not in result.err
 
 

@@ -197,7 +197,7 @@ def test_plan_says_what_is_converted(cli: Cli, hub: HubServer, folder: Path) -> 
         "download-weights", MODEL, "--dtype", "fp16", "--dry-run", "--json", "--keep-original"
     )
     assert one_object(both.out)["converted"] == []
-    assert "was made from published files, and these are to be kept: they are fetched" in both.err
+    assert "was made from published files, which are to be kept: they are fetched" in both.err
 
 
 @pytest.mark.parametrize(

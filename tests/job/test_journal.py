@@ -350,5 +350,5 @@ def test_a_journal_does_not_grow_beyond_what_is_read(
 
 def test_a_fingerprint_of_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         fingerprint(tmp_path / "pipe")

@@ -474,7 +474,7 @@ def test_images_that_are_half_there_are_the_jobs_own(
     assert there == {name: wanted[name] for name in ("1.png", "2.png", "3.png", "4.png")}
     # One that somebody put there meanwhile is not the job's.
     (made / "7.png").write_bytes(b"mine")
-    with pytest.raises(OutputError, match=r"7\.png exists already, and is not what the job makes"):
+    with pytest.raises(OutputError, match=r"7\.png exists already and is not this job's image"):
         upscale_video(clip, made / "%d.png", images)
     assert (made / "7.png").read_bytes() == b"mine"
     (made / "7.png").unlink()

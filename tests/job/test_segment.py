@@ -246,7 +246,7 @@ def test_shared_frames_that_do_not_fit_are_refused(tmp_path: Path, job: Job) -> 
         KeptParts(job.info, job.index, job.plan.segments, job.settings, making.journal, print)
     behind.head[0].unlink()
     os.mkfifo(behind.head[0])
-    with pytest.raises(OutputError, match="cannot be read: it is no regular file"):
+    with pytest.raises(OutputError, match="cannot be read: it is not a regular file"):
         making.kept.make_seams()
 
 

@@ -162,7 +162,7 @@ def test_bits_that_alpha_costs_are_said(tmp_path: Path) -> None:
     index = build_index(info, scene_detect=False)
     settings = check_encoder(EncodeOptions(), target, info, WIDTH, HEIGHT)
     (note,) = picture_notes(info, index, settings, UpscaleOptions())
-    assert note.startswith("10 bits become 8: libvpx-vp9 takes no more here")
+    assert note.startswith("10 bits become 8: libvpx-vp9 supports no more here")
     asked = UpscaleOptions(encode=EncodeOptions(pix_fmt="yuva420p"))
     assert picture_notes(info, index, settings, asked) == ()
 

@@ -60,7 +60,7 @@ def test_fonts_that_mp4_cannot_hold_are_named(
     with caplog.at_level(logging.WARNING):
         check_streams(probe(source), tmp_path / "o.mp4", StreamOptions(subtitles="none"))
         upscale(source, tmp_path / "o.mp4", streams=StreamOptions(subtitles="none"))
-    assert caplog.messages == ["attachment font.ttf is left out: only .mkv holds attachments"]
+    assert caplog.messages == ["attachment font.ttf is left out: only .mkv supports attachments"]
     without = StreamOptions(subtitles="none", attachments=False)
     check_streams(probe(source), tmp_path / "o.mp4", without)
     assert len(caplog.messages) == 1

@@ -19,7 +19,7 @@ def test_videos_by_name_without_hidden_ones_and_folders(tmp_path: Path) -> None:
 
 def test_a_folder_without_videos_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hidden.mp4").touch()
-    with pytest.raises(InputError, match="holds no video: its files must end in one of"):
+    with pytest.raises(InputError, match="contains no video: its files must end in one of"):
         videos_in(tmp_path)
 
 

@@ -96,10 +96,10 @@ def test_nut(tmp_path: Path, codec: str) -> None:
 
 
 def test_what_nut_cannot_hold(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot hold subtitle stream .*--subtitles none"):
+    with pytest.raises(OutputError, match=r"cannot contain subtitle stream .*--subtitles none"):
         check_streams(probe(make(tmp_path / "a.mkv", RICH)), tmp_path / "b.nut", StreamOptions())
     source = probe(make(tmp_path / "b.mkv"))
-    with pytest.raises(OutputError, match="cannot hold video of the encoder prores_ks"):
+    with pytest.raises(OutputError, match="cannot contain video of the encoder prores_ks"):
         check_encoder(EncodeOptions(codec="prores_ks"), tmp_path / "b.nut", source, 64, 48)
 
 
@@ -294,7 +294,7 @@ def test_parts_that_do_not_add_up(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4")
     info, index = opened(source)
     settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, 64, 48)
-    with pytest.raises(WorkDirError, match="hold 12 frames, not 11"):
+    with pytest.raises(WorkDirError, match="contain 12 frames, not 11"):
         join([source], info, index, tmp_path / "o.mp4", settings, StreamOptions(), 0, 11)
     assert not (tmp_path / "o.mp4").exists()
 

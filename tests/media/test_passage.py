@@ -93,7 +93,7 @@ def test_sound_is_encoded_where_it_must_be(
     with caplog.at_level(logging.WARNING):
         check_streams(probe(source), tmp_path / "o.webm", StreamOptions())
     assert caplog.messages == [
-        "audio stream 1 (flac) is encoded by libopus: a .webm file cannot hold a copy"
+        "audio stream 1 (flac) is encoded by libopus: a .webm file cannot contain a copy"
     ]
     made = upscale(source, tmp_path / "o.webm", codec="libvpx-vp9")
     assert [stream.codec for stream in probe(made).streams] == ["vp9", "opus", "opus"]

@@ -163,7 +163,7 @@ def test_nothing_is_cut_or_opened_through_a_link(tmp_path: Path, link: Path) -> 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         open_regular(tmp_path / "pipe", follow=True)
     with pytest.raises(OSError):
         open_regular(tmp_path / "pipe", append=True)

@@ -25,11 +25,11 @@ MOST = 1 << 20
         ("1e999", "'1e999' is too large"),
         ("-1e999", "'-1e999' is too large"),
         ("0." + "1" * 5000, "too large or too long"),
-        ("NaN", "NaN is no number"),
-        ("[Infinity]", "Infinity is no number"),
-        ("-Infinity", "-Infinity is no number"),
-        ('{"a": 1, "b": 2, "a": 1}', "gives 'a' twice"),
-        (" " * MOST + "1", "at most 1048576 are read"),
+        ("NaN", "NaN is not a JSON number"),
+        ("[Infinity]", "Infinity is not a JSON number"),
+        ("-Infinity", "-Infinity is not a JSON number"),
+        ('{"a": 1, "b": 2, "a": 1}', "contains 'a' twice"),
+        (" " * MOST + "1", "at most 1048576 are allowed"),
     ],
 )
 def test_what_is_refused(text: str, words: str) -> None:

@@ -160,8 +160,8 @@ def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
         (EncodeOptions(codec="aac"), "o.mp4", "--codec aac"),
         (EncodeOptions(), "o.xyz", "extension .xyz"),
         (EncodeOptions(), "o", "without an extension"),
-        (EncodeOptions(codec="prores_ks"), "o.mp4", "cannot hold"),
-        (EncodeOptions(codec="libx264"), "o.webm", "cannot hold"),
+        (EncodeOptions(codec="prores_ks"), "o.mp4", "cannot contain"),
+        (EncodeOptions(codec="libx264"), "o.webm", "cannot contain"),
         (EncodeOptions(pix_fmt="yuv999"), "o.mp4", "--pix-fmt yuv999"),
         (EncodeOptions(extra=(("nonsense", "1"),)), "o.mp4", "-e nonsense"),
         (EncodeOptions(codec="ffv1", crf=20), "o.mkv", "--crf 20"),
@@ -250,7 +250,7 @@ def test_bits_that_are_lost_are_said(
     settings = check_encoder(encode, tmp_path / target, info, *SIZE)
     notes = picture_notes(info, index, settings, UpscaleOptions(encode=encode))
     kept = layout_of(settings.pix_fmt).depth >= 10
-    lost = f"10 bits become 8: {settings.codec} takes no more here; "
+    lost = f"10 bits become 8: {settings.codec} supports no more here; "
     assert [note for note in notes if "bits" in note] == (
         [lost + said] if said and not kept else []
     )

@@ -50,9 +50,9 @@ def test_others_read_what_was_encoded(tmp_path: Path, clip: Clip, header: str) -
         (Clip(frames=5, pts=(0, 512, 1024, 3584, 4096)), "frame 3 is not where 25 frames"),
         (
             Clip(codec="libx265", pix_fmt="yuv420p10le", color={"color_trc": 16}),
-            "y4m cannot say that a picture is HDR",
+            "y4m cannot signal HDR",
         ),
-        (Clip(codec="libx264rgb", pix_fmt="rgb24"), "y4m holds no"),
+        (Clip(codec="libx264rgb", pix_fmt="rgb24"), "y4m does not support"),
     ],
     ids=["variable rate", "HDR", "RGB"],
 )

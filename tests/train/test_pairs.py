@@ -185,7 +185,7 @@ def test_clips_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_folders_without_a_clear_answer(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no video"):
+    with pytest.raises(InputError, match="contains no video"):
         clip_files(tmp_path, tmp_path / "out", pairs=False)
     for name in ("a.mp4", "a.mkv"):
         (tmp_path / name).touch()

@@ -106,8 +106,8 @@ class Banned:
 @pytest.mark.parametrize(
     ("culprit", "wanted"),
     [
-        (Banned(), "it wants posix.system"),
-        (datetime.date(2024, 1, 1), "it wants datetime.date"),
+        (Banned(), "it requires posix.system"),
+        (datetime.date(2024, 1, 1), "it requires datetime.date"),
     ],
 )
 def test_refusal_says_what_the_file_wanted(tmp_path: Path, culprit: object, wanted: str) -> None:
@@ -117,7 +117,7 @@ def test_refusal_says_what_the_file_wanted(tmp_path: Path, culprit: object, want
         read_pickle(path)
     assert str(caught.value) == (
         f"{path} is refused, since it needs more than tensors to be read ({wanted}); nothing in it was run: get the "
-        "file anew from its publisher"
+        "file again from its publisher"
     )
 
 
@@ -162,13 +162,13 @@ def test_a_file_of_another_kind(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(WeightsError) as caught:
         read_pickle(path)
     assert str(caught.value).startswith(f"{path} is ")
-    assert str(caught.value).endswith(": get the file anew from its publisher")
+    assert str(caught.value).endswith(": get the file again from its publisher")
 
 
 def test_files_that_hold_something_else(tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     torch.save([torch.zeros(1)], path)
-    with pytest.raises(WeightsError, match="holds a list and not tensors by name"):
+    with pytest.raises(WeightsError, match="contains a list and not tensors by name"):
         read_pickle(path)
     with pytest.raises(WeightsError, match="cannot be read: No such file"):
         read_pickle(tmp_path / "absent.pt")

@@ -34,7 +34,7 @@ def test_every_model_can_be_planned_without_weights(tmp_path: Path, name: str) -
     choice = choose_model(name, CPU, WeightsOptions(tmp_path))
     assert choice.spec == SPECS[name]
     assert choice.path is None
-    assert choice.reason == f"{name}, as asked"
+    assert choice.reason == f"{name}, as requested"
     assert choice.missing == fetched_components(name)
     assert len(choice.missing) == (0 if name in EMBEDDED else 3)
     assert choice.folders == (tmp_path,)
@@ -69,13 +69,13 @@ def test_auto_with_a_gpu_goes_by_the_weights(tmp_path: Path) -> None:
     choice = choose_model("auto", GPU, have(tmp_path, *ALL))
     assert (choice.spec, choice.missing) == (STAR_LIGHT, ())
     assert choice.path == tmp_path / "star-light.safetensors"
-    assert choice.reason == "star-light, because there is a GPU and its weights are there"
+    assert choice.reason == "star-light, because there is a GPU and its weights are installed"
 
 
 def test_a_path(toy_path: Path) -> None:
     choice = choose_model(str(toy_path), CPU)
     assert (choice.spec, choice.path, choice.missing) == (TOY, toy_path, ())
-    assert choice.reason == f"{toy_path}, as asked"
+    assert choice.reason == f"{toy_path}, as requested"
 
 
 def test_a_path_has_its_components_beside_it_or_in_the_weights_folder(

@@ -150,13 +150,13 @@ def refused(files: Path, name: str, tmp_path: Path) -> str:
         ),
         (
             lambda s: s.update({"out.2.bias": torch.zeros(4, dtype=torch.int64)}),
-            "does not hold plain floating point numbers: out.2.bias is torch.int64 (torch.strided)",
+            "does not contain plain floating point numbers: out.2.bias is torch.int64 (torch.strided)",
         ),
         (
             lambda s: s.update({"out.2.bias": torch.zeros(4).to_sparse()}),
             "numbers: out.2.bias is torch.float32 (torch.sparse_coo)",
         ),
-        (lambda s: s.update(epoch=3), "holds entries that are not tensors: epoch"),
+        (lambda s: s.update(epoch=3), "contains entries that are not tensors: epoch"),
         (lambda s: s.clear(), "is missing; "),
     ],
 )
@@ -256,7 +256,7 @@ def test_configurations_of_a_text_tower_that_do_not_hold(
     ("name", "file", "data", "words"),
     [
         ("small-vae", "vae/config.json", b"{", "is not JSON"),
-        ("small-vae", "vae/config.json", b"[1]", "holds no configuration"),
+        ("small-vae", "vae/config.json", b"[1]", "contains no configuration"),
         ("small-vae", "vae/config.json", b'{"latent_channels": 16}', "do not fit together"),
         ("small-vae", "vae/config.json", b'{"odd": 1}', "do not fit together"),
         ("small-vae", "vae/config.json", b"\xff\xfe", "is not text"),
@@ -266,7 +266,7 @@ def test_configurations_of_a_text_tower_that_do_not_hold(
         ("small-clip", "merges.txt", b"a b c", "the merges contain 'a b c', which is not a pair"),
         ("small-clip", "merges.txt", b"q q", "are not CLIP's: the merges do not fit"),
         ("small-clip", "model.safetensors", b"<html>", "cannot be read as a safetensors file"),
-        ("small-star", "I2VGen-XL-based/light_deg.pt", b"<html>", "is no torch checkpoint"),
+        ("small-star", "I2VGen-XL-based/light_deg.pt", b"<html>", "is not a torch checkpoint"),
     ],
 )
 def test_damaged_files(

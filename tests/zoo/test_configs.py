@@ -53,7 +53,7 @@ def test_too_many_fields() -> None:
     ("content", "words"),
     [
         (b"[" * 9999, "is not JSON: it is nested"),
-        (b"[1]", "holds no configuration"),
+        (b"[1]", "contains no configuration"),
         (b"\xff", "is not text"),
         (b'{"a": NaN}', "is not JSON: NaN"),
         (b'{"a": ' + b"1" * 5000 + b"}", "a number has 5000 digits"),

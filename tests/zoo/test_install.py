@@ -236,7 +236,9 @@ def test_ensure_without_network_names_files_and_command(
 
 
 def test_ensure_of_an_unknown_component_says_where_to_copy_it(folder: Path) -> None:
-    with pytest.raises(WeightsError, match=r"of which no source is known: copy my-vae.safetensors"):
+    with pytest.raises(
+        WeightsError, match=r"for which no source is known: copy my-vae.safetensors"
+    ):
         ensure(SMALL_STAR, folder, ("my-vae",))
 
 

@@ -74,7 +74,7 @@ def test_nothing_goes_through_links(
 ) -> None:
     (folder / linked).parent.mkdir(parents=True, exist_ok=True)
     (folder / linked).symlink_to(outside)
-    with pytest.raises(WeightsError, match="is a link or no folder"):
+    with pytest.raises(WeightsError, match="is a link or not a folder"):
         install([STAR], folder)
     assert (folder / linked).is_symlink()
 
@@ -84,7 +84,7 @@ def test_originals_behind_a_link_are_not_written(
 ) -> None:
     folder.mkdir()
     (folder / "originals").symlink_to(outside)
-    with pytest.raises(WeightsError, match="originals is a link or no folder"):
+    with pytest.raises(WeightsError, match="originals is a link or not a folder"):
         install([STAR], folder, keep_original=True)
 
 
@@ -149,7 +149,7 @@ def test_a_linked_component_is_replaced_beside_its_link(
     aside = folder / "small-star.safetensors.before-1"
     assert (aside.readlink(), elsewhere.read_bytes()) == (elsewhere, before)
     said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert f"{name} was not made here as it is: it is {aside} from now on" in said
+    assert f"{name} was not made here as it is: it was renamed to {aside}" in said
 
 
 @pytest.mark.parametrize("what", ["text", "broken link", "folder"])
@@ -199,7 +199,7 @@ def test_a_lock_that_is_a_link_is_not_emptied(
     lock.parent.mkdir(parents=True)
     target = outside / "mine.txt"
     lock.hardlink_to(target) if hard else lock.symlink_to(target)
-    with pytest.raises(WeightsError, match="is a link or no regular file"):
+    with pytest.raises(WeightsError, match="is a link or not a regular file"):
         install([STAR], folder)
 
 
@@ -217,7 +217,7 @@ def test_sizes_beyond_all_files_are_refused(
     hub: HubServer, folder: Path, size: str, said: str
 ) -> None:
     hub.sizes[NETWORK] = size
-    with pytest.raises(WeightsError, match=f"{said} by the hub's word, and at most 100 GB"):
+    with pytest.raises(WeightsError, match=f"{said} according to the hub, and at most 100 GB"):
         install([STAR], folder)
     assert not folder.exists()
 

@@ -142,7 +142,7 @@ def test_tensors_that_do_not_fit_are_named(
     path = write(tmp_path / "model.safetensors", change(state))
     with pytest.raises(WeightsError) as caught:
         load_model(str(path), device="cpu")
-    assert str(caught.value) == f"{path} does not fit its own description {words}"
+    assert str(caught.value) == f"{path} does not match its own description {words}"
     with pytest.raises(WeightsError, match=str(words.split(":")[0])):
         save_model(tmp_path / "new.safetensors", TOY, change(state))
     assert list(tmp_path.iterdir()) == [path]
@@ -166,7 +166,7 @@ def test_a_truncated_file(tmp_path: Path, toy_path: Path, share: float) -> None:
     with pytest.raises(WeightsError) as caught:
         load_model(str(path), device="cpu")
     assert str(caught.value).startswith(f"{path} cannot be read as a safetensors file (")
-    assert str(caught.value).endswith(": get the file anew from its publisher")
+    assert str(caught.value).endswith(": get the file again from its publisher")
 
 
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
         ),
         (
             dataclasses.replace(TOY, autoencoder=AutoencoderSpec(kind="pixel_unshuffle", factor=4)),
-            "it wants 12 channels of a latent, and its autoencoder makes 48",
+            "it requires 12 channels of a latent, and its autoencoder has 48",
         ),
         (
             dataclasses.replace(TOY, network=dataclasses.replace(TOY.network, width=33)),
@@ -196,7 +196,7 @@ def test_a_file_of_another_kind(tmp_path: Path) -> None:
         ),
         (
             dataclasses.replace(TOY, network=dataclasses.replace(TOY.network, width=64)),
-            "does not fit its own description in ",
+            "does not match its own description in ",
         ),
     ],
 )
@@ -270,9 +270,9 @@ def test_single_precision_stays_in_the_file_but_for_kernels(toy_path: Path) -> N
 
 
 def test_parts_and_modes_that_do_not_exist(toy_path: Path) -> None:
-    with pytest.raises(ValueError, match="no 'text'"):
+    with pytest.raises(ValueError, match="not 'text'"):
         load_model(str(toy_path), device="cpu").at_work("text")
-    with pytest.raises(ValueError, match="offload 'disk' is none of none, model, block"):
+    with pytest.raises(ValueError, match="offload 'disk' is not one of none, model, block"):
         load_model(str(toy_path), device="cpu", offload="disk")
     with pytest.raises(ValueError, match="compiled parts"):
         load_model(str(toy_path), device="cpu", offload="block", compile=True)

@@ -130,7 +130,7 @@ def test_an_autoencoder_that_is_another(tmp_path: Path, small_weights: Path) -> 
     [
         (
             {"factor": 4},
-            "it wants 4 pixels per latent element, and its autoencoder makes 8",
+            "it requires 4 pixels per latent element, and its autoencoder has 8",
         )
     ],
 )

@@ -82,7 +82,7 @@ def test_no_folder_is_made_behind_a_link(tmp_path: Path, linked: str) -> None:
     outside.mkdir()
     (folder / linked).parent.mkdir(parents=True)
     (folder / linked).symlink_to(outside)
-    with pytest.raises(WeightsError, match="is a link or no folder"):
+    with pytest.raises(WeightsError, match="is a link or not a folder"):
         own_folder(folder, ".downloads", "owner/name", "0" * 16)
     assert list(outside.iterdir()) == []
     assert not has_no_link(folder / ".downloads/owner/name/x", folder)
@@ -109,6 +109,6 @@ def test_only_a_file_of_one_name_is_written_to(tmp_path: Path) -> None:
     ]
     for make in makers:
         make()
-        with pytest.raises(WeightsError, match="is a link or no regular file"):
+        with pytest.raises(WeightsError, match="is a link or not a regular file"):
             check_is_own(name)
         name.rmdir() if name.is_dir() else name.unlink()

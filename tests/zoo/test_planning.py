@@ -86,9 +86,7 @@ def test_lost_digits_are_fetched_again(
     install([STAR], folder, dtype=then)
     assert len(hub.bodies(NETWORK)) == 2
     assert types(folder) == {TYPES[then]}
-    said = (
-        f"holds {first} numbers, which cannot be made {then} without loss: they are fetched again"
-    )
+    said = f"contains {first} numbers, which cannot be converted to {then} without loss: they are fetched again"
     assert sum(said in record.getMessage() for record in caplog.records) == 1
 
 

@@ -70,7 +70,7 @@ def test_every_number_has_bounds(spec: ModelSpec, path: str) -> None:
         ("network.multipliers", [1] * 9, "multipliers is"),
         ("network.multipliers", [], "multipliers is"),
         ("network.attention_scales", [0.5] * 9, "attention_scales is"),
-        ("network.x", 1, "'x' is no field of UNetConfig"),
+        ("network.x", 1, "'x' is not a field of UNetConfig"),
         ("text.prompt", "x" * 10_001, "prompt is 'xxx"),
         ("text.prompt", "\ud800", "surrogates not allowed"),
         ("name", "x" * 201, "name is"),
@@ -84,7 +84,7 @@ def test_every_number_has_bounds(spec: ModelSpec, path: str) -> None:
         ("context_frames", 80, "context_frames is 80"),
         ("min_size", [91, 160], "does not follow the size_rule"),
         ("size_rule.height_remainder", 8, "does not follow the size_rule"),
-        ("text", [[[1]]], r"\[\[\[1\]\]\] is no TextSpec"),
+        ("text", [[[1]]], r"\[\[\[1\]\]\] is not a TextSpec"),
     ],
 )
 def test_what_means_nothing(path: str, value: object, words: str) -> None:

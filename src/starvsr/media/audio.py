@@ -1,4 +1,4 @@
-"""Sound that is encoded anew: settings of the encoder, and packets with every sample at its old time."""
+"""Re-encoded audio: encoder settings, and packets that keep every sample at its original time."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from starvsr.media.span import Span
 
 logger = logging.getLogger(__name__)
 
-# Transparent for every lossy encoder of today; lossless ones do not care.
+# Transparent for every current lossy encoder; lossless ones ignore it.
 _BITS_PER_CHANNEL = 96_000
-# Vorbis' and Opus' layouts: what encoders that are strict about layouts take.
+# Vorbis and Opus layouts, which encoders that are strict about layouts accept.
 _COMMON_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
-# Significant bits of a sample in each format that PyAV can make of numbers.
+# Significant bits per sample of each format that PyAV can build from arrays.
 _SAMPLE_BITS = {"u8": 8, "s16": 16, "flt": 24, "s32": 32, "dbl": 32}
-# Times in files are rounded to ticks; what differs by more is a gap or an overlap.
+# Times in files are rounded to ticks; a larger difference is a gap or an overlap.
 _JITTER_TICKS, _JITTER_S = 2, Fraction(1, 1000)
-# A step further back, or ahead, is a clock that was set anew: there is nothing to fill or to leave out.
+# A larger step back or ahead is a clock reset: there is nothing to fill or drop.
 _MOST_BACK_S, _MOST_AHEAD_S = 1, 3600
 _SILENCE_SAMPLES = 16_384
 
 
 @dataclass(frozen=True)
 class AudioSettings:
-    """Everything that decides how samples become an audio stream."""
+    """All settings that decide how samples are encoded."""
 
     codec: str
     """The encoder's name in libav."""
@@ -69,11 +69,11 @@ def find_audio_encoder(name: str) -> Codec:
 
 
 def audio_settings(name: str, stream: Stream, container: str) -> AudioSettings | None:
-    """How the encoder `name` is to encode a stream for libav's muxer `container`; None where it cannot.
+    """How the encoder `name` should encode a stream for libav's muxer `container`; None if it cannot.
 
-    Rate, layout and depth stay the source's where the encoder takes them. A rate that it does not take becomes the
-    next higher one, and of layouts with as many channels the common one is next (5.1 for 5.1(side)). Raises
-    OutputError where there is no such encoder.
+    The source's rate, layout and depth are kept if the encoder supports them. An unsupported rate becomes the next
+    higher one, an unsupported layout the common one with as many channels (5.1 for 5.1(side)). Raises
+    OutputError if there is no such encoder.
     """
     codec = find_audio_encoder(name)
     context = stream.codec_context
@@ -118,12 +118,12 @@ def _opens(settings: AudioSettings, container: str) -> bool:
 
 
 def _rounding(ticks: Fraction) -> Fraction:
-    """How much smaller the nearest whole number is, of two the larger one: -1/2 to 1/2."""
+    """`ticks` minus the nearest whole number, halves rounded up: -1/2 to 1/2."""
     return ticks - math.floor(ticks + Fraction(1, 2))
 
 
 def add_audio(output: OutputContainer, settings: AudioSettings) -> AudioStream:
-    """Add a stream with a configured encoder, not opened yet. Raises ValueError where the container cannot hold it."""
+    """Add a stream with a configured encoder, not opened yet. Raises ValueError if the container cannot hold it."""
     stream = output.add_stream(settings.codec, rate=settings.rate)
     assert isinstance(stream, AudioStream)
     context = stream.codec_context
@@ -135,10 +135,10 @@ def add_audio(output: OutputContainer, settings: AudioSettings) -> AudioStream:
 
 
 class AudioEncoding:
-    """Packets of one stream of the source into packets of an encoder; every sample keeps its time.
+    """Decodes packets of one source stream and encodes them again; every sample keeps its time.
 
-    Gaps in the source are filled with silence and overlaps left out, since encoders take samples as one stream.
-    Of a span that has an end, samples in front of and behind it are left out. Rate, layout and format of the source
+    Gaps in the source are filled with silence and overlaps dropped, since encoders take one continuous stream.
+    Samples before the start and after the end of a bounded span are dropped. The source's rate, layout and format
     may change in mid-stream.
     """
 
@@ -147,28 +147,28 @@ class AudioEncoding:
         self.stream: Stream = stream
         self._encoder = stream.codec_context
         self._settings = settings
-        # Interleaved, whatever the encoder takes: PyAV fills the planes of no more than seven channels.
+        # Interleaved, whatever the encoder takes: PyAV fills planes for at most seven channels.
         self._format = AudioFormat(settings.sample_format).packed.name
         self._origin = span.origin
         self._first, self._end = self._bounds(span)
         self._resampler: AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
         self._clock = Fraction(0)
-        """What is added to times of the source, since its clock was set anew."""
+        """Added to source times since the last clock reset."""
         self._expected: Fraction | None = None
-        """Time of the next sample of the source, seconds, `_clock` added."""
+        """Time of the next source sample in seconds, including `_clock`."""
         self._at = 0
-        """Place of the next sample that the resampler gives, in samples of the output from time 0."""
+        """Position of the next resampled sample, in output samples from time 0."""
         self._begin = 0
-        """Place of the first sample given to the encoder."""
+        """Position of the first sample passed to the encoder."""
         self._shift: Fraction | None = None
-        """What is added to times, in ticks of the output.
+        """Offset added to times, in output ticks.
 
-        Players skip the samples that prime a decoder either exactly or, as libav does, in whole ticks of 1 ms: half way
-        between, none is off by much.
+        Players skip a decoder's priming samples either exactly or, as libav does, in whole ticks of 1 ms: half way
+        between, the error is small for both.
         """
         self._written: int | None = None
-        """Place behind the last sample given to the encoder."""
+        """Exclusive end of the samples passed to the encoder."""
 
     def _bounds(self, span: Span) -> tuple[int | None, int | None]:
         if span.end is None:
@@ -179,17 +179,17 @@ class AudioEncoding:
         return round((time - self._origin) * self._settings.rate)
 
     def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """What the encoder gives for one packet of the source; a damaged packet is as good as none."""
+        """The encoder's packets for one packet of the source; a damaged packet is ignored."""
         try:
             frames = packet.stream.codec_context.decode(packet)
         except (av.FFmpegError, OSError) as error:
-            logger.debug("a packet of sound could not be decoded: %s", error)
+            logger.debug("an audio packet could not be decoded: %s", error)
             return
         for frame in frames:
             yield from self._take(frame)
 
     def rest(self, source: Any) -> Iterator[Packet[Any]]:
-        """What decoder, resampler and encoder still hold. source: the stream that the packets came from."""
+        """Flush decoder, resampler and encoder. source: the stream that the packets came from."""
         try:
             frames = source.codec_context.decode(None)
         except (av.FFmpegError, OSError):
@@ -214,7 +214,7 @@ class AudioEncoding:
             yield from self._write(piece)
 
     def _start(self, frame: AudioFrame) -> Fraction:
-        """Time of a frame: exactly the expected one where it differs by no more than rounding."""
+        """Time of a frame: exactly the expected one if the difference is within rounding."""
         expected = self._expected
         if frame.pts is None:
             return self._origin if expected is None else expected
@@ -231,7 +231,7 @@ class AudioEncoding:
     def _end_run(self) -> Iterator[Packet[Any]]:
         if self._resampler is not None:
             for piece in self._resampler.resample(None):
-                # PyAV hands the end mark through where there is nothing to resample.
+                # PyAV passes the end mark through if there is nothing to resample.
                 if piece is not None:
                     yield from self._write(piece)
         self._resampler = None
@@ -266,7 +266,7 @@ class AudioEncoding:
             place = packet.pts or 0
             if self._shift is None:
                 self._shift = _rounding((self._begin - place) * ticks) / 2
-            # What fills an encoder's last frame is not to be heard.
+            # The padding of an encoder's last frame must not be heard.
             samples = min(packet.duration or 0, max(1, (self._written or 0) - place))
             packet.pts = packet.dts = round(place * ticks + self._shift)
             packet.duration = round(samples * ticks)

@@ -1,4 +1,4 @@
-"""The outermost structure of a container file: what libav does not say about one that was cut off."""
+"""The top-level structure of a container file, which shows truncation that libav does not report."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-# Box types that an mp4 or mov begins with; anything else is another format.
+# Box types that an mp4 or mov can begin with; anything else is another format.
 _FIRST_TYPES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot")
 _EBML_HEADER, _EBML_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
 class Box(NamedTuple):
-    """One outermost part of a file; `end` may lie behind the end of the file."""
+    """One top-level part of a file; `end` may be past the end of the file."""
 
     kind: bytes
     start: int
@@ -22,7 +22,7 @@ class Box(NamedTuple):
 def is_cut(path: Path) -> bool:
     """Whether an mp4, mov, Matroska or RIFF file is shorter than its structure says.
 
-    False for other formats and for live recordings, which do not say. Raises OSError where it cannot be read.
+    False for other formats and for live recordings, which store no length. Raises OSError if it cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -31,7 +31,7 @@ def is_cut(path: Path) -> bool:
 
 
 def lacks_index(path: Path) -> bool:
-    """Whether a file is an mp4 or mov without a whole `moov` box. Raises OSError where it cannot be read."""
+    """Whether a file is an mp4 or mov without a complete `moov` box. Raises OSError if it cannot be read."""
     size = path.stat().st_size
     with path.open("rb") as file:
         boxes = _outer_boxes(file, size)
@@ -39,9 +39,9 @@ def lacks_index(path: Path) -> bool:
 
 
 def whole_length(path: Path) -> int | None:
-    """Bytes of an mp4 or mov up to the end of its last whole box, where another one is cut; None where none is.
+    """Bytes of an mp4 or mov up to the end of its last complete box if another one is truncated, else None.
 
-    Raises OSError where the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -61,7 +61,7 @@ def _walk(file: BinaryIO, size: int) -> Iterator[Box]:
         header = file.read(16)
         length, kind = int.from_bytes(header[:4], "big"), header[4:8]
         if len(header) < 8:
-            # Less than a header is left: the box that should stand here is cut.
+            # Less than a header is left: the next box is truncated.
             yield Box(kind, start, size + 1)
             return
         if length == 1 and len(header) == 16:
@@ -89,7 +89,7 @@ def _ebml_elements(file: BinaryIO) -> list[Box]:
 
 
 def _ebml_size(data: bytes, at: int) -> tuple[int | None, int]:
-    """An element's size (None where it is unknown) and the place behind it."""
+    """An element's size (None if unknown) and the position after it."""
     if at >= len(data) or not data[at]:
         return None, at
     extra = 8 - data[at].bit_length()
@@ -102,7 +102,7 @@ def _riff_chunk(file: BinaryIO) -> list[Box]:
     file.seek(0)
     head = file.read(12)
     length = int.from_bytes(head[4:8], "little")
-    # Writers that never came back to the header leave 0 or all ones.
+    # Writers that never returned to the header leave 0 or all ones.
     if head[:4] != b"RIFF" or head[8:12] != b"AVI " or length in (0, 0xFFFFFFFF):
         return []
     return [Box(b"RIFF", 0, 8 + length)]

@@ -1,14 +1,14 @@
-"""Colour: which matrix and range a video has, and exact conversion between its samples and 16-bit RGB.
+"""Colour: the matrix and range of a video, and exact conversion between its samples and 16-bit RGB.
 
-Pixels between the modules are uint16 RGB, 0 black to 65535 white, as the source's transfer curve has them (PQ and
+Pixels passed between modules are uint16 RGB, 0 black to 65535 white, on the source's transfer curve (PQ and
 HLG too: nothing is linearised or tone-mapped). Samples below black or above white of a limited-range source are
-clipped. libswscale converts, with exact rounding and full chroma interpolation; what it leaves undone is done here:
+clipped. libswscale converts, with exact rounding and full chroma interpolation; this module corrects the rest:
 
 - its 16-bit RGB has white at 65280 (limited range) or a little more (full range), not at 65535;
 - its conversion to full-range YUV puts neutral grey half a level too low, so full range is stretched here from
   limited range at 16 bits.
 
-Fewer than 16 bits are dithered (see `quantize`; YUV of 8 bits and limited range by libswscale, in the same way).
+Output with fewer than 16 bits is dithered (see `quantize`; 8-bit limited-range YUV by libswscale, in the same way).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ Pixels = npt.NDArray[np.uint16]
 
 UNSPECIFIED = 2
 LIMITED, FULL = 1, 2
-# ISO/IEC 23091-2 matrix codes that libswscale knows, by its names for them.
+# ISO/IEC 23091-2 matrix codes that libswscale knows, with its names for them.
 _MATRICES = {
     1: "bt709",
     4: "fcc",
@@ -62,18 +62,18 @@ _MATRICES = {
     10: "bt2020",
 }
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
-# Subsamplings that libav has up to 16 bits, by how far chroma is halved (columns, rows).
+# Subsamplings that libav supports up to 16 bits, by chroma shift (columns, rows).
 _SAMPLINGS = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
 _JPEG_MATRIX = 5
-# Encoders whose decoders take everything for limited range.
+# Encoders whose decoders treat everything as limited range.
 _LIMITED_CODECS = ("prores", "prores_aw", "prores_ks", "mpeg1video", "mpeg2video", "mpeg4")
 
 
 def resolve_color(info: VideoInfo) -> ColorInfo:
-    """The source's colour with no matrix or range left open.
+    """The source's colour with matrix and range always set.
 
-    Without a tag, the matrix is BT.709 where the picture is over 576 lines or at least 1280 columns, and BT.601
-    otherwise: that is what players do (libav itself would take BT.601 for every size, which shows the many
+    Without a tag, the matrix is BT.709 if the frame has more than 576 lines or at least 1280 columns, and BT.601
+    otherwise, as in players (libav itself would assume BT.601 for every size, which shows the many
     untagged HD files wrong). A range without a tag is limited; RGB and grey are full. Raises InputError for a
     matrix that cannot be converted (YCgCo, ICtCp, constant luminance).
     """
@@ -94,7 +94,7 @@ def resolve_color(info: VideoInfo) -> ColorInfo:
         color,
         matrix=matrix,
         range=FULL if full else LIMITED,
-        # libswscale would take all for centred.
+        # libswscale would treat all of them as centred.
         chroma_location=(color.chroma_location or usual_siting(info.codec))
         if is_subsampled(info.pix_fmt)
         else 0,
@@ -108,11 +108,11 @@ def _usual_matrix(width: int, height: int) -> int:
 
 
 def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
-    """The colour of the output, as it is converted and tagged.
+    """The output's colour, as converted and tagged.
 
-    The source's, with the matrix and range always spelled out (players guess them by size, and the size changes).
-    RGB becomes BT.709 limited where the encoder takes YUV only. JPEG is full range and BT.601 by definition, ProRes and
-    MPEG are limited range; the rare 4:1:1, 4:1:0 and 4:4:0 are written so too.
+    The source's, with matrix and range always explicit (players guess them by size, and the size changes).
+    RGB becomes BT.709 limited if the encoder supports YUV only. JPEG is full range and BT.601 by definition, ProRes and
+    MPEG are limited range; so are the rare 4:1:1, 4:1:0 and 4:4:0.
     """
     said = info.color.chroma_location if is_subsampled(info.pix_fmt) else 0
     siting = carried_siting(said, info.codec, codec) if is_subsampled(pix_fmt) else 0
@@ -129,12 +129,12 @@ def output_color(info: VideoInfo, pix_fmt: str, codec: str) -> ColorInfo:
 
 
 class ToRgb:
-    """Turns decoded frames of one video into pixels of one size."""
+    """Converts decoded frames of one video to pixels of one size."""
 
     def __init__(self, info: VideoInfo, width: int, height: int, *, alpha: bool = False) -> None:
         """width, height: of the pixels, before any rotation; frames of another size are scaled to it.
 
-        alpha: give a fourth channel, 0 transparent to 65535 opaque.
+        alpha: add a fourth channel, 0 transparent to 65535 opaque.
         """
         self._color = resolve_color(info)
         self._size, self._alpha = (width, height), alpha
@@ -146,11 +146,11 @@ class ToRgb:
         full = self._color.range == FULL or layout.rgb
         frame.colorspace = 0 if layout.rgb else self._color.matrix or 1
         frame.color_range = FULL if full else LIMITED
-        # Tags of transfer and primaries would make libswscale refuse codes it does not know.
+        # With transfer and primaries tags, libswscale would refuse codes it does not know.
         frame.color_trc = frame.color_primaries = UNSPECIFIED
         key = (frame.format.name, frame.width, frame.height)
         if key not in self._graphs:
-            # A stream that changes its format again and again must not fill memory.
+            # A stream that keeps changing its format must not fill memory.
             graphs = self._graph(frame, full), self._alpha_graph(frame) if self._alpha else None
             self._graphs = {key: graphs}
         colors, alpha = self._graphs[key]
@@ -185,7 +185,7 @@ class ToRgb:
 
 
 def _opacity(frame: VideoFrame | None, pixels: Pixels) -> Pixels:
-    """Alpha of a grey frame as 0..65535; opaque where there is none."""
+    """Alpha of a grey frame as 0..65535; opaque if it has none."""
     if frame is None:
         return np.full(pixels.shape[:2], 65535, np.uint16)
     depth = layout_of(frame.format.name).depth
@@ -194,9 +194,9 @@ def _opacity(frame: VideoFrame | None, pixels: Pixels) -> Pixels:
 
 
 def _spread(array: npt.NDArray[Any], layout: Layout, full: bool) -> Pixels:
-    """Bring libswscale's RGB, whose white depends on what it was made from, to 0..65535."""
+    """Scale libswscale's RGB, whose white level depends on its source, to 0..65535."""
     if layout.rgb:
-        # 8 bits are exact as they are; deeper ones fill 16 bits already.
+        # 8 bits are already exact; deeper formats already fill 16 bits.
         if layout.depth <= 8:
             array = np.multiply(array, 257, dtype=np.uint16)
         rgb: Pixels = np.ascontiguousarray(array, np.uint16)
@@ -204,7 +204,7 @@ def _spread(array: npt.NDArray[Any], layout: Layout, full: bool) -> Pixels:
     if layout.gray and not full:
         grey: Pixels = _limited_grey()[array]
         return grey
-    # Samples have been shifted up, to white at 65536 - (1 << 16 - depth): their own bits fill the gap.
+    # Samples were shifted up, to white at 65536 - (1 << 16 - depth): their own bits fill the gap.
     shift = layout.depth if full else 8
     clipped: Pixels = np.minimum(array, 65536 - (1 << 16 - shift))
     clipped += clipped >> shift
@@ -213,16 +213,16 @@ def _spread(array: npt.NDArray[Any], layout: Layout, full: bool) -> Pixels:
 
 @lru_cache(maxsize=1)
 def _limited_grey() -> Pixels:
-    """Table for limited-range grey, which libswscale takes for full range."""
+    """Table for limited-range grey, which libswscale treats as full range."""
     levels = np.arange(65536, dtype=np.float64) / 256
     return np.rint(np.clip((levels - 16) / 219, 0, 1) * 65535).astype(np.uint16)
 
 
 class FromRgb:
-    """Turns pixels of one size into frames for an encoder."""
+    """Converts pixels of one size to frames for an encoder."""
 
     def __init__(self, width: int, height: int, pix_fmt: str, color: ColorInfo) -> None:
-        """color: of the frames, nothing left open (see `output_color`)."""
+        """color: of the frames, with nothing unset (see `output_color`)."""
         self._size, self._pix_fmt, self._color = (width, height), pix_fmt, color
         self._layout = layout_of(pix_fmt)
         self._graph: VideoGraph | None = None
@@ -231,7 +231,7 @@ class FromRgb:
     def __call__(self, pixels: Pixels) -> VideoFrame:
         """A frame of `pix_fmt` from pixels (height, width, 3), uint16, 0..65535; pts is not set.
 
-        With a fourth channel for a format with alpha; without it such a frame is opaque.
+        A fourth channel is for formats with alpha; without it, their frames are opaque.
         """
         width, height = self._size
         channels = (3, 4) if self._layout.alpha else (3,)
@@ -271,12 +271,12 @@ class FromRgb:
     def _yuv(self, pixels: Pixels) -> VideoFrame:
         depth = self._layout.depth
         full = self._color.range == FULL
-        # libswscale dithers 8 bits itself; deeper ones, and full range, it would only round.
+        # libswscale dithers 8 bits itself; it would only round deeper formats and full range.
         by_hand = (
             full or self._layout.alpha or (depth > 8 and self._layout.chroma_shift in _SAMPLINGS)
         )
         colors = pixels[..., :3]
-        # White at 65280, as libswscale has it.
+        # libswscale's white is 65280.
         scaled = colors >> 8
         np.subtract(colors, scaled, out=scaled)
         frame = VideoFrame.from_ndarray(np.ascontiguousarray(scaled), "rgb48le")
@@ -292,7 +292,7 @@ class FromRgb:
         return self._quantized(made, pixels) if by_hand else made
 
     def _quantized(self, limited: VideoFrame, pixels: Pixels) -> VideoFrame:
-        """A frame of the wanted depth and range from one of 16 bits and limited range."""
+        """A frame of the requested depth and range from one of 16 bits and limited range."""
         depth, alpha = self._layout.depth, self._layout.alpha
         name = _planar(self._layout.chroma_shift, depth, alpha=alpha)
         frame = VideoFrame(*self._size, name)
@@ -303,7 +303,7 @@ class FromRgb:
             fill(frame.planes[3], to_levels(pixels[..., 3], depth), depth)
         if name == self._pix_fmt:
             return frame
-        # The same samples, interleaved differently: called limited, so that nothing is scaled.
+        # The same samples, interleaved differently; tagged as limited, so that nothing is scaled.
         _tag(frame, self._color.matrix, LIMITED)
         if self._arranged is None:
             self._arranged = VideoGraph(
@@ -313,7 +313,7 @@ class FromRgb:
 
 
 def _planar(chroma_shift: tuple[int, int], depth: int, *, alpha: bool = False) -> str:
-    """The planar YUV format of a depth, by how far chroma is halved (columns, rows)."""
+    """The planar YUV format of a depth, by chroma shift (columns, rows)."""
     return f"yuv{'a' * alpha}{_SAMPLINGS[chroma_shift]}p" + (f"{depth}le" if depth > 8 else "")
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WITH_ATTACHMENTS = ("matroska",)
-# What the old container or the old encoder said of itself, which no longer holds.
+# Tags of the old container or encoder that are no longer true.
 _STALE_TAGS = (
     "encoder",
     "major_brand",
@@ -35,7 +35,7 @@ _STALE_TAGS = (
 )
 _STALE_STARTS = ("bps", "number_of_frames", "number_of_bytes", "_statistics", "duration-")
 _IMAGE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "webp": "image/webp"}
-# Of the two codes that a language may have, the one in QuickTime's list, which libav does not translate to.
+# Of a language's two codes, the one in QuickTime's list, to which libav does not convert.
 _QUICKTIME_LANGUAGES = {
     "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "mkd": "mac", "hye": "arm",
     "kat": "geo", "bod": "tib", "mya": "bur", "msa": "may", "cym": "wel", "eus": "baq", "fre": "fra", "cze": "ces",
@@ -44,14 +44,14 @@ _QUICKTIME_LANGUAGES = {
 
 
 def describe(copy: Stream, stream: Stream, container: str, streams: StreamOptions) -> None:
-    """Give a stream of the output the disposition, the language and, where wanted, the other tags of the source's.
+    """Give an output stream the disposition, the language and, if requested, the other tags of the source's stream.
 
     container: libav's muxer of the output.
     """
     copy.disposition = stream.disposition
     tags = kept_tags(stream.metadata) if streams.metadata else {}
     if "name" in tags:
-        # What libav writes as a title into an mp4, it reads as a name.
+        # libav reads the title that it writes into an mp4 as a name.
         tags.setdefault("title", tags.pop("name"))
     if stream.language:
         known = _QUICKTIME_LANGUAGES if container == "mov" else {}
@@ -60,7 +60,7 @@ def describe(copy: Stream, stream: Stream, container: str, streams: StreamOption
 
 
 def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Tags without those that describe the old file and not its content."""
+    """Tags without those that describe the old file rather than its content."""
     return {
         key: value
         for key, value in tags.items()
@@ -69,7 +69,7 @@ def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def can_hold(container: str, stream: Stream) -> bool:
-    """Whether libav's muxer of this name takes a copy of the stream: a header with nothing else is tried."""
+    """Whether the libav muxer of this name supports a copy of the stream, tested by writing only a header."""
     output = av.open(io.BytesIO(), "w", format=container)
     try:
         output.add_stream_from_template(stream, opaque=True)
@@ -81,17 +81,15 @@ def can_hold(container: str, stream: Stream) -> bool:
 
 
 def left_out(stream: Stream, container: str) -> str:
-    """Why a font or cover picture does not get into a container, by libav's name of it; empty where it does.
+    """Why a container, by libav's name, cannot contain a font or cover picture; empty if it can.
 
     Empty for other streams too.
     """
     if stream.type == "attachment" and container not in _WITH_ATTACHMENTS:
         name = stream.metadata.get("filename", stream.index)
-        return f"attachment {name} is left out: only .mkv holds attachments"
+        return f"attachment {name} is left out: only .mkv supports attachments"
     if is_cover(stream) and not _holds_cover(stream, container):
-        return (
-            f"the cover picture (stream {stream.index}) is left out: the container cannot hold it"
-        )
+        return f"the cover picture (stream {stream.index}) is left out: the container does not support it"
     return ""
 
 
@@ -111,7 +109,7 @@ def add_attachments(
 ) -> list[tuple[Stream, bytes]]:
     """Add fonts and cover pictures that are not `left_out`.
 
-    Returns the cover pictures that are still to be written as a packet: stream and data.
+    Returns the cover pictures that must still be written as a packet: stream and data.
     """
     pending: list[tuple[Stream, bytes]] = []
     for stream in source.streams:
@@ -150,7 +148,7 @@ def _cover_data(info: VideoInfo, stream_index: int) -> bytes:
 def moved_chapters(
     chapters: list[Chapter], start: Fraction, end: Fraction | None, origin: Fraction
 ) -> list[Chapter]:
-    """Chapters that overlap start..end (seconds in the source; None is open), clipped to it, `origin` at 0."""
+    """Chapters that overlap start..end (seconds in the source; None is open-ended), clipped to it, `origin` at 0."""
     moved: list[Chapter] = []
     for chapter in chapters:
         base = chapter["time_base"] or Fraction(1, 1000)

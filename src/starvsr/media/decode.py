@@ -1,4 +1,4 @@
-"""Packets and frames of a damaged or whole file, as far as they can be had, with a count of what could not."""
+"""Packets and frames of a damaged or intact file, as far as they can be read, with a count of what could not."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from starvsr.media.deadline import within_deadline
 
 logger = logging.getLogger(__name__)
 
-# The demuxers whose corrupt packets are whole packets behind a gap; everywhere else they are cut short.
+# Demuxers whose corrupt packets are complete packets after a gap; in others they are truncated.
 _PACKETIZED = ("mpegts", "mpeg", "rtp", "rtsp")
-# libav's own decoders of these leave alpha out.
+# libav's own decoders for these drop alpha.
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-# So many failures in a row, without one packet between them, are the end of what can be read.
+# This many failures in a row, without one packet between them, are the end of what can be read.
 _MAX_FAILURES = 64
-# What one call reads, which takes a thread: so much that the thread costs nothing, so little that it takes no memory
-# and a slow disk does not look like a dead one. The first call reads one packet, the next ones twice as many each.
+# Amount that one call reads, which takes a thread: enough to hide the thread's cost, but not to fill memory
+# or make a slow disk look dead. The first call reads one packet, each later one twice as many.
 _MOST_PACKETS = 256
 _MOST_BYTES = 2**20
 _MOST_S = 0.1
@@ -35,10 +35,10 @@ _MOST_S = 0.1
 def readable_packets(
     container: InputContainer, *streams: Stream, one_by_one: bool = False
 ) -> Iterator[av.Packet[Stream]]:
-    """Packets of the streams as far as the file can be read; a damaged place is stepped over.
+    """Packets of the streams as far as the file can be read; damaged sections are skipped.
 
-    Ends without PyAV's empty packets, which tell a decoder to hand out what it holds. one_by_one: read nothing behind
-    the packet that is given, which may change what the container says of itself. Raises InputError where reading hangs.
+    Ends without PyAV's empty packets, which flush a decoder. one_by_one: read nothing after
+    the current packet, which could change the container's metadata. Raises InputError if reading hangs.
     """
     packets = _stepping_over(container, *streams)
     most = 1
@@ -48,7 +48,7 @@ def readable_packets(
 
 
 def _some(packets: Iterator[av.Packet[Stream]], most: int) -> list[av.Packet[Stream]]:
-    """The next packets, at least one where there is one."""
+    """The next packets, at least one unless the file has ended."""
     batch: list[av.Packet[Stream]] = []
     end, size = time.monotonic() + _MOST_S, 0
     for packet in packets:
@@ -74,12 +74,12 @@ def _stepping_over(container: InputContainer, *streams: Stream) -> Iterator[av.P
 
 
 def is_cut_short(container: InputContainer, packet: av.Packet[Stream]) -> bool:
-    """Whether a packet is the first part of one, where the file ends."""
+    """Whether a packet is truncated by the end of the file."""
     return packet.is_corrupt and container.format.name not in _PACKETIZED
 
 
 def decoder_of(stream: VideoStream) -> VideoCodecContext:
-    """What decodes a stream: the container's own decoder, but for VP8 and VP9 with alpha, which only libvpx decodes."""
+    """A stream's decoder: the container's own, except for VP8 and VP9 with alpha, which only libvpx decodes."""
     own = stream.codec_context
     has_alpha = any(
         key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items()
@@ -91,9 +91,9 @@ def decoder_of(stream: VideoStream) -> VideoCodecContext:
 
 
 class FrameDecoder:
-    """The frames of one video stream in presentation order; what cannot be decoded is counted and left out.
+    """The frames of one video stream in presentation order; what cannot be decoded is counted and skipped.
 
-    A packet that the file cuts short is left out too: its frame would be part of a picture. One thread makes
+    A truncated packet is skipped too: its frame would be incomplete. A single thread makes
     the result of a damaged stream independent of timing (frame threads report an error some packets late).
     """
 
@@ -108,15 +108,15 @@ class FrameDecoder:
         self.container, self.stream, self.most_packets = container, stream, most_packets
         self.context = decoder_of(stream)
         self.packets = 0
-        """Packets read, without those that the container says are not shown (an edit list's)."""
+        """Packets read, except those that the container marks as not shown (by an edit list)."""
         self.all_packets = 0
         self.failures = 0
-        """Packets that could not be decoded or were cut short."""
+        """Packets that could not be decoded or were truncated."""
         self.frames = 0
         self.damaged = 0
-        """Frames that the decoder itself holds for damaged, though it could make something of them."""
+        """Frames that the decoder marks as damaged, although it could decode a part of them."""
         self.at_keyframe = False
-        """Whether decoding can start at the frame that was given last."""
+        """Whether decoding can start at the last frame returned."""
         self.context.thread_type = "NONE" if one_thread else "AUTO"
         if one_thread:
             self.context.thread_count = 1
@@ -130,7 +130,7 @@ class FrameDecoder:
                 self.failures += 1
             else:
                 for frame in self._decode(packet):
-                    # libvpx does not mark its frames, of which a packet gives one.
+                    # libvpx does not mark its frames; each packet contains one.
                     own = self.context is self.stream.codec_context
                     self.at_keyframe = frame.key_frame if own else packet.is_keyframe
                     yield frame

@@ -1,4 +1,4 @@
-"""Two fields of different times to one picture: libavfilter's bwdif, one frame out for every frame in."""
+"""Deinterlacing with libavfilter's bwdif, one frame out for every frame in."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from starvsr.media.pixfmt import layout_of
 from starvsr.types import VideoIndex, VideoInfo
 
 CONTEXT_FRAMES = 2
-"""Frames on either side that a frame is made from: one, and one more since the filter treats its first frame and its
-last one otherwise."""
+"""Frames on either side that a frame depends on: one, and one more since the filter treats its first and last
+frames differently."""
 
-# The filter's own least size of a plane.
+# The filter's minimum plane size.
 _LEAST_ROWS, _LEAST_COLUMNS = 4, 3
 
 
 def frames_to_deinterlace(info: VideoInfo, index: VideoIndex, asked: str) -> str:
-    """Which frames are deinterlaced, by the filter's words: `all`, `interlaced` (those that say they are), or `none`.
+    """Which frames are deinterlaced, in the filter's terms: `all`, `interlaced` (flagged ones), or `none`.
 
-    asked: `auto`, `on` or `off`. Raises InputError where the picture is too small for the filter.
+    asked: `auto`, `on` or `off`. Raises InputError if the video is too small for the filter.
     """
     if asked == "off" or (asked == "auto" and not index.interlaced_frames):
         return "none"
@@ -41,19 +41,19 @@ def frames_to_deinterlace(info: VideoInfo, index: VideoIndex, asked: str) -> str
 
 
 def deinterlaced(frames: Iterator[VideoFrame], which: str) -> Iterator[VideoFrame]:
-    """As many frames as go in, of the same formats, one later; their times are not kept.
+    """Returns as many frames as it receives, in the same formats, one later; their times are not preserved.
 
     which: `all` or `interlaced`, as `frames_to_deinterlace` says.
     """
     graph: Graph | None = None
     kind: tuple[object, ...] = ()
-    # The filter gets every frame: left to pass whole ones itself, it would treat the one behind them by how far away
-    # it was begun.
+    # The filter gets every frame: if it passed progressive ones itself, the frame after them would depend on where
+    # decoding began.
     whole: deque[VideoFrame | None] = deque()
     for number, frame in enumerate(frames):
         here = _kind(frame)
         if graph is None or here != kind:
-            # A picture that changes its size in mid-stream has no neighbours of the old size.
+            # After a size change in mid-stream, there are no neighbours of the old size.
             yield from _rest(graph, whole)
             graph, kind = linked(frame, [("bwdif", "mode=send_frame")], frame.format.name), here
         whole.append(None if which == "all" or frame.interlaced_frame else frame)

@@ -1,4 +1,4 @@
-"""Which encoder, container and settings the output gets: asked for, defaulted, and tried once."""
+"""Encoder, container and settings of the output: requested or default, and tested once."""
 
 from __future__ import annotations
 
@@ -38,32 +38,32 @@ CONTAINERS = {
     ".webm": "webm",
     ".nut": "nut",
 }
-# Of a sequence of images, which is no container.
+# For image sequences, which have no container.
 IMAGES = "image2"
-# The same everywhere, since the bits that come out depend on it; the machine's core count must not.
+# The same everywhere, since the encoded bits depend on it; they must not depend on the machine's core count.
 _THREADS = 4
-# Encoders whose `preset` is a word of x264's kind.
+# Encoders with x264's preset names.
 _WORD_PRESETS = ("libx264", "libx264rgb", "libx265")
-# Encoders that would otherwise aim at a bit rate, whatever the picture needs: constant quantiser 2 (118 is one step).
+# Encoders that would otherwise target a bit rate, whatever the content: constant quantiser 2 (118 is one step).
 _QUANTISED = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
 _HARDWARE = Capabilities.hardware.value | Capabilities.hybrid.value
 _ALWAYS = {
-    # Closed groups of pictures, and one frame thread: its output depends on their number.
+    # Closed groups of pictures, and one frame thread: the output depends on the number of threads.
     "libx265": {"x265-params": "log-level=error:open-gop=0:frame-threads=2"},
     # Version 3 has checksums and slices that decode in parallel.
     "ffv1": {"level": "3", "slicecrc": "1", "slices": "16"},
     **{name: {"rc": "constqp", "qp": "17"} for name in ("h264_nvenc", "hevc_nvenc")},
     **{name: {"flags": "+qscale", "global_quality": "236"} for name in _QUANTISED},
 }
-# On pictures of up to some 25,000 pixels x264's macroblock tree, and x265 where they are one block wide, read memory
-# that nobody wrote: the same frames then differ from one time to the next.
+# On frames of up to some 25,000 pixels x264's macroblock tree, and x265 where they are one block wide, read
+# uninitialised memory: the same frames then differ from run to run.
 _SMALL_PX = 32_768
 _SMALL = {"libx264": {"mbtree": "0"}, "libx265": {"x265-params": "ctu=32"}}
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """Everything that decides how frames become a video stream; plain data, so `dataclasses.asdict` is JSON."""
+    """All settings that decide how frames are encoded; plain data, so `dataclasses.asdict` is JSON."""
 
     codec: str
     """The encoder's name in libav."""
@@ -75,13 +75,13 @@ class EncoderSettings:
     options: tuple[tuple[str, str], ...]
     """Encoder options as key and value."""
     color: ColorInfo
-    """Of the output; matrix and range are never open."""
+    """Of the output; matrix and range are always set."""
     time_base: tuple[int, int]
-    """Seconds per tick of the times that the encoder sees, as numerator and denominator."""
+    """Seconds per tick of the encoder's times, as numerator and denominator."""
     source_times: bool
-    """Whether those are the source's times; an encoder that refuses their time base gets frame numbers."""
+    """Whether these are the source's times; an encoder that refuses their time base gets frame numbers."""
     frame_rate: tuple[int, int]
-    """Frames per second that the encoder is told, as numerator and denominator."""
+    """Frames per second that the encoder receives, as numerator and denominator."""
     threads: int = _THREADS
 
     @property
@@ -91,12 +91,12 @@ class EncoderSettings:
 
     @property
     def part_container(self) -> str:
-        """libav's muxer of part files: the output's, or one that holds the same and any frame number as a time."""
+        """libav's muxer of part files: the output's, or one that supports the same and any frame number as a time."""
         return {IMAGES: "mov", "nut": "matroska"}.get(self.container, self.container)
 
     @property
     def stream_container(self) -> str:
-        """libav's muxer that must hold the stream: the output's, but images have none."""
+        """libav's muxer that must support the stream: the output's, but for images the one of their parts."""
         return self.part_container if self.container == IMAGES else self.container
 
     @property
@@ -123,10 +123,10 @@ def container_of(target: Path) -> str:
 
 
 def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
-    """The options with an encoder's name for `auto`: H.264, for WebM VP9, or AV1 where the source is deeper and opaque,
-    and of images the one of their ending.
+    """The options with a concrete encoder for `auto`: H.264; for WebM VP9, or AV1 if the source is deeper and opaque;
+    for images the one of their extension.
 
-    Raises OutputError for an extension without a container, and for another encoder than that of the images.
+    Raises OutputError for an extension without a container, and for an encoder that does not match the images.
     """
     container = container_of(target)
     if container == IMAGES:
@@ -140,7 +140,7 @@ def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeO
         return options
     if container != "webm":
         return replace(options, codec=DEFAULT_CODEC)
-    # Not every build of libvpx has more than 8 bits, and AV1 has no alpha.
+    # Not every build of libvpx supports more than 8 bits, and AV1 has no alpha.
     deep = is_hdr(info) or (info.bit_depth > 8 and not layout_of(info.pix_fmt).alpha)
     return replace(options, codec="libsvtav1" if deep else "libvpx-vp9")
 
@@ -148,10 +148,10 @@ def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeO
 def check_encoder(
     options: EncodeOptions, target: Path, info: VideoInfo, width: int, height: int
 ) -> EncoderSettings:
-    """Resolve the encode options for an output of this size, and open the encoder once to see that they work.
+    """Resolve the encode options for an output of this size, and open the encoder once to test them.
 
-    Writes nothing. Raises OutputError where the encoder, its options, the pixel format, the size or the container
-    do not go together, and InputError where the source's colours cannot be converted.
+    Writes nothing. Raises OutputError if the encoder, its options, the pixel format, the size or the container
+    are incompatible, and InputError if the source's colours cannot be converted.
     """
     container = container_of(target)
     options = with_codec(options, target, info)
@@ -190,7 +190,7 @@ def check_encoder(
 
 
 def _own_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
-    """What is always set: for the sake of parts, and what the source says of its dynamic range and its chroma."""
+    """Options that are always set: for independent parts, and the source's dynamic range and chroma location."""
     codec = settings.codec
     own = {**_ALWAYS.get(codec, {}), **siting_options(settings.color.chroma_location, codec)}
     small = _SMALL.get(codec, {}) if settings.width * settings.height <= _SMALL_PX else {}
@@ -200,7 +200,7 @@ def _own_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
 
 
 def _default_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str]:
-    """What is set where nothing is asked for; an encoder without such an option does not get it."""
+    """Default options; an encoder without such an option does not get it."""
     chosen = {"crf": str(DEFAULT_CRF), **own}
     if options.codec in _WORD_PRESETS:
         chosen["preset"] = DEFAULT_PRESET
@@ -230,7 +230,7 @@ def _check_holds(settings: EncoderSettings, target: Path) -> None:
 
 def _cannot_hold(settings: EncoderSettings, target: Path) -> OutputError:
     return OutputError(
-        f"{target.name}: a {target.suffix} file cannot hold video of the encoder {settings.codec}: "
+        f"{target.name}: a {target.suffix} file cannot contain video of the encoder {settings.codec}: "
         "give another --codec, or an output that ends in .mkv"
     )
 
@@ -238,7 +238,7 @@ def _cannot_hold(settings: EncoderSettings, target: Path) -> OutputError:
 def _try_open(
     settings: EncoderSettings, info: VideoInfo, target: Path
 ) -> tuple[EncoderSettings, list[str]]:
-    """The settings with a time base that the encoder takes, and the options that it does not know."""
+    """The settings with a time base that the encoder supports, and the options that it does not know."""
     num, den = settings.frame_rate
     by_number = replace(settings, time_base=(den, num), source_times=False)
     failure: Exception | None = None
@@ -253,7 +253,7 @@ def _try_open(
                 continue
             unused = list(stream.codec_context.options)
             try:
-                # Some muxers find out only now.
+                # Some muxers only fail now.
                 scratch.start_encoding()
             except (av.FFmpegError, ValueError, OSError) as error:
                 raise _cannot_hold(attempt, target) from error
@@ -261,7 +261,9 @@ def _try_open(
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
     advice = "check --codec, --pix-fmt, --preset, --crf and -e"
     if find_encoder(settings.codec).capabilities & _HARDWARE:
-        advice = f"is there such a device, and its driver? Else give --codec {DEFAULT_CODEC}, or {advice}"
+        advice = (
+            f"check the device and its driver, or give --codec {DEFAULT_CODEC}; otherwise {advice}"
+        )
     raise OutputError(
         f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
         f"{advice}"
@@ -269,16 +271,16 @@ def _try_open(
 
 
 def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> None:
-    """Write one frame to memory and see whether its sample aspect can be read back.
+    """Encode one frame to memory and check that its sample aspect can be read back.
 
-    libav's Matroska muxer takes it from a field that PyAV cannot set, so that only codecs with it in their own
-    stream keep it there (VP9 and AV1 have none).
+    libav's Matroska muxer takes it from a field that PyAV cannot set, so only codecs that store it in their own
+    stream keep it (VP9 and AV1 do not).
     """
     file = io.BytesIO()
     with av.open(file, "w", format=settings.stream_container) as output:
         stream = add_video(output, settings, info)
         frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
-        # What happens to be in memory may be out of a sample's range, of which x264 dies.
+        # Uninitialised memory may be outside a sample's range, which crashes x264.
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))
         frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
@@ -305,7 +307,7 @@ def add_video(
     container: OutputContainer, settings: EncoderSettings, info: VideoInfo
 ) -> VideoStream:
     """Add a stream with a configured encoder, not opened yet."""
-    # SVT-AV1 would write a page to standard error for every part, past libav's logging.
+    # SVT-AV1 would print a page to standard error for every part, bypassing libav's logging.
     os.environ.setdefault("SVT_LOG", "1")
     stream = container.add_stream(
         settings.codec, rate=Fraction(*settings.frame_rate), options=dict(settings.options)
@@ -329,6 +331,6 @@ def add_video(
 
 
 def tag_alpha(stream: Stream, settings: EncoderSettings) -> None:
-    """Say that a stream has alpha, where Matroska's muxer does not see it by itself."""
+    """Tag a stream as having alpha, which Matroska's muxer does not detect by itself."""
     if settings.alpha and settings.container in ("matroska", "webm"):
         stream.metadata["alpha_mode"] = "1"

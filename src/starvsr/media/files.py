@@ -1,4 +1,4 @@
-"""Files that appear under their name only when they are complete, and the folder that they grow in."""
+"""Files that appear under their name only when they are complete, and checks of the output's folder."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def complete_or_absent(
     *,
     right: Right = Right.RESULT,
 ) -> Iterator[Path]:
-    """A temporary file that on leaving is synced and takes `target`'s name.
+    """A temporary file that is synced and renamed to `target` on exit.
 
-    It lies in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
-    `target`'s may be as long as names can be. Where `target` is a symbolic link, the file that it names is replaced and
-    the link stays. On any exception it is removed and `target` is as it was. on_complete: is called with it when it is
-    synced and not renamed yet. right: why a file of that name may be replaced. Raises OutputError where it cannot be
+    It is in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
+    `target`'s may have the maximum length. If `target` is a symbolic link, the file that it names is replaced and
+    the link stays. On any exception it is removed and `target` is unchanged. on_complete: called with it after the
+    sync and before the rename. right: why a file of that name may be replaced. Raises OutputError if it cannot be
     synced or renamed.
     """
     with written_errors(target):
@@ -63,7 +63,7 @@ def write_whole(
     *,
     folder: Path | None = None,
 ) -> None:
-    """Write a file that appears under its name only when it is complete. Parameters as of `complete_or_absent`.
+    """Write a file that appears under its name only when it is complete. Parameters as in `complete_or_absent`.
 
     Raises OutputError.
     """
@@ -76,9 +76,9 @@ def write_whole(
 
 
 def open_regular(path: Path, *, follow: bool = False, append: bool = False) -> BinaryIO:
-    """Open a file that is there, to read it or to add to its end; unless `follow`, not what a link names.
+    """Open an existing file for reading or appending; links are refused unless `follow`.
 
-    Never waits. Raises OSError, also where it is a link, a pipe, a device or a folder.
+    Never blocks. Raises OSError, also for a refused link, a pipe, a device or a folder.
     """
     flags = os.O_WRONLY | os.O_APPEND if append else os.O_RDONLY
     names = ("O_NONBLOCK", "O_CLOEXEC", "O_BINARY", *(() if follow else ("O_NOFOLLOW",)))
@@ -88,7 +88,7 @@ def open_regular(path: Path, *, follow: bool = False, append: bool = False) -> B
     descriptor = os.open(path, flags)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return os.fdopen(descriptor, "ab" if append else "rb")
     except BaseException:
         os.close(descriptor)
@@ -97,12 +97,12 @@ def open_regular(path: Path, *, follow: bool = False, append: bool = False) -> B
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Turn errors of reading a file of the job's own into OutputError."""
+    """Turn errors of reading one of the job's own files into OutputError."""
     try:
         yield
     except _file_failures() as error:
         reason = getattr(error, "strerror", None) or error
-        # `errors_of` would make it one of writing.
+        # `errors_of` would report it as a write error.
         raise OutputError(f"{path} cannot be read: {reason}; nothing was removed") from None
 
 
@@ -117,7 +117,7 @@ def written_errors(target: Path) -> Iterator[None]:
 
 @contextmanager
 def errors_of(target: Path) -> Iterator[None]:
-    """Turn a failed write of any file of the job into OutputError about the target: part files are not the user's."""
+    """Turn a failed write of any file of the job into OutputError about the target: part files are internal."""
     with written_errors(target):
         try:
             yield
@@ -128,11 +128,11 @@ def errors_of(target: Path) -> Iterator[None]:
 
 
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Everything about the output's place that can be refused at once; of an image sequence no image may be there.
+    """Check the output's path for all that can be refused at once; of an image sequence, no image may exist.
 
-    The source need not be there. Raises OutputError, UsageError.
+    The source need not exist. Raises OutputError, UsageError.
     """
-    # A name that is too long or lies in a closed folder cannot even be looked at.
+    # A name that is too long or in a closed folder cannot even be looked up.
     with written_errors(target):
         is_folder, exists = target.is_dir(), target.exists()
         is_device = exists and not is_folder and not target.is_file()
@@ -156,23 +156,23 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OutputError where no file can be made in a folder that exists."""
+    """Raise OutputError if no file can be created in an existing folder."""
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
 
 def _followed(target: Path) -> Path:
-    """The place that a name stands for, absolute. Raises OSError where links go round in circles."""
+    """The absolute path that a name refers to. Raises OSError for circular links."""
     if not target.is_symlink():
         return target.absolute()
-    # A link may name a file that is not there yet.
+    # A link may name a file that does not exist yet.
     with suppress(FileNotFoundError):
         target.stat()
     return Path(os.path.realpath(target))
 
 
 def _file_failures() -> tuple[type[Exception], ...]:
-    """What a failed write raises. Tensors are written here without PyAV, and until it is loaded it raises nothing."""
+    """Exceptions of a failed write. Tensors are written without PyAV, which raises nothing until it is loaded."""
     loaded = sys.modules.get("av")
     return (OSError,) if loaded is None else (OSError, loaded.FFmpegError)
 
@@ -191,7 +191,7 @@ def _why(target: Path, error: Exception) -> str:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file or a folder is on the disk. Raises OSError, also where a system cannot sync folders."""
+    """Wait until a file or a folder is on disk. Raises OSError, also if the system cannot sync folders."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

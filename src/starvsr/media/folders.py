@@ -1,4 +1,4 @@
-"""Folders of videos: what lies in one, and ones that are made for results."""
+"""Folders of videos: their contents, and new folders for results."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
     *(".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".y4m", ".gif", ".h264", ".264", ".hevc", ".265"),
 )
-"""Files of a folder that are taken for videos."""
+"""Extensions of files that count as videos."""
 
 
 def videos_in(folder: Path) -> list[Path]:
-    """The videos of a folder in name order: not hidden ones, nor those of folders inside it.
+    """The videos of a folder in name order, without hidden ones and subfolders.
 
-    Raises InputError where there is none, or the folder cannot be read.
+    Raises InputError if there are none, or the folder cannot be read.
     """
     try:
         found = sorted(folder.iterdir())
@@ -37,23 +37,23 @@ def videos_in(folder: Path) -> list[Path]:
     ]
     if not videos:
         raise InputError(
-            f"{folder} holds no video: its files must end in one of {' '.join(VIDEO_SUFFIXES)}"
+            f"{folder} contains no video: its files must end in one of {' '.join(VIDEO_SUFFIXES)}"
         )
     return videos
 
 
 @contextmanager
 def new_folders(folders: Iterable[Path]) -> Iterator[None]:
-    """Make those of the folders that are not there, and in the end remove what was made and stayed empty.
+    """Create the missing folders, and on exit remove those created here that stayed empty.
 
-    Raises OutputError where one cannot be made.
+    Raises OutputError if one cannot be created.
     """
     made: list[Path] = []
     try:
         for folder in dict.fromkeys(folders):
             with written_errors(folder):
                 if not folder.is_dir():
-                    # Another process may make it too.
+                    # Another process may create it too.
                     folder.mkdir(exist_ok=True)
                     made.append(folder)
         yield

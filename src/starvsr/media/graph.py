@@ -1,4 +1,4 @@
-"""A chain of libavfilter filters for frames that are all of one kind."""
+"""A chain of libavfilter filters for frames of one kind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _ASPECT_UNIT = 10_000
 
 
 def linked(like: VideoFrame, filters: Sequence[tuple[str, str]], pix_fmt: str) -> Graph:
-    """A graph of filters (names and arguments), one behind the other, for frames such as `like`.
+    """A chain of filters (names and arguments) for frames such as `like`.
 
-    pix_fmt: of the frames that come out.
+    pix_fmt: of the output frames.
     """
     graph = Graph()
     last = graph.add(
@@ -35,24 +35,24 @@ class VideoGraph:
     """Runs frames of one size, format and colour through filters, one in, one out."""
 
     def __init__(self, like: VideoFrame, filters: Sequence[tuple[str, str]], pix_fmt: str) -> None:
-        """like: a frame such as `run` will get; the rest is as for `linked`."""
+        """like: a frame such as `run` will receive; the rest is as for `linked`."""
         self._graph = linked(like, filters, pix_fmt)
 
     def run(self, frame: VideoFrame) -> VideoFrame:
-        """The frame that the filters make of this one."""
+        """The filtered frame."""
         self._graph.vpush(frame)
         return self._graph.vpull()
 
 
 class AspectTag:
-    """Marks frames with a sample aspect, which some encoders take from there and not from their context."""
+    """Tags frames with a sample aspect, which some encoders read from there and not from their context."""
 
     def __init__(self, aspect: Fraction) -> None:
         self._aspect = aspect
         self._graph: VideoGraph | None = None
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
-        """The frame with the aspect; colour and samples are as they were. pts is not kept."""
+        """The frame with the aspect; colour and samples are unchanged. pts is not preserved."""
         if self._aspect == 1:
             return frame
         if self._graph is None:
@@ -63,17 +63,17 @@ class AspectTag:
 
 
 def frame_aspect(frame: VideoFrame) -> Fraction:
-    """Width of a sample over its height by the frame itself; 1 where it does not say.
+    """A frame's sample aspect, width over height; 1 if it has none.
 
-    PyAV has no field for it, but the scale filter can be told to make a picture that is so many times wider.
+    PyAV has no field for it, but the scale filter can multiply a frame's width by it.
     """
     if frame.width < 4:
-        # Too narrow for libswscale to make it so many times wider.
+        # Too narrow for libswscale to multiply its width.
         return Fraction(1)
     scale = f"round({_ASPECT_UNIT}*max(sar\\,0.001)):2:flags=neighbor:eval=frame"
     tags = frame.colorspace, frame.color_range
     try:
-        # Odd tags would be refused, and do not matter here.
+        # libswscale would refuse unusual tags, which do not matter here.
         frame.colorspace, frame.color_range = 2, 0
         width = VideoGraph(frame, [("scale", scale)], "gray").run(frame).width
     finally:

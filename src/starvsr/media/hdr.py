@@ -1,4 +1,4 @@
-"""High dynamic range: what a source says of it beside its colour tags, and how encoders are told.
+"""High dynamic range: a source's metadata besides its colour tags, and how encoders receive it.
 
 The curve itself (PQ, HLG) is a colour tag, and samples stay on it from the decoder to the encoder.
 """
@@ -15,19 +15,19 @@ from starvsr.media.pixfmt import HDR_BITS, find_encoder, is_hdr, layout_of
 from starvsr.media.sidedata import side_data_of
 from starvsr.types import HdrInfo, VideoInfo
 
-# What changes from frame to frame holds for the source's own frames and size alone.
+# Dynamic metadata is valid for the source's own frames and size only.
 _DYNAMIC = {
     Type.DOVI_RPU_BUFFER: "Dolby Vision",
     Type.DOVI_METADATA: "Dolby Vision",
     Type.DYNAMIC_HDR_PLUS: "HDR10+",
     Type.DYNAMIC_HDR_VIVID: "HDR Vivid",
 }
-# The units of the standard and of encoders' options: chromaticity, and luminance in candela per square metre.
+# Units of the standard and of encoder options: chromaticity, and luminance in candela per square metre.
 _CHROMATICITY, _LUMINANCE = 50_000, 10_000
 
 
 def hdr_of(frame: VideoFrame | None) -> HdrInfo:
-    """What a frame says of its mastering display, its content's light and metadata of single frames."""
+    """A frame's mastering display, content light level and kinds of dynamic metadata."""
     found = HdrInfo()
     if frame is None:
         return found
@@ -46,7 +46,7 @@ def hdr_of(frame: VideoFrame | None) -> HdrInfo:
 
 
 def _display(data: bytes) -> tuple[int, ...]:
-    """The ten numbers of `HdrInfo.display` from libav's AVMasteringDisplayMetadata; none where they make no sense."""
+    """The ten numbers of `HdrInfo.display` from libav's AVMasteringDisplayMetadata; empty if they are invalid."""
     *numbers, has_primaries, has_luminance = struct.unpack("=22i", data[:88])
     pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
     if not (has_primaries and has_luminance and all(bottom for _, bottom in pairs)):
@@ -61,7 +61,7 @@ def _display(data: bytes) -> tuple[int, ...]:
 
 
 def hdr_options(codec: str, hdr: HdrInfo) -> dict[str, str]:
-    """Options that make an encoder write the static metadata; empty where there is none or it has no such option."""
+    """Options that make an encoder write the static metadata; empty if there is none or it has no such option."""
     light = ",".join(map(str, hdr.light))
     if codec == "libsvtav1":
         names, display = ("mastering-display", "content-light"), _display_text(hdr, decimal=True)
@@ -79,7 +79,7 @@ def hdr_options(codec: str, hdr: HdrInfo) -> dict[str, str]:
 
 
 def _display_text(hdr: HdrInfo, *, decimal: bool) -> str:
-    """Mastering display in the words of x264, x265 and SVT-AV1, of which the last takes decimal numbers."""
+    """Mastering display in the syntax of x264, x265 and SVT-AV1, of which the last takes decimal numbers."""
     if not hdr.display:
         return ""
     units = [_CHROMATICITY] * 8 + [_LUMINANCE] * 2
@@ -93,13 +93,13 @@ def _display_text(hdr: HdrInfo, *, decimal: bool) -> str:
 
 
 def check_hdr(info: VideoInfo, codec: str, pix_fmt: str) -> None:
-    """Refuse to write a PQ or HLG picture with fewer bits than its curve needs. Raises OutputError."""
+    """Refuse to write PQ or HLG with fewer bits than its curve needs. Raises OutputError."""
     if not is_hdr(info) or layout_of(pix_fmt).depth >= HDR_BITS:
         return
     formats = [each.name for each in find_encoder(codec).video_formats or ()]
     deep = any(layout_of(name).depth >= HDR_BITS for name in formats)
     advice = "leave --pix-fmt out" if deep else "give --codec libx265, or ffv1 for .mkv"
     raise OutputError(
-        f"{codec} with {pix_fmt} has {layout_of(pix_fmt).depth} bits, in which an HDR picture shows steps; it needs "
+        f"{codec} with {pix_fmt} has {layout_of(pix_fmt).depth} bits, in which HDR shows banding; it needs "
         f"{HDR_BITS}: {advice}"
     )

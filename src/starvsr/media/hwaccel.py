@@ -1,4 +1,4 @@
-"""Decoding on a graphics card or a media engine: whether it can be had, and how a file is opened for it."""
+"""Decoding on a GPU or media engine: whether it is available, and how a file is opened for it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 
 
 def usable_device(info: VideoInfo, asked: str) -> str:
-    """The kind of device that decodes the video, in libav's words; `none` is this processor.
+    """The type of device that decodes the video, by libav's name; `none` is the CPU.
 
-    asked: `none`, `auto` (the first that can), or a kind; where that one cannot, a warning says so. Raises UsageError
-    for a kind that this libav does not have.
+    asked: `none`, `auto` (the first that works), or a type; if that one does not work, a warning is printed. Raises
+    UsageError for a type that this libav does not have.
     """
     if asked == "none":
         return asked
@@ -36,7 +36,7 @@ def usable_device(info: VideoInfo, asked: str) -> str:
     if _decodes(info, asked):
         return asked
     logger.warning(
-        "--hwaccel %s cannot decode %s %s here: it is decoded without",
+        "--hwaccel %s cannot decode %s %s here: the CPU decodes it",
         asked,
         info.codec,
         info.pix_fmt,
@@ -52,9 +52,9 @@ def open_for(info: VideoInfo) -> AbstractContextManager[InputContainer]:
 
 
 def _decodes(info: VideoInfo, kind: str) -> bool:
-    """Whether the first frame comes from such a device, with the bits and the chroma that it has without."""
+    """Whether such a device decodes the first frame, with the same bits and chroma as the CPU."""
     try:
-        # PyAV raises without it where a stream has no such decoder.
+        # PyAV raises, since fallback is off, if a stream has no such decoder.
         device = HWAccel(kind, allow_software_fallback=False)
         with open_source(info.path, device) as container:
             stream = video_stream(container, info.path)

@@ -1,4 +1,4 @@
-"""One pass over the whole video for what a header cannot be trusted with: times, keyframes, shots, losses."""
+"""One pass over the whole video for what headers are unreliable for: times, keyframes, shots, losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # Reports are cheap, but not free.
 _REPORT_EVERY = 50
-# What is said of a frame depends on so many behind it at most: its duration, and whether it begins a shot.
+# A frame's data depends on at most this many later frames: its duration, and whether it begins a shot.
 _BEYOND_FRAMES = 32
 
 
@@ -32,26 +32,28 @@ def build_index(
     """Decode the whole video once, in memory that does not grow with the size of its frames.
 
     scene_detect: also find shot changes; without it `cuts` is empty. until_s: frames from this time on,
-    seconds from the first one, are not needed, and most are not read. Damaged places are stepped over and counted in
-    `lost_frames`. Raises InputError where not a single frame can be decoded.
+    seconds from the first one, are not needed, and most are not read. Damaged sections are skipped and counted in
+    `lost_frames`. Raises InputError if no frame can be decoded.
     """
     until = float("inf") if until_s is None else until_s / float(info.time_base)
     scan = _Scan(info, until, scene_detect=scene_detect, progress=progress, one_thread=False)
-    # The reader goes by what is lost too: both must see the same frames.
+    # The reader depends on what is lost too: both must see the same frames.
     if scan.failures or scan.lost:
         logger.debug("damaged: reading again with one thread")
         scan = _Scan(info, until, scene_detect=scene_detect, progress=progress, one_thread=True)
     if not scan.raw_pts:
-        raise InputError(f"{info.path}: not one frame of its video can be decoded")
+        raise InputError(f"{info.path}: no frame of its video can be decoded")
     if scan.damaged:
         logger.warning(
-            "%d frames of %s are damaged: the decoder guessed a part", scan.damaged, info.path
+            "%d frames of %s are damaged: the decoder concealed the missing parts",
+            scan.damaged,
+            info.path,
         )
     return scan.index()
 
 
 class _Scan:
-    """One pass and what it saw, frame by frame."""
+    """One pass and its results, frame by frame."""
 
     def __init__(
         self,
@@ -94,14 +96,14 @@ class _Scan:
             # What was not read is not lost.
             self.lost = self.failures
         elif within_deadline(info.path, lambda: info.path.is_file() and boxes.is_cut(info.path)):
-            # A cut mp4 tells its samples by its index; other headers tell at least a duration.
+            # A truncated mp4 has the number of samples in its index; other headers have at least a duration.
             expected = 0 if promised else expected_frames(info)
             self.lost = max(1, self.lost, expected - len(self.raw_pts))
         if progress is not None:
             progress(Progress("index", len(self.raw_pts), len(self.raw_pts)))
 
     def index(self) -> VideoIndex:
-        """What was seen, with repaired times."""
+        """The results, with repaired times."""
         info = self.info
         nominal = nominal_ticks(self.raw_pts, info.frame_rate, info.time_base)
         pts = repair_pts(self.raw_pts, nominal)
@@ -118,7 +120,7 @@ class _Scan:
 
 
 def expected_frames(info: VideoInfo) -> int:
-    """Frames by the header, or by its duration and rate; 0 where it does not say."""
+    """Number of frames from the header, or from its duration and rate; 0 if unknown."""
     if info.header_frames or not info.duration_s or not info.frame_rate:
         return info.header_frames
     return round(info.duration_s * info.frame_rate)

@@ -1,4 +1,4 @@
-"""Parts into one file, without encoding again, together with everything else that the source holds."""
+"""Joins parts to one file, without re-encoding, together with everything else from the source."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
 
-_ANEW = "they are not what the job made; give --no-resume to make all of them anew"
+_ANEW = "they are not this job's; give --no-resume to start over"
 
-# Finer than any offset that is heard or seen; mp4 rounds the start of every stream to ticks of this scale.
+# Finer than any audible or visible offset; mp4 rounds the start of every stream to ticks of this scale.
 _LEAST_MOVIE_SCALE = 10_000
-# Set on demuxers whose times are of a clock that was running before the file began.
+# Set on demuxers whose clock was running before the file began.
 _CLOCK_ANYWHERE = int(cast("int", Flags.ts_discont.value))
 
 
@@ -59,18 +59,18 @@ def join(
     """Write frames first..last-1, encoded in `parts` in order, and the source's other streams to `target`.
 
     Every frame gets its own time and duration from the index; copied packets keep their data and their time
-    against the video. For the whole video times stay those of the source (a broadcast's clock begins at 0); for a
-    part of it the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
-    are clipped to it. The file appears under its name in one step when it is complete and synced; until then it lies
-    in `work_dir` if that is on the same file system. Of an image sequence every image does so on its own. provenance:
-    what its tags say of how it was made. on_complete: is called with the complete file before it takes its name; not
-    for images. overwrite: whether images that are there may be replaced by others. Raises OutputError where it cannot
-    be written (no half of a file is left behind then), WorkDirError where the parts do not hold last - first frames.
+    relative to the video. For the whole video, times stay those of the source (a broadcast's clock begins at 0); for a
+    part of it, the first frame is at 0, audio packets that begin in the range are kept, and subtitles and chapters
+    are clipped to it. The file appears under its name in one step when it is complete and synced; until then it is
+    in `work_dir` if that is on the same file system. In an image sequence, every image does so. provenance:
+    what its tags say about how it was made. on_complete: called with the complete file before it takes its name; not
+    for images. overwrite: whether existing images may be replaced by others. Raises OutputError if it cannot
+    be written (no partial file is left), WorkDirError if the parts do not contain last - first frames.
     """
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
         raise WorkDirError(
-            f"the parts hold {sum(map(len, numbers))} frames, not {last - first}: {_ANEW}"
+            f"the parts contain {sum(map(len, numbers))} frames, not {last - first}: {_ANEW}"
         )
     if settings.container == IMAGES:
         _write_images(parts, target, _first_image(info, first), work_dir, overwrite=overwrite)
@@ -104,7 +104,7 @@ def join(
 
 
 def _first_image(info: VideoInfo, first: int) -> int:
-    """The number of the first image: that of the source's, where it is a sequence too."""
+    """The number of the first image: the source's, if it is a sequence too."""
     if is_sequence(info.path) and not info.path.exists():
         return numbers_of(info.path)[0] + first
     return 1
@@ -113,7 +113,7 @@ def _first_image(info: VideoInfo, first: int) -> int:
 def _write_images(
     parts: Sequence[Path], target: Path, number: int, work_dir: Path | None, *, overwrite: bool
 ) -> None:
-    """Every packet is an image file as it is; one that is there already is left."""
+    """Write every packet as an image file; images that exist already are left."""
     for part in parts:
         with open_part(part) as container:
             for packet in readable_packets(container, container.streams.video[0]):
@@ -125,14 +125,14 @@ def _write_images(
 
 
 def _is_there(image: Path, content: bytes) -> bool:
-    """Whether an image was written before. Raises OutputError where another one has its name."""
+    """Whether an image was written before. Raises OutputError if another one has its name."""
     with read_errors(image):
         if not image.exists():
             return False
         if image.is_file() and image.read_bytes() == content:
             return True
     raise OutputError(
-        f"{image} exists already, and is not what the job makes: give --overwrite to replace it"
+        f"{image} exists already and is not this job's image: give --overwrite to replace it"
     )
 
 
@@ -156,11 +156,11 @@ def _span(
 
 def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
     if settings.container == "nut":
-        # It has no sign: all streams are moved together, by as much as the first frame is decoded before 0.
+        # It has no sign: all streams are shifted together, by as much as the first frame is decoded before 0.
         return {"avoid_negative_ts": "make_non_negative"}
     if settings.container not in ("mp4", "mov"):
-        # Audio begins before 0 where its encoder was primed; pictures keep their times all the same. Streams that the
-        # source does not call the default ones are not made that.
+        # Audio begins before 0 if its encoder was primed; frames keep their times all the same. Streams that are not
+        # default in the source do not become default.
         return {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
     scale = info.time_base.denominator
     return {
@@ -186,7 +186,7 @@ def _add_video(
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
     if settings.container in ("mp4", "mov"):
-        # ProRes has a tag for each profile. Of HEVC's two, Apple's players take this one alone.
+        # ProRes has a tag for each profile. Of HEVC's two, Apple's players accept only this one.
         hevc = context.codec.canonical_name == "hevc"
         context.codec_tag = "hvc1" if hevc else model.codec_context.codec_tag
     describe(stream, source.streams[info.stream_index], settings.container, streams)
@@ -218,7 +218,7 @@ def _add_tags(
 
 
 def _frame_numbers(part: Path) -> list[int]:
-    """For each packet of a part, in decode order, which of its frames it holds, counted from 0."""
+    """For each packet of a part, in decode order, the number of its frame, from 0."""
     try:
         with read_errors(part), open_part(part) as container:
             packets = readable_packets(container, container.streams.video[0])

@@ -1,4 +1,4 @@
-"""What a job does to the picture beside enlarging it, and what of it cannot be carried: sentences for people."""
+"""Notes for users: what a job does to the video besides upscaling, and what cannot be preserved."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from starvsr.media.sequence import is_sequence
 from starvsr.options import DEFAULT_FPS, UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
 
-# Kinds of streams by the field of `StreamOptions` that asks for them.
+# Kinds of streams by their field in `StreamOptions`.
 _WANTED = {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments"}
 
 
 def picture_notes(
     info: VideoInfo, index: VideoIndex, settings: EncoderSettings, options: UpscaleOptions
 ) -> tuple[str, ...]:
-    """One sentence for each. Raises InputError where the picture is too small to be deinterlaced."""
+    """One sentence for each. Raises InputError if the video is too small to be deinterlaced."""
     return (
         *_images(info, settings, options),
         *_fields(info, index, options.look.deinterlace),
@@ -32,13 +32,13 @@ def _dynamic_range(hdr: HdrInfo, codec: str) -> list[str]:
     notes = []
     if (hdr.display or hdr.light) and not hdr_options(codec, hdr):
         notes.append(
-            f"what the source says of its mastering display and light is left out: {codec} cannot be told; "
-            "--codec libx265, libx264 and libsvtav1 can"
+            f"the mastering display and content light metadata is left out: {codec} does not support it; "
+            "--codec libx265, libx264 and libsvtav1 do"
         )
     if hdr.dynamic:
         kinds = " and ".join(hdr.dynamic)
         notes.append(
-            f"{kinds} is left out: it belongs to the source's own frames; the picture below it is restored"
+            f"{kinds} is left out: it is valid for the source's own frames only; the base layer is restored"
         )
     return notes
 
@@ -53,8 +53,8 @@ def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
 
 
 def _depth(info: VideoInfo, settings: EncoderSettings, asked: str) -> list[str]:
-    before, behind = layout_of(info.pix_fmt).depth, layout_of(settings.pix_fmt).depth
-    if behind >= before or asked != "auto":
+    before, after = layout_of(info.pix_fmt).depth, layout_of(settings.pix_fmt).depth
+    if after >= before or asked != "auto":
         return []
     if settings.container == IMAGES:
         advice = ".png and .tif keep up to 16"
@@ -62,7 +62,7 @@ def _depth(info: VideoInfo, settings: EncoderSettings, asked: str) -> list[str]:
         advice = "--codec ffv1 in .mkv keeps them"
     else:
         advice = f"--codec {'libsvtav1 or libx265 keep' if before <= 10 else 'libx265 keeps'} them"
-    return [f"{before} bits become {behind}: {settings.codec} takes no more here; {advice}"]
+    return [f"{before} bits become {after}: {settings.codec} supports no more here; {advice}"]
 
 
 def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions) -> list[str]:
@@ -71,9 +71,9 @@ def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions)
         wanted = [
             kind for kind in kinds if getattr(options.streams, _WANTED[kind]) not in ("none", False)
         ]
-        return [f"images hold no {' and no '.join(wanted)}: left out"] if wanted else []
+        return [f"images contain no {' and no '.join(wanted)}: left out"] if wanted else []
     if is_sequence(info.path) and options.input.fps is None:
-        return [f"the images are taken for {DEFAULT_FPS} a second: --fps gives another rate"]
+        return [f"the images are read at {DEFAULT_FPS} frames per second: --fps sets another rate"]
     return []
 
 
@@ -90,7 +90,7 @@ def _fields(info: VideoInfo, index: VideoIndex, asked: str) -> list[str]:
         return [f"{marked} of {index.frames} frames are interlaced and stay so"]
     if info.interlaced and asked == "auto":
         return [
-            "the header says interlaced, but no frame does, so none is deinterlaced: if it shows combs, give "
+            "the header says interlaced, but no frame does, so none is deinterlaced: if combing is visible, give "
             "--deinterlace on"
         ]
     return []

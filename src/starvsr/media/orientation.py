@@ -1,4 +1,4 @@
-"""Which way up a frame is: the display matrix as one of the eight ways to turn and mirror a picture."""
+"""Orientation: the display matrix as one of the eight ways to rotate and mirror a frame."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ Pixels = npt.NDArray[np.uint16]
 
 
 class Orientation(NamedTuple):
-    """How a decoded picture is brought upright: mirrored first, then turned."""
+    """How a decoded frame is brought upright: mirrored first, then rotated."""
 
     clockwise: int = 0
     """Degrees: 0, 90, 180 or 270."""
     mirrored: bool = False
-    """Whether left and right are exchanged before turning."""
+    """Whether left and right are swapped before rotating."""
 
     @property
     def swaps_sides(self) -> bool:
-        """Whether width and height change places."""
+        """Whether width and height are swapped."""
         return self.clockwise in (90, 270)
 
     def apply(self, pixels: Pixels) -> Pixels:
-        """The upright picture of a decoded one (rows, columns, channels), C order."""
+        """A decoded frame (rows, columns, channels) brought upright, C order."""
         if self.mirrored:
             pixels = pixels[:, ::-1]
         return np.ascontiguousarray(np.rot90(pixels, -self.clockwise // 90))
 
 
 def orientation_of(frame: VideoFrame | None) -> Orientation:
-    """How a frame is to be shown by its display matrix; upright where it has none.
+    """The orientation of a frame by its display matrix; upright if it has none.
 
-    Angles between the four right ones are taken to the nearest.
+    Other angles are rounded to the nearest multiple of 90.
     """
     if frame is None:
         return Orientation()
@@ -52,7 +52,7 @@ def orientation_of(frame: VideoFrame | None) -> Orientation:
 def from_matrix(matrix: tuple[int, ...]) -> Orientation:
     """The orientation of a display matrix: 9 integers, row by row, as in an mp4 track header.
 
-    A point (x, y) of the picture, y down, is shown at (a x + c y, b x + d y), where a, b are the matrix's first
+    A point (x, y) of the frame, y down, is shown at (a x + c y, b x + d y), where a, b are the matrix's first
     two elements and c, d its fourth and fifth.
     """
     a, b, _, c, d = matrix[:5]

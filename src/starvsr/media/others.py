@@ -1,4 +1,4 @@
-"""Packets of the source's other streams as they go into the output: copied, encoded anew, or converted."""
+"""Packets of the source's other streams for the output: copied, re-encoded or converted."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from starvsr.media.texts import converted
 
 logger = logging.getLogger(__name__)
 
-# How far behind the end of a range a badly interleaved file may still have packets of the range.
+# How far after the end of a range a badly interleaved file may still have packets of the range.
 _INTERLEAVING_S = 10
 
 TimedPacket = tuple[Fraction, int, "Packet[Stream]"]
 
 
 class Route(Protocol):
-    """What becomes of the packets of one stream of the source."""
+    """Converts the packets of one stream of the source to output packets."""
 
     stream: Stream
     """Of the output."""
 
     def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """What one packet of the source gives, with the output's times."""
+        """The output packets for one packet of the source, with the output's times."""
 
     def rest(self, source: Stream) -> Iterator[Packet[Any]]:
-        """What is left when the source's stream, given here, has ended."""
+        """The remaining packets once the source's stream, given here, has ended."""
 
 
 class Copying:
-    """Packets with the source's data and, moved to the output's clock, its times; text may be converted."""
+    """Packets with the source's data and its times, shifted to the output's clock; text may be converted."""
 
     def __init__(self, stream: Stream, span: Span, *, convert: bool = False) -> None:
         """stream: of the output. convert: it has an encoder for the source's text (see `texts.add_texts`)."""
@@ -46,7 +46,7 @@ class Copying:
         self._last_dts: int | None = None
 
     def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """The packet itself, clipped to the span if it is a subtitle; nothing where it is not in it."""
+        """The packet itself, clipped to the span if it is a subtitle; nothing if it is outside."""
         if is_filler(packet):
             return
         if lacks_header(packet):
@@ -67,7 +67,7 @@ class Copying:
         base = self._base
         dts = round((times[0] - self._span.origin) / base)
         if self._last_dts is not None:
-            # Files exist whose copied streams go back in time; a muxer refuses them.
+            # In some files copied streams go back in time, which a muxer refuses.
             dts = max(dts, self._last_dts + (0 if self.stream.type == "subtitle" else 1))
         self._last_dts = dts
         made.time_base = base
@@ -94,16 +94,16 @@ class Copying:
 
 
 def is_filler(packet: Packet[Stream]) -> bool:
-    """Whether a packet is an mp4 subtitle without text, which fills a gap; the muxer makes its own."""
+    """Whether a packet is an mp4 subtitle without text, which fills a gap; the muxer writes its own."""
     context = packet.stream.codec_context
     is_mov_text = context is not None and context.codec.canonical_name == "mov_text"
     return is_mov_text and bytes(packet) == b"\0\0"
 
 
 def lacks_header(packet: Packet[Stream]) -> bool:
-    """Whether a packet of AAC with a header in every packet has none: it is damaged.
+    """Whether a packet lacks its header, in AAC with a header in every packet: it is damaged.
 
-    As a stream's first packet it would make a muxer take the others for bare ones, and refuse them.
+    As a stream's first packet it would make a muxer expect raw packets and refuse the others.
     """
     context = packet.stream.codec_context
     if context is None or context.codec.canonical_name != "aac" or context.extradata:
@@ -114,12 +114,12 @@ def lacks_header(packet: Packet[Stream]) -> bool:
 def other_packets(
     source: InputContainer, routes: Mapping[int, Route], span: Span
 ) -> Iterator[TimedPacket]:
-    """The output's packets of all routes (by the source's index of their stream), each with its time and an order."""
+    """The output's packets of all routes (by the source's stream index), each with its time and an order."""
     if not routes:
         return
     for packet in readable_packets(source, *(source.streams[i] for i in routes)):
         if is_cut_short(source, packet):
-            logger.debug("a packet of stream %d that is cut short is left out", packet.stream_index)
+            logger.debug("a truncated packet of stream %d is left out", packet.stream_index)
             continue
         if _is_behind(packet, span):
             break

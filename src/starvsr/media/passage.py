@@ -1,4 +1,4 @@
-"""How each audio and subtitle stream of the source gets into the output: copied, encoded, converted, or not at all."""
+"""How each audio and subtitle stream of the source gets into the output: copied, encoded, converted or dropped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 # Extensions to recommend, in this order.
 _RECOMMENDED = (".mkv", ".mp4", ".mov")
-# The usual encoder for sound that a container cannot hold: of lossy sound, and of lossless.
+# The usual encoder for audio that a container does not support: for lossy audio, and for lossless.
 _USUAL_AUDIO = {
     "mp4": ("aac", "flac"),
     "mov": ("aac", "alac"),
@@ -40,20 +40,20 @@ _USUAL_AUDIO = {
     "nut": ("libopus", "flac"),
 }
 _USUAL_TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
-# Subtitles with fonts, colours and places, of which others keep little.
+# Subtitles with fonts, colours and positions, most of which other formats lose.
 _STYLED = ("ass", "ssa")
 
 
 @dataclass(frozen=True)
 class Passage:
-    """How one stream gets into the output; copied where nothing else is said."""
+    """How one stream gets into the output; copied by default."""
 
     audio: AudioSettings | None = None
     text: str | None = None
     """The codec that subtitles are converted to."""
 
     def add(self, output: OutputContainer, source: Stream, span: Span) -> Route:
-        """Add the stream to the output; returns what becomes of its packets."""
+        """Add the stream to the output; returns the route of its packets."""
         if self.audio is not None:
             return AudioEncoding(add_audio(output, self.audio), self.audio, span)
         if self.text is not None:
@@ -62,13 +62,13 @@ class Passage:
 
 
 def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None:
-    """Warn of what the output's container can hold only in another codec, and of fonts and covers that it cannot hold.
+    """Warn of streams that the output's container supports only in another codec, and fonts and covers that it cannot.
 
-    Reads the source's header and writes nothing. Raises OutputError for audio and subtitles that get into the output in
-    no way.
+    Reads the source's header and writes nothing. Raises OutputError for audio and subtitles that cannot be copied,
+    encoded or converted.
     """
     if container_of(target) == IMAGES:
-        # They hold nothing else, which `media.notes` says.
+        # They contain nothing else, which `media.notes` reports.
         return
     if streams.audio not in ("copy", "none"):
         find_audio_encoder(streams.audio)
@@ -86,9 +86,9 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
 def passages(
     source: InputContainer, target: Path, streams: StreamOptions
 ) -> Iterator[tuple[Stream, Passage]]:
-    """Every audio and subtitle stream that goes into the output, and how.
+    """Every audio and subtitle stream of the output, and how it gets there.
 
-    Data streams (camera telemetry, time code) and further video streams are left out. Raises OutputError where a
+    Data streams (camera telemetry, time code) and further video streams are left out. Raises OutputError if a
     stream can neither be copied nor encoded or converted.
     """
     container = container_of(target)
@@ -127,9 +127,9 @@ def _subtitles(stream: Stream, container: str, target: Path) -> Passage:
 
 
 def _note(stream: Stream, passage: Passage, target: Path, streams: StreamOptions) -> str:
-    """What is to be said about a stream; empty where it is copied or just as asked for."""
+    """The message about a stream; empty if it is copied or handled as requested."""
     name = f"{stream.type} stream {stream.index} ({_codec(stream)})"
-    why = f"a {target.suffix} file cannot hold a copy"
+    why = f"a {target.suffix} file cannot contain a copy"
     if passage.text is not None:
         lost = ", without most of its styles" if _codec(stream) in _STYLED else ""
         return f"{name} is converted to {passage.text}{lost}: {why}"
@@ -147,7 +147,7 @@ def _cannot_hold(target: Path, stream: Stream) -> str:
         else f"give {flag}"
     )
     return (
-        f"{target.name}: a {target.suffix} file cannot hold {stream.type} stream {stream.index} "
+        f"{target.name}: a {target.suffix} file cannot contain {stream.type} stream {stream.index} "
         f"({_codec(stream)}): {advice}"
     )
 

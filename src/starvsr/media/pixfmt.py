@@ -17,12 +17,12 @@ from starvsr.options import EncodeOptions
 from starvsr.types import VideoInfo
 
 HDR_BITS = 10
-"""Fewer show steps on the curves of high dynamic range."""
+"""Fewer bits show banding on HDR curves."""
 _PQ, _HLG = 16, 18
 
 
 class Layout(NamedTuple):
-    """What matters of a pixel format."""
+    """The relevant properties of a pixel format."""
 
     rgb: bool
     gray: bool
@@ -62,7 +62,7 @@ def is_subsampled(pix_fmt: str) -> bool:
 
 
 def is_hdr(info: VideoInfo) -> bool:
-    """Whether samples are on one of the curves of high dynamic range."""
+    """Whether samples are on an HDR curve."""
     return info.color.transfer in (_PQ, _HLG)
 
 
@@ -81,12 +81,12 @@ def find_encoder(name: str) -> Codec:
 
 
 def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "matroska") -> str:
-    """The pixel format to encode in: as asked for, or the encoder's nearest to the source's.
+    """The pixel format to encode in: the requested one, or the encoder's nearest to the source's.
 
-    `auto` keeps alpha where encoder and container (libav's muxer) can. It never gives up depth or chroma resolution
-    where the encoder has a format with both, and takes the smallest such format; the family (RGB or YUV) is kept
-    where possible. Grey becomes 4:2:0, since few players show monochrome video. Raises OutputError where the encoder
-    does not exist or cannot take the format.
+    `auto` keeps alpha if encoder and container (libav's muxer) can. It never reduces depth or chroma resolution
+    if the encoder has a format with both, and takes the smallest such format; the family (RGB or YUV) is kept
+    if possible. Grey becomes 4:2:0, since few players show monochrome video. Raises OutputError if the encoder
+    does not exist or does not support the format.
     """
     codec = find_encoder(options.codec)
     names = [each.name for each in codec.video_formats or ()]
@@ -101,20 +101,20 @@ def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "ma
         usable += [name for name in names if _usable(name) and layout_of(name).alpha]
     usable.sort(key=lambda name: (*_losses(source, layout_of(name)), names.index(name)))
     for name in usable:
-        # Encoders list formats with alpha that not every build of them takes.
+        # Encoders list formats with alpha that not every build of them supports.
         if not layout_of(name).alpha or _opens(codec.name, name):
             return name
-    raise OutputError(f"--codec {options.codec} takes no pixel format that starvsr can write")
+    raise OutputError(f"--codec {options.codec} supports no pixel format that starvsr can write")
 
 
 def _holds_alpha(codec: Codec, container: str) -> bool:
-    """VP9's alpha is a second picture beside the first, for which other containers have no place."""
+    """VP9's alpha is a second picture beside the first, which other containers do not support."""
     return codec.canonical_name not in ("vp8", "vp9") or container in ("matroska", "webm")
 
 
 @lru_cache(maxsize=64)
 def _opens(codec: str, pix_fmt: str) -> bool:
-    """Whether an encoder takes a pixel format that it lists."""
+    """Whether an encoder supports a pixel format that it lists."""
     context = cast("VideoCodecContext", VideoCodecContext.create(codec, "w"))
     context.width = context.height = 64
     context.pix_fmt, context.time_base = pix_fmt, Fraction(1, 25)
@@ -140,7 +140,7 @@ def _check_asked(options: EncodeOptions, names: list[str]) -> None:
 def _usable(name: str) -> bool:
     layout = layout_of(name)
     described = VideoFormat(name)
-    # The "j" formats are an older way to say full range, which is a tag.
+    # The "j" formats are an older way to signal full range, which is a tag.
     plain = (
         not name.startswith("yuvj") and not described.has_palette and not described.is_bit_stream
     )
@@ -148,7 +148,7 @@ def _usable(name: str) -> bool:
 
 
 def _in_memory(name: str) -> bool:
-    # Formats of graphics cards describe no components.
+    # GPU formats describe no components.
     return bool(VideoFormat(name).components) and "f16" not in name and "f32" not in name
 
 
@@ -162,6 +162,6 @@ def _losses(source: Layout, layout: Layout) -> tuple[int, ...]:
         int(layout.rgb != source.rgb),
         max(0, layout.depth - source.depth),
         sum(max(0, -each) for each in over),
-        # Of two that hold the same, the planar one.
+        # Of two equivalent formats, the planar one.
         -layout.planes,
     )

@@ -1,5 +1,5 @@
-"""SVT-AV1 gives its threads, and the one that opens it, real-time priority where it may, which is as root. Everything
-else on the machine, this program's network too, would then wait for it."""
+"""SVT-AV1 gives its threads, and the one that opens it, real-time priority if it may, as root. Everything
+else on the machine, including this program's network, would then wait for it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pathlib import Path
 
 @contextmanager
 def usual_priority() -> Iterator[None]:
-    """An encoder opened in the `with` block has no other priority than this thread had before, nor has this thread.
+    """An encoder opened in the `with` block gets the priority that this thread had before, and so does this thread.
 
-    On Linux; elsewhere SVT-AV1 asks for none.
+    On Linux; elsewhere SVT-AV1 requests none.
     """
     if sys.platform != "linux":
         yield
@@ -25,6 +25,6 @@ def usual_priority() -> Iterator[None]:
     finally:
         if os.sched_getscheduler(0) != policy:
             for thread in Path("/proc/self/task").iterdir():
-                # It may have ended since.
+                # It may have ended meanwhile.
                 with suppress(OSError):
                     os.sched_setscheduler(int(thread.name), policy, parameters)

@@ -1,4 +1,4 @@
-"""What the container's header and the first frame say about a video file."""
+"""Facts from a video file's header and first frame."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from starvsr.types import ColorInfo, StreamInfo, VideoInfo
 logger = logging.getLogger(__name__)
 
 # A recording that begins in the middle of a group of pictures decodes from its first keyframe on, which is
-# seconds away at most; whoever needs more has nothing to show.
+# seconds away at most; a file that needs more has nothing to show.
 _MOST_PACKETS = 1000
-# libav's code of field order; what is above it is interlaced.
+# libav's code of field order; greater ones are interlaced.
 _PROGRESSIVE = 1
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
 def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
-    """Read what a video file says about itself, and decode its first frame.
+    """Read a video file's header, and decode its first frame.
 
-    fps: frames per second of an image sequence. Raises InputError where the file is missing, not readable, not media,
-    or holds no video; UsageError for the fps of a file that has its own.
+    fps: frames per second of an image sequence. Raises InputError if the file is missing, not readable, not media,
+    or contains no video; UsageError for the fps of a file that has its own.
     """
     with open_source(path) as container:
         stream = video_stream(container, path)
@@ -83,7 +83,7 @@ def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
 
 
 def _timed(info: VideoInfo, fps: Fraction) -> VideoInfo:
-    """What is known of a sequence, whose demuxer counts frames."""
+    """Facts about a sequence, whose demuxer counts frames."""
     count = len(source_numbers(info.path))
     return replace(
         info,
@@ -119,7 +119,7 @@ def _color(stream: VideoStream, frame: VideoFrame | None) -> ColorInfo:
         return ColorInfo(
             header.colorspace, header.color_range, header.color_primaries, header.color_trc
         )
-    # The container's tags win in libav too: its decoders take them over unless the bitstream has its own.
+    # The container's tags take precedence in libav too: its decoders use them unless the bitstream has its own.
     return ColorInfo(
         matrix=_first_set(frame.colorspace, header.colorspace, unset=2),
         range=_first_set(frame.color_range, header.color_range, unset=0),
@@ -134,7 +134,7 @@ def _first_set(*codes: int, unset: int) -> int:
 
 def _describe(stream: Stream) -> StreamInfo:
     context = stream.codec_context
-    # Without a decoder PyAV knows no name either, and some of its streams say so by AttributeError.
+    # Without a decoder PyAV has no name either, for which some of its streams raise AttributeError.
     codec = context.codec.canonical_name if context else getattr(stream, "name", None) or ""
     return StreamInfo(
         index=stream.index,

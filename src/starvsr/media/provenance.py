@@ -1,8 +1,8 @@
-"""What made a file, in its own tags: a sentence such as `starvsr 0.1.0 nano: 256x144 to 1024x576, --blend 0.3`.
+"""How a file was made, in its own tags: a sentence such as `starvsr 0.1.0 nano: 256x144 to 1024x576, --blend 0.3`.
 
-Matroska and WebM keep it under a name of its own; mp4 keeps what programs call their encoding tool. QuickTime keeps
-neither, but every container keeps the video stream's encoder, of which there is room for the words before the colon.
-(mp4 would keep any name with `movflags=use_metadata_tags`, but then players find no title.)
+Matroska and WebM store it under a name of its own, mp4 as the encoding tool. QuickTime stores
+neither, but every container stores the video stream's encoder, which has room for the text before the colon.
+(mp4 would store any name with `movflags=use_metadata_tags`, but then players find no title.)
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from starvsr.media.source import open_source
 PROGRAM = "starvsr"
 _TAG = "STARVSR"
 _MP4_TAG = "encoding_tool"
-# Of the name of the compressor in a sample entry.
+# Of the compressor name in a sample entry.
 _MOST_BYTES = 31
 
 
 def add_provenance(output: OutputContainer, video: Stream, text: str) -> None:
-    """Say in the tags what made a file that is being written, instead of what they said before; empty is nothing."""
+    """Tag a file that is being written with how it was made, replacing earlier tags; empty means nothing."""
     for key in [key for key in output.metadata if key.upper() == _TAG]:
         del output.metadata[key]
     if text:
@@ -32,7 +32,7 @@ def add_provenance(output: OutputContainer, video: Stream, text: str) -> None:
 
 
 def provenance_of(path: Path) -> str:
-    """What made a file, by its tags; empty where starvsr did not. Raises InputError."""
+    """How a file was made, by its tags; empty if starvsr did not make it. Raises InputError."""
     with open_source(path) as source:
         tags = {key.upper(): text for key, text in source.metadata.items()}
         encoders = [

@@ -1,7 +1,7 @@
-"""16-bit samples to the fewer bits of an encoder's format, dithered, so that gradients do not band.
+"""16-bit samples to the fewer bits of an encoder's format, dithered so that gradients do not band.
 
-The dither is an 8x8 order of thresholds, less than one level, the same in every frame: it does not depend on which
-part of a video is encoded, and still areas stay still. Samples that are on a level stay on it.
+The dither is an 8x8 matrix of thresholds, less than one level, the same in every frame: it does not depend on which
+part of a video is encoded, and still areas stay still. Samples exactly on a level stay on it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def to_levels(values: Samples, depth: int) -> Samples:
 
 
 def to_depth(samples: Samples, depth: int) -> Samples:
-    """16-bit samples, none above the last whole level, cut to their first `depth` bits."""
+    """16-bit samples, none above the last whole level, truncated to their first `depth` bits."""
     if depth == 16:
         return samples
     offsets = _offsets(depth, *samples.shape) * (1 << 16 - depth)
@@ -40,7 +40,7 @@ def to_depth(samples: Samples, depth: int) -> Samples:
 
 @lru_cache(maxsize=8)
 def _offsets(depth: int, rows: int, columns: int) -> npt.NDArray[np.float32]:
-    """What is added before fractions of a level are cut off: 64 steps in Bayer's order, repeated over a picture.
+    """Offsets added before truncating fractions of a level: 64 steps in Bayer's order, repeated over a frame.
 
     They leave out the ends of 0..1, by as much as 16 bits are uncertain.
     """
@@ -63,7 +63,7 @@ def repeated_bits(levels: Samples, depth: int) -> Samples:
 
 @lru_cache(maxsize=8)
 def limited_to(depth: int, *, full: bool) -> tuple[Samples, Samples, Samples]:
-    """Tables for Y, Cb and Cr from 16-bit limited-range samples to those of the range that is wanted, still 16 bits.
+    """Tables for Y, Cb and Cr from 16-bit limited-range samples to those of the requested range, still 16 bits.
 
     None is above the last level of `depth` bits, shifted up.
     """

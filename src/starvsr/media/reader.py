@@ -38,14 +38,14 @@ def read_frames(
 ) -> Generator[Pixels, None, None]:
     """Yield frames first..last-1 of the video, upright, as uint16 RGB (height, width, 3), 0..65535, C order.
 
-    deinterlace: `auto` (frames that say they are interlaced), `on` (all) or `off`. alpha: give a fourth channel, 0
+    deinterlace: `auto` (frames flagged as interlaced), `on` (all) or `off`. alpha: add a fourth channel, 0
     transparent to 65535 opaque.
     The same frame has the same pixels whatever `first` is: decoding starts at a keyframe at or before it, frames
-    that are shown before that keyframe (an open group of pictures) are not used, and every frame's time is
-    compared with the index. Where that fails, reading starts further back, and at last at the start, where frames
-    are counted as the index counted them. Holds one frame and the decoder's own. The file is closed when the
-    generator ends or is closed. Raises InputError where the file has changed since it was indexed or is too small to be
-    deinterlaced, ValueError where the range is not inside 0..index.frames.
+    shown before that keyframe (an open group of pictures) are not used, and every frame's time is
+    compared with the index. If that fails, reading starts further back, and finally at the start, where frames
+    are counted as the index counted them. Keeps one frame and the decoder's own. The file is closed when the
+    generator ends or is closed. Raises InputError if the file has changed since it was indexed or is too small to be
+    deinterlaced, ValueError if the range is not inside 0..index.frames.
     """
     if not 0 <= first <= last <= index.frames:
         raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
@@ -62,12 +62,12 @@ def read_frames(
         if at == last:
             return
     raise InputError(
-        f"{info.path} gives fewer frames than when it was indexed: has it changed since?"
+        f"{info.path} has fewer frames than when it was indexed: has it changed since?"
     )
 
 
 class _Astray(Exception):
-    """Decoding from a keyframe does not give the frames that the index promises."""
+    """Decoding from a keyframe does not give the indexed frames."""
 
 
 def _starts(index: VideoIndex, first: int) -> Iterator[int | None]:
@@ -120,7 +120,7 @@ def _decoded(
 
 
 def _checked(decoder: FrameDecoder, index: VideoIndex, start: int, at: int) -> Iterator[VideoFrame]:
-    """Frames from `at` on, found by time behind a seek. Raises _Astray at the first that is not as indexed."""
+    """Frames from `at` on, found by time after a seek. Raises _Astray at the first that is not as indexed."""
     expected: int | None = None
     for frame in decoder:
         pts = frame.pts if frame.pts is not None else frame.dts
@@ -140,7 +140,7 @@ def _checked(decoder: FrameDecoder, index: VideoIndex, start: int, at: int) -> I
 
 
 class _Upright:
-    """Turns decoded frames into upright pixels of the probed size."""
+    """Converts decoded frames to upright pixels of the probed size."""
 
     def __init__(self, info: VideoInfo, *, alpha: bool) -> None:
         self._info, self._alpha = info, alpha

@@ -1,7 +1,7 @@
-"""The only code that removes, cuts off or replaces files; every call says by which right (`Right`).
+"""The only code that removes, truncates or replaces files; every call states its right to do so (`Right`).
 
-A name proves nothing: a folder of somebody's photographs may contain names like ours. So nothing goes that is a link or
-not a regular file, and a link is never followed to what it names. `tests/media/test_removal.py` holds that no other
+A name proves nothing: a folder of somebody's photographs may contain names like ours. So links and anything that is
+not a regular file stay, and links are never followed. `tests/media/test_removal.py` checks that no other
 module under `src/` removes, truncates or renames over anything.
 """
 
@@ -19,24 +19,22 @@ logger = logging.getLogger(__name__)
 
 
 class Right(Enum):
-    """By which right something may go."""
+    """Why something may be removed or replaced."""
 
-    TEMPORARY = "this process made it, under a name that it drew at random"
-    RECORDED = "this program's own record, found whole, says that it made it"
-    FORM = (
-        "it has the exact form of this program's names, in a folder that bears this program's mark"
-    )
-    INCOMPLETE = "this process made it a moment ago, and what belongs to it could not be made"
-    TORN = "a line of this program's record that was not written to its end, behind all that was"
+    TEMPORARY = "this process created it under a random name"
+    RECORDED = "this program's own intact record says that it created it"
+    FORM = "its name has exactly the form of this program's, in a folder with this program's mark"
+    INCOMPLETE = "this process has just created it, and what belongs to it could not be created"
+    TORN = "an incomplete last line of this program's record"
     RESULT = "a complete file takes the name that the user gave for it"
-    FETCHED = "this program fetched or made it, where nobody else puts anything, under the exact name that it gave"
-    EMPTY = "a folder that this program made, and that holds nothing"
+    FETCHED = "this program downloaded or created it under exactly this name, where nobody else puts anything"
+    EMPTY = "an empty folder that this program created"
 
 
 def remove_file(path: Path, right: Right) -> bool:
-    """Remove a regular file; whether there was one. Links, folders, pipes and devices stay, and that is logged.
+    """Remove a regular file; returns whether there was one. Links, folders, pipes and devices stay, which is logged.
 
-    Raises OSError where it cannot be removed.
+    Raises OSError if it cannot be removed.
     """
     if not _is_regular(path):
         return False
@@ -46,9 +44,9 @@ def remove_file(path: Path, right: Right) -> bool:
 
 
 def remove_folder(path: Path, right: Right) -> bool:
-    """Remove a folder that is empty, and no link; whether it went."""
+    """Remove an empty folder, but no link; returns whether it was removed."""
     logger.debug("%s is removed if it is empty: %s", path, right.value)
-    # Of a link rmdir fails, whatever it names.
+    # rmdir fails for links.
     with suppress(OSError):
         path.rmdir()
         return True
@@ -56,32 +54,32 @@ def remove_folder(path: Path, right: Right) -> bool:
 
 
 def remove_tree(path: Path, right: Right) -> None:
-    """Remove a folder with all in it, as far as possible; links in it go, what they name stays; not a link itself."""
+    """Remove a folder with its contents, as far as possible; links in it go, their targets stay; not a link itself."""
     if path.is_symlink() or not path.is_dir():
         return
-    logger.debug("%s is removed with all in it: %s", path, right.value)
+    logger.debug("%s is removed with its contents: %s", path, right.value)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def cut_file(path: Path, size_bytes: int, right: Right) -> None:
-    """Cut a regular file off behind so many bytes. Raises OSError, also where it is a link or no regular file."""
-    logger.debug("%s is cut to %d bytes: %s", path, size_bytes, right.value)
+    """Truncate a regular file to this many bytes. Raises OSError, also for a link or if it is not a regular file."""
+    logger.debug("%s is truncated to %d bytes: %s", path, size_bytes, right.value)
     descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(f"{path} is no regular file")
+            raise OSError(f"{path} is not a regular file")
         os.ftruncate(descriptor, size_bytes)
     finally:
         os.close(descriptor)
 
 
 def put_in_place(made: Path, target: Path, right: Right) -> None:
-    """Give a complete file or folder its name, over a file that has it, in one step; it takes that file's permissions.
+    """Rename a complete file or folder over an existing file in one step; it takes that file's permissions.
 
     Raises OSError, and then nothing has changed.
     """
     logger.debug("%s takes the name %s: %s", made, target, right.value)
-    # Whoever shared the old file with few did not mean to share the new one with all.
+    # A user who restricted access to the old file did not mean to open the new one to all.
     if _is_regular(target) and _is_regular(made):
         with suppress(OSError):
             made.chmod(stat.S_IMODE(target.stat().st_mode))
@@ -89,7 +87,7 @@ def put_in_place(made: Path, target: Path, right: Right) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Give something of the user's another name beside it, and say which; links keep naming what they name.
+    """Rename something of the user's beside itself, and return the new name; links keep naming what they name.
 
     Raises OSError, and then nothing has changed.
     """
@@ -101,11 +99,11 @@ def set_aside(path: Path) -> Path:
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether there is a regular file, and not a link to one; anything else that is there is logged as left."""
+    """Whether it is a regular file, and not a link to one; anything else that exists is logged as left."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
         return False
     if not stat.S_ISREG(mode):
-        logger.debug("%s is left as it is: it is no regular file", path)
+        logger.debug("%s is left as it is: it is not a regular file", path)
     return stat.S_ISREG(mode)

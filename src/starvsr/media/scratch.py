@@ -1,7 +1,7 @@
-"""Folders of temporary files that go in any case: when they are left, and after a kill when the next one is made there.
+"""Temporary folders that are removed on exit, or after a kill when the next one is created in the same place.
 
-A process holds the lock in its folder for as long as it lives, whatever ends it. So a folder that bears our mark, and
-whose lock nobody holds, was left by one that was killed.
+A process holds the lock in its folder for as long as it lives, however it ends. So a folder with our mark
+whose lock is free was left by a killed process.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _CONTENT = b"temporary files of starvsr, version 1\n"
 
 @contextmanager
 def scratch_folder(place: Path | None = None) -> Iterator[Path]:
-    """A new hidden folder in `place`, by default the system's for temporary files; it goes with all in it on leaving.
+    """A new hidden folder in `place`, by default the system's for temporary files, removed with its contents on exit.
 
-    What processes of ours that were killed left in `place` goes first. The path is absolute: libav takes the colon of a
-    relative name such as "Part 1: x" for the end of a protocol's name. Raises OutputError where it cannot be made.
+    What our killed processes left in `place` is removed first. The path is absolute: libav takes the colon of a
+    relative name such as "Part 1: x" for the end of a protocol's name. Raises OutputError if it cannot be created.
     """
     place = _usual_place() if place is None else place.absolute()
     _sweep(place)
@@ -44,7 +44,7 @@ def scratch_folder(place: Path | None = None) -> Iterator[Path]:
                 f"temporary files cannot be written in {place}: {error.strerror}; choose another folder (TMPDIR for "
                 "those that do not belong beside an output)"
             ) from error
-        # Where a file system knows no locks nobody can tell whether we live, so there is no mark.
+        # On a file system without locks nobody can tell whether we live, so there is no mark.
         with suppress(OSError, NotImplementedError):
             lock.acquire(timeout=0)
             with (folder / _MARK).open("xb") as mark:
@@ -60,12 +60,12 @@ def _usual_place() -> Path:
         return Path(tempfile.gettempdir()).absolute()
     except OSError as error:
         raise OutputError(
-            "no folder for temporary files can be written to: set TMPDIR to one"
+            "no folder for temporary files is writable: set TMPDIR to one that is"
         ) from error
 
 
 def _sweep(place: Path) -> None:
-    """Remove what processes of this user that are gone left in a folder."""
+    """Remove what dead processes of this user left in a folder."""
     with suppress(OSError):
         for name in [entry.name for entry in os.scandir(place) if _FORM.fullmatch(entry.name)]:
             _remove_left(place / name)
@@ -76,13 +76,13 @@ def _remove_left(folder: Path) -> None:
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != _own_user() or not _is_marked(folder):
             return
-        # Raises where its process lives.
+        # Raises if its process lives.
         with filelock.FileLock(folder / _LOCK).acquire(timeout=0):
             remove_tree(folder, Right.FORM)
 
 
 def _own_user() -> int:
-    # Windows knows no numbers of users, and says 0 for every file's.
+    # Windows has no user numbers, and reports 0 for every file.
     return os.geteuid() if hasattr(os, "geteuid") else 0
 
 

@@ -1,4 +1,4 @@
-"""Image sequences: names such as `frames/%06d.png` that stand for one file a frame."""
+"""Image sequences: names such as `frames/%06d.png` that stand for one file per frame."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 ENCODERS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
-"""The encoder of each ending that can be written."""
+"""The encoder for each extension that can be written."""
 _ENDINGS = (*ENCODERS, *(".bmp", ".webp", ".dpx", ".exr", ".tga", ".jp2", ".j2k", ".ppm", ".pgm"))
 _PLACE = re.compile("%(?:0([0-9]{1,2}))?d")
 
@@ -34,12 +34,12 @@ def image_path(pattern: Path, number: int) -> Path:
 
 
 def numbers_of(pattern: Path) -> list[int]:
-    """The numbers whose images are there, rising. Raises OSError where the folder cannot be read."""
+    """The numbers of the existing images, ascending. Raises OSError if the folder cannot be read."""
     before, _, behind = _PLACE.split(pattern.name)
     form = re.compile(f"{re.escape(before)}([0-9]+){re.escape(behind)}")
     files = pattern.parent.iterdir() if pattern.parent.is_dir() else ()
     found = (form.fullmatch(file.name) for file in files)
-    # 7.png is none of %06d.png.
+    # 7.png does not match %06d.png.
     return sorted(
         int(match[1])
         for match in found
@@ -48,25 +48,25 @@ def numbers_of(pattern: Path) -> list[int]:
 
 
 def source_numbers(pattern: Path) -> list[int]:
-    """The numbers of a sequence that is read. Raises InputError where there is none or one is missing."""
+    """The numbers of an input sequence. Raises InputError if there are none or one is missing."""
     numbers = numbers_of(pattern)
     if not numbers:
         raise InputError(f"{pattern} does not exist: no image has a name of this form")
     missing = next((at for at, number in enumerate(numbers, numbers[0]) if at != number), None)
     if missing is not None:
         raise InputError(
-            f"{image_path(pattern, missing)} is missing: a sequence must have no gaps; rename the images behind it"
+            f"{image_path(pattern, missing)} is missing: a sequence must have no gaps; rename the images after it"
         )
     return numbers
 
 
 def open_sequence(pattern: Path) -> InputContainer:
-    """All images as one video of 1 tick a frame. Raises InputError as `source_numbers`, and what libav raises."""
-    # Names alone are looked at by those who write no video, too.
+    """All images as one video of 1 tick per frame. Raises InputError as `source_numbers`, and what libav raises."""
+    # Code that reads only names needs no PyAV.
     import av
 
     first = source_numbers(pattern)[0]
-    # A per cent sign in a folder's name is none of libav's.
+    # libav must not interpret a per cent sign in a folder's name.
     folder = Path(os.fspath(pattern.absolute().parent).replace("%", "%%"))
     options = {
         "pattern_type": "sequence",

@@ -1,11 +1,11 @@
-"""Shot changes: frames that differ from the one before far more than the frames around them do.
+"""Shot changes: frames that differ from the previous one far more than the frames around them do.
 
-Every frame is shrunk to a small square picture, in which noise, compression and grain average out. A frame begins
-a shot where all of this holds (`benchmarks/shots.py` measures the numbers):
+Every frame is shrunk to a small square image, in which noise, compression and grain average out. A frame begins
+a shot if all of this is true (`benchmarks/shots.py` measures the numbers):
 
-- its difference from the frame before is large,
-- and several times the usual difference before it and behind it, which a pan or a fade is not,
-- and the difference lasts, which a flash of light does not.
+- its difference from the previous frame is large,
+- it is several times the usual difference before and after it, unlike a pan or a fade,
+- and the difference lasts, unlike a flash of light.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import Interpolation, VideoReformatter
 
-# Columns and rows of the small picture.
+# Columns and rows of the small image.
 _SIDE_PX = 32
 # Least mean absolute difference between the two sides of a cut, in 8-bit levels of Y, U and V.
 _LEAST_DIFFERENCE = 3.0
 # Least ratio of that difference to the median of the differences on each side of it.
 _LEAST_RATIO = 3.0
-# Differences that a side means.
+# Differences in the median of each side.
 _AROUND_FRAMES = 6
 # A flash is shorter than this.
 _FLASH_FRAMES = 4
-# Share of the cut's difference that must be there between frames this far apart, too.
+# Fraction of the cut's difference that must also remain between frames this far apart.
 _LASTING_SHARE = 0.5
-# Shortest shot; of cuts closer together the strongest is kept.
+# Shortest shot; of cuts closer together, the strongest is kept.
 _SHORTEST_FRAMES = 6
 
 Small = npt.NDArray[np.int16]
 
 
 class ShotDetector:
-    """Takes the frames of a video one after the other; holds a few small pictures and two numbers a frame."""
+    """Takes the frames of a video in order; keeps a few small images and two numbers per frame."""
 
     def __init__(self) -> None:
         self._reformatter = VideoReformatter()
@@ -55,7 +55,7 @@ class ShotDetector:
         self.add_small(small.to_ndarray().astype(np.int16))
 
     def add_small(self, picture: Small) -> None:
-        """Take the next frame as its small picture (3, rows, columns), 0..255."""
+        """Take the next frame as its small image (3, rows, columns), 0..255."""
         if self._recent:
             self._differences.append(_difference(self._recent[-1], picture))
         self._recent.append(picture)
@@ -63,7 +63,7 @@ class ShotDetector:
             self._apart.append(_difference(self._recent[0], picture))
 
     def cuts(self) -> tuple[int, ...]:
-        """Indices of the frames that begin a new shot, rising, never 0."""
+        """Indices of the frames that begin a new shot, ascending, never 0."""
         found = [i for i in range(1, len(self._differences)) if self._is_cut(i)]
         kept: list[int] = []
         for i in sorted(found, key=lambda i: -self._differences[i]):
@@ -77,7 +77,7 @@ class ShotDetector:
             return False
         before = self._differences[max(1, i - _AROUND_FRAMES) : i]
         behind = self._differences[i + 1 : i + 1 + _AROUND_FRAMES]
-        # Either side by itself: a fade is calm on one of them.
+        # Each side by itself: a fade is calm on one of them.
         usual = max(median(side) for side in (before, behind, [0.0]) if side)
         if here < _LEAST_RATIO * usual:
             return False

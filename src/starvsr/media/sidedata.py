@@ -1,4 +1,4 @@
-"""What a decoded frame carries beside its samples."""
+"""Side data of decoded frames."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from av.video.frame import VideoFrame
 
 from starvsr.media.graph import VideoGraph
 
-# PyAV gives nothing at all of a frame with a kind that it has no name for, such as EXIF; libav has so many by now.
+# PyAV returns nothing for a frame with a type that it has no name for, such as EXIF; libav has this many by now.
 _NAMELESS = sorted(set(range(40)) - {cast("int", kind.value) for kind in Type})
 
 
 def side_data_of(frame: VideoFrame) -> list[SideData]:
-    """The side data of a frame, but for kinds that PyAV does not know."""
+    """The side data of a frame, except types that PyAV does not know."""
     # PyAV's stub calls this container a dict of names.
     try:
         return list(cast("Iterable[SideData]", frame.side_data))

@@ -1,4 +1,4 @@
-"""Where chroma samples lie between luma samples: what a file says of it, and which encoders can be told."""
+"""Chroma location: what a file signals, and which encoders can signal it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LEFT, CENTRE, TOP_LEFT = 1, 2, 3
 SITINGS = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
 """libav's names by its codes."""
 
-# Codecs that define them as centred; MPEG-2 and its heirs have them left unless they say otherwise.
+# Codecs that define it as centred; MPEG-2 and its successors default to left.
 _CENTRED_CODECS = ("mjpeg", "mpeg1video")
-# Encoders that write it into their stream, with the places that it can be in.
+# Encoders that write it into their stream, with the locations that they support.
 _TOLD = {
     "libx264": tuple(SITINGS),
     "libx265": tuple(SITINGS),
@@ -26,11 +26,11 @@ _level = threading.Lock()
 
 
 def said_siting(container: InputContainer, stream: VideoStream) -> int:
-    """libav's code of what stream or container say; 0 where they say nothing.
+    """libav's code of the location in the stream or container; 0 if unspecified.
 
-    PyAV has no field for it, but libav's own description of a file, which it logs, has one at a talkative level.
+    PyAV has no field for it, but libav's own description of a file, which it logs, has one at a verbose level.
     """
-    # What other threads log meanwhile is caught too, and not shown.
+    # Messages of other threads are caught too, and not shown.
     with _level, av.logging.Capture(local=False):
         before = av.logging.get_level()
         av.logging.set_libav_level(av.logging.VERBOSE)
@@ -49,12 +49,12 @@ def said_siting(container: InputContainer, stream: VideoStream) -> int:
 
 
 def usual_siting(codec: str) -> int:
-    """Where a codec has them unless it says otherwise."""
+    """A codec's default location."""
     return CENTRE if codec in _CENTRED_CODECS else LEFT
 
 
 def carried_siting(said: int, source: str, encoder: str) -> int:
-    """Where the output has them: as the source says, if that is no codec's own rule and the encoder can be told."""
+    """The output's location: the source's, if it is not a codec's default and the encoder can signal it."""
     usual = usual_siting(encoder)
     if said in (0, usual_siting(source)) or said not in _TOLD.get(encoder, ()):
         return usual
@@ -62,6 +62,6 @@ def carried_siting(said: int, source: str, encoder: str) -> int:
 
 
 def siting_options(siting: int, encoder: str) -> dict[str, str]:
-    """The encoder's options that say so."""
+    """The encoder's options that signal it."""
     unusual = siting in SITINGS and siting != usual_siting(encoder)
     return {"chroma_sample_location": SITINGS[siting]} if unusual else {}

@@ -1,4 +1,4 @@
-"""Opening media files: libav's errors as one clear sentence, and the streams as the rest of `media` sees them."""
+"""Opening media files: libav's errors as one clear sentence, and the streams that the rest of `media` uses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from starvsr.media.sequence import is_sequence, open_sequence
 def open_source(path: Path, device: HWAccel | None = None) -> Iterator[InputContainer]:
     """A media file or an image sequence, open for reading in the `with` block. Raises InputError.
 
-    device: what decodes it, if not this processor; raises what PyAV raises where there is none or it cannot.
+    device: the device that decodes it, if not the CPU; raises what PyAV raises if there is none or it cannot.
     """
     container = within_deadline(path, lambda: _checked(path, device))
     with closing_unless_stuck(container):
@@ -34,7 +34,7 @@ def open_source(path: Path, device: HWAccel | None = None) -> Iterator[InputCont
 
 @contextmanager
 def open_part(path: Path) -> Iterator[InputContainer]:
-    """A file that was written by this program, or is said to be. Raises what PyAV raises, InputError where it hangs."""
+    """A file written by this program, or so it is claimed. Raises what PyAV raises, InputError if it hangs."""
     container = within_deadline(path, lambda: _open(os.fspath(path.absolute())))
     with closing_unless_stuck(container):
         yield container
@@ -51,11 +51,11 @@ def _checked(path: Path, device: HWAccel | None) -> InputContainer:
         if not path.is_file():
             raise InputError(
                 f"{path} is a pipe or a device, which cannot be read twice: write it to a file, or give - to "
-                "upscale, which keeps standard input"
+                "upscale, which stores standard input"
             )
         if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes)")
-        # Absolute, or libav would take what stands before a colon for a protocol.
+        # Absolute, or libav would take the text before a colon for a protocol.
         return _refuse_text(path, _open(os.fspath(path.absolute()), device))
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: permission denied") from error
@@ -69,12 +69,12 @@ def _checked(path: Path, device: HWAccel | None) -> InputContainer:
 
 
 def _open(file: object, device: HWAccel | None = None) -> InputContainer:
-    # Metadata in a wrong encoding must not keep anybody from their video.
+    # Metadata in a wrong encoding must not make a video unreadable.
     return av.open(file, "r", metadata_errors="replace", hwaccel=device, timeout=libav_timeout())
 
 
 def _refuse_text(path: Path, container: InputContainer) -> InputContainer:
-    """libav would draw a text file as a terminal does."""
+    """Refuse text files, which libav would draw as a terminal does."""
     if container.format.name == "tty":
         container.close()
         raise InputError(f"{path} is not a video: it is a text file")
@@ -82,7 +82,7 @@ def _refuse_text(path: Path, container: InputContainer) -> InputContainer:
 
 
 def _without_cut_box(path: Path) -> InputContainer | None:
-    """A fragmented mp4 up to its last whole box; libav refuses all of a file that ends inside a `moof`."""
+    """A fragmented mp4 up to its last complete box; libav refuses the whole of a file that ends inside a `moof`."""
     length = boxes.whole_length(path) if path.is_file() and not boxes.lacks_index(path) else None
     if length is None:
         return None
@@ -95,7 +95,7 @@ def _without_cut_box(path: Path) -> InputContainer | None:
 
 
 class _Front(io.RawIOBase):
-    """The first bytes of a file, as a file. libav's container closes it by letting go of it."""
+    """The first bytes of a file, as a file. libav's container closes it when it is released."""
 
     def __init__(self, path: Path, length: int) -> None:
         self.name = os.fspath(path)
@@ -141,11 +141,11 @@ def is_cover(stream: object) -> bool:
 
 
 def is_text(stream: Stream) -> bool:
-    """Whether a stream is subtitles of text, and not of pictures, that this libav can decode line by line."""
+    """Whether a stream is text subtitles, not bitmaps, that this libav can decode line by line."""
     context = stream.codec_context
     if stream.type != "subtitle" or context is None:
         return False
-    # Closed captions are commands to a screen: a packet is no line, and has no duration.
+    # Closed captions are commands to a screen: a packet is not a line, and has no duration.
     return context.codec.text_sub and context.codec.canonical_name != "eia_608"
 
 
@@ -158,7 +158,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
                 raise InputError(f"{path}: this libav has no decoder for its video stream")
             return stream
     if videos:
-        raise InputError(f"{path} holds no video, only a cover picture")
+        raise InputError(f"{path} contains no video, only a cover picture")
     if container.streams.audio:
-        raise InputError(f"{path} holds no video, only audio")
-    raise InputError(f"{path} holds no video stream")
+        raise InputError(f"{path} contains no video, only audio")
+    raise InputError(f"{path} contains no video stream")

@@ -1,4 +1,4 @@
-"""The stretch of the source that is written."""
+"""The part of the source that is written."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from fractions import Fraction
 
 @dataclass(frozen=True)
 class Span:
-    """The stretch of the source that is written, in seconds of its clock."""
+    """The part of the source that is written, in seconds of its clock."""
 
     start: Fraction
     end: Fraction | None
-    """None: everything is written, and `start` does not matter."""
+    """None: everything is written, and `start` is ignored."""
     origin: Fraction
-    """What becomes 0."""
+    """The time that becomes 0."""
 
     def clipped(self, start: Fraction, length: Fraction) -> tuple[Fraction, Fraction] | None:
-        """Start and length of what of something lies inside the span; None where nothing does."""
+        """Start and length of the overlap with the span; None if there is none."""
         if self.end is None:
             return start, length
         begins, ends = max(start, self.start), min(start + length, self.end)

@@ -1,7 +1,7 @@
-"""JSON from outside: bounded before anything is made of it.
+"""JSON from outside, checked against limits.
 
-`json` alone gives up on what is nested deeply with an error of its own kind, reads numbers that no field can hold,
-keeps the last of two values of one name, and takes NaN, which is no JSON.
+`json` alone fails on deep nesting with an error of its own kind, reads numbers that no field supports,
+keeps the last of two values with the same name, and accepts NaN, which is not JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 _MOST_DEPTH = 16
-# What has many brackets takes far more memory than disk.
+# Text with many brackets takes far more memory than disk.
 _MOST_BRACKETS = 1 << 20
 _MOST_DIGITS = 25
 _SHOWN = 60
@@ -22,13 +22,15 @@ _MOST_SAID = 300
 
 
 def parse_json(text: str, most_characters: int) -> object:
-    """What JSON says.
+    """Parse JSON.
 
-    Raises ValueError where it is none, or is longer, nested deeper or of larger numbers than anything of ours, or gives
+    Raises ValueError if it is invalid, longer, nested deeper or of larger numbers than anything of ours, or contains
     one name twice.
     """
     if len(text) > most_characters:
-        raise ValueError(f"it has {len(text)} characters, and at most {most_characters} are read")
+        raise ValueError(
+            f"it has {len(text)} characters, and at most {most_characters} are allowed"
+        )
     if text.count("[") + text.count("{") > _MOST_BRACKETS:
         raise ValueError("it has too many lists and objects")
     try:
@@ -60,7 +62,7 @@ def _number(text: str) -> float:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -68,7 +70,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"it gives {shown(double)} twice")
+        raise ValueError(f"it contains {shown(double)} twice")
     return found
 
 
@@ -88,21 +90,21 @@ def _inside(value: object) -> list[object]:
 
 
 def shown(value: object) -> str:
-    """A value for a message: as Python writes it, its beginning where that is long."""
+    """A value for a message: as Python writes it, truncated if it is long."""
     text = repr(value)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def first_words(error: Exception) -> str:
-    """What a library says, for a message: its kind where it says nothing, its beginning where it says much."""
+    """A library's error for a message: its type if it has no text, its beginning if it is long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}..."
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:
-    """The content of a regular file, of a link's too. Never waits, as opening a pipe would.
+    """The content of a regular file, or of one that a link names. Never blocks, as opening a pipe would.
 
-    Raises OSError, and ValueError where it is no regular file or larger.
+    Raises OSError, and ValueError if it is not a regular file or is larger.
     """
     descriptor = os.open(
         path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -112,5 +114,5 @@ def read_bounded(path: Path, most_bytes: int) -> bytes:
             raise ValueError("is not a regular file: give one")
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise ValueError(f"has more than the {most_bytes:,} bytes that are read")
+        raise ValueError(f"has more than the {most_bytes:,} bytes that are allowed")
     return content

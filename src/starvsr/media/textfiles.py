@@ -1,6 +1,6 @@
-"""Small text files that somebody wrote, read within bounds: job files, configurations, manifests, prompts, histories.
+"""Small text files from users, read within limits: job files, configurations, manifests, prompts, histories.
 
-Whatever is wrong with one is a ValueError, whose text goes on behind the file's name.
+Any problem is a ValueError, whose text continues after the file's name.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ else:
     import tomli as tomllib
 
 MOST_BYTES = 1 << 20
-# Tables within tables; ours have four.
+# Nested tables; ours have four levels.
 _MOST_DEPTH = 16
-# As TOML has them.
+# As in TOML.
 _LEAST_NUMBER, _MOST_NUMBER = -(1 << 63), (1 << 63) - 1
 _KEY = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
-# Reading such a key takes the square of its length.
+# Parsing such a key takes quadratic time.
 _DEEP_KEY = re.compile(rf"(?<![A-Za-z0-9_-]){_KEY}(?:[ \t]*\.[ \t]*{_KEY}){{{_MOST_DEPTH}}}")
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """The text of a regular file, in UTF-8, of at most so many bytes. Raises ValueError."""
+    """The text of a regular UTF-8 file of at most this many bytes. Raises ValueError."""
     try:
         content = read_bounded(path, most_bytes)
     except OSError as error:
@@ -45,7 +45,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text: at most 16 deep, whole numbers of 64 bits, texts without the character 0.
+    """The tables of a TOML text: at most 16 levels, integers of 64 bits, strings without null characters.
 
     Raises ValueError.
     """
@@ -59,13 +59,13 @@ def parse_toml(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"is not TOML: {error}") from error
     except ValueError as error:
-        # Python's own, of a number of thousands of digits or a date that there is not.
+        # Python's own, for a number of thousands of digits or an invalid date.
         raise ValueError(f"is not allowed: {error}") from error
     return tables
 
 
 def check_data(value: object) -> None:
-    """Raise ValueError for plain data that nobody means: nested too deeply, numbers beyond 64 bits, the character 0."""
+    """Raise ValueError for data nested too deeply, integers beyond 64 bits and null characters."""
     level = [value]
     for _ in range(_MOST_DEPTH):
         inside: list[object] = []
@@ -75,9 +75,9 @@ def check_data(value: object) -> None:
             elif isinstance(each, list):
                 inside += each
             elif isinstance(each, int) and not _LEAST_NUMBER <= each <= _MOST_NUMBER:
-                raise ValueError("it holds a whole number of more than 64 bits")
+                raise ValueError("it contains an integer of more than 64 bits")
             elif isinstance(each, str) and "\0" in each:
-                raise ValueError("a text in it holds the character 0")
+                raise ValueError("a string in it contains a null character")
         if not inside:
             return
         level = inside

@@ -1,4 +1,4 @@
-"""Subtitles of text from one codec into another, line by line, by libav's decoders and encoders."""
+"""Converts text subtitles from one codec to another, line by line, with libav's decoders and encoders."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from starvsr.media.source import is_text
 
 logger = logging.getLogger(__name__)
 
-# In a line of ASS, the text stands behind so many commas.
+# In a line of ASS, the text follows this many commas.
 _COMMAS = 8
-# What is a tag or an entity in WebVTT, and plain text in ASS; libav's encoder lets it through.
+# Tags and entities in WebVTT that are plain text in ASS; libav's encoder passes them through.
 _ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 
 
 def add_texts(output: OutputContainer, codec: str, source: Stream) -> SubtitleStream:
-    """Add a stream of subtitles that are to be converted to `codec`. Raises ValueError where the output cannot hold it.
+    """Add a stream for subtitles converted to `codec`. Raises ValueError if the output does not support it.
 
     source: must be `is_text`.
     """
@@ -43,7 +43,7 @@ def add_texts(output: OutputContainer, codec: str, source: Stream) -> SubtitleSt
 
 
 def _plain_header() -> bytes | None:
-    """Styles for a file that has none: those that libav gives plain text."""
+    """Styles for a file without any: those that libav gives plain text."""
     plain = av.CodecContext.create("subrip", "r")
     assert isinstance(plain, SubtitleCodecContext)
     plain.open()
@@ -51,7 +51,7 @@ def _plain_header() -> bytes | None:
 
 
 def converted(packet: Packet[Any], stream: Stream) -> Packet[Any] | None:
-    """One packet's lines for a stream from `add_texts`, without times; None where there is nothing to show.
+    """One packet's lines for a stream from `add_texts`, without times; None if there is nothing to show.
 
     A line that cannot be decoded or encoded is left out, with a warning.
     """

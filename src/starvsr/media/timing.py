@@ -1,4 +1,4 @@
-"""Times of frames: repairing what files get wrong, and giving a decode time to every packet."""
+"""Times of frames: repairing errors in files, and a decode time for every packet."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from starvsr.errors import OutputError
 from starvsr.media.encoder import container_of
 from starvsr.types import VideoIndex, VideoInfo
 
-# A step back of more nominal frame times than this is a clock that was set anew, not a wrong stamp.
+# A larger step back, in nominal frame times, is a clock reset, not a wrong timestamp.
 _RESET_FRAMES = 8
-# The muxers that have 31 bits for how long a frame is shown.
+# Muxers with 31 bits for a frame's duration.
 _NARROW_TIMES, _NARROW_TICKS = ("mp4", "mov"), (1 << 31) - 1
 
 
@@ -33,12 +33,12 @@ def nominal_ticks(
 
 
 def repair_pts(raw_pts: Sequence[int | None], nominal: int) -> list[int]:
-    """Strictly rising times, one for each frame in presentation order; good ones are left as they are.
+    """Strictly ascending times, one per frame in presentation order; good ones are unchanged.
 
-    - A clock that is set anew in mid-stream (a step far back) goes on one nominal frame time later.
-    - Frames without a time, or with one that does not rise, are spread evenly between their good neighbours, but
-      not further apart than the nominal frame time; at the ends they follow at that.
-    - Where there are fewer ticks than frames, times move on by one tick each until there is room again.
+    - After a clock reset in mid-stream (a large step back), times continue one nominal frame time later.
+    - Frames without a time, or with one that does not ascend, are spread evenly between their good neighbours, but
+      not further apart than the nominal frame time; at the ends they continue at that spacing.
+    - If there are fewer ticks than frames, times advance by one tick each until there is room again.
     """
     good = _trusted(raw_pts, nominal)
     places = [i for i, pts in enumerate(good) if pts is not None]
@@ -90,11 +90,11 @@ def durations(pts: Sequence[int], last_ticks: int) -> list[int]:
 
 
 def decode_times(pts: Sequence[int]) -> list[int]:
-    """Decode times for packets whose presentation times are given in decode order.
+    """Decode times for packets, given their presentation times in decode order.
 
-    Strictly rising and nowhere behind the packet's own presentation time. They are the sorted presentation
+    Strictly ascending and never after the packet's own presentation time. They are the sorted presentation
     times, delayed by the stream's greatest reorder depth; the first ones continue that backwards, so they can
-    be earlier than the first presentation time. Takes distinct times.
+    be earlier than the first presentation time. The times must be distinct.
     """
     ordered = sorted(pts)
     rank = {value: place for place, value in enumerate(ordered)}
@@ -105,11 +105,11 @@ def decode_times(pts: Sequence[int]) -> list[int]:
 
 
 def check_times(info: VideoInfo, index: VideoIndex, first: int, last: int, target: Path) -> None:
-    """Raise OutputError if frames first..last-1 are further apart than the output's container can say."""
+    """Raise OutputError if frames first..last-1 are further apart than the output's container supports."""
     longest = max(range(first, last), key=index.durations.__getitem__)
     ticks = index.durations[longest] * info.time_base.numerator
     if container_of(target) in _NARROW_TIMES and ticks > _NARROW_TICKS:
         raise OutputError(
-            f"{target.name}: frame {longest} is shown for longer than a {target.suffix} file can say, perhaps because "
+            f"{target.name}: frame {longest} is shown for longer than a {target.suffix} file allows, perhaps because "
             "a time in the input is wrong: give an output that ends in .mkv, or leave the frame out by --start or --end"
         )

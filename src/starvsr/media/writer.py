@@ -22,7 +22,7 @@ from starvsr.types import VideoInfo
 
 __all__ = ["PART_TICKS", "EncoderSettings", "PartWriter", "check_encoder"]
 
-# A part is written as if it had this many milliseconds a frame: Matroska could not hold closer times apart, and
+# Parts are written with this many milliseconds per frame: Matroska could not keep closer times apart, and
 # `join` gives every frame its own time from the index.
 PART_TICKS = 40
 _PART_BASE = Fraction(1, 1000)
@@ -31,9 +31,9 @@ _MOST_REORDERED = 64
 
 
 class PartWriter:
-    """Encodes consecutive frames into one part file, which exists only once the `with` block ends well.
+    """Encodes consecutive frames to one part file, which exists only after the `with` block ends without an error.
 
-    A part begins with a keyframe and refers to no other part. Raises OutputError where the file cannot be written.
+    A part begins with a keyframe and refers to no other part. Raises OutputError if the file cannot be written.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class PartWriter:
         self._from_rgb = FromRgb(width, height, settings.pix_fmt, settings.color)
         self._aspect = AspectTag(info.sample_aspect)
         self._numbers: dict[int, int] = {}
-        """Numbers of the frames inside the encoder, by the time that the encoder has been given."""
+        """Numbers of the frames inside the encoder, by the time passed to the encoder."""
         self._frames = 0
         self._packets = 0
         self._file = complete_or_absent(path, right=Right.FORM)
@@ -68,7 +68,7 @@ class PartWriter:
         """Encode the next frame.
 
         pixels: uint16 RGB (height, width, 3), 0..65535. pts, duration: in ticks of the source's time base, pts
-        rising from frame to frame. Raises OutputError where the file cannot be written.
+        ascending from frame to frame. Raises OutputError if the file cannot be written.
         """
         frame = self._aspect(self._from_rgb(pixels))
         self._encode(frame, pts, duration)
@@ -122,7 +122,7 @@ class PartWriter:
             self._container.close()
 
     def _abandon(self, error: BaseException) -> None:
-        # The file goes away: what closing has to say about it does not matter.
+        # The file is removed, so errors of closing it do not matter.
         with suppress(OSError, av.FFmpegError):
             self._container.close()
         self._give_up_file(error)

@@ -1,6 +1,6 @@
-"""YUV4MPEG2, plain pictures one after the other, for programs that take nothing else from a pipe.
+"""YUV4MPEG2, raw frames in sequence, for programs that accept nothing else from a pipe.
 
-libav's muxer takes the sample aspect and the place of chroma from where PyAV cannot set them, so the header, which is
+libav's muxer takes the sample aspect and chroma location from where PyAV cannot set them, so the header, which is
 one line, is written here.
 """
 
@@ -23,23 +23,21 @@ _DEPTHS = (9, 10, 12, 14, 16)
 _NAMES = {f"yuv{kind}p": kind for kind in _SUBSAMPLINGS} | {
     f"yuv{kind}p{depth}le": f"{kind}p{depth}" for kind in _SUBSAMPLINGS for depth in _DEPTHS
 }
-"""What the format calls libav's pixel formats. It has grey too, which is written as 4:2:0 everywhere."""
-# The one name that says where chroma lies, there where it is put unless an encoder can be told otherwise.
+"""The format's names of libav's pixel formats. It has grey too, which is written as 4:2:0 everywhere."""
+# The only name that signals the chroma location, where it is unless an encoder can signal another one.
 _LEFT = {"420": "420mpeg2"}
 
 
 def check_y4m(
     info: VideoInfo, index: VideoIndex, settings: EncoderSettings, first: int, last: int
 ) -> None:
-    """Raise OutputError for what y4m cannot say of frames first..last-1: times, HDR, alpha, RGB."""
+    """Raise OutputError for what y4m does not support in frames first..last-1: times, HDR, alpha, RGB."""
     advice = "--container nut or mkv"
     if is_hdr(info):
-        raise OutputError(
-            f"y4m cannot say that a picture is HDR, and others would show it wrong: give {advice}"
-        )
+        raise OutputError(f"y4m cannot signal HDR, and players would show it wrong: give {advice}")
     if settings.pix_fmt not in _NAMES:
         raise OutputError(
-            f"y4m holds no {settings.pix_fmt}: give a --pix-fmt such as yuv444p, or {advice}"
+            f"y4m does not support {settings.pix_fmt}: give a --pix-fmt such as yuv444p, or {advice}"
         )
     rate = Fraction(*settings.frame_rate)
     step = 1 / (rate * info.time_base)
@@ -47,12 +45,12 @@ def check_y4m(
         if abs(index.pts[frame] - index.pts[first] - (frame - first) * step) > step / 2:
             raise OutputError(
                 f"y4m has one frame rate and no times, and frame {frame} is not where {rate} frames per second would "
-                f"have it: give {advice}"
+                f"put it: give {advice}"
             )
 
 
 def write_y4m(source: Path, settings: EncoderSettings, aspect: Fraction, out: BinaryIO) -> None:
-    """Decode a file that was written by `settings`, and write its pictures. aspect: of a sample. Raises OSError."""
+    """Decode a file that was written by `settings`, and write its frames. aspect: of a sample. Raises OSError."""
     color, name = settings.color, _NAMES[settings.pix_fmt]
     full = "FULL" if color.range == 2 else "LIMITED"
     rate = ":".join(map(str, settings.frame_rate))

@@ -1,10 +1,10 @@
-"""Numbers of bytes, for people."""
+"""Numbers of bytes for messages."""
 
 from __future__ import annotations
 
 
 def format_bytes(count: float) -> str:
-    """`8200000000` as `8.20 GB`, `609` as `609 bytes`; powers of 1000, as disks and the hub count."""
+    """`8200000000` as `8.20 GB`, `609` as `609 bytes`; powers of 1000, as on disks and the hub."""
     for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= size:
             return f"{count / size:#.3g}".removesuffix(".") + f" {unit}"

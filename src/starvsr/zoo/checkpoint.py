@@ -1,4 +1,4 @@
-"""Reading published files as what they should be: tensors. Nothing in them is ever run.
+"""Reads only tensors from published files. Nothing in these files is ever run.
 
 Tensors stay in the file until they are used: they are mapped into memory, and the system may drop their pages again.
 """
@@ -26,7 +26,7 @@ _LONGEST = 200
 
 
 class _Ignored:
-    """Stands where a file has numpy's own, as the states of random numbers that trainers keep beside the weights."""
+    """Replaces numpy objects in a file, such as random states that trainers store beside the weights."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -35,7 +35,7 @@ class _Ignored:
         pass
 
 
-# An array's constructors before numpy 2 and since, and those of its type.
+# Constructors of arrays before and since numpy 2, and those of their type.
 _IGNORED: list[Any] = [
     (_Ignored, f"numpy.{name}")
     for name in (
@@ -50,16 +50,16 @@ _IGNORED: list[Any] = [
 
 
 def read_pickle(path: Path) -> Mapping[str, object]:
-    """What a `.pt` file of `torch.save` holds, its tensors mapped (those of files before torch 1.6 are read).
+    """The content of a `.pt` file of `torch.save`, its tensors mapped (files from before torch 1.6 are read).
 
-    Of numpy's arrays nothing but their place is kept.
-    Raises WeightsError for a file that is corrupt, no mapping, or needs more than tensors and plain containers to be
-    read: such a file could run code, and none of it is run. Raises MemoryLimitError where memory runs out.
+    Of numpy's arrays only their position is preserved.
+    Raises WeightsError for a file that is corrupt, not a mapping, or needs more than tensors and plain containers to be
+    read: such a file could run code, and none of it is run. Raises MemoryLimitError if memory runs out.
     """
     mapped = _is_zip(path)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_IGNORED):
-            # Old files make torch warn of its own classes.
+            # torch warns of its own classes in old files.
             warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -73,32 +73,32 @@ def read_pickle(path: Path) -> Mapping[str, object]:
         raise WeightsError(f"{path} is corrupt ({_first_sentence(error)}): {ANEW}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(
-            f"{path} holds a {type(content).__name__} and not tensors by name: it is not one of the published files"
+            f"{path} contains a {type(content).__name__} and not tensors by name: it is not one of the published files"
         )
     return content
 
 
 def _is_zip(path: Path) -> bool:
-    """Whether a checkpoint is a zip, as they are since torch 1.6, or a bare pickle. Raises WeightsError for neither."""
+    """Whether a checkpoint is a zip, as since torch 1.6, or a bare pickle. Raises WeightsError for neither."""
     try:
         with path.open("rb") as file:
             magic = file.read(len(_ZIP_MAGIC))
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
     if magic != _ZIP_MAGIC and not magic.startswith(_PICKLE_MAGIC):
-        raise WeightsError(f"{path} is no torch checkpoint: {ANEW}")
+        raise WeightsError(f"{path} is not a torch checkpoint: {ANEW}")
     return magic == _ZIP_MAGIC
 
 
 def _refusal(path: Path, message: str) -> str:
-    # torch's own message ends in how to run the file's code nevertheless, and has a form for what it bans and another
-    # for what it does not know.
+    # torch's own message ends with how to run the file's code anyway, and its form differs for what it forbids and
+    # what it does not know.
     wanted = re.search(r"GLOBAL (\S{1,200})", message)
     found = re.search(r"WeightsUnpickler error:\s*(.*?)(\. |\n|$)", message)
     if wanted:
-        reason = f"it wants {wanted[1]}"
+        reason = f"it requires {wanted[1]}"
     else:
-        reason = found[1] if found else "no reason known"
+        reason = found[1] if found else "unknown reason"
     return f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run: {ANEW}"
 
 
@@ -107,14 +107,14 @@ def _first_sentence(error: Exception) -> str:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The mapped tensors and the metadata of a safetensors file. Raises WeightsError where it is not one."""
+    """The mapped tensors and the metadata of a safetensors file. Raises WeightsError if it is not one."""
     with opened(path, "pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return tensors, dict(file.metadata() or {})
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """What keeps `found` from being the tensors `expected` (of which only shapes count), a phrase each, sorted."""
+    """Differences between `found` and the tensors `expected` (of which only shapes count), a phrase each, sorted."""
     problems = [f"{key} is missing" for key in expected.keys() - found.keys()]
     problems += [f"{key} is unexpected" for key in found.keys() - expected.keys()]
     for key in expected.keys() & found.keys():
@@ -125,7 +125,7 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list
 
 
 def not_plain(tensors: Mapping[str, Tensor]) -> list[str]:
-    """What of `tensors` is no plain floating point numbers that could be written, a phrase each."""
+    """Tensors that are not plain floating point and cannot be written, a phrase each."""
     return [
         f"{name} is {tensor.dtype} ({tensor.layout})"
         for name, tensor in tensors.items()

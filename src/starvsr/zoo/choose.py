@@ -1,4 +1,4 @@
-"""From a model's name or path to what is known of it before it is loaded."""
+"""From a model's name or path to what is known before loading it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starvsr.zoo.metadata import METADATA_KEY, read_metadata
 from starvsr.zoo.spec_json import spec_from_json
 
 _BEST = "star-light"
-"""What `auto` takes where there is a GPU and all of its components are there."""
+"""The choice of `auto` if there is a GPU and all of its components are installed."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class ModelChoice:
 
     spec: ModelSpec
     path: Path | None
-    """The network's file; None where it is embedded, or not there yet."""
+    """The network's file; None if it is embedded, or not there yet."""
     reason: str
     folders: tuple[Path, ...] = ()
-    """Where its components are looked for, in this order; the last is the weights folder."""
+    """Where its components are searched, in this order; the last is the weights folder."""
     missing: tuple[str, ...] = ()
-    """Components that are in none of the folders, the network first."""
+    """Missing components, the network first."""
 
 
 def choose_model(
@@ -39,12 +39,12 @@ def choose_model(
 ) -> ModelChoice:
     """The model that `name` stands for: `auto`, a name of `specs.SPECS`, or a path.
 
-    A model of SPECS need not be there yet; then `missing` says what is not. Raises WeightsError for an unknown name,
-    a missing file, a file that is not one of ours, or variables of the hub with which its parts cannot be loaded.
+    A model of SPECS need not be installed; then `missing` lists what is not. Raises WeightsError for an unknown name,
+    a missing file, a file that is not one of ours, or hub variables with which its parts cannot be loaded.
     """
     choice = _chosen(name, device, weights)
     if components_of(choice.spec):
-        # What builds them reads these while it is imported.
+        # The libraries that build them read these on import.
         check_hub_variables()
     return choice
 
@@ -54,7 +54,7 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
     if name == "auto":
         return _automatic(device, folder)
     if name in SPECS:
-        return _known(name, folder, f"{name}, as asked")
+        return _known(name, folder, f"{name}, as requested")
     path = Path(name)
     try:
         found = path.is_file()
@@ -67,13 +67,13 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
         )
     spec, folders = _counted(path), (path.parent, folder)
     missing = _missing(components_of(spec), folders)
-    return ModelChoice(spec, path, f"{name}, as asked", folders, missing)
+    return ModelChoice(spec, path, f"{name}, as requested", folders, missing)
 
 
 def _automatic(device: DeviceInfo, folder: Path) -> ModelChoice:
     if device.name == "cpu":
         return _known("nano", folder, "nano, the embedded model, because there is no GPU")
-    best = _known(_BEST, folder, f"{_BEST}, because there is a GPU and its weights are there")
+    best = _known(_BEST, folder, f"{_BEST}, because there is a GPU and its weights are installed")
     if not best.missing:
         return best
     why = f"{_BEST}'s weights are not complete in {folder} (`starvsr download-weights {_BEST}`)"
@@ -92,7 +92,7 @@ def _missing(names: Sequence[str], folders: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _counted(path: Path) -> ModelSpec:
-    """The spec of a model file as a plan needs it. Raises WeightsError as `read_spec`, or for sizes that do not fit."""
+    """The spec of a model file as a plan needs it. Raises WeightsError as `read_spec`, or for incompatible sizes."""
     spec = read_spec(path)
     for known in SPECS.values():
         if spec.network == known.network:
@@ -109,7 +109,7 @@ def _counted(path: Path) -> ModelSpec:
 
 
 def read_spec(path: Path) -> ModelSpec:
-    """The spec in a model file's metadata. Raises WeightsError where there is none or the file is corrupt."""
+    """The spec in a model file's metadata. Raises WeightsError if there is none or the file is corrupt."""
     text = read_metadata(path).get(METADATA_KEY)
     if text is None:
         raise WeightsError(

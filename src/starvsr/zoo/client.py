@@ -1,6 +1,6 @@
-"""huggingface_hub, imported when the variables that it reads meanwhile are known to be sound.
+"""huggingface_hub, imported once the variables that it reads on import are known to be valid.
 
-Importing this raises WeightsError where they are not; of the library's own errors nobody would know what to change.
+Importing this raises WeightsError if they are not; the library's own errors do not say what to change.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Components: the files of the weights folder, made from published files.
+"""Components: the files of the weights folder, converted from published files.
 
-A component is one safetensors file that needs nothing beside it. Its metadata says what it is under
+A component is one self-contained safetensors file. Its metadata says what it is under
 `starvsr_component`; a network's has its `ModelSpec` under `starvsr`, so that its path works like a name, and a text
 encoder's has its vocabulary.
 """
@@ -52,13 +52,13 @@ COMPONENT_KEY = "starvsr_component"
 VOCAB_KEY = "starvsr_vocab"
 MERGES_KEY = "starvsr_merges"
 PIECES_KEY = "starvsr_pieces"
-"""Where T5's file has its word pieces, a binary file, as base64."""
+"""Where T5's file stores its word pieces, a binary file, as base64."""
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-"""What `--dtype` may say."""
+"""Values of `--dtype`."""
 _TYPE_NAMES = {DTYPES[dtype]: name for name, dtype in TYPES.items()}
 
-# What transformers takes where a configuration leaves a field out; they are not to change with its version.
+# transformers' defaults for fields that a configuration omits; they must not change with its version.
 _CLIP_TEXT_DEFAULTS: dict[str, Any] = {
     "vocab_size": 49408,
     "hidden_size": 512,
@@ -94,22 +94,22 @@ _AUTOENCODERS: dict[object, type[DiffusersVAE]] = {
 
 @dataclass(frozen=True)
 class ComponentInfo:
-    """What a component's file says of itself."""
+    """The metadata of a component's file."""
 
     name: str
     kind: str
     """`network`, `autoencoder` or `text_encoder`."""
     source_sha256: str
-    """Of the published file that holds the tensors."""
+    """Of the published file that contains the tensors."""
     config: dict[str, Any]
-    """Of the module, in the terms of the library that builds it; empty for a network, which has a spec."""
+    """The module's, as the library that builds it defines it; empty for a network, which has a spec."""
     metadata: dict[str, str]
     """All of the file's metadata."""
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What goes into a component's file."""
+    """The content of a component's file."""
 
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
@@ -127,9 +127,9 @@ def make_component(
     """Write a component's file from its published files, whole or not at all.
 
     sources: a local file for the `path` of each of the component's sources. dtype: what tensors are stored in; None
-    keeps the published type. source_sha256: hash of the first source, for the record. No more than one tensor is in
-    memory at once. Raises WeightsError where a source is corrupt, refused, or not what the component is made from;
-    OutputError where the file cannot be written.
+    keeps the published type. source_sha256: hash of the first source, for the record. At most one tensor is in
+    memory at once. Raises WeightsError if a source is corrupt, refused, or not a source of the component;
+    OutputError if the file cannot be written.
     """
     content = _READERS[component.kind](component, sources)
     about = {
@@ -143,7 +143,7 @@ def make_component(
 
 
 def read_component_info(path: Path) -> ComponentInfo:
-    """What a file of the weights folder says of itself. Raises WeightsError where it is corrupt or not a component."""
+    """The metadata of a file in the weights folder. Raises WeightsError if it is corrupt or not a component."""
     metadata = read_metadata(path)
     try:
         about = parse_json(metadata[COMPONENT_KEY], MOST_CONFIG)
@@ -162,10 +162,10 @@ def read_component_info(path: Path) -> ComponentInfo:
 
 
 def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
-    """Write another file of a component, its tensors in another type, whole or not at all.
+    """Write another file of a component, with its tensors in another type, whole or not at all.
 
-    No more than one tensor is in memory at once. Raises WeightsError where the file at `path` is corrupt, OutputError
-    where `target` cannot be written.
+    At most one tensor is in memory at once. Raises WeightsError if the file at `path` is corrupt, OutputError
+    if `target` cannot be written.
     """
     tensors, metadata = read_safetensors(path)
     write_tensors(target, tensors, metadata, dtype=dtype)
@@ -245,7 +245,7 @@ def _read_t5(component: Component, sources: Mapping[str, Path], config_path: Pat
             )
     except WeightsError:
         raise
-    # The library does not expect what a configuration may hold.
+    # The library does not validate a configuration.
     except Exception as error:
         raise WeightsError(
             f"{config_path} and {pieces} are not T5's: {first_words(error)}"
@@ -265,18 +265,18 @@ def _read_clip(component: Component, sources: Mapping[str, Path]) -> _Content:
     tower = {
         name: tensor
         for name, tensor in found.items()
-        # Older files hold the numbers 0, 1, 2, ... of the positions too.
+        # Older files also contain the position indices 0, 1, 2, ...
         if name.startswith("text_model.") and not name.endswith(".position_ids")
     }
     _check(path, expected, tower, "CLIP's text tower as its configuration describes it")
-    # STAR reads the last layer but one, so the last is never run.
+    # STAR uses the output of the last layer but one, so the last is never run.
     config = {**published, "num_hidden_layers": published["num_hidden_layers"] - 1}
     kept = {name: tower[name] for name in tower if name in _text_tensors(config)}
     return _Content(kept, config, _read_words(vocab, merges, config["vocab_size"]))
 
 
 def _read_words(vocab: Path, merges: Path, size: int) -> dict[str, str]:
-    """A text encoder's metadata. Raises WeightsError where no tokenizer for `size` tokens can be made from it."""
+    """A text encoder's metadata. Raises WeightsError if no tokenizer for `size` tokens can be built from it."""
     words = {VOCAB_KEY: read_text(vocab, MOST_WORDS), MERGES_KEY: read_text(merges, MOST_WORDS)}
     try:
         ClipTokenizer(words[VOCAB_KEY], words[MERGES_KEY])
@@ -301,7 +301,7 @@ def _text_config(path: Path) -> dict[str, Any]:
     """The fields that shape CLIP's text tower, from the configuration of the whole of CLIP."""
     whole = read_config(path)
     given: dict[str, Any] = {}
-    # Configurations of 2022 hold the text's twice, and where they differ the second counts.
+    # Configurations of 2022 contain the text fields twice; if they differ, the second takes precedence.
     for name in ("text_config", "text_config_dict"):
         part = whole.get(name) or {}
         if not isinstance(part, dict):
@@ -320,7 +320,7 @@ def _checked(config: dict[str, Any], path: Path) -> dict[str, Any]:
     try:
         check_config(config)
     except ValueError as error:
-        raise WeightsError(f"{path}: {error}, which no module has that is meant here") from error
+        raise WeightsError(f"{path}: {error}, which no supported module has") from error
     return config
 
 
@@ -359,4 +359,4 @@ def _check(
 def _check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
     odd = not_plain(tensors)
     if odd:
-        raise WeightsError(f"{path} does not hold plain floating point numbers: {listed(odd)}")
+        raise WeightsError(f"{path} does not contain plain floating point numbers: {listed(odd)}")

@@ -1,6 +1,6 @@
-"""The configurations that published models come with, as JSON of whoever published them, or of a component's metadata.
+"""The configurations of published models, as JSON from their publishers or from a component's metadata.
 
-Modules are built of them, whose sizes they say; so each value has a bound before that.
+Modules are built from them, and they set the sizes; so each value is checked against a limit first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MOST_FIELDS = 200
 _MOST_ITEMS = 8
 _MOST_NUMBER = 1 << 20
 _MOST_TEXT = 1000
-# Of what is repeated, as diffusers and transformers call it.
+# Number of repeated parts, by diffusers' and transformers' names.
 _MOST_OF = {
     "num_layers": 64,
     "num_hidden_layers": 64,
@@ -35,7 +35,7 @@ _SIZES = "channels|^num_|^d_|_size$|_length$|_dim$"
 
 
 def check_config(config: Mapping[str, Any]) -> None:
-    """Raise ValueError for a value that no published module has, and that would take minutes or all memory."""
+    """Raise ValueError for a value that no published module has and that would take minutes or all memory."""
     if len(config) > _MOST_FIELDS:
         raise ValueError(f"it has {len(config)} fields")
     for name, value in config.items():
@@ -51,23 +51,23 @@ def _is_small(value: object, least: int, most: int) -> bool:
         return len(value) <= _MOST_TEXT
     if isinstance(value, (int, float)):
         return least <= value <= most
-    # Nothing that is nested sizes anything.
+    # Nested values set no sizes.
     return value is None or isinstance(value, dict)
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """A configuration's fields, of which any may have any value. Raises WeightsError where it is none."""
+    """A configuration's fields, with values of any type. Raises WeightsError if it is not one."""
     try:
         content = parse_json(read_text(path, MOST_CONFIG), MOST_CONFIG)
     except ValueError as error:
         raise WeightsError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds no configuration")
+        raise WeightsError(f"{path} contains no configuration")
     return content
 
 
 def read_text(path: Path, most_bytes: int) -> str:
-    """A file's text. Raises WeightsError where it is none, or longer."""
+    """A file's text. Raises WeightsError if it is not text or is too long."""
     try:
         return read_bytes(path, most_bytes).decode()
     except UnicodeDecodeError as error:
@@ -75,7 +75,7 @@ def read_text(path: Path, most_bytes: int) -> str:
 
 
 def read_bytes(path: Path, most_bytes: int) -> bytes:
-    """A file's content. Raises WeightsError where it cannot be read, or is longer."""
+    """A file's content. Raises WeightsError if it cannot be read or is too long."""
     try:
         return read_bounded(path, most_bytes)
     except OSError as error:

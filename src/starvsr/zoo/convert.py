@@ -1,11 +1,11 @@
 """The one-to-one map between the parameter names of published checkpoints and ours.
 
-A published name is a module's place in a flat list plus a leaf; ours says what it is:
+A published name is a module's position in a flat list plus a leaf; ours says what it is:
 
     input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight
     encoder.levels.1.blocks.0.spatial.block.cross_attention.k.weight
 
-Kernels of one element are matrices with us, so the trailing ones of their shapes come and go. Dtypes stay.
+Our kernels of one element are matrices, so the trailing ones of shapes are removed and restored. Dtypes stay.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _WEIGHT_BIAS = ("weight", "bias")
 _CONTROL = "VideoControlNet."
 
 _Leaf = tuple[str, str, tuple[str, ...], int]
-"""Published layer, our layer, its parameters, and how many trailing ones the published weight's shape has more."""
+"""Published layer, our layer, its parameters, and the number of extra trailing ones in the published weight's shape."""
 
 _RESIDUAL: tuple[_Leaf, ...] = (
     ("in_layers.0", "norm_in", _WEIGHT_BIAS, 0),
@@ -60,7 +60,7 @@ def _attention(published: str, ours: str) -> tuple[_Leaf, ...]:
 def _transformer(
     attentions: tuple[str, str], norms: tuple[str, str], ones: int
 ) -> tuple[_Leaf, ...]:
-    """Leaves that both kinds of transformer have; `ones` is what the projections' shapes have more."""
+    """Leaves of both kinds of transformer; `ones` is the number of extra ones in the projections' shapes."""
     inside: list[_Leaf] = []
     for number in (1, 2):
         inside += _attention(f"attn{number}", attentions[number - 1])
@@ -95,7 +95,7 @@ _TIME: tuple[_Leaf, ...] = (("0", "first", _WEIGHT_BIAS, 0), ("2", "second", _WE
 
 @dataclass(frozen=True)
 class _Pair:
-    """One parameter: its published name, ours, and the trailing ones that the published shape has more."""
+    """One parameter: its published name, ours, and the number of extra trailing ones in the published shape."""
 
     published: str
     ours: str
@@ -118,7 +118,7 @@ def _layer(published: str, ours: str, ones: int = 0) -> Iterator[_Pair]:
 
 @dataclass(frozen=True)
 class _Structure:
-    """What a state dict's keys say about its network."""
+    """A network's structure as seen in a state dict's keys."""
 
     levels: int
     residual_blocks: int
@@ -128,7 +128,7 @@ class _Structure:
 
     @classmethod
     def of_published(cls, keys: Iterable[str]) -> _Structure:
-        """Read it off published names."""
+        """Read the structure from published names."""
         keys = list(keys)
         downs = _numbers(keys, r"input_blocks\.(\d+)\.op\.weight")
         attended = _numbers(keys, r"input_blocks\.(\d+)\.2\.norm\.weight")
@@ -140,7 +140,7 @@ class _Structure:
 
     @classmethod
     def of_ours(cls, keys: Iterable[str]) -> _Structure:
-        """Read it off our names."""
+        """Read the structure from our names."""
         keys = list(keys)
         levels = max(_numbers(keys, r"encoder\.levels\.(\d+)\."), default=0) + 1
         blocks = max(_numbers(keys, r"encoder\.levels\.\d+\.blocks\.(\d+)\."), default=0) + 1
@@ -218,8 +218,8 @@ def _all_pairs(net: _Structure) -> Iterator[_Pair]:
 def from_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
     """Our parameters from a published checkpoint's, bare or under the key `state_dict`.
 
-    Works for every size of the network; values, dtypes and devices stay as they are. Raises `WeightsError` with
-    the names where a parameter is missing or unknown.
+    Works for every network size; values, dtypes and devices are unchanged. Raises `WeightsError` with
+    the names if a parameter is missing or unknown.
     """
     tensors = published_tensors(state_dict)
     pairs = {pair.published: pair for pair in _all_pairs(_Structure.of_published(tensors))}
@@ -257,14 +257,14 @@ def published_tensors(
     strangers = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
     if strangers:
         raise WeightsError(
-            f"the checkpoint holds entries that are not tensors: {_listed(strangers)}"
+            f"the checkpoint contains entries that are not tensors: {_listed(strangers)}"
         )
     return dict(inner)
 
 
 def _check_names(given: Mapping[str, Tensor], known: Mapping[str, _Pair]) -> None:
     unexpected = [name for name in given if name not in known]
-    # Only where a block changes width is its skip a layer, and names do not tell widths.
+    # A block's skip is a layer only if its width changes, and names do not tell widths.
     missing = [name for name in known if name not in given and not _is_absent_skip(name, given)]
     faults = []
     if missing:

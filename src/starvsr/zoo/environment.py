@@ -1,6 +1,6 @@
-"""The variables that say which hub is asked, how it is reached, and as whom.
+"""The variables that set the hub, the connection to it, and the user.
 
-What they hold may be secret, so messages name a variable and what is wrong with it, never its value.
+Their values may be secret, so messages name a variable and what is wrong with it, never its value.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _PATH = r"[A-Za-z0-9._~/%-]*"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The hub that is asked."""
+    """The hub to use."""
 
     url: str
-    """Without a slash at its end, and without user and password."""
+    """Without a trailing slash, user and password."""
     shown: str
-    """For messages: with stars in the place of user and password."""
+    """For messages: user and password as stars."""
     authorization: str
-    """The header that user and password make; empty without them."""
+    """The header with user and password; empty without them."""
 
 
 def hub_endpoint() -> Endpoint:
-    """`HF_ENDPOINT`, else huggingface.co. Raises WeightsError where that is no address."""
+    """`HF_ENDPOINT`, else huggingface.co. Raises WeightsError if it is not a valid address."""
     value = os.environ.get(ENDPOINT, "").rstrip("/") or _DEFAULT_ENDPOINT
     try:
         parts = _address(value)
         if parts.scheme not in ("http", "https"):
             raise ValueError("does not begin with https:// or http://")
         if not re.fullmatch(_PATH, parts.path) or "?" in value or "#" in value:
-            raise ValueError("has characters that the address of a hub does not have")
+            raise ValueError("has characters that a hub's address cannot contain")
     except ValueError as error:
         raise WeightsError(
             f"{ENDPOINT} {error}: give a hub's address, such as {_DEFAULT_ENDPOINT}, or unset it"
@@ -60,32 +60,32 @@ def hub_endpoint() -> Endpoint:
 
 
 def _address(value: str) -> SplitResult:
-    """An address taken apart. Raises ValueError, without the value, of which any part may be secret."""
+    """An address split into parts. Raises ValueError without the value, any part of which may be secret."""
     if not re.fullmatch("[!-~]+", value):
-        raise ValueError("has spaces or other characters that no address has")
+        raise ValueError("has spaces or other characters that an address cannot contain")
     if "://" not in value:
         raise ValueError("does not begin with https:// or http://")
     try:
         parts = urlsplit(value)
         host, _ = parts.hostname, parts.port
     except ValueError:
-        raise ValueError("has a host or a port that is none") from None
+        raise ValueError("has an invalid host or port") from None
     if host is None or not re.fullmatch(_HOST, host):
-        raise ValueError("has no host, or one that is none")
+        raise ValueError("has no host, or an invalid one")
     return parts
 
 
 def check_hub_variables() -> None:
-    """Raise WeightsError for what keeps huggingface_hub, and libraries that use it, from being imported at all."""
+    """Raise WeightsError for values that prevent importing huggingface_hub and libraries that use it."""
     hub_endpoint()
     for name in _WHOLE_SECONDS:
         value = os.environ.get(name)
         if value is not None and not re.fullmatch(r"\s*[0-9]{1,9}\s*", value):
-            raise WeightsError(f"{name} is no whole number of seconds: give one, or unset it")
+            raise WeightsError(f"{name} is not a whole number of seconds: give one, or unset it")
 
 
 def check_headers(headers: dict[str, str], token_file: Path) -> None:
-    """Raise WeightsError where the variables or the token file gave what no request can say."""
+    """Raise WeightsError if the variables or the token file contain characters that no request can contain."""
     given = next((name for name in _TOKENS if os.environ.get(name)), None)
     holder, value = (
         (given, os.environ[given].strip())
@@ -97,19 +97,19 @@ def check_headers(headers: dict[str, str], token_file: Path) -> None:
     )
     if "authorization" in headers and not re.fullmatch("[!-~]+", value):
         raise WeightsError(
-            f"{holder} holds a space, a line end or another character that no token has: copy the token anew from the "
+            f"{holder} contains a space, a line end or another invalid character: copy the token again from the "
             "hub's settings, or unset it"
         )
     if not all(re.fullmatch("[ -~]*", value) for value in headers.values()):
         odd = [n for n, v in os.environ.items() if n[:3] == "HF_" and not re.fullmatch("[ -~]*", v)]
         names = _those_set(odd)
         raise WeightsError(
-            f"what is told to the hub has characters that no header has: unset or correct {names}"
+            f"the headers for the hub contain invalid characters: unset or correct {names}"
         )
 
 
 def check_proxies() -> None:
-    """Raise WeightsError for a variable that names no proxy that could be used."""
+    """Raise WeightsError for a variable with an unusable proxy."""
     no_proxy = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     names = [] if "*" in re.split(r"\s*,\s*", no_proxy.strip()) else _set_here(_PROXIES)
     for name in names:
@@ -125,19 +125,19 @@ def _proxy_problem(name: str) -> str:
     except ValueError as error:
         return f"{error}: give a proxy's address, such as http://host:8080"
     if scheme not in _PROXY_SCHEMES:
-        return f"names a proxy of a kind that is not known: use {', '.join(_PROXY_SCHEMES)}"
+        return f"names a proxy of an unknown kind: use {', '.join(_PROXY_SCHEMES)}"
     if scheme.startswith("socks") and importlib.util.find_spec("socksio") is None:
         return "names a SOCKS proxy, for which the package socksio is missing: install it"
     return ""
 
 
 def connection_problem() -> str:
-    """For messages, where no connection can be set up: what to change."""
+    """For messages when no connection can be set up: what to change."""
     return f"no connection can be set up: correct or unset {_those_set(_set_here(_OF_CONNECTIONS))}"
 
 
 def proxies_said() -> str:
-    """For messages: the variables by which proxies are used, or nothing."""
+    """For messages: the variables that set proxies, or nothing."""
     names = _set_here(_PROXIES)
     return f", asked with {_those_set(names)} set" if names else ""
 
@@ -156,7 +156,7 @@ def _those_set(names: list[str]) -> str:
 
 
 def expanded(path: str, name: str) -> Path:
-    """A folder that a variable or an option names, `~` resolved. Raises WeightsError where nobody has that home."""
+    """A folder from a variable or an option, `~` expanded. Raises WeightsError if there is no such home."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

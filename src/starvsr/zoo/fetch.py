@@ -1,4 +1,4 @@
-"""Fetching published files that are not here yet, and checking all of them against what is known of them."""
+"""Downloads missing published files, and checks all of them against their known hashes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Fetched:
-    """A published file that is here and is the right one, as far as anything is known of it."""
+    """A local published file that passed all known checks."""
 
     file: Located
     record: SourceRecord
-    """What is to be recorded of it, once something could be made from it."""
+    """What to record about it once something was built from it."""
     is_vouched: bool
-    """Whether its publisher or the hub states the hash that it has."""
+    """Whether its publisher or the hub states this hash."""
 
 
 class WrongFileError(WeightsError):
-    """A file is not the one that was expected."""
+    """A file is not the expected one."""
 
     def __init__(self, fact: str, advice: str) -> None:
         super().__init__(f"{fact}; {advice}")
@@ -42,7 +42,7 @@ class WrongFileError(WeightsError):
 
 @dataclass(frozen=True)
 class _Known:
-    """What was recorded of files before, and where."""
+    """Earlier records of files, and where they are."""
 
     folder: Path
     records: Mapping[str, SourceRecord]
@@ -54,10 +54,10 @@ def fetch(
     records: Mapping[str, SourceRecord],
     progress: ProgressCallback,
 ) -> dict[str, Fetched]:
-    """Bring every file here, several at once, and check it; gives them by `source_key`.
+    """Download missing files, several at once, and check all of them; returns them by `source_key`.
 
     folder: the weights folder. records: its record, by `source_key`. Raises WeightsError for the first file that
-    cannot be had or is not the right one; what is complete or begun stays for the next attempt, what is wrong is
+    cannot be fetched or is not the right one; complete and partial files stay for the next attempt, wrong ones are
     deleted.
     """
     known = _Known(folder, records)
@@ -101,7 +101,7 @@ class _Meter:
                 self.expect(file)
 
     def expect(self, file: Located) -> None:
-        """One more file is to be fetched."""
+        """Count one more file to fetch."""
         with self.lock:
             self.total += file.size_bytes
             self.done += file.size_bytes - file.missing_bytes
@@ -116,7 +116,7 @@ class _Meter:
 
 
 def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
-    """Hash a file that is here and compare it with all that is known of it. Raises WeightsError."""
+    """Hash a local file and compare it with all that is known about it. Raises WeightsError."""
     try:
         sha256 = file_sha256(file.path, stop)
         is_stated = _compare_with_hub(file, sha256, stop)
@@ -132,7 +132,7 @@ def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
 
 
 def _compare_with_hub(file: Located, sha256: str, stop: Event) -> bool:
-    """Whether the hub states the hash that the file has; False where it states none."""
+    """Whether the hub states this hash for the file; False if it states none."""
     if file.stated is None:
         return False
     if file.stated.sha256:
@@ -148,9 +148,9 @@ def _compare_with_hub(file: Located, sha256: str, stop: Event) -> bool:
 
 
 def _compare(file: Located, sha256: str, known: _Known, holder: str, *, is_vouched: bool) -> None:
-    """Raise WrongFileError where a hash is not the published or recorded one.
+    """Raise WrongFileError if a hash is not the published or recorded one.
 
-    is_vouched: the hub states this hash, so that asking it again brings the same file.
+    is_vouched: the hub states this hash, so fetching again brings the same file.
     """
     advice = _another_copy(file)
     if is_vouched:
@@ -171,7 +171,7 @@ def _another_copy(file: Located) -> str:
     if file.remote is None:
         return "delete that copy or give --source with another"
     return (
-        "nothing of it was kept: run the same command again, or give --source with a copy that has the "
+        "it was deleted: run the same command again, or give --source with a copy that has the "
         "right one"
     )
 

@@ -1,4 +1,4 @@
-"""Where the files of models are: the weights folder, what is found in it, and models in the package."""
+"""Where model files are: the weights folder, its contents, and models in the package."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from starvsr.zoo.environment import expanded
 def weights_folder(folder: Path | None = None) -> Path:
     """The weights folder: the one given, else `STARVSR_WEIGHTS`, else `starvsr` in Hugging Face's home.
 
-    It need not exist. A leading `~` is the user's home. Raises WeightsError where that is nobody's.
+    It need not exist. A leading `~` is the user's home. Raises WeightsError if there is no such home.
     """
     if folder is not None:
-        return expanded(str(folder), "the weights folder that was given")
+        return expanded(str(folder), "the given weights folder")
     own = os.environ.get("STARVSR_WEIGHTS")
     return expanded(own, "STARVSR_WEIGHTS") if own else _hugging_face_home() / "starvsr"
 
@@ -31,21 +31,21 @@ def _hugging_face_home() -> Path:
 
 
 def component_file(name: str, folder: Path) -> Path:
-    """Where a component's file is in a weights folder, whether it is there or not."""
+    """The path of a component's file in a weights folder, whether it exists or not."""
     return folder / f"{name}.safetensors"
 
 
 def embedded_file(name: str) -> Path:
-    """Where the file of a model or a component is that is part of the package."""
+    """The path of a model's or component's file in the package."""
     return component_file(name, Path(__file__).parent)
 
 
 def find_component(name: str, folders: Sequence[Path]) -> Path | None:
-    """The component's file in the first of the folders that has it, else in the package; or None."""
+    """The component's file in the first folder that has it, else in the package, else None."""
     places = [*(component_file(name, folder) for folder in folders), embedded_file(name)]
     return next((path for path in places if is_file(path)), None)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a file is there; False too where a name is too long, or a folder closed, where Path's raises OSError."""
+    """Whether a file exists; False, where Path raises OSError, for a name that is too long or a closed folder."""
     return os.path.isfile(path)  # noqa: PTH113

@@ -1,7 +1,7 @@
-"""What is known of the files of a weights folder: `hashes.json`, and the hashing itself.
+"""The record of the files of a weights folder, `hashes.json`, and the hashing itself.
 
-Of a published file the hash is recorded once a component was made from it where nobody published it, and enforced
-after; of a component's own file it is what `download-weights --verify` compares with.
+For a published file without a published hash, the hash is recorded once a component was built from it, and enforced
+afterwards; `download-weights --verify` compares a component's file with its recorded hash.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _MOST_SIZE = 1 << 50
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """One published file as it was when it was first used."""
+    """One published file as first used."""
 
     size_bytes: int
     sha256: str
     commit: str
-    """Of the repository; empty where the file was not fetched from a hub."""
+    """Of the repository; empty if the file was not fetched from a hub."""
 
 
 @dataclass(frozen=True)
 class ComponentRecord:
-    """One component's file as it was made."""
+    """One component's file as built."""
 
     size_bytes: int
     sha256: str
     dtype: str = ""
-    """What its tensors are stored in: `fp32`, `fp16` or `bf16`, several joined by `+`."""
+    """The type of its tensors: `fp32`, `fp16` or `bf16`, several joined by `+`."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,18 @@ class Hashes:
 
 
 def source_key(source: SourceFile) -> str:
-    """A published file's name in the record: where it was published, wherever a copy comes from."""
+    """A published file's name in the record: its original location, wherever a copy comes from."""
     return f"{source.repository}/{source.path}@{source.revision}"
 
 
 def read_hashes(folder: Path) -> Hashes:
-    """The record of a weights folder; empty where there is none. Raises WeightsError for one that is corrupt."""
+    """The record of a weights folder; empty if there is none. Raises WeightsError if it is corrupt."""
     path = folder / RECORD_NAME
     try:
         text = read_bounded(path, _MOST_RECORD_BYTES).decode()
         fields = parse_json(text, _MOST_RECORD_BYTES)
         if not isinstance(fields, dict) or fields.keys() != {"version", "sources", "components"}:
-            raise ValueError("it is not made of a version, sources and components")
+            raise ValueError("it does not consist of a version, sources and components")
         if type(fields["version"]) is not int or fields["version"] != _VERSION:
             raise ValueError(f"version {shown(fields['version'])}")
         return Hashes(
@@ -87,17 +87,17 @@ def read_hashes(folder: Path) -> Hashes:
         return Hashes({}, {})
     except (ValueError, TypeError) as error:
         raise WeightsError(
-            f"{path} is not a record of hashes that this version understands ({error}); delete it to have the files "
-            "there accepted as they are"
+            f"{path} is not a record of hashes that this version understands ({error}); delete it to accept the files "
+            "there as they are"
         ) from error
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def _entries(named: object) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each name with its fields, whose names the records check. Raises ValueError for values that no file has."""
+    """Each name with its fields; the records check the names. Raises ValueError for invalid values."""
     if not isinstance(named, dict):
-        raise ValueError(f"{shown(named)} are no files by name")
+        raise ValueError(f"{shown(named)} are not files by name")
     for name, fields in named.items():
         if not isinstance(fields, dict) or len(name) > _MOST_NAME:
             raise ValueError(f"{shown(name)} has {shown(fields)}")
@@ -126,7 +126,7 @@ def record_hashes(
     sources: Mapping[str, SourceRecord] | None = None,
     components: Mapping[str, ComponentRecord] | None = None,
 ) -> None:
-    """Add to the record, or replace what it says of the same names. Safe against other processes and kills."""
+    """Add to the record, replacing entries with the same names. Safe against other processes and kills."""
     with folder_lock(folder, "hashes"):
         known = read_hashes(folder)
         fields = {
@@ -144,7 +144,7 @@ def _as_json(records: Mapping[str, SourceRecord | ComponentRecord]) -> dict[str,
 def folder_lock(folder: Path, name: str) -> FileLock:
     """A lock between processes, one per name and weights folder.
 
-    Raises WeightsError where links are in its place, OSError where it cannot be made.
+    Raises WeightsError if links are in its place, OSError if it cannot be created.
     """
     path = own_folder(folder, LOCKS) / f"{name}.lock"
     # Locking empties the file.
@@ -168,7 +168,7 @@ def file_sha256(path: Path, stop: Event | None = None) -> str:
 
 
 def git_blob_sha1(path: Path, stop: Event | None = None) -> str:
-    """The name that git gives a file's contents, in hexadecimal; the hub's ETag of a file outside LFS.
+    """git's hash of a file's contents, in hexadecimal; the hub's ETag of a file outside LFS.
 
     Raises StoppedError once `stop` is set.
     """

@@ -1,7 +1,7 @@
-"""Files on the Hugging Face hub: what one is, and bringing it here in as many attempts as that takes.
+"""Files on the Hugging Face hub: their metadata, and downloading them in as many attempts as needed.
 
-`huggingface_hub` finds the endpoint's addresses, the token and the connection. The transfer itself is ours, since
-the library's begins anew after every interruption.
+`huggingface_hub` provides the endpoint's addresses, the token and the connection. The transfer itself is ours, since
+the library's starts over after every interruption.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from starvsr.zoo.parallel import StoppedError
 from starvsr.zoo.places import check_is_own, is_commit, is_inner_path, is_repository
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)
-"""How long to wait before each further attempt; any byte that arrives begins the list anew."""
+"""How long to wait before each further attempt; any byte that arrives restarts the list."""
 
 _LONGEST_WAIT_S = 60.0
 _TIMEOUT_S = 30.0
@@ -57,11 +57,11 @@ logger = logging.getLogger(__name__)
 
 
 class HubUnreachableError(WeightsError):
-    """Nothing answers at the hub's address, or the user forbade asking."""
+    """Nothing answers at the hub's address, or the user forbade requests."""
 
 
 class NotOnHubError(WeightsError):
-    """The repository is there, and has no such file or revision."""
+    """The repository exists, but has no such file or revision."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +71,29 @@ class RemoteFile:
     repository: str
     path: str
     url: str
-    """Of exactly this version."""
+    """Of this exact version."""
     commit: str
     size_bytes: int
     etag: str
 
     @property
     def sha256(self) -> str:
-        """The hub's own statement of the hash; empty for files that it does not keep by hash."""
+        """The hash that the hub states; empty for files that it does not store by hash."""
         return self.etag if re.fullmatch("[0-9a-f]{64}", self.etag) else ""
 
     @property
     def git_sha1(self) -> str:
-        """The name of the contents in git; empty for files that it does not keep there."""
+        """git's hash of the contents; empty for files that the hub does not store in git."""
         return self.etag if re.fullmatch("[0-9a-f]{40}", self.etag) else ""
 
 
 def endpoint() -> str:
-    """The hub's address for messages. Raises WeightsError where `HF_ENDPOINT` is none."""
+    """The hub's address for messages. Raises WeightsError if `HF_ENDPOINT` is invalid."""
     return hub_endpoint().shown
 
 
 def check_connection() -> None:
-    """Raise WeightsError where variables or the token file keep any request from being made; asks nothing."""
+    """Raise WeightsError if variables or the token file prevent any request; sends none."""
     check_proxies()
     _headers()
     _session()
@@ -102,11 +102,11 @@ def check_connection() -> None:
 def _headers() -> dict[str, str]:
     try:
         headers = build_hf_headers(library_name="starvsr")
-    # Whatever keeps a token from being had; the message is not shown, since it may hold a part of it.
+    # Anything that prevents reading a token; the message is not shown, since it may contain a part of it.
     except Exception as error:
         raise WeightsError(
             f"the token of the hub cannot be read ({type(error).__name__}): give HF_TOKEN, or have {_token_file()} "
-            "made anew by `hf auth login`"
+            "created again by `hf auth login`"
         ) from None
     check_headers(headers, _token_file())
     headers["Accept-Encoding"] = "identity"
@@ -121,19 +121,19 @@ def _token_file() -> Path:
 def _session() -> Any:
     try:
         return get_session()
-    # Each kind of proxy and certificate fails in its own way, and some say passwords.
+    # Each kind of proxy and certificate fails in its own way, and some messages contain passwords.
     except Exception:
         raise WeightsError(connection_problem()) from None
 
 
 def look_up(repository: str, path: str, revision: str, *, stop: Event | None = None) -> RemoteFile:
-    """What the hub has under that name now, without fetching it.
+    """The hub's current metadata for this name, without fetching the file.
 
-    Raises NotOnHubError, HubUnreachableError, and WeightsError for anything else that keeps the file from us, an answer
-    that could not be true too; StoppedError after `stop` is set, in the middle of waiting too.
+    Raises NotOnHubError, HubUnreachableError, and WeightsError for any other failure, including an implausible
+    answer; StoppedError after `stop` is set, also while waiting.
     """
     if not is_repository(repository) or not is_inner_path(path) or not is_inner_path(revision):
-        raise WeightsError(f"{repository}/{path}@{revision} is no name of a file on a hub")
+        raise WeightsError(f"{repository}/{path}@{revision} is not a valid name of a file on a hub")
     stop = stop or Event()
     waits = list(RETRY_WAITS_S)
     while True:
@@ -141,7 +141,7 @@ def look_up(repository: str, path: str, revision: str, *, stop: Event | None = N
         try:
             return _look_up_once(repository, path, revision)
         except (ClientError, OSError) as error:
-            # Without a network there is no use in trying for long.
+            # Without a network, long retries are pointless.
             if not isinstance(error, HfHubHTTPError):
                 waits = waits[:1] if len(waits) == len(RETRY_WAITS_S) else []
             if not waits or not _may_pass(error):
@@ -168,12 +168,12 @@ def _look_up_once(repository: str, path: str, revision: str) -> RemoteFile:
         )
     except (ClientError, OSError):
         raise
-    # The library takes an answer apart without expecting any other than its own hub's.
+    # The library parses answers as if only its own hub sent them.
     except Exception as error:
         raise _odd_answer(f"{repository}/{path}: {type(error).__name__}") from error
     commit, size = found.commit_hash, found.size
     if not commit or not is_commit(commit) or not found.etag or size is None or size < 0:
-        raise _odd_answer(f"it says no commit, tag or size of {repository}/{path} that could be")
+        raise _odd_answer(f"it states no plausible commit, tag or size of {repository}/{path}")
     return RemoteFile(repository, path, url(commit), commit, size, found.etag)
 
 
@@ -186,11 +186,11 @@ def _odd_answer(why: str) -> WeightsError:
 def download(
     file: RemoteFile, target: Path, *, on_bytes: Callable[[int], None], stop: Event
 ) -> None:
-    """Fetch a file to `target`, going on from what is there of it; on return `target` has the stated size.
+    """Fetch a file to `target`, resuming a partial one; on return `target` has the stated size.
 
-    target: in a folder of ours; a link there is refused. on_bytes: called with every number of bytes that were written
-    (negative: dropped again). Raises WeightsError with what is there kept for the next attempt; StoppedError after
-    `stop` is set, as soon as the connection says anything, and nothing is written from then on.
+    target: in a folder of ours; a link there is refused. on_bytes: called with every number of bytes written
+    (negative: dropped again). Raises WeightsError, keeping the partial file for the next attempt; StoppedError after
+    `stop` is set, as soon as the connection responds, and nothing is written from then on.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     waits = list(RETRY_WAITS_S)
@@ -206,7 +206,7 @@ def download(
                 waits = list(RETRY_WAITS_S)
             if not waits or not _may_pass(error):
                 raise _explained(error, file.repository, file.path, target) from error
-            logger.debug("%s: %s; going on", file.path, error)
+            logger.debug("%s: %s; resuming", file.path, error)
             stop.wait(_wait_s(error, waits.pop(0)))
 
 
@@ -225,9 +225,9 @@ def _go_on(file: RemoteFile, target: Path, on_bytes: Callable[[int], None], stop
             cut_file(target, 0, Right.FETCHED)
             on_bytes(-have)
             have = 0
-        # Without a buffer, which would be written after the order to stop.
+        # Unbuffered, since a buffer could be written after the request to stop.
         with open(_to_append(target), "ab", buffering=0) as partial:
-            # Without a size for chunks, which would hold back the last bytes before a cut.
+            # Without a chunk size, which would hold back the last bytes before a cut.
             for chunk in answer.iter_bytes():
                 _raise_if_set(stop)
                 have += len(chunk)
@@ -259,13 +259,13 @@ def _refuse_size(
     on_bytes(-size)
     arrived = "more" if more else size
     raise WeightsError(
-        f"{file.repository}/{file.path} should have {file.size_bytes} bytes by the hub's word, and {arrived} arrived; "
-        "what arrived was deleted, try again later or give --source"
+        f"{file.repository}/{file.path} should have {file.size_bytes} bytes according to the hub, but {arrived} arrived"
+        "; what arrived was deleted, try again later or give --source"
     )
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
+    """Bytes of a file; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -319,10 +319,10 @@ def _explained_status(error: HfHubHTTPError, repository: str, what: str) -> Weig
     if isinstance(error, GatedRepoError) or status in (401, 403):
         return WeightsError(f"{what} cannot be fetched: {_access_steps(repository, status)}")
     if status in _PASSING_STATUSES:
-        why = "too many requests" if status == 429 else "out of order"
+        why = "too many requests" if status == 429 else "unavailable"
         return WeightsError(
-            f"{what} cannot be fetched: {endpoint()} goes on answering {status} ({why}); run the same command later, "
-            "it goes on from what is here"
+            f"{what} cannot be fetched: {endpoint()} keeps answering {status} ({why}); run the same command later, "
+            "it resumes from what is here"
         )
     return WeightsError(f"{what} cannot be fetched: {endpoint()} answers {status}")
 
@@ -332,18 +332,18 @@ def _access_steps(repository: str, status: int) -> str:
     if "authorization" not in _headers():
         problem = f"{endpoint()} answers {status} without a token"
     else:
-        problem = f"{endpoint()} answers {status} to the token that was given"
+        problem = f"{endpoint()} answers {status} to the given token"
     return (
-        f"{problem}; open {page} signed in, accept its licence if it asks for that, make a token with read access at "
+        f"{problem}; open {page} signed in, accept its licence if it asks for that, create a token with read access at "
         f"{endpoint()}/settings/tokens, and give it as HF_TOKEN or by `hf auth login`"
     )
 
 
 def write_error(error: OSError, target: Path) -> WeightsError:
-    """What kept a file of the weights folder from being written."""
+    """The error for a file of the weights folder that cannot be written."""
     if error.errno in _NO_SPACE:
         return WeightsError(
             f"{target} cannot be written: no space left in {target.parent}; free some or give another --dir, the same "
-            "command goes on from what is there"
+            "command resumes from what is there"
         )
     return WeightsError(f"{target} cannot be written: {error.strerror or error}")

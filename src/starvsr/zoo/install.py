@@ -1,7 +1,7 @@
-"""Filling a weights folder: what is missing is fetched, checked, converted, and recorded.
+"""Fills a weights folder: missing files are fetched, checked, converted, and recorded.
 
 Every step ends in a rename, and `hashes.json` is written before a component takes its name, so that what a kill
-leaves behind is never taken for whole. What was fetched stays in `.downloads` until the component is made from it.
+leaves is never taken for complete. Fetched files stay in `.downloads` until the component is built from them.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ from starvsr.zoo.planning import (
 __all__ = ["InstallPlan", "check_space", "ensure", "install", "plan_install"]
 
 _MADE = ".made"
-"""Inside `DOWNLOADS`: where components grow."""
+"""Inside `DOWNLOADS`: where components are written."""
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +79,13 @@ def install(
     progress: ProgressCallback = _ignore,
     announce: Callable[[InstallPlan], None] = _ignore,
 ) -> InstallPlan:
-    """Make sure that components are in a weights folder, and the embeddings of their models' own words.
+    """Make sure that components are in a weights folder, with the embeddings of their models' own prompts.
 
-    source: a folder with published files, or a repository that mirrors them. dtype: what networks are stored in
-    (`fp32`, `fp16`, `bf16`); None keeps the published type, or what is installed. An installed network of a wider
-    type is converted, and nothing is fetched for it. keep_original: published files stay under `originals`.
-    offline: only what is on this machine is used. announce: hears the plan before the first byte. Raises
-    WeightsError where something is not to be had, not the right file, or there is no space; MemoryLimitError where
+    source: a folder with published files, or a repository that mirrors them. dtype: the type networks are stored in
+    (`fp32`, `fp16`, `bf16`); None keeps the published type, or the installed one. An installed network of a wider
+    type is converted without fetching. keep_original: published files stay under `originals`.
+    offline: only local files are used. announce: receives the plan before the first byte. Raises
+    WeightsError if something is unavailable or not the right file, or there is no space; MemoryLimitError if
     memory runs out.
     """
     plan = plan_install(
@@ -99,7 +99,7 @@ def install(
     announce(plan)
     check_space(plan)
     with _as_weights_errors(folder):
-        # A process that was killed may have left what it had fetched of a component that it had finished.
+        # A killed process may have left files that it fetched for a component that it had finished.
         leftover = [c for c in plan.present if not keep_original and _leftovers(c, folder)]
         with _locked(folder, [component.name for component in (*plan.wanted, *leftover)]):
             if plan.wanted:
@@ -112,7 +112,7 @@ def install(
 
 @contextmanager
 def _as_weights_errors(folder: Path) -> Iterator[None]:
-    """What cannot be written is, for an installation, weights that are not to be had."""
+    """Turn OutputError of an installation into WeightsError."""
     try:
         yield
     except OutputError as error:
@@ -123,7 +123,7 @@ def _as_weights_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
-    """Nobody else makes these components meanwhile; always in the same order, so that two never wait in a ring."""
+    """Lock these components against other processes; always in the same order, which prevents deadlocks."""
     with ExitStack() as stack:
         for name in sorted(names):
             lock = folder_lock(folder, name)
@@ -139,7 +139,7 @@ def _locked(folder: Path, names: Sequence[str]) -> Iterator[None]:
 def _make_missing(
     plan: InstallPlan, dtype: str | None, keep_original: bool, progress: ProgressCallback
 ) -> None:
-    # Whoever held the lock before may have made some.
+    # The previous holder of the lock may have built some.
     hashes = read_hashes(plan.folder)
     wanted = [c for c in plan.wanted if not _is_present(c, plan.folder, hashes, dtype)]
     files = [file for component in wanted for file in plan.files.get(component.name, ())]
@@ -159,11 +159,11 @@ def _is_present(component: Component, folder: Path, hashes: Hashes, dtype: str |
 
 
 def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: str | None) -> None:
-    """Make a component from its published files, or without them from its own file, and record all of them."""
+    """Build a component from its published files, or convert its own file, and record all of them."""
     from starvsr.zoo.components import stored_types
 
     target = component_file(component.name, folder)
-    # What a killed process left of it there.
+    # Leftovers of a killed process.
     remove_tree(own_folder(folder, DOWNLOADS, _MADE, component.name), Right.FETCHED)
     made = own_folder(folder, DOWNLOADS, _MADE, component.name) / target.name
     if files:
@@ -173,8 +173,8 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
     kinds = "+".join(sorted(stored_types(made)))
     record = ComponentRecord(size_of(made), file_sha256(made), kinds)
     _say_first_use(component, files, folder)
-    # In this order a kill leaves no file that the record does not describe; and a published file is not trusted
-    # before something could be made from it, or a wrong one would keep out the right one for good.
+    # In this order a kill leaves no file that the record does not describe; and a published file is trusted only
+    # after something was built from it, or a wrong one would keep out the right one for good.
     _make_way(target, component, folder)
     record_hashes(
         folder,
@@ -186,7 +186,7 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
 
 
 def _make_way(target: Path, component: Component, folder: Path) -> None:
-    """Free a component's name: what is recorded as made goes, what the user put there stays under another name."""
+    """Free a component's name: a file recorded as built is removed, a file of the user's is renamed."""
     if not os.path.lexists(target):
         return
     hashes = read_hashes(folder)
@@ -195,7 +195,7 @@ def _make_way(target: Path, component: Component, folder: Path) -> None:
         remove_file(target, Right.RECORDED)
         return
     aside = set_aside(target)
-    logger.warning("%s was not made here as it is: it is %s from now on", target, aside)
+    logger.warning("%s was not made here as it is: it was renamed to %s", target, aside)
 
 
 def _make_from_published(
@@ -213,7 +213,7 @@ def _make_from_published(
         )
     except WeightsError:
         for one in files:
-            # It may have been damaged on its way.
+            # The transfer may have damaged it.
             if one.file.remote is not None and not one.is_vouched:
                 remove_file(one.file.path, Right.FETCHED)
         raise
@@ -230,7 +230,7 @@ def _make_from_installed(component: Component, folder: Path, made: Path, dtype: 
     record = hashes.components.get(component.name)
     if record is not None and record.sha256 != file_sha256(path):
         raise WeightsError(
-            f"{path} is corrupt, so it is not converted: delete it, and the same command fetches it anew"
+            f"{path} is corrupt, so it is not converted: delete it, and the same command fetches it again"
         )
     convert_component(path, made, TYPES[dtype])
 
@@ -252,7 +252,7 @@ def _say_first_use(component: Component, files: Sequence[Fetched], folder: Path)
 
 
 def _put_away(one: Fetched, folder: Path, keep_original: bool) -> None:
-    """Move or delete a published file that was fetched, and what is left of other versions of it."""
+    """Move or delete a fetched published file, and what is left of other versions of it."""
     file = one.file
     if file.remote is None:
         return
@@ -264,19 +264,19 @@ def _put_away(one: Fetched, folder: Path, keep_original: bool) -> None:
 
 
 def _keep(one: Fetched, folder: Path) -> None:
-    """Move a published file to where originals are kept, unless the same one is there."""
+    """Move a published file to the originals, unless the same one is there."""
     source = one.file.source
     place = own_folder(folder, ORIGINALS, source.repository, str(Path(source.path).parent))
     kept = place / Path(source.path).name
     if os.path.lexists(kept):
         if kept.is_file() and file_sha256(kept) == one.record.sha256:
             return
-        logger.warning("%s is another version: it is %s from now on", kept, set_aside(kept))
+        logger.warning("%s is another version: it was renamed to %s", kept, set_aside(kept))
     put_in_place(one.file.path, kept, Right.FETCHED)
 
 
 def _versions(source: SourceFile, folder: Path) -> list[Path]:
-    """What was fetched of a published file, of any version; of some perhaps no more than its folder."""
+    """What was fetched of a published file, of any version; possibly only its folder."""
     repository = folder / DOWNLOADS / source.repository
     if not repository.is_dir() or not has_no_link(repository, folder):
         return []
@@ -289,7 +289,7 @@ def _versions(source: SourceFile, folder: Path) -> list[Path]:
 
 
 def _leftovers(component: Component, folder: Path) -> list[Path]:
-    """What was fetched of a component, and the folder in which it was being made."""
+    """What was fetched of a component, and the folder in which it was being built."""
     made = folder / DOWNLOADS / _MADE / component.name
     found = [made] if made.is_dir() and has_no_link(made, folder) else []
     return found + [path for source in component.sources for path in _versions(source, folder)]
@@ -305,7 +305,7 @@ def _clear(component: Component, folder: Path) -> None:
 
 
 def _remove_empty(place: Path, folder: Path) -> None:
-    """Remove a folder and those above it up to the weights folder, as far as they are empty."""
+    """Remove a folder and its parents up to the weights folder, as far as they are empty."""
     while place != folder and (remove_folder(place, Right.EMPTY) or not place.exists()):
         place = place.parent
 
@@ -313,7 +313,7 @@ def _remove_empty(place: Path, folder: Path) -> None:
 def _keep_embeddings(
     components: Sequence[Component], folder: Path, progress: ProgressCallback
 ) -> None:
-    """Have the models' own words encoded now, so that an ordinary run needs no text encoder."""
+    """Encode the models' own prompts now, so that an ordinary run needs no text encoder."""
     from starvsr.zoo.text import contexts, contexts_are_known
 
     names = [component.name for component in components]
@@ -337,12 +337,12 @@ def ensure(
 ) -> None:
     """Install a model's missing components.
 
-    Raises WeightsError where `offline` forbids fetching or that fails, naming files and the command that brings them.
+    Raises WeightsError, naming files and the command that brings them, if `offline` forbids fetching or that fails.
     """
     unknown = [name for name in missing if name not in COMPONENTS]
     if unknown:
         raise WeightsError(
-            f"the model {spec.name} needs {', '.join(unknown)}, of which no source is known: copy "
+            f"the model {spec.name} needs {', '.join(unknown)}, for which no source is known: copy "
             f"{', '.join(f'{name}.safetensors' for name in unknown)} beside the model or to {folder}"
         )
     components = [COMPONENTS[name] for name in missing]

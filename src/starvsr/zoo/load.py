@@ -2,7 +2,7 @@
 
 A model file is one safetensors file: the network's tensors under our names, and the spec as JSON in the metadata under
 `starvsr`. Autoencoders and text encoders with weights are files of their own (see `components`). Weights are mapped
-from the file and brought one at a time to where and how they are used, so loading takes no more memory than they do.
+from the file and moved one at a time to the device and type they are used in, so loading takes no more memory.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _VAES: dict[str, type[TemporalVAE] | type[CausalVAE] | type[TinyVAE]] = {
 }
 
 Mover = Callable[[], AbstractContextManager[None]]
-"""Brings a part of a model to the device for as long as the context lasts."""
+"""Moves a part of a model to the device for as long as the context lasts."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,17 @@ class LoadedModel:
     negative_context: Tensor
     device: torch.device
     dtype: torch.dtype = torch.float32
-    """What the network computes in: of its inputs and its result."""
+    """The type of the network's computation, its inputs and its result."""
     movers: Mapping[str, Mover] = field(default_factory=dict)
-    """For each part whose weights wait in main memory, what brings them."""
+    """For each part whose weights wait in main memory, what moves them to the device."""
 
     def at_work(self, part: str) -> AbstractContextManager[None]:
-        """The weights of `part`, `network` or `autoencoder`, are on the device within; else they may not be.
+        """Keeps the weights of `part`, `network` or `autoencoder`, on the device; outside they may not be.
 
         Raises ValueError for another part.
         """
         if part not in ("network", "autoencoder"):
-            raise ValueError(f"a model has the parts network and autoencoder, and no {part!r}")
+            raise ValueError(f"a model has the parts network and autoencoder, not {part!r}")
         return self.movers.get(part, contextlib.nullcontext)()
 
 
@@ -91,7 +91,7 @@ def load_model(
     """Load a model by name or path onto a device, for its default prompts.
 
     device, attention, precision, compile: as in `DeviceOptions`; offload: `none`, `model` or `block`. Raises
-    WeightsError where a file is missing, corrupt or does not fit its own description, UsageError where the device or
+    WeightsError if a file is missing, corrupt or does not match its own description, UsageError if the device or
     attention backend does not exist here, or nothing can be compiled.
     """
     options = DeviceOptions(
@@ -110,11 +110,11 @@ def load_choice(
     prompt: str | None = None,
     negative_prompt: str | None = None,
 ) -> LoadedModel:
-    """As `load_model`, for a choice that is already made. Prompts of None are the model's own.
+    """As `load_model`, for an existing choice. Prompts of None are the model's own.
 
     offload: what waits in main memory until it is used: `none`; `model`, network and autoencoder as wholes; `block`,
-    each block of the network too. Raises as `load_model`, and ValueError for another `offload`, or for `block` of what
-    is to be compiled.
+    each block of the network too. Raises as `load_model`, and ValueError for another `offload`, or for `block` with
+    compilation.
     """
     options = options or DeviceOptions()
     if options.compile and offload == "block":
@@ -152,16 +152,16 @@ def load_choice(
 
 
 def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None:
-    """Write a model file, whole or not at all. `state` uses our names and must fit `spec.network`.
+    """Write a model file, whole or not at all. `state` uses our names and must match `spec.network`.
 
-    Raises WeightsError where it does not fit, OutputError where the file cannot be written.
+    Raises WeightsError if it does not match, OutputError if the file cannot be written.
     """
     _check_fit(path, _empty_network(path, spec), state)
     write_tensors(path, state, {METADATA_KEY: spec_to_json(spec)})
 
 
 def _network_file(choice: ModelChoice) -> Path:
-    """The file of the network. Raises WeightsError where it is not there."""
+    """The file of the network. Raises WeightsError if it does not exist."""
     name = choice.spec.name
     if choice.path is not None:
         return choice.path
@@ -179,7 +179,7 @@ def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
 
 
 def _weights(path: Path, network: VideoNetwork) -> dict[str, Tensor]:
-    """The network's weights, mapped from its file. Raises WeightsError where they are not the network's."""
+    """The network's weights, mapped from its file. Raises WeightsError if they are not the network's."""
     weights, _ = read_safetensors(path)
     _check_fit(path, network, weights)
     return weights
@@ -189,12 +189,12 @@ def _check_fit(path: Path, network: VideoNetwork, weights: Mapping[str, Tensor])
     problems = misfits(network.state_dict(), weights)
     if problems:
         raise WeightsError(
-            f"{path} does not fit its own description in {len(problems)} tensors: {listed(problems)}"
+            f"{path} does not match its own description in {len(problems)} tensors: {listed(problems)}"
         )
 
 
 def _empty_network(path: Path, spec: ModelSpec) -> VideoNetwork:
-    """The network without memory for its weights. Raises WeightsError where its sizes do not fit together."""
+    """The network without memory for its weights. Raises WeightsError if its sizes are incompatible."""
     try:
         return empty_network(spec.network)
     except ValueError as error:
@@ -221,7 +221,7 @@ def _autoencoder(
     ):
         if wanted != made:
             raise WeightsError(
-                f"{path}: it wants {wanted} {what}, and its autoencoder makes {made}"
+                f"{path}: it requires {wanted} {what}, and its autoencoder has {made}"
             )
     return autoencoder
 
@@ -246,9 +246,9 @@ def _movers(
     dtype: torch.dtype,
     offload: str,
 ) -> dict[str, Mover]:
-    """What brings the parts whose weights wait in main memory."""
+    """What moves the parts whose weights wait in main memory."""
     if offload not in ("none", "model", "block"):
-        raise ValueError(f"offload {offload!r} is none of none, model, block")
+        raise ValueError(f"offload {offload!r} is not one of none, model, block")
     if offload == "none":
         return {}
     movers: dict[str, Mover] = {}
@@ -263,7 +263,7 @@ def _movers(
 
 @contextmanager
 def _moved(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """The module is on the device within. Unlike `Offloaded`, it may change its weights' type while it is there."""
+    """The module is on the device inside. Unlike `Offloaded`, it may change its weights' type while it is there."""
     try:
         module.to(device)
         yield

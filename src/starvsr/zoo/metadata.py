@@ -1,4 +1,4 @@
-"""What safetensors files say of themselves, read without torch, which takes seconds to load."""
+"""Metadata of safetensors files, read without torch, which takes seconds to load."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from starvsr.media.strict_json import first_words
 from starvsr.specs import COMPONENTS
 
 METADATA_KEY = "starvsr"
-"""Where a file's metadata holds the `ModelSpec` of a network."""
-ANEW = "get the file anew from its publisher"
+"""Key of a network's `ModelSpec` in a file's metadata."""
+ANEW = "get the file again from its publisher"
 _MOST_HEADER_BYTES = 16 << 20
 _MOST_TENSORS = 20_000
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file. Raises WeightsError where it is not one."""
+    """The metadata of a safetensors file. Raises WeightsError if it is not one."""
     with opened(path, "np") as file:
         return dict(file.metadata() or {})
 
 
 def read_types(path: Path) -> set[str]:
-    """The types of a safetensors file's tensors, in the format's names. Raises WeightsError where it is not one."""
+    """The types of a safetensors file's tensors, by the format's names. Raises WeightsError if it is not one."""
     with opened(path, "np") as file:
         return {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
 
 
 @contextmanager
 def opened(path: Path, framework: str) -> Iterator[Any]:
-    """A safetensors file, for tensors of `framework`: `pt` or `np`. Raises WeightsError where it is not one."""
+    """A safetensors file, for tensors of `framework`: `pt` or `np`. Raises WeightsError if it is not one."""
     try:
-        # safetensors says of every file that it cannot open that there is none, and reads any header.
+        # safetensors reports every file that it cannot open as missing, and reads any header.
         _check_header(path)
         with safe_open(path, framework=framework) as file:
             if len(file.keys()) > _MOST_TENSORS:
@@ -60,7 +60,7 @@ def opened(path: Path, framework: str) -> Iterator[Any]:
 
 
 def _check_header(path: Path) -> None:
-    """Raise ValueError where a header is larger than any file of weights has, or than the file; OSError."""
+    """Raise ValueError if a header is larger than any weights file's, or than the file; OSError."""
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
     if size > min(_MOST_HEADER_BYTES, path.stat().st_size):
@@ -68,7 +68,7 @@ def _check_header(path: Path) -> None:
 
 
 def made_again(path: Path) -> str:
-    """What to do about a damaged file: that of a known component is made again by a command."""
+    """What to do about a damaged file: a command rebuilds a known component."""
     if path.suffix != ".safetensors" or path.stem not in COMPONENTS:
         return ANEW
     return f"`starvsr download-weights {path.stem} --dir {shlex.quote(str(path.parent))}` makes it again"

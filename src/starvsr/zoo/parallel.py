@@ -1,7 +1,7 @@
 """Work in several threads that an interrupt need not wait for.
 
-A thread may be inside a connection that nothing but its timeout ends, and threads of a pool keep the process from
-ending until then. These are daemons: told to stop, given a moment, and left behind.
+A thread may be inside a connection that only a timeout ends, and threads of a pool keep the process from
+ending until then. These are daemons: asked to stop, given a moment, and abandoned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 
 class StoppedError(Exception):
-    """Work was given up because it was told to stop."""
+    """Work stopped because it was asked to."""
 
 
 def in_parallel(
@@ -33,7 +33,7 @@ def in_parallel(
 ) -> list[Result]:
     """The results of `work` for all arguments, in their order.
 
-    work: gets an argument and an event; once that is set it is to write nothing more and to raise StoppedError soon.
+    work: gets an argument and an event; once that is set it must write nothing more and raise StoppedError soon.
     tick: called every `TICK_S` and at the end, in the calling thread. Raises the first error of `work`, or what
     interrupts the calling thread.
     """
@@ -50,7 +50,7 @@ def in_parallel(
             try:
                 future.set_result(work(argument, stop))
             except BaseException as error:
-                # In this order the error is there before those that it causes.
+                # In this order the error comes before those that it causes.
                 future.set_exception(error)
                 stop.set()
 

@@ -1,6 +1,6 @@
-"""Names that come from outside, and folders of ours inside the weights folder.
+"""Names from outside, and our folders inside the weights folder.
 
-A name of a server's becomes part of a path only where it has a form that leads nowhere else, and nothing is written or
+A server's name becomes part of a path only if its form leads nowhere else, and nothing is written or
 removed through a link: what a link names is the user's.
 """
 
@@ -39,22 +39,22 @@ def is_commit(name: str) -> bool:
 
 
 def is_component_name(name: str) -> bool:
-    """Whether a component may be called so: its file has that name."""
+    """Whether this is a valid component name: its file has that name."""
     return re.fullmatch(_PART, name) is not None
 
 
 def version_folder(etag: str) -> str:
-    """The name of the folder for one version of a file, whatever a server calls it."""
+    """The folder name for one version of a file, whatever a server calls it."""
     if re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", etag):
         return etag[:16]
     return hashlib.sha256(etag.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def own_folder(folder: Path, *steps: str) -> Path:
-    """A folder inside the weights folder, made if it is not there.
+    """A folder inside the weights folder, created if it does not exist.
 
-    steps: paths relative to it, as strings. Raises WeightsError where a link or a file is in the way, OSError where it
-    cannot be made.
+    steps: paths relative to it, as strings. Raises WeightsError if a link or a file is in the way, OSError if it
+    cannot be created.
     """
     folder.mkdir(parents=True, exist_ok=True)
     place = folder
@@ -64,25 +64,25 @@ def own_folder(folder: Path, *steps: str) -> Path:
             place.mkdir()
         if place.is_symlink() or not place.is_dir():
             raise WeightsError(
-                f"{place} is a link or no folder, so nothing is written there: rename it, or give another --dir"
+                f"{place} is a link or not a folder, so nothing is written there: rename it, or give another --dir"
             )
     return place
 
 
 def has_no_link(path: Path, folder: Path) -> bool:
-    """Whether neither a place inside the weights folder, there or not, nor any step to it is a link."""
+    """Whether neither a path inside the weights folder, existing or not, nor any step to it is a link."""
     steps = [path, *path.parents][: len(path.relative_to(folder).parts)]
     return not any(step.is_symlink() for step in steps)
 
 
 def check_is_own(path: Path) -> None:
-    """Raise WeightsError where a name of ours is there and is no regular file of that one name."""
+    """Raise WeightsError if one of our names exists and is not a regular file with that one name."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         raise WeightsError(
-            f"{path} is a link or no regular file, so nothing is written to it: remove it, and run the same command "
+            f"{path} is a link or not a regular file, so nothing is written to it: remove it, and run the same command "
             "again"
         )

@@ -1,4 +1,4 @@
-"""What an installation would do: which components are there, what the others are made from, and the space it takes."""
+"""What an installation would do: which components exist, what the others are built from, and the space needed."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ class InstallPlan:
 
     folder: Path
     present: tuple[Component, ...]
-    """Components that are there already."""
+    """Components that exist already."""
     wanted: tuple[Component, ...]
-    """Components that are to be made."""
+    """Components to build."""
     converted: tuple[Component, ...]
-    """Those of `wanted` that are made from their own installed file, in another type."""
+    """Those of `wanted` that are converted from their own installed file."""
     files: Mapping[str, tuple[Located, ...]]
     """The published files of each other wanted component, by its name."""
     made_bytes: int
-    """Most that the wanted components take once they are made."""
+    """Upper limit of the wanted components' size once they are built."""
     free_bytes: int
     """Of the folder's disk."""
 
     @property
     def download_bytes(self) -> int:
-        """What is still to be fetched."""
+        """What must still be fetched."""
         return sum(file.missing_bytes for file in self.all_files)
 
     @property
     def needed_bytes(self) -> int:
-        """Disk space for what is fetched and what is made from it, which are there at the same time."""
+        """Disk space for fetched files and what is built from them, which exist at the same time."""
         return self.download_bytes + self.made_bytes if self.wanted else 0
 
     @property
@@ -64,16 +64,16 @@ def plan_install(
     keep_original: bool = False,
     offline: bool = False,
 ) -> InstallPlan:
-    """What `install` would do with the same arguments; reads, asks the hub, and writes nothing.
+    """What `install` would do with the same arguments; reads, queries the hub, and writes nothing.
 
-    Raises WeightsError where a file is not to be had, UsageError for a `source` or `dtype` that means nothing.
+    Raises WeightsError if a file is unavailable, UsageError for an invalid `source` or `dtype`.
     """
     if dtype is not None and dtype not in BYTES_PER_ELEMENT:
         raise UsageError(f"--dtype {dtype} is unknown: give one of {', '.join(BYTES_PER_ELEMENT)}")
     hashes = read_hashes(folder)
     whole = [c for c in components if is_whole(c, folder, hashes)]
     present = [c for c in whole if has_type(c, folder, dtype)]
-    # Whoever wants the published files has them fetched.
+    # Published files must be fetched to keep them.
     converted = [
         c
         for c in whole
@@ -102,7 +102,7 @@ def plan_install(
 
 
 def check_space(plan: InstallPlan) -> None:
-    """Raise WeightsError where a plan does not fit on the folder's disk."""
+    """Raise WeightsError if a plan needs more than the free space on the folder's disk."""
     if plan.needed_bytes > plan.free_bytes:
         raise WeightsError(
             f"{plan.folder} has {format_bytes(plan.free_bytes)} of free space, and up to "
@@ -111,7 +111,7 @@ def check_space(plan: InstallPlan) -> None:
 
 
 def is_whole(component: Component, folder: Path, hashes: Hashes) -> bool:
-    """Whether a component is there and of its recorded size; its hash is `verify`'s business."""
+    """Whether a component exists with its recorded size; `verify` checks its hash."""
     from starvsr.zoo.components import read_component_info
 
     path = component_file(component.name, folder)
@@ -128,13 +128,13 @@ def is_whole(component: Component, folder: Path, hashes: Hashes) -> bool:
 
 
 def has_type(component: Component, folder: Path, dtype: str | None) -> bool:
-    """Whether a component that is whole is stored as `--dtype` says."""
+    """Whether a complete component is stored as `--dtype` says."""
     wanted = stored_type(component, dtype)
     return not wanted or _types(component, folder) == {wanted}
 
 
 def is_wide_enough(component: Component, folder: Path, dtype: str) -> bool:
-    """Whether converting a component's own file gives what converting the published one would."""
+    """Whether converting a component's own file gives the same as converting the published one."""
     wanted = BYTES_PER_ELEMENT[dtype]
     return all(
         have == dtype or BYTES_PER_ELEMENT.get(have, 8) > wanted
@@ -143,7 +143,7 @@ def is_wide_enough(component: Component, folder: Path, dtype: str) -> bool:
 
 
 def stored_type(component: Component, dtype: str | None) -> str:
-    """What a component is to be stored in: `--dtype` is meant for networks, which are most of the bytes."""
+    """A component's type: `--dtype` applies to networks, which are most of the bytes."""
     return dtype if dtype and component.kind == "network" else ""
 
 
@@ -157,15 +157,15 @@ def _say_why_again(components: Sequence[Component], folder: Path, dtype: str | N
     for component in components:
         path = component_file(component.name, folder)
         if dtype and is_wide_enough(component, folder, dtype):
-            reason = "was made from published files, and these are to be kept"
+            reason = "was made from published files, which are to be kept"
         else:
             have = "+".join(sorted(_types(component, folder)))
-            reason = f"holds {have} numbers, which cannot be made {dtype} without loss"
+            reason = f"contains {have} numbers, which cannot be converted to {dtype} without loss"
         logger.warning("%s %s: they are fetched again", path, reason)
 
 
 def _made_bytes(component: Component, files: Sequence[Located], dtype: str | None) -> int:
-    # A published network is fp32; that others become smaller, by what nobody needs of them, is left out.
+    # A published network is fp32; that others shrink, because unneeded tensors are dropped, is ignored.
     kept = BYTES_PER_ELEMENT[stored_type(component, dtype) or "fp32"]
     size = sum(file.size_bytes for file in files if file.source in component.tensor_sources)
     return size * kept // BYTES_PER_ELEMENT["fp32"]
@@ -184,7 +184,7 @@ def _free_bytes(folder: Path) -> int:
     place = next(
         above
         for above in (folder.absolute(), *folder.absolute().parents)
-        # Unlike Path's, it takes names that are too long.
+        # Unlike Path's, it accepts names that are too long.
         if os.path.exists(above)  # noqa: PTH110
     )
     return shutil.disk_usage(place).free

@@ -1,7 +1,7 @@
 """Checkpoints of SwissArmyTransformer (SAT), the framework that STAR on CogVideoX was trained in, as our parameters.
 
 Each of ours is one or more equal parts of a published tensor: a third of a fused projection, six of twelve modulations.
-Low-rank updates (LoRA) of attention may be merged into the weights or stand beside them; then they are merged here.
+Low-rank updates (LoRA) of attention may be merged into the weights or stored beside them; then they are merged here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from starvsr.zoo.checkpoint import listed, misfits, not_plain
 from starvsr.zoo.convert import published_tensors
 
 _PREFIX = "model.diffusion_model."
-# Autoencoder and text encoder, which are components of their own.
+# Autoencoder and text encoder, which are separate components.
 _OTHER_PARTS = ("first_stage_model.", "conditioner.")
-# Tables of places that are computed, and one that was never read.
+# Computed position tables, and one that was never read.
 _TABLES = (
     "mixins.pos_embed.freqs_sin",
     "mixins.pos_embed.freqs_cos",
     "transformer.position_embeddings.weight",
 )
 _LORA_LAYERS = {"attention.query_key_value": 3, "attention.dense": 1}
-"""Layers that have low-rank updates, and how many, one below the other."""
+"""Layers with low-rank updates, and their number, stacked."""
 _FIRST_UPDATE = "transformer.layers.0.attention.dense.matrix_A.0"
 
 
@@ -73,8 +73,8 @@ _BLOCK = {
 def from_sat(content: Mapping[str, object], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Our parameters from a checkpoint's content: under `module` or bare, named within the whole model or the network.
 
-    wanted: the network's parameters, of which only names and shapes count. Each is made when it is asked for, in the
-    published type, so that no more than one is in memory. Raises WeightsError where a tensor of the network is missing,
+    wanted: the network's parameters, of which only names and shapes count. Each is built on request, in the
+    published type, so that at most one is in memory. Raises WeightsError if a tensor of the network is missing,
     unknown or of another shape.
     """
     tensors = dict(_network_tensors(published_tensors(content, "module")))
@@ -90,7 +90,7 @@ def from_sat(content: Mapping[str, object], wanted: Mapping[str, Tensor]) -> Map
 def to_sat(state: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
     """The inverse of `from_sat`, without the prefix.
 
-    rank: of low-rank updates to lay beside the weights of attention, all zero; 0 is none.
+    rank: of low-rank updates to store beside the weights of attention, all zero; 0 is none.
     """
     parts: dict[str, dict[int, Tensor]] = {}
     for name, tensor in state.items():
@@ -105,7 +105,7 @@ def to_sat(state: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
 
 
 class _Lazy(Mapping[str, Tensor]):
-    """Tensors that are made anew whenever they are asked for."""
+    """Tensors that are built again on every request."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
         self._makers = makers
@@ -121,7 +121,7 @@ class _Lazy(Mapping[str, Tensor]):
 
 
 def _source(name: str) -> _Source:
-    """Where one of our parameters is. Raises WeightsError for a name that is none."""
+    """Where one of our parameters is. Raises WeightsError for an unknown name."""
     layer, _, leaf = name.rpartition(".")
     block = re.fullmatch(r"transformer_blocks\.(\d+)\.(.+)", layer)
     if block and block[2] in _BLOCK:
@@ -129,7 +129,7 @@ def _source(name: str) -> _Source:
         return source._replace(name=f"{source.name.format(i=block[1])}.{leaf}")
     if layer in _WHOLE:
         return _Source(f"{_WHOLE[layer]}.{leaf}")
-    raise WeightsError(f"{name} is no parameter of STAR's CogVideoX network")
+    raise WeightsError(f"{name} is not a parameter of STAR's CogVideoX network")
 
 
 def _network_tensors(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:

@@ -1,7 +1,7 @@
-"""Published files: where each one can be had.
+"""Published files: where each one is available.
 
-A file may lie in a folder that the user filled by hand, in Hugging Face's own cache, in `.downloads` of the weights
-folder, or on the hub. Only what is in `.downloads` is ours to delete.
+A file may be in a folder that the user filled, in Hugging Face's own cache, in `.downloads` of the weights
+folder, or on the hub. Only files in `.downloads` are ours to delete.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from starvsr.zoo.places import DOWNLOADS, is_repository, version_folder
 
 CONNECTIONS = 4
 _MOST_BYTES = {True: 100_000_000_000, False: 64_000_000}
-"""Of a published file whose size is not known here: one of tensors, and any other."""
+"""Of a published file of unknown size: one of tensors, and any other."""
 _TOLERANCE = 1.02
 """Sizes are known to three digits."""
 
@@ -38,32 +38,32 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Located:
-    """One published file and where it is had."""
+    """One published file and its location."""
 
     source: SourceFile
     path: Path
     """Where the file is, or will be once it is fetched."""
     size_bytes: int
     remote: RemoteFile | None
-    """None where `path` is a copy that is not ours."""
+    """None if `path` is a copy that is not ours."""
     instead: Located | None = None
-    """Where to have it should that copy turn out to be another file."""
+    """Where to fetch it if that copy is a different file."""
 
     @property
     def stated(self) -> RemoteFile | None:
-        """What the hub says of the file, if it was asked."""
+        """The hub's metadata of the file, if it was queried."""
         return self.instead.remote if self.instead is not None else self.remote
 
     @property
     def missing_bytes(self) -> int:
-        """What is still to be fetched."""
+        """What must still be fetched."""
         if self.remote is None:
             return 0
         return max(0, self.size_bytes - size_of(self.path))
 
     @property
     def place(self) -> str:
-        """For people: where it comes from."""
+        """For messages: where it comes from."""
         if self.remote is None:
             return str(self.path)
         return f"{self.remote.repository}/{self.remote.path}"
@@ -75,9 +75,9 @@ def locate(
     """Find every file without fetching any.
 
     folder: the weights folder. origin: `--source`, a folder or a repository; None is where each was published.
-    Raises WeightsError where one is not to be had, UsageError for an origin that is neither.
+    Raises WeightsError if one is unavailable, UsageError for an origin that is neither.
     """
-    # Unlike Path's, it takes names that no file can have.
+    # Unlike Path's, it accepts names that no file can have.
     if origin is not None and os.path.isdir(origin):  # noqa: PTH112
         return _in_folder(sources, Path(origin))
     if origin is not None and not is_repository(origin):
@@ -117,7 +117,7 @@ def _in_folder(sources: Sequence[SourceFile], origin: Path) -> list[Located]:
     if missing:
         raise WeightsError(
             f"--source {origin} lacks {len(missing)} of {len(sources)} files: {', '.join(missing)}; each is looked "
-            "for under that path, without the owner, without the repository, and by its bare name where no other "
+            "for under that path, without the owner, without the repository, and by its bare name if no other "
             "file has it"
         )
     return found
@@ -158,14 +158,14 @@ def _on_hub(source: SourceFile, folder: Path, mirror: str | None, stop: Event) -
     else:
         remote, cached = _on_mirror(source, mirror, stop), None
     _check_size(source, remote)
-    # By its tag, so that what is left of another version is never continued.
+    # By its tag, so that a partial file of another version is never resumed.
     path = folder / DOWNLOADS / source.repository / version_folder(remote.etag) / source.path
     fetched = Located(source, path, remote.size_bytes, remote)
     if cached is None:
         return fetched
     if size_of(cached) != remote.size_bytes:
         logger.warning(
-            "%s has %d bytes, and by the hub's word it should have %d: it is fetched instead",
+            "%s has %d bytes, but the hub states %d: it is fetched instead",
             cached,
             size_of(cached),
             remote.size_bytes,
@@ -179,8 +179,8 @@ def _check_size(source: SourceFile, remote: RemoteFile) -> None:
     most = int(source.size_bytes * _TOLERANCE) or _MOST_BYTES[holds_tensors]
     if remote.size_bytes > most:
         raise WeightsError(
-            f"{remote.repository}/{remote.path} has {format_bytes(remote.size_bytes)} by the hub's word, and at most "
-            f"{format_bytes(most)} are expected: it is another file; give --source with a copy of the right one"
+            f"{remote.repository}/{remote.path} has {format_bytes(remote.size_bytes)} according to the hub, and at most"
+            f" {format_bytes(most)} are expected: it is another file; give --source with a copy of the right one"
         )
 
 

@@ -1,4 +1,4 @@
-"""A model's spec as JSON, and back from files that may hold anything."""
+"""A model's spec as JSON, and back from untrusted files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _MAY_BE_0 = (
     "cfg_rescale",
 )
 _LEAST, _MOST = 1e-9, 16_384
-# What is multiplied or repeated may be less than a size. With all at their most a network is still built in seconds,
+# Limits of values that are multiplied or repeated. With all at their maximum a network is still built in seconds,
 # as long as it has no memory for its weights.
 _MOST_OF = {
     "residual_blocks": 8,
@@ -77,7 +77,7 @@ _LONGEST_NAME = 200
 
 
 def spec_to_json(spec: ModelSpec) -> str:
-    """The spec as JSON with sorted keys, as it stands in a model file's metadata; without what is counted."""
+    """The spec as JSON with sorted keys, as in a model file's metadata; without counted values."""
     fields = dataclasses.asdict(spec)
     kept = {name: fields[name] for name in _field_names(ModelSpec)}
     return json.dumps(kept, sort_keys=True)
@@ -86,13 +86,13 @@ def spec_to_json(spec: ModelSpec) -> str:
 def spec_from_json(text: str) -> ModelSpec:
     """The inverse of `spec_to_json`. Raises WeightsError for a spec this version does not understand.
 
-    All sizes of what it gives are ones that a machine could have: a network without memory for its weights is built
-    of them within seconds.
+    All its sizes are within a machine's limits: a network without memory for its weights is built
+    from them within seconds.
     """
     try:
         fields = parse_json(text, _MOST_CHARACTERS)
         if not isinstance(fields, dict):
-            raise TypeError(f"{shown(fields)} is no ModelSpec")
+            raise TypeError(f"{shown(fields)} is not a ModelSpec")
         _drop_former(fields.get("windows"))
         for name, kind in _NESTED.items():
             if name == "network":
@@ -109,7 +109,7 @@ def spec_from_json(text: str) -> ModelSpec:
 
 
 def _drop_former(windows: object) -> None:
-    """Take out what older versions wrote into every file, of which this one knows a single value."""
+    """Remove fields that older versions always wrote, of which this one knows a single value."""
     if isinstance(windows, dict):
         bound = windows.pop("tiles_bound", "network")
         if bound != "network":
@@ -117,14 +117,14 @@ def _drop_former(windows: object) -> None:
 
 
 def _network_kind(fields: object) -> type[Any]:
-    """Networks are told apart by their fields: files of the UNet have never said what they are."""
+    """Identify networks by their fields: files of the UNet have never named their kind."""
     names = fields if isinstance(fields, dict) else {}
     marks = {"stem_width": RecurrentConfig, "time_width": CogVideoXConfig}
     return next((kind for mark, kind in marks.items() if mark in names), UNetConfig)
 
 
 def _check_together(spec: ModelSpec) -> None:
-    """Raise ValueError for values that are right alone and mean nothing together."""
+    """Raise ValueError for values that are valid alone but not together."""
     if spec.network.recurrent and (spec.solver, spec.steps) != ("one_step", 1):
         raise ValueError("a recurrent network goes over a video once, in one step")
     if (spec.start == "noise") != (spec.schedule == "scaled_linear_zero_snr"):
@@ -152,23 +152,23 @@ def _check_together(spec: ModelSpec) -> None:
     files = (coder.weights, *([spec.text.weights] if spec.text else []))
     odd = [name for name in files if name and not is_component_name(name)]
     if odd:
-        raise ValueError(f"weights is {shown(odd[0])}, which is no name of a component")
+        raise ValueError(f"weights is {shown(odd[0])}, which is not a component name")
 
 
 def _build(kind: type[Built], fields: object) -> Built:
-    """A dataclass from JSON's values, each of its field's type and in its range. Raises ValueError, TypeError."""
+    """A dataclass from JSON values, each of its field's type and in its range. Raises ValueError, TypeError."""
     if not isinstance(fields, dict):
-        raise TypeError(f"{shown(fields)} is no {kind.__name__}")
+        raise TypeError(f"{shown(fields)} is not a {kind.__name__}")
     hints = get_type_hints(kind)
     known = _field_names(kind)
     for name, value in fields.items():
         if name not in known:
-            raise ValueError(f"{shown(name)} is no field of {kind.__name__}")
+            raise ValueError(f"{shown(name)} is not a field of {kind.__name__}")
         if not _fits(value, hints[name]):
             raise TypeError(f"{name} is {shown(value)}")
         if name in _CHOICES and value not in _CHOICES[name]:
             raise ValueError(
-                f"{name} is {shown(value)} and none of {', '.join(map(str, _CHOICES[name]))}"
+                f"{name} is {shown(value)}, not one of {', '.join(map(str, _CHOICES[name]))}"
             )
         if not _is_in_range(name, value):
             raise ValueError(f"{name} is {shown(value)}")
@@ -176,13 +176,13 @@ def _build(kind: type[Built], fields: object) -> Built:
 
 
 def _field_names(kind: type[Any]) -> set[str]:
-    """What JSON may say of a dataclass: all but what the rest of it decides."""
+    """A dataclass's fields that JSON may set: all but those that follow from the rest."""
     return {field.name for field in dataclasses.fields(kind) if field.compare}
 
 
 def _is_in_range(name: str, value: object) -> bool:
     if isinstance(value, str):
-        # Halves of characters, which JSON can spell, are no text.
+        # Lone surrogates, which JSON can spell, are not text.
         value.encode()
         return len(value) <= (_LONGEST_NAME if name == "name" else _MOST_TEXT)
     numbers = value if isinstance(value, (list, tuple)) else (value,)

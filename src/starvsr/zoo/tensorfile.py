@@ -1,6 +1,6 @@
-"""Writing safetensors files one tensor at a time, so that no more than one is in memory.
+"""Writes safetensors files one tensor at a time, so that at most one is in memory.
 
-The library's own writer takes all tensors at once, already in the type they are to be written in. The format is a
+The library's own writer takes all tensors at once, already in the type to be written. The format is a
 little-endian 8-byte length, that many bytes of JSON, and the tensors' bytes
 (https://huggingface.co/docs/safetensors/index#format).
 """
@@ -23,12 +23,12 @@ DTYPES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
 }
-"""Types that weights are stored in, and the format's names for them."""
+"""Types in which weights are stored, and the format's names for them."""
 _NAMES = {**DTYPES, torch.uint8: "U8"}
 _ALIGNMENT = 64
 """Bytes; vector instructions read mapped tensors from multiples of this fastest."""
 _PIECE = 1 << 24
-"""Elements that are converted and written at once."""
+"""Elements converted and written at once."""
 
 
 def write_tensors(
@@ -40,9 +40,9 @@ def write_tensors(
 ) -> None:
     """Write a safetensors file, whole or not at all.
 
-    tensors: of `DTYPES` or uint8, of any strides, on the CPU; best mapped from a file, since they are read one after
-    the other. metadata: text by name. dtype: what all are converted to; None keeps each one's own. Raises OutputError
-    where the file cannot be written, and then `target` is as it was.
+    tensors: of `DTYPES` or uint8, with any strides, on the CPU; best mapped from a file, since they are read in
+    sequence. metadata: text by name. dtype: the type to convert all to; None keeps each one's own. Raises OutputError
+    if the file cannot be written, and then `target` is unchanged.
     """
     order = sorted(tensors, key=lambda name: _place(tensors[name], dtype))
     header: dict[str, object] = {"__metadata__": {"format": "pt", **metadata}}

@@ -1,7 +1,7 @@
-"""From a prompt to the context that the network attends to: once through the text encoder, then from disk.
+"""From a prompt to the network's context: once through the text encoder, then from disk.
 
-Embeddings are kept in the weights folder under `text/`, one file for a text. The encoder is some gigabytes that a run
-with known words never has to read, or even to have.
+Embeddings are stored in the weights folder under `text/`, one file per text. A run with a known prompt needs neither to
+read nor to have the encoder, which takes some gigabytes.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def contexts(
 ) -> tuple[Tensor, Tensor]:
     """The context of a prompt and that of a negative prompt, each `1 n c`, float32, on the CPU.
 
-    prompt: gets the model's suffix; negative_prompt: is taken as it is. None is the model's own, and zeros are the
-    context of a model that takes no words. folders: where the encoder and known embeddings are looked for; new ones
-    are kept in the last. Raises WeightsError where a text is not known and the encoder is missing or broken.
+    prompt: gets the model's suffix; negative_prompt: is used unchanged. None is the model's own, and zeros are the
+    context of a model that takes no prompt. folders: where the encoder and known embeddings are searched; new ones
+    are stored in the last. Raises WeightsError if a text is not known and the encoder is missing or broken.
     """
     if spec.text is None:
         zeros = torch.zeros(1, spec.context_tokens, spec.network.context_width)
@@ -73,7 +73,7 @@ def contexts_are_known(
     prompt: str | None = None,
     negative_prompt: str | None = None,
 ) -> bool:
-    """Whether `contexts` would need no encoder. Raises WeightsError where the encoder is there and broken."""
+    """Whether `contexts` would need no encoder. Raises WeightsError if the encoder exists and is broken."""
     if spec.text is None:
         return True
     encoder_hash = _encoder_hash(spec, folders)
@@ -86,11 +86,11 @@ def contexts_are_known(
 def _texts(
     spec: ModelSpec, prompt: str | None, negative_prompt: str | None
 ) -> tuple[str, str | None]:
-    """What is encoded; None of a negative prompt is nothing at all."""
+    """The text to encode; a negative prompt of None is empty."""
     assert spec.text is not None
     prompt = spec.text.prompt if prompt is None else prompt
     negative = spec.text.negative_prompt if negative_prompt is None else negative_prompt
-    # Arguments of a command can hold bytes that are no text.
+    # Command arguments can contain bytes that are not text.
     return _printable(prompt + spec.text.prompt_suffix), negative and _printable(negative)
 
 
@@ -99,7 +99,7 @@ def _printable(text: str) -> str:
 
 
 def _encoder_hash(spec: ModelSpec, folders: Sequence[Path]) -> str | None:
-    """Of the published file that the encoder was made from; None where there is no encoder."""
+    """Of the published file that the encoder was built from; None if there is no encoder."""
     assert spec.text is not None
     path = find_component(spec.text.weights, folders)
     return None if path is None else read_component_info(path).source_sha256
@@ -107,7 +107,7 @@ def _encoder_hash(spec: ModelSpec, folders: Sequence[Path]) -> str | None:
 
 def _file_name(spec: ModelSpec, text: str) -> str:
     assert spec.text is not None
-    # The encoder's hash is not part of the name: without the encoder nobody would find the file.
+    # The encoder's hash is not part of the name: without the encoder the file could not be found.
     identity = json.dumps([spec.text.weights, spec.context_tokens, text])
     return f"{hashlib.sha256(identity.encode()).hexdigest()}.safetensors"
 
@@ -115,29 +115,29 @@ def _file_name(spec: ModelSpec, text: str) -> str:
 def _recall(
     spec: ModelSpec, folders: Sequence[Path], text: str, encoder_hash: str | None
 ) -> Tensor | None:
-    """A text's context from disk, if it is there, whole, and of the encoder that is there."""
+    """A text's context from disk, if it exists, is complete and is from the installed encoder."""
     for folder in folders:
         path = folder / _FOLDER / _file_name(spec, text)
         try:
             if not is_file(path):
                 continue
             tensors, metadata = read_safetensors(path)
-            # A copy: the file may be replaced while the context is still used.
+            # A copy, since the file may be replaced while the context is in use.
             context = tensors[_TENSOR].clone() if _fits(tensors, spec) else None
         except WeightsError as error:
-            logger.warning("%s cannot be read and is made again: %s", path, error)
+            logger.warning("%s cannot be read and is rebuilt: %s", path, error)
             continue
         if encoder_hash not in (None, metadata.get("encoder_sha256")):
             continue
         whole = context is not None and bool(context.isfinite().all())
         if whole and metadata.get("text") == text:
             return context
-        logger.warning("%s is not the embedding it should be and is made again", path)
+        logger.warning("%s is not the expected embedding and is rebuilt", path)
     return None
 
 
 def _fits(tensors: Mapping[str, Tensor], spec: ModelSpec) -> bool:
-    """Whether a file holds a context and nothing else."""
+    """Whether a file contains only a context."""
     shape = (1, spec.context_tokens, spec.network.context_width)
     found = tensors.get(_TENSOR)
     return (
@@ -148,7 +148,7 @@ def _fits(tensors: Mapping[str, Tensor], spec: ModelSpec) -> bool:
 
 
 def _encode(spec: ModelSpec, folders: Sequence[Path], texts: Sequence[str]) -> dict[str, Tensor]:
-    """The contexts of texts, through the encoder, which is gone when this returns; they are kept on disk."""
+    """The contexts of texts from the encoder, which is released on return; they are stored on disk."""
     assert spec.text is not None
     path = find_component(spec.text.weights, folders)
     if path is None:
@@ -157,7 +157,7 @@ def _encode(spec: ModelSpec, folders: Sequence[Path], texts: Sequence[str]) -> d
             "this prompt before: fetch it with starvsr download-weights"
         )
     info = read_component_info(path)
-    logger.info("reading the prompt with %s", path)
+    logger.info("encoding the prompt with %s", path)
     encoder = _load_encoder(path, info)
     made = {}
     for text in texts:
@@ -175,11 +175,11 @@ def _encode_one(spec: ModelSpec, path: Path, encoder: TextEncoder | T5Encoder, t
         raise WeightsError(f"{path}: {error}") from error
     if context.shape[2] != spec.network.context_width:
         raise WeightsError(
-            f"{path} makes tokens of {context.shape[2]} channels, and the model {spec.name} takes "
+            f"{path} gives tokens of {context.shape[2]} channels, and the model {spec.name} takes "
             f"{spec.network.context_width}: it is not the text encoder of this model"
         )
     if not bool(context.isfinite().all()):
-        raise WeightsError(f"{path} makes tokens that are no numbers: it is corrupt, get it anew")
+        raise WeightsError(f"{path} gives tokens with NaN or Inf: it is corrupt, get it again")
     return context
 
 
@@ -191,7 +191,7 @@ def _load_encoder(path: Path, info: ComponentInfo) -> TextEncoder | T5Encoder:
             return T5Encoder.from_state(info.config, state, pieces)
         return TextEncoder.from_state(info.config, state, metadata[VOCAB_KEY], metadata[MERGES_KEY])
     except KeyError as error:
-        raise WeightsError(f"{path} has no {error} in its metadata: get it anew") from error
+        raise WeightsError(f"{path} has no {error} in its metadata: get it again") from error
     except ValueError as error:
         raise WeightsError(f"{path} cannot be used as a text encoder: {error}") from error
 
@@ -199,8 +199,8 @@ def _load_encoder(path: Path, info: ComponentInfo) -> TextEncoder | T5Encoder:
 def _keep(target: Path, context: Tensor, metadata: dict[str, str]) -> None:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # What a link names is the user's.
+        # A link's target is the user's.
         check_is_own(target)
         write_tensors(target, {_TENSOR: context}, metadata)
     except (OSError, OutputError, WeightsError) as error:
-        logger.warning("the prompt's embedding cannot be kept for the next run: %s", error)
+        logger.warning("the prompt's embedding cannot be stored for the next run: %s", error)

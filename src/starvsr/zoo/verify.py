@@ -1,4 +1,4 @@
-"""Whether the components of a weights folder are still what they were when they were made."""
+"""Whether the components of a weights folder are unchanged since they were built."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from starvsr.zoo.hashes import Hashes, file_sha256, read_hashes
 
 @dataclass(frozen=True)
 class Verified:
-    """What hashing found of one component."""
+    """The result of hashing one component."""
 
     component: str
     state: str
-    """`ok`, `corrupt`, `missing`, or `unknown` where no hash was recorded, as of a file that was copied there."""
+    """`ok`, `corrupt`, `missing`, or `unknown` if no hash was recorded, as for a file copied there."""
     detail: str = ""
 
 
 def verify(folder: Path, components: Sequence[Component]) -> list[Verified]:
-    """Hash components again and compare with what was recorded when they were made."""
+    """Hash components again and compare with the recorded hashes."""
     hashes = read_hashes(folder)
     return [_verified(component, folder, hashes) for component in components]
 
@@ -42,7 +42,7 @@ def _verified(component: Component, folder: Path, hashes: Hashes) -> Verified:
     except OSError as error:
         return Verified(component.name, "corrupt", f"{path} cannot be read: {error.strerror}")
     if info.name != component.name:
-        return Verified(component.name, "corrupt", f"{path} holds {info.name}")
+        return Verified(component.name, "corrupt", f"{path} contains {info.name}")
     if record is None:
         return Verified(component.name, "unknown", "no hash was recorded; the file is readable")
     if found != record.sha256:
