@@ -205,6 +205,15 @@ def test_places_that_are_refused(cli: Cli, tmp_path: Path, source: Path, work: P
     assert len(video(taken)) > 0
 
 
+def test_the_file_may_not_lie_in_the_work_directory(cli: Cli, tmp_path: Path, work: Path) -> None:
+    before = {path.name: path.read_bytes() for path in work.iterdir()}
+    (link := tmp_path / "link").symlink_to(work)
+    for place in (work / "000000-core.mkv", work / "000009-core.mkv", link / "mine.mkv"):
+        outcome = cli("finish", work, place, "--overwrite")
+        assert (outcome.code, "lies in the work directory" in outcome.error) == (2, True)
+        assert {path.name: path.read_bytes() for path in work.iterdir()} == before
+
+
 def test_an_input_that_is_gone_or_another_is_refused(cli: Cli, source: Path, work: Path) -> None:
     content = source.read_bytes()
     source.write_bytes(content + b"x")

@@ -18,6 +18,7 @@ from starvsr.job.kept import KeptParts
 from starvsr.job.plain import from_plain
 from starvsr.job.records import JOB_NOTE, JobFacts
 from starvsr.job.request import source_print
+from starvsr.job.workdir import check_outside
 from starvsr.media.encoder import CONTAINERS, IMAGES
 from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
@@ -61,8 +62,9 @@ def finish_job(
 
     folder: the job's work directory, which stays. target: the file to write; None is `STEM-partial` beside the job's
     own. Sound, subtitles and chapters are cut with the picture. Raises UsageError where it is no work directory or in
-    use; WorkDirError where it is damaged or of another version; InputError where the job's input is gone or another
-    one; OutputError if nothing is finished at the beginning or the file cannot be written.
+    use, and where the file to write lies in it; WorkDirError where it is damaged or of another version; InputError
+    where the job's input is gone or another one; OutputError where nothing is finished at the beginning or the file
+    cannot be written.
     """
     report = progress or (lambda _: None)
     with open_begun(Path(folder).absolute()) as (journal, request), ExitStack() as stack:
@@ -75,6 +77,7 @@ def finish_job(
                 f"the parts in {folder} are for a {wanted.suffix} file, but {place.name} is not one: give an OUTPUT "
                 f"with that extension"
             )
+        check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
         info = probe(source, Fraction(facts.fps) if facts.fps else None)
         index = build_index(info, scene_detect=False, progress=progress)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from starvsr.errors import OutputError, UsageError
 from starvsr.job.journal import is_made, journal_folder
-from starvsr.job.workdir import discard_left, is_begun
+from starvsr.job.workdir import check_outside, discard_left, is_begun
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, written_errors
 from starvsr.media.hwaccel import usable_device
@@ -146,14 +146,8 @@ def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:
     if options.resume.work_dir is None:
         discard_left(folder)
     check_target(source, target, overwrite=options.overwrite or own)
-    real = os.path.realpath(folder)
     for name, path in (("input", source), ("output", target)):
-        # Both a link and its target count.
-        places = [Path(os.path.realpath(place)) for place in (path.parent, path)]
-        if any(place.is_relative_to(real) for place in places):
-            raise UsageError(
-                f"the {name} {path} is in the work directory {folder}: give another --work-dir"
-            )
+        check_outside(folder, name, path, "give another --work-dir")
     with written_errors(folder):
         has_parent = folder.parent.is_dir()
     if not has_parent:

@@ -230,6 +230,18 @@ def check_regular(path: Path) -> None:
         )
 
 
+def check_outside(folder: Path, name: str, path: Path, advice: str) -> None:
+    """Raise UsageError where a file lies in a work directory, or what a link names does: files there go.
+
+    name: what the file is called in the message, such as "input"; advice: what to do instead.
+    """
+    real = os.path.realpath(folder)
+    # A link may lie there, or what it names.
+    places = [Path(os.path.realpath(place)) for place in (path.parent, path)]
+    if any(place.is_relative_to(real) for place in places):
+        raise UsageError(f"the {name} {path} lies in the work directory {folder}: {advice}")
+
+
 def _ours(folder: Path) -> list[Path]:
     """Files with our names, in order of removal; none without the mark. Raises OSError."""
     found = [path for path in folder.iterdir() if _is_our_name(path.name)]
