@@ -177,5 +177,5 @@ def test_an_update_without_its_other_half_is_refused() -> None:
 
 
 def test_a_name_of_ours_that_is_none() -> None:
-    with pytest.raises(WeightsError, match="no parameter of STAR's CogVideoX"):
+    with pytest.raises(WeightsError, match="not a parameter of STAR's CogVideoX"):
         to_sat({"transformer_blocks.0.gate.weight": torch.rand(1)})
