@@ -53,7 +53,7 @@ from tests.cli.conftest import Cli
         (["--end", "inf"], ["--end", "'inf' is not a time"]),
         (["--duration", "0"], ["--duration 0.0 is not allowed", "above 0"]),
         (["--frames", "0"], ["--frames 0 is not allowed", "1 or more"]),
-        (["--start", "60"], ["no frame lies in the range", "0.480 s long"]),
+        (["--start", "60"], ["no frame is in the range", "0.480 s long"]),
         (["--steps", "0"], ["--steps 0 is not allowed", "1 to 1000"]),
         (["--steps", "1000000000"], ["--steps 1000000000 is not allowed", "1 to 1000"]),
         (["--cfg", "0.5"], ["--cfg 0.5 is not allowed"]),

@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "_sync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(OutputError, match=r"metrics\.json cannot be written: no space left"):
         write_report(tmp_path / "report", [result("a", (20.0,))], {})
     assert list(tmp_path.iterdir()) == []

@@ -283,7 +283,7 @@ def test_a_journal_that_cannot_be_begun_leaves_nothing(
     def failing(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(files, "_sync", failing)
+    monkeypatch.setattr(files, "sync", failing)
     with (
         pytest.raises(OutputError, match="no space left in"),
         open_journal(tmp_path / "work", REQUEST, NOTES, resume=True),

@@ -275,7 +275,7 @@ def test_an_autoencoder_of_whole_runs_is_only_cut_up_in_space() -> None:
 
 def test_the_published_way_is_not_for_a_start_of_noise() -> None:
     spec = dataclasses.replace(COMPRESSED, start="noise", schedule="scaled_linear_zero_snr")
-    with pytest.raises(UsageError, match="--parity is not for the model small-star"):
+    with pytest.raises(UsageError, match="--parity is not supported by the model small-star"):
         plain_layout(spec, resolve(spec, windows=WindowOptions(parity=True)), (96, 96), 41)
 
 

@@ -1,4 +1,4 @@
-"""How work on pictures of one size is cut up: windows over the latent, the autoencoder's tiles, and smaller ones.
+"""How work on frames of one size is split: windows over the latent, the autoencoder's tiles, and smaller ones.
 
 Pure: which windows fit a memory limit follows from the model, the options and `memory`'s cost model alone, so a plan
 and the restoration that follows it agree without talking to each other.
@@ -30,7 +30,7 @@ from starvsr.plan.windows import (
 from starvsr.types import AutoencoderSpec, ModelSpec, WindowSpec
 
 OFFLOAD_STEPS = ("none", "model", "block")
-"""From the fastest to the one that needs the least memory."""
+"""From fastest to least memory."""
 
 
 def offload_steps(first: str = "none", *, compiled: bool = False) -> tuple[str, ...]:
@@ -48,7 +48,7 @@ _LEAST_TILE = 26
 
 @dataclass(frozen=True)
 class Layout:
-    """How a model's work on pictures of one size is cut up."""
+    """How a model's work on frames of one size is split."""
 
     latent: tuple[int, int]
     """Rows and columns of the padded latent."""
@@ -61,14 +61,14 @@ class Layout:
     offload: str = "none"
     """`none`, `model` or `block`."""
     peak_bytes: int = 0
-    """Predicted peak of device memory; 0 where nothing was predicted."""
+    """Predicted peak of device memory; 0 if not predicted."""
     padding: tuple[int, int, int, int] = (0, 0, 0, 0)
     """Pixels left, right, above and below the picture that complete the latent."""
     shared: bool = False
     """Whether the halves of the guidance share what they compute before the text: a choice of memory, no bit of a
     result depends on it."""
     published: bool = False
-    """Whether everything is cut up as in the published code: white padding, hard cuts in time, guidance per window."""
+    """Whether everything is split as in the published code: white padding, hard cuts in time, guidance per window."""
 
     def windows_json(self) -> dict[str, Any]:
         """All windows as plain data."""
@@ -93,7 +93,7 @@ def plain_layout(spec: ModelSpec, settings: Settings, size: tuple[int, int], fra
     """
     factor = spec.autoencoder.factor
     if settings.parity and spec.start == "noise":
-        raise UsageError(f"--parity is not for the model {spec.name}: leave it out")
+        raise UsageError(f"--parity is not supported by the model {spec.name}: leave it out")
     if settings.parity:
         return _published_layout(spec, settings, size, frames)
     latent = legal_latent(
@@ -127,7 +127,7 @@ def _published_layout(
 def windows_for(spec: ModelSpec, settings: Settings, latent: tuple[int, int]) -> WindowSpec:
     """The windows of the settings for a latent of `latent` rows and columns, on which chunks may be shorter.
 
-    Raises UsageError where their overlap leaves no room.
+    Raises UsageError if their overlap leaves no room.
     """
     windows, ours = settings.windows, spec.autoencoder
     if windows.call_elements and not settings.chunk_frames_given:
@@ -148,7 +148,7 @@ def windows_for(spec: ModelSpec, settings: Settings, latent: tuple[int, int]) ->
 
 @dataclass(frozen=True)
 class _Predictor:
-    """Tells what a layout would take of the device's memory."""
+    """Predicts the device memory of a layout."""
 
     spec: ModelSpec
     bytes_per_element: int

@@ -10,7 +10,7 @@ from starvsr.types import RecurrentConfig
 
 _FLOAT32_BYTES = 4
 _CORNERS = 2 * 4
-"""Numbers and shares of the four pixels that a place is read from."""
+"""Indices and weights of the four pixels that a position is sampled from."""
 
 
 def recurrent_peak_bytes(

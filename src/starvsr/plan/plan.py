@@ -1,4 +1,4 @@
-"""What a job will do, worked out before anything heavy: sizes, segments, windows, cost. Pure; no torch, no I/O."""
+"""Planning a job: sizes, segments, windows, cost. Pure; no torch, no I/O."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Segment:
     first: int
     """Absolute index of the first restored frame."""
     last: int
-    """Absolute index behind the last restored frame."""
+    """Absolute exclusive end of the restored frames."""
     head: int
-    """Frames at the beginning that are shared with the segment before."""
+    """First frames, shared with the previous segment."""
     tail: int
-    """Frames at the end that are shared with the segment behind."""
+    """Last frames, shared with the next segment."""
 
     @property
     def frames(self) -> int:
@@ -66,7 +66,7 @@ class Plan:
     """Absolute index of the first frame of the output."""
     last: int
     width: int
-    """Columns of the output, pixels."""
+    """Width of the output, pixels."""
     height: int
     layout: Layout
     precision: str
@@ -78,17 +78,17 @@ class Plan:
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
     network_calls: int
-    """Calls of the network on one window over the whole job; with a cache, the most there can be."""
+    """Calls of the network on one window over the whole job; with a cache, the maximum."""
     overlap_cost: float
     """Latent elements computed over latent elements needed; 1 is no overlap."""
     memory_bytes: int
-    """What the latents of the longest run take in main memory, roughly; and its pictures, if they are made at once."""
+    """What the latents of the longest run take in RAM, roughly; and its frames, if decoded at once."""
     speed: str
     """`exact`, `balanced` or `fast`; the next two and the layout have what it stands for."""
     guidance_interval: tuple[float, float] | None
-    """Shares of the steps between which there is guidance; None is all."""
+    """Fractions of the steps between which guidance is applied; None is all."""
     cache: float
-    """Largest expected error of leaving out steps."""
+    """Largest expected error of skipping steps."""
 
     @property
     def frames(self) -> int:
@@ -106,7 +106,7 @@ class Plan:
         return self.layout.windows
 
     def runs(self, segment: Segment) -> tuple[Span, ...]:
-        """Absolute frames (first, behind last) of what is restored at once, the latents of which are held.
+        """Absolute frames (first, exclusive end) of each run, whose latents are in memory at once.
 
         Chunks that share no frames need not wait for each other, so each is a run of its own.
         """
@@ -180,7 +180,7 @@ def make_plan(
 
 
 def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
-    """The plan with what follows from the rest of it: calls, what overlaps cost, main memory."""
+    """The plan with derived values: calls, overlap cost, RAM."""
     rows, columns = plan.latent
     grids = [plan.grid(segment.frames) for segment in plan.segments]
     computed = sum(_volume(grid) for grid in grids)
@@ -233,9 +233,9 @@ def _rounded(size: float, even: bool) -> int:
 
 
 def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Span:
-    """Absolute indices (first, behind last) of the selected frames; a frame belongs to where it begins.
+    """Absolute indices (first, exclusive end) of the selected frames; a frame belongs to its start time.
 
-    Raises UsageError where no frame is selected.
+    Raises UsageError if no frame is selected.
     """
     base = index.pts[0]
     start = options.start_s or 0.0
@@ -252,7 +252,7 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     if first >= last:
         length = float((index.pts[-1] + index.durations[-1] - base) * info.time_base)
         raise UsageError(
-            "no frame lies in the range that --start, --end and --duration, or --at, give: "
+            "no frame is in the range of --start, --end and --duration, or --at: "
             f"the video is {length:.3f} s long"
         )
     return first, last
@@ -272,7 +272,7 @@ def _longest_segment(spec: ModelSpec, layout: Layout) -> int:
 
 
 def _least_segment(context: int) -> int:
-    """Shorter segments would have no frame of their own between two seams."""
+    """The shortest segment with a frame between its two seams."""
     return 2 * context + 1
 
 

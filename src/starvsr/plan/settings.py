@@ -1,4 +1,4 @@
-"""What a model works with: the user's options, completed by `--speed` and by the model's own values.
+"""The settings of a model: the user's options, completed by `--speed` and by the model's own values.
 
 The one place that knows what None means in `SamplingOptions`, `WindowOptions` and `LookOptions`.
 """
@@ -33,7 +33,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Settings:
-    """Options as one model takes them; what has no effect on it is left out."""
+    """Options resolved for one model, without those that have no effect on it."""
 
     speed: Speed
     steps: int
@@ -43,31 +43,31 @@ class Settings:
     cfg_dynamic: bool
     """Whether `cfg` is the strength of `guidance.dynamic_scale`."""
     cfg_rescale: float
-    """Share, 0..1."""
+    """CFG rescale factor, 0 to 1."""
     guidance_interval: tuple[float, float] | None
-    """Shares (0..1) of the steps between which there is guidance; None is all."""
+    """Fractions (0..1) of the steps between which guidance is applied; None is all."""
     cache: float
-    """Largest expected error of leaving out steps; 0 leaves out none."""
+    """Largest expected error of skipping steps; 0 skips none."""
     noise_level: int
     """1..1000."""
     seed: int
     color_fix: str
     windows: WindowSpec
-    """Of the network, for pictures of any size (see `layout.windows_for`)."""
+    """The network's, for frames of any size (see `layout.windows_for`)."""
     tile_given: bool
     """Whether the user chose the tiles, which are then not made smaller to save memory."""
     chunk_frames_given: bool
-    """The same of `windows.chunk_frames`."""
+    """Likewise for `windows.chunk_frames`."""
     parity: bool
-    """Whether to work as the published code does."""
+    """Whether to work like the published code."""
     is_guided: bool
-    """Whether there is guidance, as far as `guidance_interval` lets it."""
+    """Whether there is guidance, within `guidance_interval`."""
     evaluations: int
     """Steps in which the network is evaluated."""
     guided_steps: Span
-    """Those (first, behind last) of `evaluations` that have guidance, which costs a second call."""
+    """Steps (first, exclusive end) of `evaluations` with guidance, which costs a second call."""
     without_effect: tuple[str, ...]
-    """Flags that are given and change nothing, for this model or beside the other flags."""
+    """Given flags without effect on this model or with the other flags."""
 
     @property
     def calls_per_window(self) -> int:
@@ -82,9 +82,9 @@ def resolve(
     windows: WindowOptions | None = None,
     look: LookOptions | None = None,
 ) -> Settings:
-    """The settings of a model under the user's options. Raises UsageError for windows that cannot be laid."""
+    """The settings of a model under the user's options. Raises UsageError for impossible windows."""
     given, asked = sampling or SamplingOptions(), windows or WindowOptions()
-    # A single step has one level, and nothing to guide or to leave out.
+    # A single step has one level, and nothing to guide or to skip.
     chosen = SamplingOptions() if spec.solver == "one_step" else given
     chosen, asked = with_speed(spec, chosen, asked)
     cfg = _or(chosen.cfg, spec.cfg)
@@ -136,7 +136,7 @@ def _guided_steps(steps: int, interval: tuple[float, float] | None) -> Span:
 def _windows(spec: ModelSpec, options: WindowOptions) -> WindowSpec:
     """The model's windows, changed as the options say: output pixels become latent elements, frames latent frames.
 
-    Raises UsageError where an overlap leaves no room.
+    Raises UsageError if an overlap leaves no room.
     """
     ours, factor, time_factor = spec.windows, spec.autoencoder.factor, spec.autoencoder.time_factor
     frames, overlap = ours.chunk_frames, ours.chunk_overlap
@@ -183,7 +183,7 @@ def check_overlap(overlap: int, frames: int, *, given: Span) -> None:
 def _without_effect(
     spec: ModelSpec, sampling: SamplingOptions, windows: WindowOptions, *, is_guided: bool
 ) -> tuple[str, ...]:
-    """Flags of options that are given, and are no part of the settings."""
+    """Flags of given options that are not part of the settings."""
     names: list[str] = []
     if not has_speeds(spec) and sampling.speed != "exact":
         names.append("speed")
@@ -203,7 +203,7 @@ def _without_effect(
 def resolve_precision(precision: str, device: str, half: str = "fp16") -> str:
     """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`.
 
-    half: what the model takes for `auto` where the device is no processor.
+    half: the model's `auto` on devices other than the CPU.
     """
     if precision != "auto":
         return precision

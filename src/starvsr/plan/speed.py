@@ -14,12 +14,12 @@ from starvsr.types import ModelSpec
 
 @dataclass(frozen=True)
 class SpeedSet:
-    """What one of the sets gives where the user gave nothing; None is the model's own."""
+    """A preset's values for options that are not given; None is the model's own."""
 
     guidance_interval: tuple[float, float] | None = None
     cache: float | None = None
     chunk_overlap: float | None = None
-    """Share of a chunk's frames."""
+    """Fraction of a chunk's frames."""
 
 
 SPEEDS: dict[Speed, SpeedSet] = {
@@ -30,14 +30,14 @@ SPEEDS: dict[Speed, SpeedSet] = {
 
 
 def has_speeds(spec: ModelSpec) -> bool:
-    """Whether the sets were made for this model: STAR's video UNet, walked by its own solver."""
+    """Whether the presets apply to this model: STAR's video UNet with its own solver."""
     return spec.start == "noised" and spec.solver == "dpmpp_2m_sde"
 
 
 def with_speed(
     spec: ModelSpec, sampling: SamplingOptions, windows: WindowOptions
 ) -> tuple[SamplingOptions, WindowOptions]:
-    """The options, completed by those of `sampling.speed` where the model has such sets."""
+    """The options, completed by the preset `sampling.speed` if it applies to the model."""
     if not has_speeds(spec):
         return sampling, windows
     speed = SPEEDS[sampling.speed]

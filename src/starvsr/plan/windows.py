@@ -51,7 +51,7 @@ def even_spans(length: int, longest: int, overlap: int) -> tuple[Span, ...]:
     """As few spans as cover `length` with none longer than `longest`; neighbours share exactly `overlap`.
 
     Lengths differ by at most one, so that no short rest is left at the end.
-    Raises ValueError where `overlap` is more than half of `longest` and more than one span is needed.
+    Raises ValueError if `overlap` is more than half of `longest` and more than one span is needed.
     """
     if length <= longest:
         return ((0, length),)
@@ -69,7 +69,7 @@ def legal_spans(
 
     Neighbours share at least `overlap`. The size is the smallest that needs no more spans than the largest
     legal size up to `longest` does, so that little is computed twice; `whole`: that largest size itself.
-    Raises ValueError where `length` is not legal or `longest` leaves no room beside the overlap.
+    Raises ValueError if `length` is not legal or `longest` leaves no room beside the overlap.
     """
     if length % multiple != remainder % multiple:
         raise ValueError(f"{length} is not {remainder} modulo {multiple}")
@@ -92,7 +92,7 @@ def legal_size(length: int, multiple: int, remainder: int, minimum: int = 1) -> 
 
 
 def latent_frames(frames: int, time_factor: int) -> int:
-    """Latent frames of a run: its first frame has its own, and each `time_factor` behind it, or the rest, share one."""
+    """Latent frames of a run: its first frame has its own, and each `time_factor` after it, or the rest, share one."""
     return 1 - (1 - frames) // time_factor
 
 
@@ -104,7 +104,7 @@ def frames_of(latent: int, time_factor: int) -> int:
 def legal_latent(
     height: int, width: int, rule: SizeRule, minimum: tuple[int, int]
 ) -> tuple[int, int]:
-    """The smallest legal latent (rows, columns) that holds `height` x `width` latent elements."""
+    """The smallest legal latent (rows, columns) that contains `height` x `width` elements."""
     return (
         legal_size(height, rule.multiple, rule.height_remainder, minimum[0]),
         legal_size(width, rule.multiple, 0, minimum[1]),
