@@ -201,6 +201,38 @@ def test_no_space_leaves_nothing(tmp_path: Path, info: VideoInfo) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.mp4"]
 
 
+class _FullDisk:
+    """Stands in for a container on a full disk, to which nothing may be written again."""
+
+    calls = 0
+
+    def mux(self, _packet: object) -> None:
+        self.calls += 1
+        raise OSError(28, "No space left on device")
+
+    def close(self) -> None:
+        pass
+
+
+def test_nothing_is_written_behind_a_write_that_failed(
+    tmp_path: Path, info: VideoInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = check_encoder(EncodeOptions(codec="ffv1"), tmp_path / "o.mkv", info, *SIZE)
+    refused, disk = 0, _FullDisk()
+    with (
+        pytest.raises(RuntimeError),
+        PartWriter(tmp_path / "part.mkv", settings, info, *SIZE) as writer,
+    ):
+        monkeypatch.setattr(writer, "_container", disk)
+        for number in range(20):
+            try:
+                writer.write(picture(number).astype(np.uint16), number * 512, 512)
+            except OutputError:
+                refused += 1
+        raise RuntimeError
+    assert (refused > 1, disk.calls) == (True, 1)
+
+
 def test_wrong_use(tmp_path: Path, info: VideoInfo) -> None:
     settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, *SIZE)
     with pytest.raises(ValueError, match="settings are for"):

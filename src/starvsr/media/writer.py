@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from starvsr.errors import OutputError
 from starvsr.media.color import FromRgb, Pixels
 from starvsr.media.encoder import EncoderSettings, add_video, check_encoder
 from starvsr.media.files import complete_or_absent, written_errors
@@ -51,6 +52,7 @@ class PartWriter:
         """Numbers of the frames inside the encoder, by the time passed to the encoder."""
         self._frames = 0
         self._packets = 0
+        self._is_broken = False
         self._file = complete_or_absent(path, right=Right.FORM)
 
     def __enter__(self) -> PartWriter:
@@ -95,7 +97,12 @@ class PartWriter:
         packet.dts = (self._packets - _MOST_REORDERED) * PART_TICKS
         packet.duration = PART_TICKS
         self._packets += 1
+        if self._is_broken:
+            # libav crashes where more is written to a file whose header could not be.
+            raise OutputError(f"{self._path} cannot be written: an earlier frame could not be")
+        self._is_broken = True
         self._container.mux(packet)
+        self._is_broken = False
 
     def __exit__(
         self,
