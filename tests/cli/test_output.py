@@ -136,7 +136,7 @@ def test_images(cli: Cli, clip: Path, quick: list[str]) -> None:
 
     video = clip.with_name("back.mkv")
     result = cli("upscale", pattern, video, *quick)
-    assert result.code == 0 and "taken for 25 a second: --fps" in result.err
+    assert result.code == 0 and "read at 25 frames per second: --fps" in result.err
     video.unlink()
     assert cli("upscale", pattern, video, *quick, "--fps", "30000/1001").code == 0
     assert round(float(probe(video).frame_rate or 0), 2) == 29.97

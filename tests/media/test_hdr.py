@@ -138,7 +138,7 @@ def test_what_cannot_be_carried_is_said(tmp_path: Path) -> None:
         ]
 
     assert said("libx265") == ["HDR10+ is left out"]
-    display = "what the source says of its mastering display and light is left out"
+    display = "the mastering display and content light metadata is left out"
     assert said("ffv1") == [display, "HDR10+ is left out"]
 
 
