@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,3 +117,30 @@ def test_what_was_begun_with_hangups_ignored_goes_on(clip: Path, quick: list[str
         wait_for(clip.parent, "out.mkv.starvsr", process)
         process.send_signal(signal.SIGHUP)
     assert (process.returncode, made.is_file()) == (0, True)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_python_drops_is_raised_again(number: signal.Signals) -> None:
+    """An exception in a destructor is dropped, and so was the signal."""
+    program = """
+import signal, sys, time
+from starvsr.cli.ending import Ended, heed_signals
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+heed_signals()
+
+class Dropping:
+    def __del__(self):
+        signal.raise_signal(int(sys.argv[1]))
+
+try:
+    dropping = Dropping()
+    del dropping
+    time.sleep(30)
+except (KeyboardInterrupt, Ended) as error:
+    print(type(error).__name__)
+"""
+    command = [sys.executable, "-c", program, str(int(number))]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() in ("KeyboardInterrupt", "Terminated", "HungUp")
+    assert ended.stderr == ""

@@ -168,3 +168,22 @@ def test_a_file_of_somebodys_stays_and_is_named(
     assert outcome.code == 0
     assert f"warning: {work} stays: not starvsr's own: thesis.txt" in outcome.err
     assert listing(work) == {"thesis.txt": b"mine"}
+
+
+def test_nothing_is_written_into_the_work_directory_of_another_job(
+    cli: Cli, work: Path, clip: Path, quick: list[str]
+) -> None:
+    """Names like parts' are cleared there, and an output could have one."""
+    before = listing(work)
+    target = work / "000004-core.mkv"
+    for arguments in (
+        ["upscale", clip, target, *quick],
+        ["upscale", clip, clip.with_name("other.mkv"), *quick, "--log-file", work / "a.log"],
+        ["degrade", clip, work / "a.mp4", "--scale", "2"],
+        ["compare", clip, clip, "-o", work / "a.html"],
+        ["evaluate", clip, "-o", work / "a.json"],
+    ):
+        result = cli(*arguments)
+        assert result.code == 2, arguments
+        assert f"{work} is a work directory of starvsr" in result.error
+    assert listing(work) == before

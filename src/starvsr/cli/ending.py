@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import _thread
 import math
 import signal
+import sys
+import threading
 import time
 from types import FrameType
 
 # Longer than the cleanup takes; a later signal is handled again.
 CLEANING_S = 2.0
+_AGAIN_S = 0.1
 
 
 class Ended(BaseException):
@@ -62,6 +66,24 @@ def heed_signals() -> None:
     for number in _numbers():
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
+    _raise_again_what_is_dropped(handler)
+
+
+def _raise_again_what_is_dropped(handler: SignalHandler) -> None:
+    """Python drops what is raised in a destructor or a callback; there the signal is delivered once more, later."""
+    usual = sys.unraisablehook
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        number = handler.pending
+        if number is None or dropped.exc_type is not _RAISED[number.name]:
+            usual(dropped)
+            return
+        handler.forget()
+        again = threading.Timer(_AGAIN_S, _thread.interrupt_main, [number])
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
 
 
 def heed_no_more() -> None:
@@ -84,8 +106,15 @@ class SignalHandler:
 
     def __init__(self) -> None:
         self._last = -math.inf
+        self.pending: signal.Signals | None = None
+        """The last signal that raised."""
 
     def __call__(self, number: int, _frame: FrameType | None) -> None:
         before, self._last = self._last, time.monotonic()
         if self._last - before > CLEANING_S:
-            raise _RAISED[signal.Signals(number).name]
+            self.pending = signal.Signals(number)
+            raise _RAISED[self.pending.name]
+
+    def forget(self) -> None:
+        """Handle the next signal, however soon it comes."""
+        self._last = -math.inf

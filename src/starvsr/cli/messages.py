@@ -12,6 +12,7 @@ from pathlib import Path
 
 from starvsr.cli.printing import echo, printable
 from starvsr.errors import OutputError, UsageError
+from starvsr.media.files import check_writable
 
 _library = logging.getLogger("starvsr")
 _told = logging.getLogger("starvsr.cli")
@@ -47,6 +48,7 @@ def log_to(path: Path | None) -> None:
     """
     if path is None:
         return
+    check_writable(path.absolute().parent)
     try:
         _check_log(path)
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")

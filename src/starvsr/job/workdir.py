@@ -21,14 +21,14 @@ import filelock
 
 from starvsr.errors import UsageError, WorkDirError
 from starvsr.job.plain import from_plain
-from starvsr.media.files import open_regular, written_errors
+from starvsr.media.files import WORK_MARK, open_regular, written_errors
 from starvsr.media.removal import Right, remove_file, remove_folder
 from starvsr.media.strict_json import parse_json
 
 logger = logging.getLogger(__name__)
 
 JOURNAL = "journal.jsonl"
-_MARK, _LOCK = ".starvsr-work", ".lock"
+_LOCK = ".lock"
 _VERSION = 1
 _MOST_MARK_BYTES = 1 << 10
 _NUMBER = r"[0-9]{6,7}"
@@ -38,7 +38,7 @@ RAW = re.compile(rf"({_NUMBER})-[0-9]{{8,10}}\.raw")
 """Exact forms of the names of parts; the first number is a segment's index."""
 _PARTIAL = re.compile(r"\.starvsr-[0-9a-f]{16}\.partial")
 # In order of removal: a folder without a mark would not be recognized.
-_LAST = (JOURNAL, _LOCK, _MARK)
+_LAST = (JOURNAL, _LOCK, WORK_MARK)
 _MOST_NAMED = 5
 
 
@@ -122,7 +122,7 @@ def open_begun_dir(folder: Path) -> WorkDir:
 
 def is_begun(folder: Path) -> bool:
     """Whether a folder is marked and contains any journal."""
-    return all(os.path.lexists(folder / name) for name in (_MARK, JOURNAL))
+    return all(os.path.lexists(folder / name) for name in (WORK_MARK, JOURNAL))
 
 
 def discard_left(folder: Path) -> None:
@@ -131,8 +131,8 @@ def discard_left(folder: Path) -> None:
         names = {path.name for path in folder.iterdir()}
         if not names:
             remove_folder(folder, Right.EMPTY)
-        elif {name for name in names if _is_our_name(name)} - {_LOCK} == {_MARK}:
-            empty = names <= {_MARK, _LOCK} and (folder / _MARK).lstat().st_size == 0
+        elif {name for name in names if _is_our_name(name)} - {_LOCK} == {WORK_MARK}:
+            empty = names <= {WORK_MARK, _LOCK} and (folder / WORK_MARK).lstat().st_size == 0
             made = empty or _read_mark(folder).made
             WorkDir(folder, _locked(folder), made=made, is_new=False).remove()
 
@@ -145,11 +145,15 @@ def _marked(folder: Path) -> tuple[bool, bool]:
     elif not folder.is_dir():
         raise UsageError(f"the work directory {folder} is a file: give another --work-dir")
     names = sorted(path.name for path in folder.iterdir())
-    if _MARK in names and set(names) <= {_MARK, _LOCK} and not (folder / _MARK).lstat().st_size:
+    if (
+        WORK_MARK in names
+        and set(names) <= {WORK_MARK, _LOCK}
+        and not (folder / WORK_MARK).lstat().st_size
+    ):
         # The process was killed before writing its content.
-        remove_file(folder / _MARK, Right.FORM)
-        names.remove(_MARK)
-    if _MARK in names:
+        remove_file(folder / WORK_MARK, Right.FORM)
+        names.remove(WORK_MARK)
+    if WORK_MARK in names:
         return _read_mark(folder).made, False
     if names:
         raise UsageError(
@@ -165,7 +169,7 @@ def _marked(folder: Path) -> tuple[bool, bool]:
 
 
 def _write_mark(folder: Path, *, made: bool) -> None:
-    with (folder / _MARK).open("x", encoding="utf-8") as file:
+    with (folder / WORK_MARK).open("x", encoding="utf-8") as file:
         file.write(json.dumps({"version": _VERSION, "made": made}) + "\n")
         file.flush()
         os.fsync(file.fileno())
@@ -174,7 +178,7 @@ def _write_mark(folder: Path, *, made: bool) -> None:
 def _unmark(folder: Path, *, made: bool) -> None:
     """Undo the marking."""
     with suppress(OSError):
-        for name in (_LOCK, _MARK):
+        for name in (_LOCK, WORK_MARK):
             remove_file(folder / name, Right.FORM)
         if made:
             remove_folder(folder, Right.EMPTY)
@@ -182,7 +186,7 @@ def _unmark(folder: Path, *, made: bool) -> None:
 
 def _read_mark(folder: Path) -> _Mark:
     """Raises WorkDirError if it is not in this version's format, OSError."""
-    path = folder / _MARK
+    path = folder / WORK_MARK
     advice = "use the version of starvsr that began it, or give another --work-dir"
     check_regular(path)
     with open_regular(path) as file:
@@ -214,7 +218,7 @@ def _locked(folder: Path) -> filelock.BaseFileLock:
         raise UsageError(
             f"another process works in {folder}: wait for it, or end it, or give another --work-dir"
         ) from error
-    if not (folder / _MARK).exists():
+    if not (folder / WORK_MARK).exists():
         # The other process has just finished.
         lock.release()
         raise UsageError(f"another process clears {folder}: give the same command again")
@@ -245,7 +249,7 @@ def check_outside(folder: Path, name: str, path: Path, advice: str) -> None:
 def _ours(folder: Path) -> list[Path]:
     """Files with our names, in order of removal; none without the mark. Raises OSError."""
     found = [path for path in folder.iterdir() if _is_our_name(path.name)]
-    if not any(path.name == _MARK for path in found):
+    if not any(path.name == WORK_MARK for path in found):
         return []
     order = {name: number for number, name in enumerate(_LAST, start=1)}
     return sorted(found, key=lambda path: (order.get(path.name, 0), path.name))

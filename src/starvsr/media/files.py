@@ -16,6 +16,9 @@ from starvsr.errors import OutputError, UsageError
 from starvsr.media.removal import Right, put_in_place, remove_file
 from starvsr.media.sequence import is_sequence, numbers_of
 
+WORK_MARK = ".starvsr-work"
+"""A file of this name marks a job's work directory (`job.workdir`)."""
+
 
 @contextmanager
 def complete_or_absent(
@@ -156,7 +159,11 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Raise OutputError if no file can be created in an existing folder."""
+    """Check that a file can be created in an existing folder. Raises OutputError, UsageError for a work directory."""
+    if os.path.lexists(os.path.join(os.path.realpath(folder), WORK_MARK)):  # noqa: PTH118
+        raise UsageError(
+            f"{folder} is a work directory of starvsr, which removes files from it: choose another folder"
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
