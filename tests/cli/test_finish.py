@@ -210,7 +210,7 @@ def test_the_file_may_not_lie_in_the_work_directory(cli: Cli, tmp_path: Path, wo
     (link := tmp_path / "link").symlink_to(work)
     for place in (work / "000000-core.mkv", work / "000009-core.mkv", link / "mine.mkv"):
         outcome = cli("finish", work, place, "--overwrite")
-        assert (outcome.code, "lies in the work directory" in outcome.error) == (2, True)
+        assert (outcome.code, "is in the work directory" in outcome.error) == (2, True)
         assert {path.name: path.read_bytes() for path in work.iterdir()} == before
 
 

@@ -187,7 +187,7 @@ def test_an_end_of_the_caller_ends_all_workers(
         assert "the same command resumes" in said
         kept = {line.split('"name": "')[1].split('"')[0] for line in steps(journal)}
         assert kept <= {path.name for path in journal.parent.iterdir()}
-        assert not list(journal.parent.glob(".starvsr-*"))
+        assert not list(journal.parent.glob(".starvsr-*.partial"))
     went_on = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert went_on.returncode == 0, went_on.stderr
     assert "already done in" in went_on.stderr

@@ -343,7 +343,7 @@ def test_weights_that_do_not_fit_are_loaded_block_by_block(
     assert "no room for the weights of small-star on cpu, even block by" in capfd.readouterr().err
     monkeypatch.setattr("starvsr.models.compiled.check_compiler", lambda _: None)
     assert run(["upscale", str(clip), str(tmp_path / "o.mkv"), *flags, "--compile", "-y"]) == 5
-    assert "on cpu: leave out --compile, so that" in capfd.readouterr().err
+    assert "on cpu: leave out --compile to load them block by block" in capfd.readouterr().err
 
 
 def test_known_words_need_no_text_encoder(

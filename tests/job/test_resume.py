@@ -380,7 +380,7 @@ def test_work_directories_that_are_refused(
     file.write_text("keep")
     target = tmp_path / "out.mkv"
     for folder, said in (
-        (full, "no work directory of starvsr and not empty"),
+        (full, "is not a starvsr work directory and not empty"),
         (file, "is a file"),
         (tmp_path, "the input .* is in the work directory"),
         (tmp_path / "no" / "where", "does not exist"),

@@ -120,6 +120,8 @@ def _in_child(ready: int, go: int, out: Path, arguments: tuple[str, ...]) -> Non
         said = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number in (1, 2):
             os.dup2(said, number)
+        # A test runner may have put something else in their place.
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         setattr(files, "secrets", _Names)  # noqa: B010
         code = run(list(arguments))
         sys.stdout.flush()

@@ -228,7 +228,7 @@ def test_half_precision_clips_are_degraded_in_float32() -> None:
 @pytest.mark.parametrize(
     ("clip", "words"),
     [
-        (torch.zeros(0, 3, 16, 16), "a frame at least"),
+        (torch.zeros(0, 3, 16, 16), "at least one frame"),
         (torch.zeros(3, 16, 16), "t 3 h w"),
         (torch.zeros(2, 1, 16, 16), "t 3 h w"),
         (torch.zeros(2, 3, 18, 16), "multiples of the scale 4"),

@@ -243,7 +243,7 @@ def check_outside(folder: Path, name: str, path: Path, advice: str) -> None:
     # A link may lie there, or what it names.
     places = [Path(os.path.realpath(place)) for place in (path.parent, path)]
     if any(place.is_relative_to(real) for place in places):
-        raise UsageError(f"the {name} {path} lies in the work directory {folder}: {advice}")
+        raise UsageError(f"the {name} {path} is in the work directory {folder}: {advice}")
 
 
 def _ours(folder: Path) -> list[Path]:
