@@ -134,5 +134,5 @@ def test_a_hint_is_refused(net: RecurrentNet) -> None:
     ],
 )
 def test_impossible_sizes_are_refused(config: RecurrentConfig) -> None:
-    with pytest.raises(ValueError, match="a network|number of blocks"):
+    with pytest.raises(ValueError, match=r"a network|number of blocks"):
         RecurrentNet(config)
