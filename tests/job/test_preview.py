@@ -172,7 +172,7 @@ def test_what_is_refused(tmp_path: Path, clip: Path, options: UpscaleOptions) ->
     ):
         with pytest.raises(UsageError, match=said):
             plan_preview(clip, target, PreviewOptions(1), dataclasses.replace(options, **changes))
-    with pytest.raises(UsageError, match=r"--at, give: the video is 0\.600 s long"):
+    with pytest.raises(UsageError, match=r"--at: the video is 0\.600 s long"):
         plan_preview(clip, target, PreviewOptions(1, at_s=3), options)
     target.with_suffix(".png").write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"short\.png exists already: give --overwrite"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from starvsr.cli.printing import echo, printable
 from starvsr.errors import OutputError, UsageError
-from starvsr.media.files import check_writable
+from starvsr.media.files import check_no_work_dir
 
 _library = logging.getLogger("starvsr")
 _told = logging.getLogger("starvsr.cli")
@@ -48,7 +48,7 @@ def log_to(path: Path | None) -> None:
     """
     if path is None:
         return
-    check_writable(path.absolute().parent)
+    check_no_work_dir(path.absolute().parent)
     try:
         _check_log(path)
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")

@@ -160,12 +160,17 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 def check_writable(folder: Path) -> None:
     """Check that a file can be created in an existing folder. Raises OutputError, UsageError for a work directory."""
+    check_no_work_dir(folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"the folder {folder} cannot be written to: choose another one")
+
+
+def check_no_work_dir(folder: Path) -> None:
+    """Raise UsageError for a job's work directory, from which files are removed."""
     if os.path.lexists(os.path.join(os.path.realpath(folder), WORK_MARK)):  # noqa: PTH118
         raise UsageError(
             f"{folder} is a work directory of starvsr, which removes files from it: choose another folder"
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"the folder {folder} cannot be written to: choose another one")
 
 
 def _followed(target: Path) -> Path:
