@@ -56,7 +56,7 @@ class KeptParts:
         *,
         scratch: Path | None = None,
     ) -> None:
-        """segments: all of the job, in order. progress: is told of restored frames of the output. scratch: where seams
+        """segments: all of the job, in order. progress: receives the restored frames. scratch: where seams
         that are lacking are made without being recorded, so that the work directory stays as it is.
 
         Raises OutputError where a part cannot be read, WorkDirError where one does not fit its segment.

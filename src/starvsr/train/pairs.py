@@ -166,25 +166,7 @@ def degrade_video(
             for target, settings in outputs.items()
         }
         _write_parts(files, parts, outputs, info, index, degradation, report)
-        with _all_or_none(files.made) as completed:
-            for target, settings in outputs.items():
-                join(
-                    [parts[target]],
-                    info,
-                    index,
-                    target,
-                    settings,
-                    _PICTURES_ONLY,
-                    0,
-                    index.frames,
-                    work_dir=places[target],
-                    on_complete=partial(completed, target),
-                )
-            if files.text is not None:
-                with complete_or_absent(
-                    files.text, places[files.text], partial(completed, files.text)
-                ) as temporary:
-                    _write_new(temporary, text)
+        _complete(files, parts, places, outputs, info, index, text)
     kinds = dict.fromkeys(s.kind for s in info.streams if s.index != info.stream_index)
     return DegradeResult(
         files=files,
@@ -196,6 +178,37 @@ def degrade_video(
         degradation=degradation,
         elapsed_s=time.perf_counter() - began,
     )
+
+
+def _complete(
+    files: ClipFiles,
+    parts: Mapping[Path, Path],
+    places: Mapping[Path, Path],
+    outputs: Mapping[Path, EncoderSettings],
+    info: VideoInfo,
+    index: VideoIndex,
+    text: str,
+) -> None:
+    """Give all files of a clip their names, or none. Raises OutputError."""
+    with _all_or_none(files.made) as completed:
+        for target, settings in outputs.items():
+            join(
+                [parts[target]],
+                info,
+                index,
+                target,
+                settings,
+                _PICTURES_ONLY,
+                0,
+                index.frames,
+                work_dir=places[target],
+                on_complete=partial(completed, target),
+            )
+        if files.text is not None:
+            with complete_or_absent(
+                files.text, places[files.text], partial(completed, files.text)
+            ) as temporary:
+                _write_new(temporary, text)
 
 
 def _write_parts(
