@@ -65,5 +65,5 @@ def test_files_are_read_up_to_a_size(tmp_path: Path) -> None:
 @pytest.mark.timeout(10)
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ValueError, match="not a regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         read_bounded(tmp_path / "pipe", 4)

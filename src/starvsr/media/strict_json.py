@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import stat
 from pathlib import Path
 from typing import NoReturn
+
+from starvsr.media.files import open_regular
 
 _MOST_DEPTH = 16
 # Text with many brackets takes far more memory than disk.
@@ -104,14 +104,9 @@ def first_words(error: Exception) -> str:
 def read_bounded(path: Path, most_bytes: int) -> bytes:
     """The content of a regular file, or of one that a link names. Never blocks, as opening a pipe would.
 
-    Raises OSError, and ValueError if it is not a regular file or is larger.
+    Raises OSError, also if it is not a regular file, and ValueError if it is larger.
     """
-    descriptor = os.open(
-        path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    )
-    with open(descriptor, "rb") as file:  # noqa: PTH123
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ValueError("is not a regular file: give one")
+    with open_regular(path, follow=True) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ValueError(f"has more than the {most_bytes:,} bytes that are allowed")
