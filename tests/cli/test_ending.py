@@ -136,7 +136,7 @@ class Dropping:
 try:
     dropping = Dropping()
     del dropping
-    time.sleep(30)
+    time.sleep(3600)
 except (KeyboardInterrupt, Ended) as error:
     print(type(error).__name__)
 """

@@ -79,7 +79,7 @@ def _raise_again_what_is_dropped(handler: SignalHandler) -> None:
             usual(dropped)
             return
         handler.forget()
-        again = threading.Timer(_AGAIN_S, _thread.interrupt_main, [number])
+        again = threading.Timer(_AGAIN_S, _signal_main_thread, [number])
         again.daemon = True
         again.start()
 
@@ -96,6 +96,14 @@ def heed_no_more() -> None:
 def _numbers() -> list[signal.Signals]:
     """The handled signals that this system has."""
     return [each for each in signal.Signals if each.name in _RAISED]
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    """Unlike a simulated signal, one sent to the thread also ends what it waits in; Windows cannot send one."""
+    if sys.platform == "win32":
+        _thread.interrupt_main(number)
+    else:
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 class SignalHandler:
