@@ -69,14 +69,9 @@ def finish_job(
     report = progress or (lambda _: None)
     with open_begun(Path(folder).absolute()) as (journal, request), ExitStack() as stack:
         facts = _facts(journal)
-        source, wanted = Path(facts.source), Path(facts.target)
-        place = Path(target) if target is not None else _beside(wanted)
+        source = Path(facts.source)
         _check_input(source, request)
-        if place.suffix.lower() != wanted.suffix.lower():
-            raise UsageError(
-                f"the parts in {folder} are for a {wanted.suffix} file, but {place.name} is not one: give an OUTPUT "
-                f"with that extension"
-            )
+        place = _place(target, Path(facts.target), folder)
         check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
         info = probe(source, Fraction(facts.fps) if facts.fps else None)
@@ -87,14 +82,7 @@ def finish_job(
         kept = KeptParts(
             info, index, segments, facts.settings, journal, lambda _: None, scratch=scratch
         )
-        kept.make_seams()
-        parts, end = kept.parts()
-        if not parts:
-            verb = "is" if len(kept.files) == 1 else "are"
-            raise OutputError(
-                f"nothing is finished at the beginning yet ({len(kept.files)} of {len(segments)} segments {verb}, "
-                "after it): resume the job first"
-            )
+        parts, end = _beginning(kept, len(segments))
         report(Progress("join", 0, 1))
         first = segments[0].first
         join(
@@ -110,12 +98,20 @@ def finish_job(
             provenance=facts.provenance,
         )
         report(Progress("join", 1, 1))
-        left_out = sum(
-            files.segment.core[1] - files.segment.core[0]
-            for files in kept.files.values()
-            if files.segment.first >= end
+    return FinishResult(place, end - first, kept.frames, kept.frames_after(end))
+
+
+def _beginning(kept: KeptParts, segments: int) -> tuple[list[Path], int]:
+    """The parts up to the first missing segment, and the frame behind them. Raises OutputError if there is none."""
+    kept.make_seams()
+    parts, end = kept.parts()
+    if not parts:
+        verb = "is" if len(kept.files) == 1 else "are"
+        raise OutputError(
+            f"nothing is finished at the beginning yet ({len(kept.files)} of {segments} segments {verb}, "
+            "after it): resume the job first"
         )
-    return FinishResult(place, end - first, kept.frames, left_out)
+    return parts, end
 
 
 def _facts(journal: Journal) -> JobFacts:
@@ -183,5 +179,16 @@ def _check_input(source: Path, request: dict[str, Any]) -> None:
         raise InputError(f"the job's input {source} has changed: restore the original file")
 
 
-def _beside(target: Path) -> Path:
-    return target.with_name(f"{target.stem}-partial{target.suffix}")
+def _place(
+    given: str | os.PathLike[str] | None, wanted: Path, folder: str | os.PathLike[str]
+) -> Path:
+    """The file to write. Raises UsageError if its extension is not that of the job's output, `wanted`."""
+    if given is None:
+        return wanted.with_name(f"{wanted.stem}-partial{wanted.suffix}")
+    place = Path(given)
+    if place.suffix.lower() != wanted.suffix.lower():
+        raise UsageError(
+            f"the parts in {folder} are for a {wanted.suffix} file, but {place.name} is not one: give an OUTPUT "
+            f"with that extension"
+        )
+    return place

@@ -139,6 +139,11 @@ class KeptParts:
             end = segment.core[1]
         return found, end
 
+    def frames_after(self, end: int) -> int:
+        """The number of finished frames in segments from frame `end` on."""
+        cores = (files.segment.core for files in self.files.values())
+        return sum(last - first for first, last in cores if first >= end)
+
     def _finished(self, segment: Segment) -> SegmentFiles | None:
         """The files of a finished segment; None if it is unfinished, or a file is damaged.
 
