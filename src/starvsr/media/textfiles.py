@@ -6,16 +6,11 @@ Any problem is a ValueError, whose text continues after the file's name.
 from __future__ import annotations
 
 import re
-import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from starvsr.media.strict_json import read_bounded
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MOST_BYTES = 1 << 20
 # Nested tables; ours have four levels.
