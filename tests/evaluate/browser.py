@@ -164,6 +164,21 @@ class Browser:
                 parameters["text"] = text
             self.call("Input.dispatchKeyEvent", parameters)
 
+    def key(self, kind: str, key: str) -> None:
+        """`keyDown` or `keyUp` of a letter."""
+        code = {"key": key, "code": f"Key{key.upper()}", "windowsVirtualKeyCode": ord(key.upper())}
+        self.call("Input.dispatchKeyEvent", {"type": kind, **code})
+
+    def wheel(self, x: float, y: float, down: float, *, ctrl: bool = False) -> None:
+        """Turn the wheel over a place in the window, by pixels."""
+        place = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": down}
+        self.call("Input.dispatchMouseEvent", {**place, "modifiers": 2 if ctrl else 0})
+
+    def resize(self, width: int, height: int) -> None:
+        """Make the window this large, in pixels."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+        self.call("Emulation.setDeviceMetricsOverride", size)
+
     def complaints(self) -> list[str]:
         """Everything on the console, and every exception."""
         kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")

@@ -104,7 +104,15 @@ def test_movie_holds_a_above_b(tmp_path: Path) -> None:
     found = re.search(r'id="facts">([^<]+)<', page.read_text())
     assert found is not None
     facts = json.loads(found[1])
-    assert facts == {"width": 33, "height": 45, "stride": 48, "frames": 3, "total": 3, "rate": 10.0}
+    assert facts == {
+        "width": 33,
+        "height": 45,
+        "stride": 48,
+        "frames": 3,
+        "total": 3,
+        "rate": 10.0,
+        "times": [0.0, 0.1, 0.2],
+    }
     with av.open(io.BytesIO(movie_of(page)), "r") as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
@@ -145,6 +153,25 @@ def test_before_and_after_of_different_size(tmp_path: Path) -> None:
     compare(small, large, page, METRICS, resize=True)
     assert "A is scaled from 32x24 by bicubic interpolation." in page.read_text()
     assert "stretched" not in page.read_text()
+
+
+def test_an_excerpt_is_compared_with_its_place_in_the_whole(tmp_path: Path) -> None:
+    pictures = clip(8)
+    whole = write(tmp_path / "whole.mkv", pictures, rate=10)
+    excerpt = write(tmp_path / "excerpt.mkv", pictures[3:6], rate=10)
+    page = tmp_path / "page.html"
+    with pytest.raises(InputError, match=r"has 3 frames and .* has 8: .*--start TIME"):
+        compare(whole, excerpt, page, ["psnr_y"])
+    found = compare(whole, excerpt, page, ["psnr_y"], start_s=0.3)
+    assert (found.b.frames, found.page_frames) == (3, 3)
+    # Lossless: at the right place they are the same.
+    assert min(value or 0.0 for value in found.b.curves["psnr_y"]) > 90
+    found = compare(whole, excerpt, page, ["psnr_y"], start_s=0.6, overwrite=True)
+    assert found.b.frames == 2
+    found = compare(whole, excerpt, page, ["psnr_y"], start_s=0.3, frames=1, overwrite=True)
+    assert found.b.frames == 1
+    with pytest.raises(InputError, match=r"no frame at 5 s: its last one is at 0\.70 s"):
+        compare(whole, excerpt, page, ["psnr_y"], start_s=5, overwrite=True)
 
 
 def test_the_smallest_video(tmp_path: Path) -> None:
@@ -215,9 +242,35 @@ PIXEL = """(() => {
   pen.drawImage(c, 0, 0);
   return Array.from(pen.getImageData(%d, %d, 1, 1).data);
 })()"""
-FRAME = "document.getElementById('frame-shown').textContent"
+FRAME = "document.getElementById('frame-shown').textContent.split(' /')[0]"
 SPLIT = "document.getElementById('split').value"
 ZOOM = "document.getElementById('zoom-shown').textContent"
+
+
+def check_layout(browser: Browser) -> None:
+    """The picture and its controls fit a laptop's and a phone's window, and scroll with the page."""
+    sizes = "[...document.querySelectorAll('.controls button')].map(e => e.getBoundingClientRect())"
+    for width, height in ((1280, 900), (390, 844)):
+        browser.resize(width, height)
+        browser.value("scrollTo(0, 0)")
+        bottom = f"document.getElementById('frame').getBoundingClientRect().bottom <= {height}"
+        browser.wait_for(bottom)
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.value(f"new Set({sizes}.map(b => b.top)).size") == 1
+        left, top, across, down = browser.box("#picture")
+        # A wheel over the picture scrolls the page; with Ctrl it zooms.
+        before = browser.value("scrollY"), browser.value(ZOOM)
+        browser.wheel(left + across / 2, top + down / 2, 200)
+        browser.wait_for(f"scrollY > {before[0]}")
+        assert browser.value(ZOOM) == before[1]
+        left, top, across, down = browser.box("#picture")
+        browser.wheel(left + across / 2, top + down / 2, -200, ctrl=True)
+        browser.wait_for(f"{ZOOM} !== '{before[1]}'")
+        browser.press("-", "Minus", 189, "-")
+        browser.wait_for(f"{ZOOM} === '{before[1]}'")
+    browser.click("#actual")
+    assert browser.value("document.getElementById('picture').getBoundingClientRect().width") == 80
+    browser.click("#actual")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -248,13 +301,29 @@ def test_in_a_browser(tmp_path: Path) -> None:
         assert colour(75) == pytest.approx([0, 60], abs=10)
         for number in range(1, 4):
             browser.click("#next")
-            browser.wait_for(f"{FRAME} === '{number}'")
+            browser.wait_for(f"{FRAME} === '{number + 1}'")
             assert colour(5)[0] == pytest.approx(60 + 20 * number, abs=10)
             assert colour(75)[1] == pytest.approx(60 + 20 * number, abs=10)
+        assert browser.value("document.getElementById('frame-shown').textContent").endswith(
+            " / 10, 0:00.12"
+        )
         browser.click("#previous")
-        browser.wait_for(f"{FRAME} === '2'")
-        browser.press(".", "Period", 190, ".")
         browser.wait_for(f"{FRAME} === '3'")
+        browser.press(".", "Period", 190, ".")
+        browser.wait_for(f"{FRAME} === '4'")
+        browser.value("document.activeElement.blur()")
+        browser.press("ArrowRight", "ArrowRight", 39)
+        browser.wait_for(f"{FRAME} === '5'")
+        browser.press("ArrowLeft", "ArrowLeft", 37)
+        browser.wait_for(f"{FRAME} === '4'")
+
+        # While a key is held, one video alone, without the divider.
+        for key, pair in (("a", [120, 0]), ("b", [0, 120])):
+            browser.key("keyDown", key)
+            assert colour(5) == colour(75) == pytest.approx(pair, abs=10)
+            browser.key("keyUp", key)
+            assert colour(5) == pytest.approx([120, 0], abs=10)
+            assert colour(75) == pytest.approx([0, 120], abs=10)
 
         left, top, shown_width, shown_height = browser.box("#picture")
         middle = top + shown_height / 2
@@ -269,17 +338,18 @@ def test_in_a_browser(tmp_path: Path) -> None:
         while len(seen) < 4:
             seen.add(browser.wait_for(f"!{json.dumps(sorted(seen))}.includes({FRAME}) && {FRAME}"))
         browser.click("#play")
-        browser.wait_for("document.getElementById('play').textContent === 'Play'")
+        browser.wait_for("document.getElementById('play').textContent.trim() === 'Play'")
 
         browser.click("#closer")
         assert browser.value(ZOOM) == "2×"
         browser.press("-", "Minus", 189, "-")
         assert browser.value(ZOOM) == "1×"
-        browser.click("svg")
-        # Ten frames: the middle of the chart is the fourth or the fifth.
-        browser.wait_for(f"['4', '5'].includes({FRAME})")
+        browser.click("figure svg")
+        # Ten frames: the middle of the chart is the fifth or the sixth.
+        browser.wait_for(f"['5', '6'].includes({FRAME})")
         cursor = float(browser.value("document.querySelector('.cursor').getAttribute('x1')"))
         assert cursor == pytest.approx(500, abs=60)
+        check_layout(browser)
         unlabelled = "[...document.querySelectorAll('input')].filter(e => !e.labels.length).length"
         assert browser.value(unlabelled) == 0
         assert browser.complaints() == []

@@ -26,7 +26,7 @@ from starvsr.cli.upscale import (
     EXIT_DAMAGED,
     refuse_folder,
 )
-from starvsr.cli.upscale_options import parse_count
+from starvsr.cli.upscale_options import parse_count, parse_time
 from starvsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,6 +55,21 @@ def compare(
             "--resize", help="Scale A to B's size by bicubic interpolation, for before/after."
         ),
     ] = False,
+    start: Annotated[
+        float | None,
+        typer.Option(
+            "--start",
+            metavar="TIME",
+            parser=parse_time,
+            help="B is an excerpt that begins here in A: seconds or hh:mm:ss.s. Compares the frames that both have.",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames", metavar="N", parser=parse_count, help="Compare at most this many frames."
+        ),
+    ] = None,
     page_frames: Annotated[
         int,
         typer.Option(
@@ -79,6 +94,8 @@ def compare(
     set_verbosity(verbose=verbose, quiet=quiet)
     check_output()
     check_page_frames(page_frames)
+    if frames is not None and frames < 1:
+        raise UsageError(f"--frames {frames} is not allowed: give 1 or more")
     for path in (a, b):
         refuse_folder(path)
     from starvsr.evaluate.compare import compare
@@ -93,6 +110,8 @@ def compare(
             output,
             names,
             resize=resize,
+            start_s=start,
+            frames=frames,
             page_frames=page_frames,
             overwrite=overwrite,
             device=torch_device,

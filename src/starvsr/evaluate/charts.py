@@ -32,12 +32,17 @@ def chart(name: str, curves: Sequence[tuple[str, Curve]]) -> str:
         for which, curve in curves
         if (own := [value for value in curve if value is not None])
     )
-    title = f"{heading(name)} of every frame: {told}"
+    title = f"{heading(name)}: {told}"
+    last = max(len(curve) for _, curve in curves)
+    # Text inside the drawing would be stretched with it.
+    scale = "".join(f"<span>{shown(name, value)}</span>" for value in (high, (low + high) / 2, low))
     return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
-        f'aria-label="{escape(title)}"><title>{escape(title)}</title>{lines}'
-        f'<line class="cursor" x1="0" x2="0" y1="0" y2="{HEIGHT}"/></svg>'
-        f"<figcaption>{escape(title)}</figcaption></figure>"
+        f"<figure><figcaption>{escape(title)}</figcaption>"
+        f'<div class="scale" aria-hidden="true">{scale}</div>'
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(title)}"><line class="half" x1="0" x2="{WIDTH}" y1="{HEIGHT // 2}" y2="{HEIGHT // 2}"/>'
+        f'{lines}<line class="cursor" x1="0" x2="0" y1="0" y2="{HEIGHT}"/></svg>'
+        f'<div class="frames" aria-hidden="true"><span>frame 1</span><span>{last}</span></div></figure>'
     )
 
 

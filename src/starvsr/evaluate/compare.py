@@ -65,6 +65,8 @@ def compare(
     metrics: Sequence[str],
     *,
     resize: bool = False,
+    start_s: float | None = None,
+    frames: int | None = None,
     page_frames: int = PAGE_FRAMES,
     overwrite: bool = False,
     device: str = "cpu",
@@ -72,14 +74,16 @@ def compare(
 ) -> Comparison:
     """Measure B against A, and write the page.
 
-    metrics: names of `METRICS`. resize: scale A to B's size by bicubic interpolation. page_frames: maximum number of
-    frames on the page; metrics cover all. Raises InputError if a video cannot be read or they do not match, OutputError
-    if the page cannot be written or exists without `overwrite`, UsageError if it would replace a video.
+    metrics: names of `METRICS`. resize, start_s, frames: as for `open_pair`. page_frames: maximum number of frames on
+    the page; metrics cover all. Raises InputError if a video cannot be read or they do not match, OutputError if the
+    page cannot be written or exists without `overwrite`, UsageError if it would replace a video.
     """
     for video in (a, b):
         check_target(video, page, overwrite=overwrite)
     pair = ClipPair(b.stem, b, a)
-    video_b, video_a = open_pair(pair, resize=resize, progress=progress)
+    video_b, video_a = open_pair(
+        pair, resize=resize, start_s=start_s, frames=frames, progress=progress
+    )
     assert video_a is not None
     with ExitStack() as stack:
         # The movie is a temporary file, not the user's.
@@ -111,7 +115,8 @@ def compare(
             stretched = f"A is {before.width}x{before.height} and has another aspect ratio than B: it is stretched"
             result = replace(result, warnings=(stretched, *result.warnings))
         comparison = Comparison(result, own_curves, page, movie.frames)
-        texts = _texts(comparison, movie, (before.width, before.height))
+        times = [round(time, 3) for time in video_b.times()[: movie.frames]]
+        texts = _texts(comparison, movie, (before.width, before.height), times)
         _write(temporary, texts, movie_path)
     return comparison
 
@@ -121,8 +126,13 @@ def _is_stretched(before: tuple[int, int], size: tuple[int, int]) -> bool:
     return max(across, down) > _SAME_SHAPE * min(across, down)
 
 
-def _texts(comparison: Comparison, movie: StackedMovie, size_a: tuple[int, int]) -> dict[str, str]:
-    """What goes where in the template, all but the movie, as HTML; size_a: A's own width and height."""
+def _texts(
+    comparison: Comparison, movie: StackedMovie, size_a: tuple[int, int], times: list[float]
+) -> dict[str, str]:
+    """What goes where in the template, all but the movie, as HTML.
+
+    size_a: A's own width and height. times: of the page's frames in B, seconds from its first.
+    """
     b = comparison.b
     assert b.pair.reference is not None
     name_a, name_b = b.pair.reference.name, b.pair.result.name
@@ -148,6 +158,7 @@ def _texts(comparison: Comparison, movie: StackedMovie, size_a: tuple[int, int])
         "frames": comparison.page_frames,
         "total": b.frames,
         "rate": float(movie.rate),
+        "times": times,
     }
     charts = [
         chart(
@@ -170,6 +181,7 @@ def _texts(comparison: Comparison, movie: StackedMovie, size_a: tuple[int, int])
         "width": str(b.width),
         "height": str(b.height),
         "last_frame": str(comparison.page_frames - 1),
+        "shown_frames": str(comparison.page_frames),
         "table": _table(comparison),
         "charts": "\n".join(charts),
         "facts": json.dumps(facts),
@@ -185,8 +197,7 @@ def _table(comparison: Comparison) -> str:
             f'<tr><th scope="row">{escape(heading(name))}</th><td>{of_a}</td><td>{of_b}</td></tr>'
         )
     return (
-        "<table><caption>Means over all frames; ↑ higher is better, ↓ lower is better. "
-        "Where A has no score, B is compared with A.</caption>"
+        "<table><caption>Means over all frames</caption>"
         '<thead><tr><th scope="col">Metric</th><th scope="col">A</th><th scope="col">B</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )

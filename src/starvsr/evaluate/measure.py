@@ -26,10 +26,23 @@ EachFrame = Callable[[Frame, "Frame | None"], None]
 
 @dataclass(frozen=True)
 class Video:
-    """A video that has been read through once."""
+    """A video that has been read through once, or an excerpt of it."""
 
     info: VideoInfo
     index: VideoIndex
+    first: int
+    last: int
+    """Its frames are first..last-1 of the file."""
+
+    @property
+    def count(self) -> int:
+        """Number of frames."""
+        return self.last - self.first
+
+    def times(self) -> list[float]:
+        """Presentation times of its frames, seconds from its first."""
+        pts = self.index.pts[self.first : self.last]
+        return [float((each - pts[0]) * self.info.time_base) for each in pts]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -37,8 +50,8 @@ class Video:
         return self.info.width, self.info.height
 
     def frames(self) -> Generator[Frame, None, None]:
-        """All frames in order; a generator that must be closed."""
-        with closing(read_frames(self.info, self.index, 0, self.index.frames)) as pixels:
+        """All its frames in order; a generator that must be closed."""
+        with closing(read_frames(self.info, self.index, self.first, self.last)) as pixels:
             for each in pixels:
                 yield Frame(each)
 
@@ -83,7 +96,7 @@ class _Reading:
             info, scene_detect=False, progress=lambda one: self._report(one, path.name)
         )
         self.done += index.frames
-        return Video(info, index)
+        return Video(info, index, 0, index.frames)
 
     def _report(self, one: Progress, name: str) -> None:
         if self.progress is not None:
@@ -93,37 +106,68 @@ class _Reading:
 
 
 def open_pair(
-    pair: ClipPair, *, resize: bool = False, progress: ProgressCallback | None = None
+    pair: ClipPair,
+    *,
+    resize: bool = False,
+    start_s: float | None = None,
+    frames: int | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[Video, Video | None]:
     """Both videos of a pair, each read through once.
 
-    resize: scale the reference to the result's size by bicubic interpolation. Raises InputError if one cannot be read,
-    or they differ in their number of frames or (without `resize`) in size.
+    resize: scale the reference to the result's size by bicubic interpolation. start_s: the result is an excerpt of the
+    reference that begins there, seconds from its first frame; the frames that both have are compared. frames: at most
+    so many. Raises InputError if one cannot be read, or they differ in their number of frames (without `start_s` and
+    `frames`) or in size (without `resize`).
     """
-    return _open_pair(pair, _Reading([pair], progress), resize=resize)
+    read = _Reading([pair], progress)
+    return _open_pair(pair, read, resize=resize, start_s=start_s, frames=frames)
 
 
 def _open_pair(
-    pair: ClipPair, read: _Reading, *, resize: bool = False
+    pair: ClipPair,
+    read: _Reading,
+    *,
+    resize: bool = False,
+    start_s: float | None = None,
+    frames: int | None = None,
 ) -> tuple[Video, Video | None]:
     result = read(pair.result)
     if pair.reference is None:
         return result, None
     reference = read(pair.reference)
+    if start_s is not None or frames is not None:
+        result, reference = _excerpts(result, reference, start_s or 0.0, frames)
     if resize:
         # The reader scales frames to the probed size.
         width, height = result.size
         reference = replace(reference, info=replace(reference.info, width=width, height=height))
     size = "size (starvsr compare --resize scales A to B's)"
+    count = "number of frames (starvsr compare --start TIME compares an excerpt with the whole)"
     for what, own, others, needed in (
         ("pixels", "{}x{}".format(*result.size), "{}x{}".format(*reference.size), size),
-        ("frames", result.index.frames, reference.index.frames, "number of frames"),
+        ("frames", result.count, reference.count, count),
     ):
         if own != others:
             raise InputError(
                 f"{pair.result} has {own} {what} and {pair.reference} has {others}: both must have the same {needed}"
             )
     return result, reference
+
+
+def _excerpts(
+    result: Video, reference: Video, start_s: float, frames: int | None
+) -> tuple[Video, Video]:
+    """The frames that both have if the result begins at `start_s` of the reference. Raises InputError without any."""
+    times = reference.times()
+    step = times[1] - times[0] if len(times) > 1 else 0.0
+    first = min(range(len(times)), key=lambda number: abs(times[number] - start_s))
+    if abs(times[first] - start_s) > max(step, 1e-3):
+        raise InputError(
+            f"{reference.info.path} has no frame at {start_s:g} s: its last one is at {times[-1]:.2f} s"
+        )
+    count = min(result.count, reference.count - first, frames or result.count)
+    return replace(result, last=count), replace(reference, first=first, last=first + count)
 
 
 def measure_all(
@@ -139,7 +183,7 @@ def measure_all(
     """
     read = _Reading(pairs, progress)
     opened = [_open_pair(pair, read) for pair in pairs]
-    total = sum(videos[0].index.frames for videos in opened)
+    total = sum(videos[0].count for videos in opened)
     clips: list[ClipResult] = []
     for pair, videos in zip(pairs, opened, strict=True):
         done = sum(clip.frames for clip in clips)
@@ -172,7 +216,7 @@ def measure(
         name: reason for name in metrics if (reason := _why_not(name, result, reference))
     }
     names = [name for name in metrics if name not in not_measured]
-    total = result.index.frames
+    total = result.count
     check = AlignmentCheck(total) if reference is not None else None
     matrix = resolve_color((reference or result).info).matrix
     curves: dict[str, Curve] = {}
