@@ -11,6 +11,9 @@
 Message form: what is wrong with the value given, then what is allowed or what to do next.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class StarvsrError(Exception):
     """Base of every error that a user can cause; `exit_code` is the command line's (see `docs/cli.md`)."""
@@ -52,3 +55,9 @@ class WorkDirError(StarvsrError):
     """The work directory belongs to another job, or its content is not in this version's format."""
 
     exit_code = 9
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """`did you mean X? `, with the allowed value nearest to the one given; empty if none is near."""
+    near = difflib.get_close_matches(given.lower(), list(allowed), 1)
+    return f"did you mean {near[0]}? " if near else ""

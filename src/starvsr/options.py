@@ -327,8 +327,10 @@ class DeviceOptions:
     """Compile the network's repeated parts for the device first; not with `offload` of `block`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "device", self.device.lower())
         ok = re.fullmatch("auto|cpu|cuda(:[0-9]{1,4})?|mps", self.device) is not None
-        _check(ok, "--device", repr(self.device), "auto, cpu, cuda, cuda:N or mps")
+        names = "auto, cpu, cuda (NVIDIA, AMD), cuda:N or mps (Apple)"
+        _check(ok, "--device", repr(self.device), names)
         _check_choices(self)
         ok = self.memory_limit_bytes is None or self.memory_limit_bytes > 0
         _check(ok, "--memory-limit", self.memory_limit_bytes, "a size such as 8GB or 900MB")

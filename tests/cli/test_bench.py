@@ -62,7 +62,7 @@ def test_history_and_comparison(cli: Cli, tmp_path: Path) -> None:
         (["--size", "65x36"], 2, "--size 65x36 is not allowed: both must be even"),
         (["--size", "64"], 2, "--size 64 is not allowed: give 2 numbers such as 480x270"),
         ([*QUICK[:4], "--latent", "1x7x8"], 2, "--latent 1x7x8: a latent of 1 frames of 7x8"),
-        (["--model", "none"], 4, "--model none is neither a file nor a known model"),
+        (["--model", "none"], 2, "--model none is neither a file nor a known model"),
     ],
 )
 def test_refusals(cli: Cli, arguments: list[str], code: int, message: str) -> None:

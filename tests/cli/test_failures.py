@@ -130,7 +130,7 @@ def test_an_interrupt_inside_the_library(
     raise_in_call(monkeypatch, StarUNet, "forward", 2, KeyboardInterrupt())
     result = breaks_off(cli, clip, *quick)
     assert result.code == 130
-    assert "interrupted; the current output was not written" in result.err
+    assert "interrupted; nothing was written" in result.err
     assert "Traceback" not in result.err
 
 
@@ -267,7 +267,7 @@ def test_signals_in_the_middle(
         process.send_signal(number)
         rest = process.stderr.read()
     assert process.returncode == code
-    assert rest.splitlines()[-1] == f"{word}; the current output was not written"
+    assert rest.splitlines()[-1] == f"{word}; nothing was written: no segment was finished"
     assert "Traceback" not in rest
     assert listing(clip.parent) == before
 

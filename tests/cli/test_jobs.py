@@ -102,7 +102,8 @@ def test_a_job_that_fails(cli: Cli, clip: Path, quick: list[str], jobs: Jobs) ->
         frames = 1
     """)
     result = cli("upscale", "--jobs", file, *quick)
-    assert result.code == 3
+    assert result.code == 2
+    assert "jobs.toml, job 1 (no.mp4), input: " in result.error
     assert "no.mp4 does not exist" in result.error
     assert sorted(listing(clip.parent)) == ["clip.mp4", "jobs.toml"]
     result = cli("upscale", "--jobs", file, *quick, "--keep-going", "--json")

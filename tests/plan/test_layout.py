@@ -168,7 +168,7 @@ def test_short_clips_need_no_smaller_windows() -> None:
 
 
 def test_what_cannot_fit_is_refused_with_figures() -> None:
-    with pytest.raises(MemoryLimitError, match=r"star-light needs .* GiB .* 0\.10 GiB can be used"):
+    with pytest.raises(MemoryLimitError, match=r"star-light needs .* MiB .* 102 MiB can be used"):
         fit(limit_gib=0.1)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -94,10 +96,11 @@ def run(arguments: list[str]) -> int:
             return error.exit_code
         except (KeyboardInterrupt, typer.Abort, Ended) as error:
             ended = ended_by(error)
-            say(f"{ended.word}; {_left_behind(arguments)}", always=True)
+            kept = str(error) if isinstance(error, Ended) else ""
+            say(ended.word + (kept or f"; {_left_behind(arguments)}"), always=True)
             return ended.exit_code
         except Exception as error:
-            return _usage_or_bug(error)
+            return _usage_or_bug(error, arguments)
 
 
 def _run(arguments: list[str]) -> int:
@@ -123,21 +126,44 @@ def _left_behind(arguments: list[str]) -> str:
     if arguments[:1] == ["train"]:
         return "the same command resumes from the last checkpoint"
     if arguments[:1] == ["upscale"]:
-        return "the current output was not written"
+        return "nothing was written: no segment was finished"
     return "no output was written"
 
 
-def _usage_or_bug(error: Exception) -> int:
+def _usage_or_bug(error: Exception, arguments: list[str]) -> int:
     format_message = getattr(error, "format_message", None)
     code = getattr(error, "exit_code", None)
     if callable(format_message) and isinstance(code, int):
         # The parser's own errors: unknown options, values of the wrong type.
-        context = getattr(error, "ctx", None)
-        command = context.command_path if context else "starvsr"
-        message = " ".join(str(format_message()).split()).rstrip(".")
-        say_error(f"{message}; see {command} --help")
+        say_error(_meant(arguments) or _usage(str(format_message()), error, arguments))
         return code
     say_error(
         f"{type(error).__name__}: {error}. This is a bug in starvsr; --verbose shows where", error
     )
     return EXIT_BUG
+
+
+def _usage(message: str, error: Exception, arguments: list[str]) -> str:
+    """The parser's message in one line, and whose help explains it."""
+    # Not all of its errors know their command.
+    own = [f"starvsr {name}" for name in arguments[:1] if name in _commands()]
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else (*own, "starvsr")[0]
+    text = " ".join(message.replace("Value error, ", "").split()).rstrip(".")
+    return f"{text}; see {command} --help"
+
+
+def _meant(arguments: list[str]) -> str:
+    """What is told to those who type as for ffmpeg, without `upscale` or with `-i`; empty if it is something else."""
+    first, *rest = arguments or [""]
+    files = [each for each in arguments if not each.startswith("-") and each not in _commands()]
+    shown = "INPUT OUTPUT" if len(files) < 2 else shlex.join(files[:2])
+    if "-i" in arguments and (first in ("upscale", "plan") or first not in _commands()):
+        return f"INPUT and OUTPUT are given without -i or -o: starvsr upscale {shown}"
+    if first in _commands() or first.startswith("-") or not rest or not Path(first).suffix:
+        return ""
+    return f"{first} is not a command: did you mean starvsr upscale {shlex.join(arguments)}?"
+
+
+def _commands() -> set[str]:
+    return {command.name for command in app.registered_commands if command.name}

@@ -20,6 +20,7 @@ from starvsr.options import UpscaleOptions
 EXIT_SOME_FAILED = 6
 
 NAME_TEMPLATE = "{stem}{ext}"
+_SLASHES = tuple(filter(None, ("/", os.sep, os.altsep)))
 _FIELDS = (
     "{stem} (the input's name without its extension), {ext} (its extension), "
     "{number} (1, 2, ...) or {number:03} (001, 002, ...)"
@@ -37,6 +38,8 @@ class Item:
     source: Path
     target: Path
     options: UpscaleOptions
+    where: str = ""
+    """The job of a `--jobs` file, for errors."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,10 @@ class Outcome:
     """The error, or how long it took."""
 
 
-def is_batch(inputs: Sequence[Path]) -> bool:
-    """Whether the output of these inputs is a folder."""
-    return len(inputs) > 1 or is_folder(inputs[0]) or _is_pattern(inputs[0])
+def is_batch(inputs: Sequence[Path], output: str | None) -> bool:
+    """Whether the output of these inputs is a folder, as it also is if it exists or its name ends in a slash."""
+    into_folder = output is not None and (output.endswith(_SLASHES) or is_folder(Path(output)))
+    return len(inputs) > 1 or is_folder(inputs[0]) or _is_pattern(inputs[0]) or into_folder
 
 
 def is_folder(path: Path) -> bool:
@@ -77,7 +81,8 @@ def find_items(
     """The videos that files, patterns and folders stand for (folders in name order), with their outputs.
 
     Raises InputError for a folder without videos or a pattern without files, UsageError for an invalid
-    template, OutputError if `folder` is a file or its parent does not exist.
+    template and for a new folder that is named like a video, OutputError if `folder` is a file or its parent does not
+    exist.
     """
     # Imports PyAV, which would slow down `--help`.
     from starvsr.media.files import written_errors
@@ -85,6 +90,10 @@ def find_items(
     with written_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
+        if not folder.exists() and folder.suffix.lower() in _KEPT_ENDINGS:
+            raise UsageError(
+                f"{folder} would be a folder for the videos of {inputs[0]}: give a name without {folder.suffix}"
+            )
         if not folder.exists() and not folder.absolute().parent.is_dir():
             raise OutputError(f"the folder {folder.parent} does not exist: create it first")
     return [
@@ -141,8 +150,13 @@ def as_previews(items: Sequence[Item]) -> list[Item]:
     return [replace(item, target=named(item.target)) for item in items]
 
 
-def check_items(items: Sequence[Item]) -> None:
-    """Raise UsageError if an output is also an input, or the output of two items."""
+def check_items(items: Sequence[Item], *, keep_going: bool = False) -> None:
+    """Find mistakes of all items before the first one's work.
+
+    Raises UsageError if an output is also an input, or the output of two items. Without `keep_going` it raises
+    InputError for an input that does not exist, OutputError for an extension or an encoder that does not; for items of
+    a `--jobs` file UsageError, which names the job and the key.
+    """
     by_target: dict[str, Item] = {}
     own = {os.path.realpath(item.source) for item in items}
     for item in items:
@@ -157,6 +171,30 @@ def check_items(items: Sequence[Item]) -> None:
                 f"{other.source} and {item.source} would both become {item.target.name} (many systems do not "
                 "distinguish case in names): give --name-template with {number}, or other names"
             )
+    for item in [] if keep_going else items:
+        _check_item(item)
+
+
+def _check_item(item: Item) -> None:
+    from starvsr.media.encoder import container_of
+    from starvsr.media.files import check_folder
+    from starvsr.media.pixfmt import find_encoder
+    from starvsr.media.source import check_exists
+
+    encoder = item.options.encode.codec
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("input", lambda: check_exists(item.source)),
+        ("output", lambda: container_of(item.target)),
+        ("output", lambda: check_folder(item.target)),
+        ("codec", lambda: encoder == "auto" or find_encoder(encoder)),
+    ]
+    for key, check in checks:
+        try:
+            check()
+        except StarvsrError as error:
+            if not item.where:
+                raise
+            raise UsageError(f"{item.where}, {key}: {error}") from error
 
 
 def _anywhere(target: Path) -> str:

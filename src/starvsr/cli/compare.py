@@ -61,13 +61,16 @@ def compare(
             "--start",
             metavar="TIME",
             parser=parse_time,
-            help="B is an excerpt that begins here in A: seconds or hh:mm:ss.s. Compares the frames that both have.",
+            help="B is an excerpt that begins here in A: seconds or hh:mm:ss.s. Compares the frames that both have (default: the whole videos).",
         ),
     ] = None,
     frames: Annotated[
         int | None,
         typer.Option(
-            "--frames", metavar="N", parser=parse_count, help="Compare at most this many frames."
+            "--frames",
+            metavar="N",
+            parser=parse_count,
+            help="Compare at most this many frames (default: all).",
         ),
     ] = None,
     page_frames: Annotated[

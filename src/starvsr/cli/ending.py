@@ -16,14 +16,14 @@ _AGAIN_S = 0.1
 
 
 class Ended(BaseException):
-    """A signal ends the run; it unwinds like KeyboardInterrupt."""
+    """A signal ends the run; it unwinds like KeyboardInterrupt. Its text, if any, says what is kept."""
 
     exit_code: int
     word: str
 
 
 class Interrupted(Ended):
-    """Exit code and message of KeyboardInterrupt; never raised itself."""
+    """Exit code and message of KeyboardInterrupt; raised itself only to say what is kept."""
 
     exit_code = 130
     word = "interrupted"

@@ -84,7 +84,7 @@ def _item(where: str, table: Table, inherited: Mapping[str, Any], folder: Path) 
     own = {key: value for key, value in table.items() if key not in _PLACES}
     values = _over(inherited, _values(where, own, folder))
     try:
-        return Item(source, target, collect_options(**values))
+        return Item(source, target, collect_options(**values), where)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from starvsr.cli.batch import Item
 from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
+from starvsr.cli.ending import Ended, ended_by
 from starvsr.cli.messages import say, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import check_output
 from starvsr.errors import OutputError, StarvsrError
+from starvsr.types import Progress, ProgressCallback
 from starvsr.zoo.amounts import format_bytes
 
 if TYPE_CHECKING:
@@ -96,14 +98,28 @@ class Report:
         say(f"resuming: {count} already done in {folder}")
 
     @contextmanager
-    def kept_is_said(self) -> Iterator[None]:
-        """Report that an interrupted job can be resumed."""
+    def kept_is_said(self, view: ProgressView) -> Iterator[ProgressCallback]:
+        """Say what an interrupted job keeps and how to go on; yields where to report progress to.
+
+        Raises `Ended` with that text if a signal ended the job.
+        """
         from starvsr.job.journal import kept_work
 
+        restored = ""
+
+        def heed(progress: Progress) -> None:
+            nonlocal restored
+            if progress.stage == "restore":
+                restored = f" at {progress.done:.0f} of {progress.total} frames"
+            view(progress)
+
         try:
-            yield
+            yield heed
         except BaseException as error:
-            if kept := kept_work(error):
+            kept = kept_work(error)
+            if kept and isinstance(error, (KeyboardInterrupt, Ended)):
+                raise ended_by(error)(f"{restored}; {kept}") from error
+            if kept:
                 say(kept, always=True)
             raise
 

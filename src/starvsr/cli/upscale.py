@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -60,11 +60,11 @@ def upscale(
         ),
     ] = None,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="OUTPUT",
             help="The file to write, in the container of its extension, or - for standard output. For several inputs "
-            "or a folder: a folder.",
+            "or a folder: a folder. A name that ends in / is a folder too.",
             show_default=False,
         ),
     ] = None,
@@ -134,27 +134,30 @@ def upscale(
         if at is not None and preview is None:
             raise UsageError("--at would have no effect without --preview: give how much to show")
         shown = None if preview is None else PreviewOptions(preview, at)
-        several = jobs is not None or (inputs is not None and is_batch(inputs))
-        if several and (container is not None or PIPE in (*(inputs or ()), output)):
-            raise UsageError("- and --container are for one input: leave them out")
+        target = None if output is None else Path(output)
+        several = jobs is not None or (bool(inputs) and is_batch(inputs or [], output))
+        if several and (container is not None or PIPE in (*(inputs or ()), target)):
+            raise UsageError("- and --container are for one input and one file: leave them out")
         if jobs is not None:
-            _refuse_beside_jobs(inputs, output, name_template, options)
+            _refuse_beside_jobs(inputs, target, name_template, options)
+            items = read_jobs(jobs, given)
+            places = [item.target.parent for item in items]
             return _upscale_all(
-                read_jobs(jobs, given), keep_going=keep_going, report=report, preview=shown
+                items, folders=places, keep_going=keep_going, report=report, preview=shown
             )
-        if not inputs or output is None:
+        if not inputs or target is None:
             raise UsageError(
                 "INPUT and OUTPUT are required: give a video and its output, or --jobs"
             )
-        if is_batch(inputs):
+        if several:
             if options.resume.work_dir is not None:
                 raise UsageError(
                     "--work-dir is for one input: leave it out, each video has its own"
                 )
             template = NAME_TEMPLATE if name_template is None else name_template
-            items = find_items(inputs, output, template, options)
+            items = find_items(inputs, target, template, options)
             return _upscale_all(
-                items, folder=output, keep_going=keep_going, report=report, preview=shown
+                items, folders=[target], keep_going=keep_going, report=report, preview=shown
             )
         if name_template is not None or keep_going:
             flag = "--keep-going" if name_template is None else "--name-template"
@@ -163,15 +166,15 @@ def upscale(
             )
         from starvsr.job.executor import LastModel
 
-        check_pipes(inputs[0], output, container, as_json=as_json)
-        if shown is not None and output == PIPE:
+        check_pipes(inputs[0], target, container, as_json=as_json)
+        if shown is not None and target == PIPE:
             raise UsageError("--preview writes two files, but the output is -: name a file")
         options = for_pipe(options, container)
-        with piped(inputs[0], output, container) as ends:
+        with piped(inputs[0], target, container) as ends:
             items = [Item(ends.source, ends.target, options)]
             (item,) = items if shown is None else as_previews(items)
             # A pipe's work directory is temporary unless it was named.
-            lasting = output != PIPE or options.resume.work_dir is not None
+            lasting = target != PIPE or options.resume.work_dir is not None
             result = _upscale_one(
                 item, LastModel(), report, shown, lasting=lasting, planned=ends.planned
             )
@@ -223,8 +226,8 @@ def _upscale_one(
         report.choices(job)
         if planned is not None:
             planned(job)
-        with report.kept_is_said() if lasting else nullcontext():
-            result = run_job(job, progress=view, on_resume=report.kept, models=models)
+        with report.kept_is_said(view) if lasting else nullcontext(view) as progress:
+            result = run_job(job, progress=progress, on_resume=report.kept, models=models)
     report.done(item, result)
     return result
 
@@ -245,15 +248,15 @@ def _preview_one(
 def _upscale_all(
     items: list[Item],
     *,
-    folder: Path | None = None,
+    folders: Sequence[Path],
     keep_going: bool,
     report: Report,
     preview: PreviewOptions | None,
 ) -> int:
-    """Upscale a batch into a folder, which may be new; returns the exit code."""
+    """Upscale a batch into folders, which may be new; returns the exit code."""
     if preview is not None:
         items = as_previews(items)
-    check_items(items)
+    check_items(items, keep_going=keep_going)
     from starvsr.job.executor import LastModel
     from starvsr.media.folders import new_folders
 
@@ -266,7 +269,7 @@ def _upscale_all(
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
     # A run that did nothing leaves no empty folder.
-    with new_folders([folder] if folder else []):
+    with new_folders(folders):
         outcomes = run_batch(items, one, keep_going=keep_going, failed=report.failed)
     found = counts(outcomes)
     report.event("batch", **found)

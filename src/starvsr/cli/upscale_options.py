@@ -58,6 +58,23 @@ def parse_count(text: str) -> int:
         raise typer.BadParameter(f"{text!r} is not an integer: give one such as 8") from None
 
 
+# Short sides at 16:9.
+_RESOLUTIONS = {"4k": 2160, "5k": 2880, "8k": 4320}
+
+
+def parse_resolution(text: str) -> int:
+    """The short side in pixels from `1080`, `1080p` or `4k`."""
+    word = text.strip().lower()
+    if word in _RESOLUTIONS:
+        return _RESOLUTIONS[word]
+    try:
+        return int(word.removesuffix("p"))
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is not a resolution: give the short side, such as 1080, 1080p or 4k, or --width and --height"
+        ) from None
+
+
 def parse_time(text: str) -> float:
     """Seconds from `90`, `90.5`, `1:30` or `0:01:30.5`."""
     parts = text.strip().split(":")
@@ -134,7 +151,7 @@ _job = partial(_option, "Job")
 # Types, allowed values and defaults are those of the fields of `UpscaleOptions` and its groups.
 _OPTIONS = dict((
     _size("--scale", "-s", help=f"Factor of both sides, any number above 0 (default {DEFAULT_SCALE:g}).", **_NUMBER),
-    _size("--resolution", help="Short side of the output, pixels (default: by --scale).", **_COUNT),
+    _size("--resolution", help="Short side of the output: pixels, 1080p or 4k (default: by --scale).", parser=parse_resolution, metavar="N"),
     _size("--width", help="Width of the output, pixels (default: by --scale or --height).", **_COUNT),
     _size("--height", help="Height of the output, pixels (default: by --scale or --width).", **_COUNT),
     _size("--max-resolution", help="Maximum long side of the output, pixels (default: none).", **_COUNT),

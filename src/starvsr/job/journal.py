@@ -13,6 +13,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -187,7 +188,7 @@ def open_journal(
         if work.is_new:
             work.remove()
         elif not isinstance(error, WorkDirError):
-            _add_note(error, f"{folder} was left unchanged")
+            error.add_note(f"{folder} was left unchanged")
         work.release()
         raise
     try:
@@ -200,9 +201,9 @@ def open_journal(
         if journal.steps:
             # Partial files, perhaps of a killed process, are useless.
             work.clear(_known(journal))
-            _add_note(
-                error,
-                f"finished parts are kept in {folder}; the same command resumes",
+            error.add_note(
+                f"finished parts are kept in {folder}: the same command resumes, and "
+                f"`starvsr finish {shlex.quote(str(folder))}` makes a playable file of them"
             )
             work.release()
         else:
@@ -337,11 +338,6 @@ def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
         for group in data.values()
         for name, value in (group.items() if isinstance(group, Mapping) else ())
     }
-
-
-def _add_note(error: BaseException, text: str) -> None:
-    # `add_note` needs Python 3.11.
-    error.__notes__ = [*getattr(error, "__notes__", []), text]
 
 
 def _size_and_hash(path: Path) -> tuple[int, str]:

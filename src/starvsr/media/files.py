@@ -158,6 +158,17 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     check_writable(folder)
 
 
+def check_folder(target: Path) -> None:
+    """Raise OutputError if a file's folder neither exists, and can be written to, nor can be created."""
+    folder = target.absolute().parent
+    with written_errors(target):
+        is_there, has_parent = folder.is_dir(), folder.parent.is_dir()
+    if is_there:
+        check_writable(folder)
+    elif not has_parent:
+        raise OutputError(f"the folder {folder} does not exist: create it first")
+
+
 def check_writable(folder: Path) -> None:
     """Check that a file can be created in an existing folder. Raises OutputError, UsageError for a work directory."""
     check_no_work_dir(folder)

@@ -12,13 +12,22 @@ from av.codec.codec import UnknownCodecError
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 
-from starvsr.errors import OutputError
+from starvsr.errors import OutputError, did_you_mean
 from starvsr.options import EncodeOptions
 from starvsr.types import VideoInfo
 
 HDR_BITS = 10
 """Fewer bits show banding on HDR curves."""
 _PQ, _HLG = 16, 18
+_USUAL_ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks")
+# What people call an encoder, where libav has no encoder of that name; in lower case, without dots and dashes.
+_COMMON_NAMES = {
+    **dict.fromkeys(("x264", "avc", "h264"), "libx264"),
+    **dict.fromkeys(("x265", "h265"), "libx265"),
+    **dict.fromkeys(("svtav1", "svt"), "libsvtav1"),
+    **dict.fromkeys(("prores422", "proreshq"), "prores_ks"),
+    "vpx": "libvpx-vp9",
+}
 
 
 class Layout(NamedTuple):
@@ -66,13 +75,18 @@ def is_hdr(info: VideoInfo) -> bool:
     return info.color.transfer in (_PQ, _HLG)
 
 
+def _meant(name: str) -> str:
+    common = _COMMON_NAMES.get(name.lower().replace(".", "").replace("-", ""))
+    return f"did you mean {common}? " if common else did_you_mean(name, _USUAL_ENCODERS)
+
+
 def find_encoder(name: str) -> Codec:
     """A video encoder of this libav build. Raises OutputError."""
     try:
         codec = Codec(name, "w")
     except UnknownCodecError as error:
         raise OutputError(
-            f"--codec {name} is not a video encoder of this libav build: "
+            f"--codec {name} is not a video encoder of this libav build: {_meant(name)}"
             "try libx264, libx265, libsvtav1, libvpx-vp9, ffv1 or prores_ks"
         ) from error
     if codec.type != "video":

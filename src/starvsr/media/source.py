@@ -45,7 +45,7 @@ def _checked(path: Path, device: HWAccel | None) -> InputContainer:
         if is_sequence(path) and not path.exists():
             return open_sequence(path)
         if not path.exists():
-            raise InputError(f"{path} does not exist: check the name")
+            raise InputError(_absent(path))
         if path.is_dir():
             raise InputError(f"{path} is a folder, not a video file")
         if not path.is_file():
@@ -66,6 +66,24 @@ def _checked(path: Path, device: HWAccel | None) -> InputContainer:
         if front is None:
             raise InputError(_refusal(path, error)) from error
         return front
+
+
+def check_exists(path: Path) -> None:
+    """Raise InputError for a name of neither a file nor an image sequence."""
+    if not within_deadline(path, path.exists) and not is_sequence(path):
+        raise InputError(_absent(path))
+
+
+def _absent(path: Path) -> str:
+    # A path keeps one of an address's two slashes.
+    scheme, slash, rest = str(path).partition(":/")
+    if slash and scheme.isalpha() and len(scheme) > 1:
+        url = f"{scheme}://{rest.lstrip('/')}"
+        return (
+            f"{url} is an address, not a file: download it first, or pipe it, as in "
+            f"ffmpeg -i {url} -c copy -f matroska - | starvsr upscale - OUTPUT"
+        )
+    return f"{path} does not exist: check the name"
 
 
 def _open(file: object, device: HWAccel | None = None) -> InputContainer:

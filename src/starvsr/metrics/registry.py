@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
-from starvsr.errors import UsageError
+from starvsr.errors import UsageError, did_you_mean
 from starvsr.metrics import learned, vmaf
 from starvsr.metrics.brisque import LEAST_SIDE, brisque
 from starvsr.metrics.fidelity import WINDOW_SIDE, psnr_y, ssim_y
@@ -96,7 +96,9 @@ def choose_metrics(names: Sequence[str] | None) -> tuple[tuple[str, ...], dict[s
         if name == "dover":
             raise UsageError("--metrics dover is not supported: no installable package provides it")
         if name not in METRICS:
-            raise UsageError(f"--metrics {name} is unknown: choose from {', '.join(METRICS)}")
+            raise UsageError(
+                f"--metrics {name} is unknown: {did_you_mean(name, METRICS)}choose from {', '.join(METRICS)}"
+            )
         if reason := why_missing(name):
             raise UsageError(f"--metrics {name} {reason}")
     if not names:

@@ -144,13 +144,22 @@ def _cuda_info(name: str) -> DeviceInfo:
     count = cuda_devices()
     if number >= count:
         raise UsageError(
-            f"--device {name} is not available: torch finds {count} CUDA devices; give --device cpu or auto"
+            f"--device {name} is not available: torch finds {count} CUDA devices{_cpu_build()}; "
+            "give --device cpu or auto"
         )
     import torch
 
     free_bytes, _ = torch.cuda.mem_get_info(number)
     properties = torch.cuda.get_device_properties(number)
     return DeviceInfo(f"cuda:{number}", properties.name, free_bytes, _threads())
+
+
+def _cpu_build() -> str:
+    """A remark on a torch without CUDA; empty for one with it."""
+    import torch
+
+    has_cuda = torch.version.cuda or torch.version.hip
+    return "" if has_cuda else f" (torch {torch.__version__} is a build without CUDA)"
 
 
 def _free_memory_bytes() -> int:

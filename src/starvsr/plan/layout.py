@@ -213,9 +213,15 @@ def fitted_layout(
     if limit_bytes is None or options.memory_limit_bytes is None:
         return layout
     raise MemoryLimitError(
-        f"the model {spec.name} needs {layout.peak_bytes / 2**30:.2f} GiB even with the smallest windows allowed, and "
-        f"{limit_bytes / 2**30:.2f} GiB can be used: {_advice(settings, options)}"
+        f"the model {spec.name} needs {_size(layout.peak_bytes)} even with the smallest windows allowed, and "
+        f"{_size(limit_bytes)} can be used: {_advice(settings, options)}"
     )
+
+
+def _size(count: int) -> str:
+    if count < 2**20:
+        return f"{count / 2**10:.0f} KiB"
+    return f"{count / 2**20:.0f} MiB" if count < 2**30 else f"{count / 2**30:.2f} GiB"
 
 
 def _advice(settings: Settings, options: DeviceOptions) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from starvsr.errors import WeightsError
+from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.options import WeightsOptions
 from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components
 from starvsr.types import DeviceInfo, ModelSpec
@@ -39,8 +39,8 @@ def choose_model(
 ) -> ModelChoice:
     """The model that `name` stands for: `auto`, a name of `specs.SPECS`, or a path.
 
-    A model of SPECS need not be installed; then `missing` lists what is not. Raises WeightsError for an unknown name,
-    a missing file, a file that is not one of ours, or hub variables with which its parts cannot be loaded.
+    A model of SPECS need not be installed; then `missing` lists what is not. Raises UsageError for an unknown name,
+    WeightsError for a missing file, one that is not ours, or hub variables with which its parts cannot be loaded.
     """
     choice = _chosen(name, device, weights)
     if components_of(choice.spec):
@@ -61,8 +61,10 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
     except OSError as error:
         raise WeightsError(f"--model {name} cannot be read: {error.strerror}") from error
     if not found:
-        raise WeightsError(
-            f"--model {name} is neither a file nor a known model: give one of "
+        # A name without a folder or an extension is a model's, misspelt.
+        kind = WeightsError if path.suffix or path.name != name else UsageError
+        raise kind(
+            f"--model {name} is neither a file nor a known model: {did_you_mean(name, SPECS)}give one of "
             f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"
         )
     spec, folders = _counted(path), (path.parent, folder)
