@@ -208,7 +208,7 @@ def test_memory_is_shared_and_so_are_gpus(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("cuda", "--device cuda is not available: torch finds 0 CUDA devices (torch "),
+        ("cuda", "--device cuda is not available: torch finds 0 CUDA devices"),
         ("cuda:1", "--device cuda:1 is not available"),
         ("mps", "--device mps is not available"),
         ("gpu", "--device 'gpu' is not allowed"),

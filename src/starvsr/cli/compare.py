@@ -61,7 +61,8 @@ def compare(
             "--start",
             metavar="TIME",
             parser=parse_time,
-            help="B is an excerpt that begins here in A: seconds or hh:mm:ss.s. Compares the frames that both have (default: the whole videos).",
+            help="B is an excerpt that begins here in A: seconds or hh:mm:ss.s. Compares the frames that both have "
+            "(default: the whole videos).",
         ),
     ] = None,
     frames: Annotated[
