@@ -508,3 +508,23 @@ def test_nano_matches_its_formula(nano: LoadedModel) -> None:
     x0 = functional.pixel_shuffle((0.9465 * z - 0.3226 * v)[:, :, 0], 4)
     result = run(Restorer(nano), frames, (160, 192))
     assert (result - x0.clamp(-1, 1)).abs().max() < 2e-4, "the two constants have four digits"
+
+
+@pytest.mark.parametrize(
+    ("frames", "kind", "told"),
+    [
+        (np.zeros((1, 8, 8, 3), np.uint8), TypeError, "got ndarray: of a NumPy array"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), TypeError, "got torch.uint8: of 8 bits"),
+        (torch.zeros(1, 8, 8, 3), ValueError, r"t 3 h w with t > 0, got \(1, 8, 8, 3\)"),
+        (torch.zeros(1, 3, 0, 8), ValueError, "t 3 h w"),
+        (torch.full((1, 3, 8, 8), 200.0), ValueError, "got 200 to 200: scale them"),
+        (torch.full((1, 3, 8, 8), -1.0), ValueError, "got -1 to -1: scale them"),
+        (torch.full((1, 3, 8, 8), math.nan), ValueError, "NaN or infinity"),
+    ],
+    ids=["array", "integers", "shape", "empty", "255", "signed", "nan"],
+)
+def test_what_would_be_misread_is_refused(
+    nano: LoadedModel, frames: Any, kind: type[Exception], told: str
+) -> None:
+    with pytest.raises(kind, match=told):
+        Restorer(nano)(frames)

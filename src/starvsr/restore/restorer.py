@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ from starvsr.zoo.load import LoadedModel, load_choice
 
 # So many rows of a large frame stay in the CPU's cache while in use.
 _CACHED_ROWS = 32
+# What a resized clip may have beyond black and white.
+_OVERSHOOT = 0.2
 
 _DETAIL = 0.375
 """Deviation, in pixels of the input, of the Gaussian that tells fine detail from the rest."""
@@ -134,11 +137,10 @@ class Restorer:
 
         frames: `t c h w`, RGB in [0, 1], any float dtype and device. first_frame: absolute index of the first
         one, by which noise is drawn. Returns `t c H W` float32 in [0, 1] on the CPU, H and W rounded from
-        `scale` times the input. Raises ValueError for another shape, UsageError for a scale not above 0 or a side
-        over 65535.
+        `scale` times the input. Raises TypeError for integers and arrays, ValueError for another shape or range,
+        UsageError for a scale not above 0 or a side over 65535.
         """
-        if frames.ndim != 4 or frames.shape[1] != 3 or not len(frames):
-            raise ValueError(f"frames must be t 3 h w with t > 0, got {tuple(frames.shape)}")
+        _check_clip(frames)
         width, height = output_size(
             frames.shape[3], frames.shape[2], SizeOptions(scale=scale), even=False
         )
@@ -277,6 +279,28 @@ class Restorer:
 
     def _spent(self, name: str, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+
+def _check_clip(frames: object) -> None:
+    """Refuse what would be restored as another picture than meant. Raises TypeError, ValueError."""
+    if not isinstance(frames, Tensor):
+        raise TypeError(
+            f"frames must be a tensor, got {type(frames).__name__}: of a NumPy array x of t h w 3 in 0..255, give "
+            "torch.from_numpy(x).permute(0, 3, 1, 2) / 255"
+        )
+    if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames must be t 3 h w with t > 0, got {tuple(frames.shape)}")
+    if not frames.is_floating_point():
+        raise TypeError(
+            f"frames must be floats in [0, 1], got {frames.dtype}: of 8 bits, give x / 255"
+        )
+    low, high = (value.item() for value in frames.float().aminmax())
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise ValueError("frames must be in [0, 1], but contain NaN or infinity")
+    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
+        raise ValueError(
+            f"frames must be in [0, 1], got {low:g} to {high:g}: scale them, as in x / 255 or (x + 1) / 2"
+        )
 
 
 def frames_to_tensor(frames: list[Frame]) -> Tensor:
