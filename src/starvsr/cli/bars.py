@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     ProgressColumn,
@@ -27,21 +28,15 @@ from starvsr.cli.console import (
 )
 from starvsr.types import Progress, SegmentProgress
 
+# Terminals from these widths on show the column; what people miss least goes first.
+_ELAPSED_WIDTH, _RATE_WIDTH, _BAR_WIDTH, _AMOUNT_WIDTH = 76, 66, 54, 44
+
 
 class Bars:
     """One bar per stage with its pace, elapsed and remaining time, and one per active segment."""
 
     def __init__(self) -> None:
-        self.bars = RichProgress(
-            TextColumn("{task.description:<15}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            _AmountColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}", style="progress.remaining"),
-            console=Console(stderr=True),
-        )
+        self.bars = _Columns(Console(stderr=True))
         self.tasks: dict[str, tuple[TaskID, float, float]] = {}
         self.segments: dict[int, TaskID] = {}
 
@@ -87,6 +82,29 @@ class Bars:
 
     def _bar(self, name: str) -> TaskID:
         return self.bars.add_task(name, total=None, rate="", left="", amount="")
+
+
+class _Columns(RichProgress):
+    """As many columns as fit the terminal's width; whatever it is, none is cut off."""
+
+    def __init__(self, terminal: Console) -> None:
+        self._terminal = terminal
+        super().__init__(console=terminal)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Called for every refresh, so that a terminal may be resized."""
+        width = self._terminal.width
+        columns: list[tuple[int, ProgressColumn]] = [
+            (0, TextColumn("{task.description:<15}")),
+            (_BAR_WIDTH, BarColumn(bar_width=None)),
+            (0, TaskProgressColumn()),
+            (_AMOUNT_WIDTH, _AmountColumn()),
+            (_RATE_WIDTH, TextColumn("{task.fields[rate]}")),
+            (_ELAPSED_WIDTH, TimeElapsedColumn()),
+            (0, TextColumn("{task.fields[left]}", style="progress.remaining")),
+        ]
+        self.columns = tuple(column for least, column in columns if width >= least)
+        yield from super().get_renderables()
 
 
 class _AmountColumn(ProgressColumn):
