@@ -165,7 +165,7 @@ def known_flags() -> set[str]:
     flags = {
         flag
         for command in (group, *group.commands.values())
-        for parameter in command.get_params(typer.Context(command))
+        for parameter in command.get_params(typer.Context(command, **command.context_settings))
         for flag in (*parameter.opts, *parameter.secondary_opts)
     }
     for script in (ROOT / "benchmarks").glob("*.py"):

@@ -15,6 +15,7 @@ import typer
 
 import starvsr
 from starvsr.cli.app import app
+from starvsr.cli.help import EXAMPLES
 from starvsr.models.device import _may_have_gpu
 from starvsr.zoo.folder import embedded_file
 from tests.cli.conftest import Cli
@@ -169,12 +170,44 @@ def test_help_of_a_command_names_every_option(
 ) -> None:
     # As wide as it takes, so that no name is cut.
     monkeypatch.setenv("COLUMNS", "240")
-    result = cli(command, "--help")
+    result = cli(command, "--help-all" if command in ("upscale", "plan") else "--help")
     assert result.code == 0
     for parameter in parameters(command):
         if parameter.param_type_name == "option":
             for flag in (*parameter.opts, *parameter.secondary_opts):
                 assert flag in result.out
+
+
+def test_help_shows_what_most_people_need(cli: Cli) -> None:
+    for command in ("upscale", "plan"):
+        result = cli(command, "--help")
+        assert result.code == 0
+        # On 80 columns; everything takes some 250 lines.
+        assert len(result.out.splitlines()) <= 70
+        for flag in ("--scale", "--model", "--codec", "--help-all", "INPUT"):
+            assert flag in result.out
+        assert "--chunk-overlap" not in result.out
+        assert "size, range, model, device, windows, encoding, streams, job" in result.out
+    for example in EXAMPLES:
+        call = example.partition("#")[0].split()
+        assert example in cli("upscale", "-h").out
+        assert parameters(call[1])
+
+
+@pytest.mark.parametrize(
+    ("word", "flag"),
+    [("size", "--max-resolution"), ("enc", "--pix-fmt"), ("streams", "--no-chapters")],
+)
+def test_help_of_a_group(cli: Cli, word: str, flag: str) -> None:
+    result = cli("upscale", "--help", word)
+    assert (result.code, flag in result.out, "--seed" in result.out) == (0, True, False)
+    assert cli("upscale", "in.mp4", "out.mp4", "--help", "next.mp4").code == 0
+
+
+def test_help_of_no_group(cli: Cli) -> None:
+    result = cli("upscale", "--help", "colour")
+    assert result.code == 2
+    assert "no such group: give one of size, range, model" in result.error
 
 
 @pytest.mark.parametrize("command", COMMANDS)

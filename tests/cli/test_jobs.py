@@ -170,7 +170,7 @@ JOB = '[[job]]\ninput = "a.mp4"\noutput = "b.mkv"\n'
         ('[[job]]\ninput = "a\\u0000"', "a string in it contains a null character"),
         ("[[job]]\ninput = 3", "jobs.toml, job 1: input = 3 is not allowed: give a file"),
         (f"{JOB}\n{JOB}cfr = 20", "job 2 (a.mp4): the key cfr is unknown: did you mean crf?"),
-        (f"{JOB}\nqqq = 20", "the key qqq is unknown: see starvsr upscale --help"),
+        (f"{JOB}\nqqq = 20", "the key qqq is unknown: see starvsr upscale --help-all"),
         (f"{JOB}\nhelp = true", "the key help is unknown"),
         (f"{JOB}\nverbose = true", "the key verbose is unknown"),
         (f"[defaults]\ninput = 'a'\n{JOB}", "[defaults]: the key input belongs to a [[job]] table"),

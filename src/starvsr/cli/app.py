@@ -13,6 +13,7 @@ import typer
 from starvsr import __version__
 from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
 from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
+from starvsr.cli.help import HELP_NAMES, HelpByNeed
 from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import guarded, reserve_descriptors
@@ -46,8 +47,19 @@ def _root(
     pass
 
 
-app.command("upscale", short_help="Restore videos at a larger size.")(upscale.upscale)
-app.command("plan", short_help="Show what upscale would do, without loading weights.")(upscale.plan)
+_HELP = {"help_option_names": HELP_NAMES}
+app.command(
+    "upscale",
+    short_help="Restore videos at a larger size.",
+    cls=HelpByNeed,
+    context_settings=_HELP,
+)(upscale.upscale)
+app.command(
+    "plan",
+    short_help="Show what upscale would do, without loading weights.",
+    cls=HelpByNeed,
+    context_settings=_HELP,
+)(upscale.plan)
 app.command("finish", short_help="Write a playable file from an interrupted upscale.")(
     finish.finish
 )

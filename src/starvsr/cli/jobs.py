@@ -162,7 +162,9 @@ def _option(where: str, key: str) -> tuple[Any, str]:
         raise UsageError(f"{where}: the key {key} belongs to a [[job]] table")
     if key not in options:
         near = difflib.get_close_matches(key, [*options, *_PLACES], 1)
-        advice = f"did you mean {near[0]}?" if near else "see starvsr upscale --help for the names"
+        advice = (
+            f"did you mean {near[0]}?" if near else "see starvsr upscale --help-all for the names"
+        )
         raise UsageError(f"{where}: the key {key} is unknown: {advice}")
     return options[key]
 

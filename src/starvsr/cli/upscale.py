@@ -123,10 +123,7 @@ def upscale(
     options: UpscaleOptions,
     given: dict[str, Any],
 ) -> int:
-    """Restore videos at a larger size, keeping audio, subtitles, chapters and timing.
-
-    Example: starvsr upscale in.mp4 out.mp4 --scale 4
-    """
+    """Restore videos at a larger size, keeping audio, subtitles, chapters and timing."""
     set_verbosity(verbose=verbose, quiet=quiet)
     log_to(log_file)
     with Events(wanted=as_json) as events:

@@ -1,0 +1,99 @@
+"""`--help` of a command with many options: the everyday ones and the groups; `--help GROUP`, `--help-all` for more."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from typing import Any
+
+from typer.core import TyperCommand
+
+from starvsr.cli.printing import echo
+from starvsr.errors import UsageError
+
+_EVERYDAY = (
+    *("--scale", "--resolution", "--model", "--prompt", "--preview", "--at", "--start", "--end"),
+    *("--codec", "--crf", "--audio", "--device", "--keep-going", "--overwrite", "--help"),
+)
+_ALL = "--help-all"
+HELP_NAMES = ["-h", "--help", _ALL]
+EXAMPLES = (
+    "starvsr upscale in.mp4 out.mp4 --scale 4",
+    "starvsr upscale in.mp4 out.mp4 --preview 5 --at 1:30    # five seconds beside the input first",
+    "starvsr upscale videos/ large/ --resolution 1080p --keep-going",
+)
+# Options without a group of their own.
+_REST = "Other options"
+
+
+class HelpByNeed(TyperCommand):
+    """A command whose `--help` shows what most people need; everything else is one word away."""
+
+    _topic = ""
+    """Which help was asked for: empty for the everyday options, a group, or `--help-all`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Takes the word after `--help` as a group. Raises UsageError for another word that is not a file."""
+        asked = next((place for place, word in enumerate(args) if word in HELP_NAMES), None)
+        if asked is not None and "--" not in args[:asked]:
+            self._topic = _ALL if args[asked] == _ALL else self._group(args[asked + 1 :])
+            args = ["--help"]
+        return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """All parameters, or while help is shown those that were asked for."""
+        params = super().get_params(ctx)
+        if not ctx.meta.get(__name__):
+            return params
+        if self._topic == _ALL:
+            return params
+        options = [param for param in params if param.param_type_name == "option"]
+        if self._topic:
+            return [param for param in options if _panel(param) == self._topic]
+        everyday = [param for flag in _EVERYDAY for param in options if flag in param.opts]
+        return [*(param for param in params if param not in options), *map(_plain, everyday)]
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Prints the help that was asked for, then where the rest is."""
+        ctx.meta[__name__] = True
+        super().format_help(ctx, formatter)
+        ctx.meta[__name__] = False
+        if self._topic:
+            return
+        listed = ", ".join(map(_word, self._groups()))
+        if self.name == "upscale":
+            echo(" Examples:\n\n" + "".join(f"   {example}\n" for example in EXAMPLES))
+        echo(f" More options: --help-all, or --help GROUP, one of\n {listed}.\n")
+
+    def _groups(self) -> list[str]:
+        panels = [_panel(param) for param in self.params if param.param_type_name == "option"]
+        return sorted(dict.fromkeys(panels), key=lambda panel: panel == _REST)
+
+    def _group(self, words: list[str]) -> str:
+        """The group that the word after `--help` means."""
+        word = words[0].lower() if words else "-"
+        if word.startswith("-") or "." in word or "/" in word:
+            return ""
+        groups = {_word(group): group for group in self._groups()}
+        near = difflib.get_close_matches(word, groups, 1)
+        found = [name for name in groups if name.startswith(word)] or near
+        if not found:
+            raise UsageError(f"--help {word}: no such group: give one of {', '.join(groups)}")
+        return groups[found[0]]
+
+
+def _panel(param: Any) -> str:
+    return getattr(param, "rich_help_panel", None) or _REST
+
+
+def _word(group: str) -> str:
+    """What `--help` takes for a group: the word that tells it from others."""
+    first, *more = group.lower().split()
+    return more[-1] if first == "other" and more != ["options"] else first
+
+
+def _plain(param: Any) -> Any:
+    """The same option, outside its group."""
+    plain = copy.copy(param)
+    plain.rich_help_panel = None
+    return plain
