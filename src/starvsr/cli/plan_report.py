@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from starvsr.cli.console import format_seconds
 from starvsr.errors import StarvsrError
+from starvsr.job.pace import expected_s
 from starvsr.options import shares_text
 from starvsr.plan.layout import largest_picture, largest_window
 from starvsr.plan.plan import Plan, make_plan
@@ -31,7 +33,7 @@ def plan_text(job: Job) -> str:
         ),
         (
             "model",
-            f"{job.choice.reason}, on {job.device.description} with {job.device.threads} threads",
+            f"{job.choice.reason}, on {job.device.description} with {_count(job.device.threads, 'thread')}",
         ),
         ("shots", f"{1 + sum(plan.first < cut < plan.last for cut in job.index.cuts)}"),
         ("segments", f"{len(plan.segments)}, the longest of {longest} frames"),
@@ -41,6 +43,7 @@ def plan_text(job: Job) -> str:
         ("network", f"{_calls_text(plan)}, overlaps cost {plan.overlap_cost - 1:.0%}"),
         ("memory", _memory_text(plan)),
         ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of RAM"),
+        ("time", _time_text(job)),
     ]
     if plan.speed != "exact":
         lines.append(("speed", _speed_text(plan)))
@@ -58,16 +61,24 @@ def plan_text(job: Job) -> str:
     return "\n".join(
         [
             *(f"{name:<9} {text}" for name, text in lines),
-            *(f"{name}: {text}" for name, text in others),
+            "with other models:",
+            *(f"  {name}: {text}" for name, text in others),
         ]
     )
+
+
+def _time_text(job: Job) -> str:
+    seconds = expected_s(job)
+    if seconds is None:
+        return "unknown until this model has run here: `starvsr upscale --preview 5` measures it"
+    return f"about {format_seconds(seconds)}, by the last job with this model here"
 
 
 def _chunks_text(plan: Plan) -> str:
     frames, shared = plan.windows.chunk_frames, plan.windows.chunk_overlap
     time_factor = plan.layout.autoencoder.time_factor
     if time_factor == 1:
-        return f"up to {frames} frames, {shared} shared"
+        return f"up to {_count(frames, 'frame')}, {shared} shared"
     return f"up to {frames_of(frames, time_factor)} frames as {frames} latent ones, {shared} of these shared"
 
 
@@ -112,3 +123,7 @@ def _model_text(job: Job, spec: ModelSpec) -> str:
 def _tiles_text(plan: Plan) -> str:
     count = len(plan.rows) * len(plan.columns)
     return f"{count} of {plan.columns[0][1]}x{plan.rows[0][1]} elements"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

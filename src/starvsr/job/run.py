@@ -15,6 +15,7 @@ from starvsr.errors import InputError, MemoryLimitError
 from starvsr.job.executor import Executor, InTurn, LastModel, Work
 from starvsr.job.journal import Journal, journal_folder, open_journal
 from starvsr.job.kept import KeptParts, job_facts
+from starvsr.job.pace import keep_pace
 from starvsr.job.plan_job import Job, plan_video
 from starvsr.job.records import JOB_NOTE, WINDOWS_NOTE
 from starvsr.job.request import provenance_text, request_of
@@ -94,7 +95,8 @@ def run_job(
         seconds: dict[str, float] = {}
         if not journal.made(job.target):
             kept = KeptParts(job.info, job.index, job.plan.segments, job.settings, journal, report)
-            if kept.files and on_resume is not None:
+            resumed = bool(kept.files)
+            if resumed and on_resume is not None:
                 on_resume(len(kept.files), journal.folder)
             chosen = nullcontext(executor) if executor else open_executor(job.options, models)
             with chosen as running:
@@ -103,6 +105,8 @@ def run_job(
             _join(job, kept.parts()[0], journal)
             report(Progress("join", 1, 1))
             seconds = kept.seconds
+            if not resumed and executor is None:
+                keep_pace(job, time.perf_counter() - began - seconds.get("load", 0.0))
     return UpscaleResult(
         target=job.target,
         width=job.plan.width,
