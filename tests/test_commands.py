@@ -1,0 +1,86 @@
+"""The README's commands, run as they stand on small files, and the documents' tables checked against the program."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from starvsr import errors
+from starvsr.cli.app import EXIT_BUG, run
+from starvsr.cli.batch import EXIT_SOME_FAILED
+from starvsr.cli.ending import HungUp, Interrupted, Terminated
+from starvsr.cli.upscale import EXIT_DAMAGED
+from tests.media.clips import Audio, Clip, make
+from tests.test_docs import BLOCK, ROOT
+
+# Models that have to be downloaded.
+FETCHED = ("star-light", "star-heavy", "star-cogvideox")
+
+
+def readme_commands() -> list[list[str]]:
+    lines = [
+        shlex.split(line, comments=True)
+        for language, block in BLOCK.findall((ROOT / "README.md").read_text())
+        if language == "sh"
+        for line in block.splitlines()
+    ]
+    calls = [words[1:] for words in lines if words and words[0] == "starvsr"]
+    return [call for call in calls if set(FETCHED).isdisjoint(call)]
+
+
+def expanded(call: list[str]) -> list[str]:
+    """The arguments as a shell makes them."""
+    found = (
+        [str(path) for path in sorted(Path().glob(word))] if "*" in word else [] for word in call
+    )
+    return [path for word, paths in zip(call, found, strict=True) for path in paths or [word]]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_do_what_they_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    once_a_second = [12800 * number for number in range(96)]
+    make(Path("in.mp4"), Clip(96, 16, 16, pts=once_a_second, audio=(Audio(seconds=96),)))
+    Path("jobs.toml").write_text('[[job]]\ninput = "in.mp4"\noutput = "jobs.mkv"\nframes = 2\n')
+    for folder in ("results", "originals"):
+        Path(folder).mkdir()
+        make(Path(folder) / "a.mp4", Clip(frames=3, width=64, height=48))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    calls = readme_commands()
+    assert len(calls) >= 9
+    for call in calls:
+        if call[0] == "finish":
+            Path("out.mp4").unlink()
+            with monkeypatch.context() as patched:
+                patched.setattr("starvsr.job.run._join", interrupted)
+                assert run(["upscale", "in.mp4", "out.mp4", "--scale", "4"]) == 130
+        assert run([*expanded(call), "--quiet"] if "upscale" in call else expanded(call)) == 0, call
+        if "large/" in call:
+            assert Path("large/in.mp4").is_file()
+        if call[0] == "finish":
+            shutil.copyfile("out-partial.mp4", "out.mp4")
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made >= {"jobs.mkv", "out-preview.mp4", "out-preview.png", "out-partial.mp4"}
+    assert "compare.html" in made
+
+
+def test_the_table_of_exit_codes_is_the_programs() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text().partition("## Exit codes")[2]
+    listed = [
+        int(code)
+        for codes in re.findall(r"^\| ([0-9][0-9, ]*) \|", text, re.MULTILINE)
+        for code in codes.split(",")
+    ]
+    kinds = [each for each in vars(errors).values() if isinstance(each, type)]
+    codes = {each.exit_code for each in kinds if issubclass(each, errors.StarvsrError)}
+    ended = {each.exit_code for each in (HungUp, Interrupted, Terminated)}
+    assert listed == sorted({0, EXIT_BUG, EXIT_SOME_FAILED, EXIT_DAMAGED} | codes | ended)
