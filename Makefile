@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check matrix fuzz kill inject format clean
+.PHONY: demo test check matrix fuzz kill inject lowest format clean
 
 demo: $(VENV)/.installed  ## upscale the sample 4x to out.mp4
 	$(BIN)/starvsr upscale examples/butterfly.mp4 out.mp4 --scale 4 --overwrite
@@ -31,12 +31,19 @@ check: $(VENV)/.dev-installed  ## lint, format, types, layers
 matrix: $(VENV)/.dev-installed  ## every codec and kind of source into every container; about ten minutes
 	$(BIN)/python -m tests.media.matrix
 
+lowest:  ## all tests with the lowest version of each dependency that pyproject.toml allows; installs several GB
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet uv
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
+		--editable '.[dev,metrics,train]'
+	.venv-lowest/bin/python -m pytest -q --numprocesses 2
+
 format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) out.mp4
+	rm -rf $(VENV) .venv-lowest out.mp4
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
