@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,12 +19,9 @@ from starvsr.cli.evaluate import (
 )
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale import (
-    EXIT_DAMAGED,
-    refuse_folder,
-)
+from starvsr.cli.upscale import EXIT_DAMAGED, refuse_folder
 from starvsr.cli.upscale_options import parse_count, parse_time
 from starvsr.errors import UsageError
 
@@ -122,8 +118,7 @@ def compare(
             progress=view,
         )
     if as_json:
-        event = {"version": JSON_VERSION, "event": "compared", "left_out": left_out}
-        echo(json.dumps({**event, **comparison.to_json()}))
+        print_event("compared", {"left_out": left_out, **comparison.to_json()})
     else:
         echo(_text(comparison, left_out))
     if not quiet:

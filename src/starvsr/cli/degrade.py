@@ -15,9 +15,7 @@ from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import Events
-from starvsr.cli.upscale import (
-    EXIT_DAMAGED,
-)
+from starvsr.cli.upscale import EXIT_DAMAGED
 from starvsr.cli.upscale_options import parse_count, parse_number
 from starvsr.errors import InputError, UsageError
 from starvsr.options import EncodeOptions

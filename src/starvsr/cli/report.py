@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 JSON_VERSION = 1
 
 logger = logging.getLogger(__name__)
+
+
+def print_event(name: str, facts: Mapping[str, object]) -> None:
+    """Print one JSON object to standard output."""
+    echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
 
 
 class Events:
@@ -54,7 +59,7 @@ class Events:
         if not self._wanted or self._lost is not None:
             return
         try:
-            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+            print_event(name, facts)
         except OutputError as error:
             self._lost = error
             logger.warning("%s; the work continues", error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,7 +13,7 @@ from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
 from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
@@ -128,7 +127,7 @@ def train(
     if not first_process:
         return 0
     if as_json:
-        echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
+        print_event("done", result.to_json())
     if not quiet:
         _say_result(result)
     return 0
