@@ -182,10 +182,7 @@ def _timed_leaves(network: VideoNetwork, seconds: dict[str, Seconds]) -> Iterato
         def after(_: nn.Module, __: tuple[Tensor, ...], ___: Tensor, name: str = name) -> None:
             seconds[name] = seconds.get(name, Seconds(0, 0)) + (Seconds.now() - began[name])
 
-        handles += [
-            module.register_forward_pre_hook(before),
-            module.register_forward_hook(after),
-        ]
+        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     try:
         yield
     finally:

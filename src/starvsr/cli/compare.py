@@ -39,8 +39,7 @@ def compare(
         ),
     ],
     b: Annotated[
-        Path,
-        typer.Argument(metavar="B", help="The video on the right.", show_default=False),
+        Path, typer.Argument(metavar="B", help="The video on the right.", show_default=False)
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML page to write.")

@@ -152,10 +152,7 @@ class Report:
 def _say_result(item: Item, result: UpscaleResult | PreviewResult) -> None:
     rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
     text = f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)"
-    peaks = {
-        "of memory": result.peak_memory_bytes,
-        "on the device": result.peak_device_bytes,
-    }
+    peaks = {"of memory": result.peak_memory_bytes, "on the device": result.peak_device_bytes}
     held = [f"{format_bytes(peak)} {where}" for where, peak in peaks.items() if peak]
     say(f"{text}, at most {' and '.join(held)}" if held else text)
     logger.debug("seconds: %s", result.seconds)

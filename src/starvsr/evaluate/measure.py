@@ -258,10 +258,7 @@ def _both(result: Video, reference: Video | None) -> Iterator[tuple[Frame, Frame
 
 
 def _damage(video: Video) -> list[str]:
-    found = (
-        (video.index.lost_frames, "lost"),
-        (video.index.damaged_frames, "damaged"),
-    )
+    found = ((video.index.lost_frames, "lost"), (video.index.damaged_frames, "damaged"))
     return [
         f"{video.info.path} is damaged: {'1 frame is' if count == 1 else f'{count} frames are'} {what}"
         for count, what in found

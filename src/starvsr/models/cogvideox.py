@@ -216,12 +216,7 @@ class StarCogVideoX(VideoNetwork):
             )
         image = self.proj_out(self.norm_out(self.norm_final(image), temb=time))
         v: Tensor = rearrange(
-            image,
-            "b (f h w) (c p q) -> b c f (h p) (w q)",
-            f=frames,
-            h=grid[1],
-            p=PATCH,
-            q=PATCH,
+            image, "b (f h w) (c p q) -> b c f (h p) (w q)", f=frames, h=grid[1], p=PATCH, q=PATCH
         )
         return v.contiguous()
 

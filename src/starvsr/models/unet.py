@@ -9,15 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from starvsr.models.control import ControlBranch
-from starvsr.models.layers import (
-    GROUPS,
-    GroupNorm,
-    SpatialConv,
-    TimeEmbedding,
-    add_,
-    silu_,
-    zeroed,
-)
+from starvsr.models.layers import GROUPS, GroupNorm, SpatialConv, TimeEmbedding, add_, silu_, zeroed
 from starvsr.models.network import VideoNetwork, check_latent, shape_of
 from starvsr.models.shared import Shared
 from starvsr.models.stages import Decoder, Encoder, Middle

@@ -21,11 +21,7 @@ from huggingface_hub.errors import (  # noqa: E402
 
 # The base of what the hub's HTTP client raises, whichever client that is.
 from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]  # noqa: E402
-from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: E402
-    build_hf_headers,
-    get_session,
-    hf_raise_for_status,
-)
+from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]  # noqa: E402
 
 __all__ = [
     "ClientError",

@@ -27,13 +27,7 @@ from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer, read_vocabulary
 from starvsr.specs import SPECS, Component
 from starvsr.types import CogVideoXConfig
-from starvsr.zoo.checkpoint import (
-    listed,
-    misfits,
-    not_plain,
-    read_pickle,
-    read_safetensors,
-)
+from starvsr.zoo.checkpoint import listed, misfits, not_plain, read_pickle, read_safetensors
 from starvsr.zoo.configs import (
     MOST_CONFIG,
     MOST_WORDS,

@@ -39,13 +39,7 @@ from starvsr.zoo.hashes import (
     source_key,
 )
 from starvsr.zoo.hub import size_of, write_error
-from starvsr.zoo.places import (
-    DOWNLOADS,
-    ORIGINALS,
-    VERSION_FORM,
-    has_no_link,
-    own_folder,
-)
+from starvsr.zoo.places import DOWNLOADS, ORIGINALS, VERSION_FORM, has_no_link, own_folder
 from starvsr.zoo.planning import (
     InstallPlan,
     check_space,
@@ -89,12 +83,7 @@ def install(
     memory runs out.
     """
     plan = plan_install(
-        components,
-        folder,
-        source=source,
-        dtype=dtype,
-        keep_original=keep_original,
-        offline=offline,
+        components, folder, source=source, dtype=dtype, keep_original=keep_original, offline=offline
     )
     announce(plan)
     check_space(plan)

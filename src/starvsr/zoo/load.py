@@ -18,12 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import (
-    Autoencoder,
-    PixelUnshuffle,
-    TemporalVAE,
-    TinyVAE,
-)
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.compiled import compiler_for

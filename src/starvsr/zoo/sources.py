@@ -90,9 +90,7 @@ def locate(
         check_connection()
     try:
         return in_parallel(
-            lambda source, stop: _on_hub(source, folder, origin, stop),
-            sources,
-            threads=CONNECTIONS,
+            lambda source, stop: _on_hub(source, folder, origin, stop), sources, threads=CONNECTIONS
         )
     except HubUnreachableError as error:
         return _in_cache(sources, folder, str(error))
