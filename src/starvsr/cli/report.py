@@ -22,7 +22,7 @@ from starvsr.zoo.amounts import format_bytes
 if TYPE_CHECKING:
     from starvsr.job.preview import PreviewResult
     from starvsr.job.run import Job, UpscaleResult
-    from starvsr.zoo.install import InstallPlan
+    from starvsr.zoo.planning import InstallPlan
 
 JSON_VERSION = 1
 

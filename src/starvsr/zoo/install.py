@@ -50,8 +50,6 @@ from starvsr.zoo.planning import (
     stored_type,
 )
 
-__all__ = ["InstallPlan", "check_space", "ensure", "install", "plan_install"]
-
 _MADE = ".made"
 """Inside `DOWNLOADS`: where components are written."""
 
@@ -69,7 +67,6 @@ def install(
     source: str | None = None,
     dtype: str | None = None,
     keep_original: bool = False,
-    offline: bool = False,
     progress: ProgressCallback = _ignore,
     announce: Callable[[InstallPlan], None] = _ignore,
 ) -> InstallPlan:
@@ -77,14 +74,11 @@ def install(
 
     source: a folder with published files, or a repository that mirrors them. dtype: the type networks are stored in
     (`fp32`, `fp16`, `bf16`); None keeps the published type, or the installed one. An installed network of a wider
-    type is converted without fetching. keep_original: published files stay under `originals`.
-    offline: only local files are used. announce: receives the plan before the first byte. Raises
-    WeightsError if something is unavailable or not the right file, or there is no space; MemoryLimitError if
-    memory runs out.
+    type is converted without fetching. keep_original: published files stay under `originals`. announce: receives the
+    plan before the first byte. Raises WeightsError if something is unavailable or not the right file, or there is no
+    space; MemoryLimitError if memory runs out.
     """
-    plan = plan_install(
-        components, folder, source=source, dtype=dtype, keep_original=keep_original, offline=offline
-    )
+    plan = plan_install(components, folder, source=source, dtype=dtype, keep_original=keep_original)
     announce(plan)
     check_space(plan)
     with _as_weights_errors(folder):

@@ -62,7 +62,6 @@ def plan_install(
     source: str | None = None,
     dtype: str | None = None,
     keep_original: bool = False,
-    offline: bool = False,
 ) -> InstallPlan:
     """What `install` would do with the same arguments; reads, queries the hub, and writes nothing.
 
@@ -82,9 +81,7 @@ def plan_install(
     wanted = [c for c in components if c not in present]
     fetched = [c for c in wanted if c not in converted]
     _say_why_again([c for c in fetched if c in whole], folder, dtype)
-    located = locate(
-        [s for c in fetched for s in c.sources], folder, origin=source, offline=offline
-    )
+    located = locate([s for c in fetched for s in c.sources], folder, origin=source)
     files = {}
     for component in fetched:
         files[component.name] = tuple(located[: len(component.sources)])
