@@ -92,9 +92,9 @@ def compare(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     check_output()
-    check_page_frames(page_frames)
-    if frames is not None and frames < 1:
-        raise UsageError(f"--frames {frames} is not allowed: give 1 or more")
+    for flag, count in (("--page-frames", page_frames), ("--frames", frames)):
+        if count is not None and count < 1:
+            raise UsageError(f"{flag} {count} is not allowed: give 1 or more")
     for path in (a, b):
         refuse_folder(path)
     from starvsr.evaluate.compare import compare
@@ -126,21 +126,11 @@ def compare(
     return EXIT_DAMAGED if comparison.b.lost_frames else 0
 
 
-def check_page_frames(count: int) -> None:
-    """Raise UsageError for a page without frames."""
-    if count < 1:
-        raise UsageError(f"--page-frames {count} is not allowed: give 1 or more")
-
-
 def _text(comparison: Comparison, left_out: dict[str, str]) -> str:
-    from starvsr.evaluate.report import heading, shown
     from starvsr.metrics.registry import METRICS
 
-    lines = [f"{'':<20} {'A':>10} {'B':>10}"]
-    for name in comparison.b.curves:
-        of_a = shown(name, comparison.a_mean(name)) if name in comparison.a_curves else ""
-        of_b = shown(name, comparison.b.mean(name))
-        lines.append(f"{heading(name):<20} {of_a:>10} {of_b:>10}")
+    rows = [("", "A", "B"), *comparison.rows()]
+    lines = [f"{name:<20} {of_a:>10} {of_b:>10}" for name, of_a, of_b in rows]
     for name, reason in {**comparison.b.not_measured, **left_out}.items():
         lines.append(f"no {METRICS[name].title}: {reason}")
     return "\n".join(lines)

@@ -168,12 +168,6 @@ class StarCogVideoX(VideoNetwork):
         self.proj_out = Linear(width, PATCH**2 * config.latent_channels)
         self.use_channels_last()
 
-    def use_attention(self, backend: Backend) -> None:
-        """Compute all attention with `backend` (see `select_backend`)."""
-        for module in self.modules():
-            if isinstance(module, GatedAttention):
-                module.backend = backend
-
     def use_compiler(self, compiled: Compiler) -> None:
         """Compile the blocks with `compiled`: they are alike, so one is compiled for all."""
         for block in self.transformer_blocks:

@@ -91,14 +91,8 @@ class Validation:
                 )
                 restored = restorer(clip.degraded, scale=self.data.scale)
                 plain = upsampled(clip, model)
-                measured.append(
-                    Measured(
-                        task.source.name,
-                        task.degradation,
-                        psnr_y(restored, clip.truth),
-                        psnr_y(plain, clip.truth),
-                    )
-                )
+                scores = (psnr_y(each, clip.truth) for each in (restored, plain))
+                measured.append(Measured(task.source.name, task.degradation, *scores))
                 if number < self.config.samples:
                     middle = len(restored) // 2
                     pictures = [each[middle] for each in (plain, restored, clip.truth)]
