@@ -90,7 +90,6 @@ class _Reading:
         self.done = 0
 
     def __call__(self, path: Path) -> Video:
-        """Raises InputError where the video cannot be read."""
         info = self.infos[path]
         index = build_index(
             info, scene_detect=False, progress=lambda one: self._report(one, path.name)

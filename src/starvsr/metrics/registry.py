@@ -135,7 +135,7 @@ def open_meters(
             meter = stack.enter_context(closing(vmaf.VmafMeter(*size, matrix)))
             meters.append(_Only(meter, wanted))
         if wanted := [name for name in ("e_warp", "tof") if name in names]:
-            meters.append(_Only(_TemporalMeter(), wanted))
+            meters.append(_Only(TemporalErrors(), wanted))
         yield meters
 
 
@@ -176,20 +176,3 @@ class _FrameMeter:
 
     def finish(self) -> dict[str, list[float | None]]:
         return {self._name: self._curve}
-
-
-class _TemporalMeter:
-    def __init__(self) -> None:
-        self._errors = TemporalErrors()
-        self._e_warp: list[float | None] = []
-        self._tof: list[float | None] = []
-
-    def add(self, result: Frame, reference: Frame | None) -> None:
-        if reference is None:
-            raise ValueError("temporal errors need a reference")
-        errors = self._errors.add(result, reference)
-        self._e_warp.append(errors.e_warp if errors else None)
-        self._tof.append(errors.tof if errors else None)
-
-    def finish(self) -> dict[str, list[float | None]]:
-        return {"e_warp": self._e_warp, "tof": self._tof}

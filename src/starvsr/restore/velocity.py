@@ -57,15 +57,10 @@ class Carried:
         if memory.state is not None:
             self._states[where.rows, where.columns] = ended, memory.state
 
-    def copy(self) -> Carried:
-        """A copy with the same states."""
-        copy = Carried()
-        copy.take(self)
-        return copy
-
-    def take(self, other: Carried) -> None:
+    def take(self, other: Carried) -> Carried:
         """Take over the other one's states."""
         self._states = dict(other._states)
+        return self
 
 
 class WindowedVelocity:
@@ -123,7 +118,7 @@ class WindowedVelocity:
     def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.done = self.finished
         # A failed attempt leaves no state behind.
-        self.carrying = self.carried.copy()
+        self.carrying = Carried().take(self.carried)
         layout = self.attempts.layout
         if layout is not self.seen_in:
             self.seen, self.seen_in = {}, layout

@@ -89,7 +89,6 @@ class Bank:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the file exists and is complete."""
     try:
         with safe_open(path, framework="pt"):
             return True

@@ -92,7 +92,6 @@ class ClipMaker:
         return torch.stack([resize(frame, self.config.crop, _REDUCED) for frame in frames])
 
     def _moving(self, media: Media, zoom: float, rng: np.random.Generator) -> Tensor:
-        """A clip of a still."""
         config, still = self.config, self.stills(media)
         path = draw_path(
             rng, config.frames, config.crop, still.shape[:2], zoom=zoom, strength=config.motion

@@ -103,8 +103,6 @@ class ComponentInfo:
 
 @dataclass(frozen=True)
 class _Content:
-    """The content of a component's file."""
-
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
     metadata: Mapping[str, str]
