@@ -31,11 +31,11 @@ from starvsr.train.config import (
     OptimizerConfig,
     TrainConfig,
     ValidationConfig,
-    config_to_toml,
     read_config,
 )
 from starvsr.train.runs import alone
 from starvsr.train.scan import FINDINGS_NAME
+from starvsr.train.tables import to_toml
 from starvsr.train.trainer import MODEL_NAME, learning_rate, train
 from starvsr.train.validation import psnr_y
 from starvsr.zoo.load import load_model
@@ -131,7 +131,7 @@ for _ in sys.stdin:
 def test_a_kill_at_any_point_loses_no_more_than_an_interval(root: Path) -> None:
     config = config_of(root, steps=40, checkpoints=CheckpointConfig(interval=1, keep=1))
     train(config, options(root, "whole"))
-    (root / "run.toml").write_text(config_to_toml(config))
+    (root / "run.toml").write_text(to_toml(config))
     log = root / "killed/log.jsonl"
     # Sums depend on the number of threads, which is one in tests.
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -472,7 +472,7 @@ def test_two_processes_make_the_steps_of_one(root: Path) -> None:
     config = config_of(root, steps=3, batch=4)
     (root / "sources/text.mp4").write_text("not a video")
     train(config, options(root, "whole"))
-    (root / "run.toml").write_text(config_to_toml(config))
+    (root / "run.toml").write_text(to_toml(config))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     launched = subprocess.run(
         [

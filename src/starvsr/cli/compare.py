@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.common import COUNT, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.evaluate import (
     DEVICE_OPTION,
@@ -22,7 +22,7 @@ from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import EXIT_DAMAGED, refuse_folder
-from starvsr.cli.upscale_options import parse_count, parse_time
+from starvsr.cli.upscale_options import parse_time
 from starvsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,18 +64,16 @@ def compare(
         int | None,
         typer.Option(
             "--frames",
-            metavar="N",
-            parser=parse_count,
             help="Compare at most this many frames (default: all).",
+            **COUNT,
         ),
     ] = None,
     page_frames: Annotated[
         int,
         typer.Option(
             "--page-frames",
-            metavar="N",
-            parser=parse_count,
             help="Most frames that the page shows; metrics cover all frames.",
+            **COUNT,
         ),
     ] = 600,
     metrics: Annotated[str | None, METRICS_OPTION] = None,

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.common import COUNT, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions
 
@@ -55,9 +54,8 @@ def train(
         int | None,
         typer.Option(
             "--steps",
-            metavar="N",
-            parser=parse_count,
             help="Total steps, including earlier runs (default: the configuration's).",
+            **COUNT,
         ),
     ] = None,
     resume: Annotated[
@@ -71,9 +69,8 @@ def train(
         int | None,
         typer.Option(
             "--workers",
-            metavar="N",
-            parser=parse_count,
             help="Processes that decode and degrade; 0 does it between steps (default: the number of CPUs, at most 8).",
+            **COUNT,
         ),
     ] = None,
     weights_dir: Annotated[

@@ -90,7 +90,7 @@ class WindowedVelocity:
         run's first; carried: of the frames before the run, and then of the run's."""
         self.model, self.attempts, self.z_lr = model, attempts, z_lr
         self.guidance, self.calls = guidance, calls
-        self.timed, self.on_window = timed, on_window
+        self.timed, self.on_window = timed, on_window or (lambda _: None)
         self.first_frame, self.carried = first_frame, carried or Carried()
         self.done = self.finished = 0.0
         self.seen: dict[Block, Tensor] = {}
@@ -112,8 +112,7 @@ class WindowedVelocity:
         scale_at, _ = self.guidance
         self.finished += 1 if scale_at(t) == 1 else 2
         self.done = self.finished
-        if self.on_window is not None:
-            self.on_window(self.done / self.calls)
+        self.on_window(self.done / self.calls)
 
     def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.done = self.finished
@@ -185,5 +184,4 @@ class WindowedVelocity:
     def _report(self) -> None:
         grid = network_grid(self.attempts.spec, self.attempts.layout, self.z_lr.shape[2])
         self.done += 1 / len(grid)
-        if self.on_window is not None:
-            self.on_window(self.done / self.calls)
+        self.on_window(self.done / self.calls)

@@ -16,7 +16,7 @@ from starvsr.errors import UsageError
 from starvsr.media.textfiles import parse_toml, read_text
 from starvsr.train.losses import LossConfig
 from starvsr.train.recipes import PRESETS
-from starvsr.train.tables import from_table, to_toml
+from starvsr.train.tables import from_table
 
 PARTS = ("control+liem", "liem", "temporal", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -345,14 +345,9 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def config_from_toml(text: str) -> TrainConfig:
-    """A configuration from TOML. Raises UsageError."""
+    """The inverse of `tables.to_toml`. Raises UsageError."""
     try:
         tables = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"this {error}") from error
     return from_table(TrainConfig, tables)
-
-
-def config_to_toml(config: TrainConfig) -> str:
-    """The TOML that `config_from_toml` makes the same configuration from."""
-    return to_toml(config)

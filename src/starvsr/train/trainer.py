@@ -7,6 +7,7 @@ the same steps as one that was not (bit for bit on the CPU with the same number 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -43,7 +44,7 @@ from starvsr.train.objective import Objective, check_losses
 from starvsr.train.runs import RunOptions, TrainResult, alone, forget, open_accelerator
 from starvsr.train.scan import FINDINGS_NAME
 from starvsr.train.sources import SourceFolder, check_folders, find_sources
-from starvsr.train.validation import Validation, as_json, means
+from starvsr.train.validation import Validation, means
 from starvsr.train.words import Contexts
 from starvsr.types import Progress, ProgressCallback
 from starvsr.zoo.components import TYPES
@@ -315,7 +316,8 @@ class _Run:
         self.figures = means(measured)
         if self.log is not None:
             seconds = time.perf_counter() - began
-            values = {**self.figures, "clips": as_json(measured), "seconds": seconds}
+            clips = [dataclasses.asdict(each) for each in measured]
+            values = {**self.figures, "clips": clips, "seconds": seconds}
             self.log("validation", step, values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -115,11 +114,6 @@ def means(measured: Sequence[Measured]) -> dict[str, float]:
             some = [getattr(each, name) for each in measured if each.degradation == kind]
             figures[f"{name}_{kind}"] = math.fsum(some) / len(some)
     return figures
-
-
-def as_json(measured: Sequence[Measured]) -> list[dict[str, object]]:
-    """Plain data of each clip."""
-    return [dataclasses.asdict(each) for each in measured]
 
 
 def psnr_y(pictures: Tensor, truth: Tensor) -> float:

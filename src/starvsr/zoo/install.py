@@ -39,6 +39,7 @@ from starvsr.zoo.hashes import (
     source_key,
 )
 from starvsr.zoo.hub import size_of, write_error
+from starvsr.zoo.metadata import stored_types
 from starvsr.zoo.places import DOWNLOADS, ORIGINALS, VERSION_FORM, has_no_link, own_folder
 from starvsr.zoo.planning import (
     InstallPlan,
@@ -143,8 +144,6 @@ def _is_present(component: Component, folder: Path, hashes: Hashes, dtype: str |
 
 def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: str | None) -> None:
     """Build a component from its published files, or convert its own file, and record all of them."""
-    from starvsr.zoo.components import stored_types
-
     target = component_file(component.name, folder)
     # Leftovers of a killed process.
     remove_tree(own_folder(folder, DOWNLOADS, _MADE, component.name), Right.FETCHED)

@@ -16,6 +16,7 @@ from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.folder import component_file, is_file
 from starvsr.zoo.hashes import Hashes, read_hashes
 from starvsr.zoo.hub import size_of
+from starvsr.zoo.metadata import stored_types
 from starvsr.zoo.sources import Located, locate
 
 logger = logging.getLogger(__name__)
@@ -145,8 +146,6 @@ def stored_type(component: Component, dtype: str | None) -> str:
 
 
 def _types(component: Component, folder: Path) -> set[str]:
-    from starvsr.zoo.components import stored_types
-
     return stored_types(component_file(component.name, folder))
 
 
