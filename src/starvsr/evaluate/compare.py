@@ -91,9 +91,8 @@ def compare(
     for video in (a, b):
         check_target(video, page, overwrite=overwrite)
     pair = ClipPair(b.stem, b, a)
-    video_b, video_a = open_pair(
-        pair, resize=resize, start_s=start_s, frames=frames, progress=progress
-    )
+    videos = open_pair(pair, resize=resize, start_s=start_s, frames=frames, progress=progress)
+    video_b, video_a = videos
     assert video_a is not None
     with ExitStack() as stack:
         # The movie is a temporary file, not the user's.
@@ -109,18 +108,14 @@ def compare(
         ]
         with movie, open_meters(alone, video_a.size, device=device) as meters:
             each = partial(_take, meters, movie, page_frames)
-            result = measure(
-                pair, (video_b, video_a), metrics, device=device, each=each, progress=progress
-            )
+            result = measure(pair, videos, metrics, device=device, each=each, progress=progress)
             own_curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
         before = probe(a)
-        if _is_stretched((before.width, before.height), video_b.size):
-            stretched = f"A is {before.width}x{before.height} and has another aspect ratio than B: it is stretched"
-            result = replace(result, warnings=(stretched, *result.warnings))
+        size_a = before.width, before.height
+        result = replace(result, warnings=(*_stretched(size_a, video_b.size), *result.warnings))
         comparison = Comparison(result, own_curves, page, movie.frames)
         times = [round(time, 3) for time in video_b.times()[: movie.frames]]
-        texts = _texts(comparison, movie, (before.width, before.height), times)
-        _write(temporary, texts, movie_path)
+        _write(temporary, _texts(comparison, movie, size_a, times), movie_path)
     return comparison
 
 
@@ -135,9 +130,12 @@ def _take(
         movie.add(other, own)
 
 
-def _is_stretched(before: tuple[int, int], size: tuple[int, int]) -> bool:
+def _stretched(before: tuple[int, int], size: tuple[int, int]) -> tuple[str, ...]:
+    """A warning if A's aspect ratio changes."""
     across, down = (new / old for old, new in zip(before, size, strict=True))
-    return max(across, down) > _SAME_SHAPE * min(across, down)
+    if max(across, down) <= _SAME_SHAPE * min(across, down):
+        return ()
+    return ("A is {}x{} and has another aspect ratio than B: it is stretched".format(*before),)
 
 
 def _texts(
