@@ -76,8 +76,7 @@ class GatedAttention(nn.Module):
         planes = rearrange(tokens, "b (f h w) c -> (b f) h w c", f=frames, h=rows, w=columns)
         planes = self.space(planes) * planes
         planes = self.time(planes) * planes
-        gated: Tensor = rearrange(planes, "(b f) h w c -> b (f h w) c", f=frames)
-        return gated
+        return rearrange(planes, "(b f) h w c -> b (f h w) c", f=frames)
 
 
 def _with_places(x: Tensor, text_tokens: int, turns: tuple[Tensor, Tensor]) -> Tensor:
@@ -179,14 +178,12 @@ class StarCogVideoX(VideoNetwork):
             raise ValueError(
                 f"context must be b n {self.config.context_width}, and is {shape_of(context)}"
             )
-        text: Tensor = self.patch_embed["text_proj"](context)
-        return text
+        return self.patch_embed["text_proj"](context)
 
     def see(self, hint: Tensor) -> Tensor:
         """The hint's half of the tokens, `(b f) width h/2 w/2` for `b c f h w`."""
         check_latent(hint, self.config.latent_channels, PATCH, name="hint")
-        seen: Tensor = self.patch_embed["proj"](rearrange(hint, "b c f h w -> (b f) c h w"))
-        return seen
+        return self.patch_embed["proj"](rearrange(hint, "b c f h w -> (b f) c h w"))
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> Tensor:
         """Velocity `v` of the latent `x` at diffusion time `t`.

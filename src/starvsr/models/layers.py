@@ -119,8 +119,7 @@ class Downsample(nn.Module):
             weight, bias = self.conv.weight.float(), cast(Tensor, self.conv.bias).float()
             halved = F.conv2d(frames, weight, bias, stride=2, padding=self.conv.padding)
             return rearrange(halved.to(x.dtype), "(b f) c h w -> b f h w c", b=b)
-        out: Tensor = self.conv(x)
-        return out
+        return self.conv(x)
 
 
 class Upsample(nn.Module):
@@ -155,8 +154,7 @@ class TimeEmbedding(nn.Module):
         steps = torch.arange(half, dtype=torch.float32, device=t.device)
         angles = t.float()[:, None] * torch.pow(10000.0, -steps / half)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.first.weight.dtype)
-        out: Tensor = self.second(silu_(self.first(waves)))
-        return out
+        return self.second(silu_(self.first(waves)))
 
 
 class Branch(nn.Module):
@@ -192,8 +190,7 @@ class FrameConvStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`b f h w c -> b f h w c`."""
-        out: Tensor = self.conv(silu_(self.norm(x)))
-        return out
+        return self.conv(silu_(self.norm(x)))
 
 
 class FrameConvBranch(Branch):
@@ -237,5 +234,4 @@ class ResidualBlock(nn.Module):
         h = add_(h, rearrange(self.time(time), "b c -> b 1 1 1 c"))
         h = self.conv_out(silu_(self.norm_out(h)))
         h = add_(h, x if self.skip is None else self.skip(x))
-        out: Tensor = self.temporal_conv(h)
-        return out
+        return self.temporal_conv(h)

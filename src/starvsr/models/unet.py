@@ -30,8 +30,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`b f h w c -> b f h w latent_channels`."""
-        out: Tensor = self.conv(silu_(self.norm(x)))
-        return out
+        return self.conv(silu_(self.norm(x)))
 
 
 class StarUNet(VideoNetwork):
