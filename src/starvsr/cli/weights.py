@@ -84,14 +84,12 @@ def download_weights(
     if sum((list_only, verify_only, dry_run)) > 1:
         raise UsageError("--list, --verify and --dry-run contradict each other: give one of them")
     if list_only or verify_only:
-        _refuse_idle(
-            "--list" if list_only else "--verify",
-            {
-                "--source": source is not None,
-                "--dtype": dtype is not None,
-                "--keep-original": keep_original,
-            },
-        )
+        mode = "--list" if list_only else "--verify"
+        given = {"--source": source, "--dtype": dtype, "--keep-original": keep_original or None}
+        if idle := [option for option, value in given.items() if value is not None]:
+            raise UsageError(
+                f"{mode} downloads nothing, so {' and '.join(idle)} would have no effect: leave out one or the other"
+            )
     folder = weights_folder(directory)
     if list_only:
         listed = components_named(models or [EVERYTHING])
@@ -130,15 +128,6 @@ def download_weights(
         done = "nothing to do" if not count else f"{count} of {len(wanted)} installed now"
         echo(f"{folder}: {done}", err=True)
     return 0
-
-
-def _refuse_idle(mode: str, given: dict[str, bool]) -> None:
-    """Raise UsageError for options that a mode without downloads would ignore."""
-    idle = [option for option, is_given in given.items() if is_given]
-    if idle:
-        raise UsageError(
-            f"{mode} downloads nothing, so {' and '.join(idle)} would have no effect: leave out one or the other"
-        )
 
 
 def components_named(names: Sequence[str]) -> list[Component]:

@@ -169,11 +169,8 @@ def _made_bytes(component: Component, files: Sequence[Located], dtype: str | Non
 
 def _converted_bytes(component: Component, folder: Path, dtype: str | None) -> int:
     narrowest = min(BYTES_PER_ELEMENT.get(have, 8) for have in _types(component, folder))
-    return (
-        size_of(component_file(component.name, folder))
-        * BYTES_PER_ELEMENT[dtype or "fp32"]
-        // narrowest
-    )
+    size = size_of(component_file(component.name, folder))
+    return size * BYTES_PER_ELEMENT[dtype or "fp32"] // narrowest
 
 
 def _free_bytes(folder: Path) -> int:
