@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from starvsr.errors import UsageError, WeightsError
+from starvsr.errors import WeightsError
 from starvsr.options import BYTES_PER_ELEMENT
 from starvsr.specs import Component
 from starvsr.zoo.amounts import format_bytes
@@ -66,10 +66,8 @@ def plan_install(
 ) -> InstallPlan:
     """What `install` would do with the same arguments; reads, queries the hub, and writes nothing.
 
-    Raises WeightsError if a file is unavailable, UsageError for an invalid `source` or `dtype`.
+    Raises WeightsError if a file is unavailable, UsageError for an invalid `source`.
     """
-    if dtype is not None and dtype not in BYTES_PER_ELEMENT:
-        raise UsageError(f"--dtype {dtype} is unknown: give one of {', '.join(BYTES_PER_ELEMENT)}")
     hashes = read_hashes(folder)
     whole = [c for c in components if is_whole(c, folder, hashes)]
     present = [c for c in whole if has_type(c, folder, dtype)]
