@@ -284,7 +284,7 @@ def _cropped_size(info: VideoInfo, scale: int) -> tuple[int, int]:
 def _all_or_none(targets: Iterable[Path]) -> Iterator[Callable[[Path, Path], None]]:
     """Where not all files of a clip can be put in place, remove those that are new.
 
-    Yields what is to be told of each: its name, and the complete file before it takes that.
+    Yields a callback for each: it receives the name, and the complete file before it takes that name.
     """
     new = [target for target in targets if not target.exists()]
     made: dict[Path, int] = {}
