@@ -73,7 +73,7 @@ def plain_loop(
         noise_level=sampling.noise_level or 900,
         solver_mode=sampling.solver_mode or "fast",
     ).tolist()
-    noise = FrameNoise(666 if sampling.seed is None else sampling.seed, 0, z_lr.shape, "cpu")
+    noise = FrameNoise(666 if sampling.seed is None else sampling.seed, 0, z_lr.shape)
     cfg = 7.5 if sampling.cfg is None else sampling.cfg
     alpha, sigma_t = (
         a[(sampling.noise_level or 900) - 1] for a in (schedule.alphas, schedule.sigmas)

@@ -16,7 +16,8 @@ import av
 import pytest
 
 from starvsr.media.deadline import VARIABLE
-from starvsr.train.config import FolderConfig, config_to_toml
+from starvsr.train.config import FolderConfig
+from starvsr.train.tables import to_toml
 from tests.cli.conftest import Cli, listing
 from tests.train.toys import data_config, train_config, write_model, write_sources
 
@@ -77,7 +78,7 @@ def test_training_names_the_file_and_does_not_hold_it_for_damaged(
     config = train_config(
         tmp_path / "tiny.safetensors", data=data_config(folders=(FolderConfig("sources"),))
     )
-    (tmp_path / "run.toml").write_text(config_to_toml(config))
+    (tmp_path / "run.toml").write_text(to_toml(config))
     arguments = ("--config", tmp_path / "run.toml", "--output", tmp_path / "out")
     result = cli("train", *arguments, "--device", "cpu", "--workers", "0")
     assert result.code == 3

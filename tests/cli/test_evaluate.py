@@ -128,7 +128,7 @@ def test_a_damaged_video_is_exit_code_8(cli: Cli, tmp_path: Path) -> None:
         (
             ["results", "originals", "--metrics", "psnr"],
             2,
-            "--metrics psnr is unknown: choose from psnr_y, ",
+            "--metrics psnr is unknown: did you mean psnr_y? choose from psnr_y, ",
         ),
         (
             ["results", "--metrics", "psnr_y,brisque,tof"],

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from starvsr.train.config import FolderConfig, ValidationConfig, config_to_toml
+from starvsr.train.config import FolderConfig, ValidationConfig
+from starvsr.train.tables import to_toml
 from tests.cli.conftest import Cli
 from tests.train.toys import data_config, train_config, write_model, write_sources
 
@@ -27,7 +28,7 @@ def root(tmp_path: Path) -> Path:
         data=data_config(folders=(FolderConfig("sources", held_out=("still2.png",)),)),
         validation=ValidationConfig(interval=4, degradations=("clean",)),
     )
-    (tmp_path / "run.toml").write_text(config_to_toml(config))
+    (tmp_path / "run.toml").write_text(to_toml(config))
     return tmp_path
 
 

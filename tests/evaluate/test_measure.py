@@ -146,7 +146,7 @@ def test_a_damaged_video_is_told(
 
 
 def test_frames_are_let_go(tmp_path: Path) -> None:
-    pair = pair_of(tmp_path, frames=40)
+    pair = pair_of(tmp_path, frames=10)
     alive: list[weakref.ref[Frame]] = []
     most = 0
 
@@ -158,6 +158,6 @@ def test_frames_are_let_go(tmp_path: Path) -> None:
         most = max(most, sum(one() is not None for one in alive))
 
     measure(pair, open_pair(pair), ALL, each=each)
-    assert len(alive) == 80
+    assert len(alive) == 20
     # The present pair, and the one before for what moves.
     assert most <= 6

@@ -96,7 +96,7 @@ def expected(frames: Tensor, *, steps: int, seed: int = 666, cfg: float | None =
     video = torch.cat([large.clamp(-1, 1), *[large[-1:].clamp(-1, 1)] * missing])
     vae = diffusers_module()
     mean, log_variance = vae.encoder(video.transpose(0, 1)[None])[0].chunk(2, dim=1)
-    noise = FrameNoise(seed, 0, mean.shape, "cpu", by_run=True)
+    noise = FrameNoise(seed, 0, mean.shape, by_run=True)
     hint = network.see(0.7 * (mean + torch.exp(log_variance / 2) * noise(POSTERIOR_DRAW)))
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:

@@ -121,7 +121,7 @@ def vae_coding(
         posterior = vae.encode(pictures).latent_dist
         shape = torch.Size((1, *posterior.mean[:1].transpose(0, 1).shape))
         noise = torch.cat(
-            [FrameNoise(seed, t, shape, "cpu")(POSTERIOR_DRAW)[0] for t in range(len(pictures))], 1
+            [FrameNoise(seed, t, shape)(POSTERIOR_DRAW)[0] for t in range(len(pictures))], 1
         )
         z: Tensor = (posterior.mean + posterior.std * noise.transpose(0, 1)) * 0.18215
         return z

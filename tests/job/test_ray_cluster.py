@@ -30,15 +30,16 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from tests.job.test_resume import names, packets
+from tests.job.test_resume import Packets, names, packets
 from tests.media.clips import Audio, Clip, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 STEPS = 6
+CLIP = Clip(frames=20, width=32, height=24, audio=(Audio("flac", seconds=0.8),))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def options(toy_path: Path) -> UpscaleOptions:
     """Segments of at most 6 frames, which share 2."""
     return UpscaleOptions(
@@ -52,8 +53,15 @@ def options(toy_path: Path) -> UpscaleOptions:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    audio = (Audio("flac", seconds=0.8),)
-    return make(tmp_path / "clip.mkv", Clip(frames=20, width=32, height=24, audio=audio))
+    return make(tmp_path / "clip.mkv", CLIP)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, options: UpscaleOptions) -> Packets:
+    """What one process makes of the clip."""
+    folder = tmp_path_factory.mktemp("alone")
+    upscale_video(make(folder / "clip.mkv", CLIP), folder / "one.mkv", options)
+    return packets(folder / "one.mkv")
 
 
 @pytest.fixture(scope="module")
@@ -121,24 +129,9 @@ def upscale(clip: Path, target: Path, toy_path: Path, address: str) -> subproces
 
 
 @pytest.mark.slow
-def test_two_workers_make_what_one_process_makes(
-    tmp_path: Path, clip: Path, options: UpscaleOptions, toy_path: Path, address: str
+def test_two_workers_make_what_one_process_makes_even_if_they_are_killed(
+    tmp_path: Path, clip: Path, toy_path: Path, address: str, alone: Packets
 ) -> None:
-    upscale_video(clip, tmp_path / "one.mkv", options)
-    with upscale(clip, tmp_path / "two.mkv", toy_path, address) as process:
-        _, said = process.communicate()
-    assert process.returncode == 0, said
-    assert "processor of 2 machines" in said
-    assert "restoring: 20/20 frames" in said
-    assert packets(tmp_path / "two.mkv") == packets(tmp_path / "one.mkv")
-    assert names(tmp_path) == ["clip.mkv", "one.mkv", "two.mkv"]
-
-
-@pytest.mark.slow
-def test_a_worker_that_is_killed_changes_nothing(
-    tmp_path: Path, clip: Path, options: UpscaleOptions, toy_path: Path, address: str
-) -> None:
-    upscale_video(clip, tmp_path / "one.mkv", options)
     with upscale(clip, tmp_path / "two.mkv", toy_path, address) as process:
         work = tmp_path / "two.mkv.starvsr"
         # The first file of a segment that is not finished.
@@ -149,17 +142,18 @@ def test_a_worker_that_is_killed_changes_nothing(
         _, said = process.communicate()
     assert killed
     assert process.returncode == 0, said
-    assert packets(tmp_path / "two.mkv") == packets(tmp_path / "one.mkv")
-    assert names(tmp_path) == ["clip.mkv", "one.mkv", "two.mkv"]
+    assert "processor of 2 machines" in said
+    assert "restoring: 20/20 frames" in said
+    assert packets(tmp_path / "two.mkv") == alone
+    assert names(tmp_path) == ["clip.mkv", "two.mkv"]
 
 
 # Ray alone would go on after seven minutes.
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 def test_a_machine_that_no_longer_answers_changes_nothing(
-    tmp_path: Path, clip: Path, options: UpscaleOptions, toy_path: Path
+    tmp_path: Path, clip: Path, toy_path: Path, alone: Packets
 ) -> None:
-    upscale_video(clip, tmp_path / "one.mkv", options)
     # Ray would take it for alive for a minute.
     soon = {"period_ms": "1000", "timeout_ms": "3000", "failure_threshold": "3"}
     health = {f"RAY_health_check_{name}": value for name, value in soon.items()}
@@ -174,8 +168,8 @@ def test_a_machine_that_no_longer_answers_changes_nothing(
         send(signal.SIGKILL, stopped)
     assert process.returncode == 0, said
     assert "is lost: others restore its segments" in said
-    assert packets(tmp_path / "two.mkv") == packets(tmp_path / "one.mkv")
-    assert names(tmp_path) == ["clip.mkv", "one.mkv", "two.mkv"]
+    assert packets(tmp_path / "two.mkv") == alone
+    assert names(tmp_path) == ["clip.mkv", "two.mkv"]
 
 
 @pytest.mark.slow
@@ -192,7 +186,12 @@ def test_a_machine_that_is_lost_before_the_job_is_left_out(clip: Path, address: 
 
 @pytest.mark.slow
 def test_an_interrupt_keeps_what_is_finished(
-    tmp_path: Path, clip: Path, options: UpscaleOptions, toy_path: Path, address: str
+    tmp_path: Path,
+    clip: Path,
+    options: UpscaleOptions,
+    toy_path: Path,
+    address: str,
+    alone: Packets,
 ) -> None:
     journal = tmp_path / "out.mkv.starvsr" / "journal.jsonl"
     with upscale(clip, tmp_path / "out.mkv", toy_path, address) as process:
@@ -203,11 +202,10 @@ def test_an_interrupt_keeps_what_is_finished(
     assert "the same command resumes" in said
     wait_until(lambda: not workers())
     reused: list[int] = []
-    upscale_video(clip, tmp_path / "whole.mkv", options)
     job = plan_video(clip, tmp_path / "out.mkv", options)
     run_job(job, on_resume=lambda count, _: reused.append(count))
     assert reused
-    assert packets(tmp_path / "out.mkv") == packets(tmp_path / "whole.mkv")
+    assert packets(tmp_path / "out.mkv") == alone
 
 
 def workers() -> list[int]:

@@ -60,7 +60,7 @@ def test_asked_for_come_in_the_order_of_tables() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["psnr"], "--metrics psnr is unknown: choose from psnr_y, "),
+        (["psnr"], r"--metrics psnr is unknown: did you mean psnr_y\? choose from"),
         (["dover"], "--metrics dover is not supported: no installable package"),
         ([], "--metrics is empty: choose from psnr_y, "),
         (["lpips"], r"--metrics lpips needs the extra iqa \(pip install 'starvsr\[iqa\]'"),

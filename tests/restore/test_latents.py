@@ -194,7 +194,7 @@ def test_the_posterior_of_a_run_is_sampled_by_its_first_frame() -> None:
     frames = torch.rand(5, 3, 32, 48) * 2 - 1
     coder = coder_of(vae, causal(tile=None, posterior="sample"), size)
     first = coder.encode(frames, size, 8)
-    noise = FrameNoise(5, 8, first.shape, "cpu", by_run=True)(POSTERIOR_DRAW)
+    noise = FrameNoise(5, 8, first.shape, by_run=True)(POSTERIOR_DRAW)
     assert torch.allclose(first, vae.encode(frames.transpose(0, 1)[None], noise), atol=1e-6)
     assert not torch.allclose(first, coder.encode(frames, size, 12), atol=1e-3)
 

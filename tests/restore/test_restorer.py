@@ -181,15 +181,15 @@ def test_33_to_40_frames_work(toy: LoadedModel) -> None:
 
 
 def test_noise_belongs_to_the_absolute_frame() -> None:
-    whole = FrameNoise(3, 10, torch.Size((1, 2, 6, 4, 5)), "cpu")
-    later = FrameNoise(3, 12, torch.Size((1, 2, 3, 4, 5)), "cpu")
+    whole = FrameNoise(3, 10, torch.Size((1, 2, 6, 4, 5)))
+    later = FrameNoise(3, 12, torch.Size((1, 2, 3, 4, 5)))
     for draw in range(3):
         assert torch.equal(whole(draw)[:, :, 2:5], later(draw))
     assert not torch.equal(whole(0), whole(1))
     assert not torch.equal(whole(0)[:, :, 0], whole(0)[:, :, 1])
-    other_seed = FrameNoise(4, 10, torch.Size((1, 2, 6, 4, 5)), "cpu")
+    other_seed = FrameNoise(4, 10, torch.Size((1, 2, 6, 4, 5)))
     assert not torch.equal(whole(0), other_seed(0))
-    samples = FrameNoise(0, 0, torch.Size((1, 4, 8, 32, 32)), "cpu")(0)
+    samples = FrameNoise(0, 0, torch.Size((1, 4, 8, 32, 32)))(0)
     assert abs(float(samples.mean())) < 0.02
     assert abs(float(samples.std()) - 1) < 0.02
 

@@ -16,12 +16,12 @@ from starvsr.train.config import (
     PixelLossConfig,
     TrainConfig,
     config_from_toml,
-    config_to_toml,
     read_config,
 )
 from starvsr.train.losses import LossConfig
 from starvsr.train.model import changed_spec, check_crop
 from starvsr.train.objective import check_losses
+from starvsr.train.tables import to_toml
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -44,9 +44,9 @@ def test_there_and_back() -> None:
         loss=LossConfig(split="magnitude", through_decoder=False),
         pixel_loss=PixelLossConfig(temporal=0.5),
     )
-    text = config_to_toml(config)
+    text = to_toml(config)
     assert config_from_toml(text) == config
-    assert config_to_toml(config_from_toml(text)) == text
+    assert to_toml(config_from_toml(text)) == text
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from starvsr.errors import OutputError, UsageError
 from starvsr.options import WeightsOptions
 from starvsr.restore.restorer import Restorer
+from starvsr.specs import SPECS
 from starvsr.train import checkpoints, trainer
 from starvsr.train.config import (
     CheckpointConfig,
@@ -30,11 +31,11 @@ from starvsr.train.config import (
     OptimizerConfig,
     TrainConfig,
     ValidationConfig,
-    config_to_toml,
     read_config,
 )
 from starvsr.train.runs import alone
 from starvsr.train.scan import FINDINGS_NAME
+from starvsr.train.tables import to_toml
 from starvsr.train.trainer import MODEL_NAME, learning_rate, train
 from starvsr.train.validation import psnr_y
 from starvsr.zoo.load import load_model
@@ -106,38 +107,61 @@ def test_beginning_anew(root: Path) -> None:
 
 
 _KILLED = """
+import os
 import sys
 from pathlib import Path
+import accelerate.utils
 from starvsr.train.config import read_config
-from starvsr.train.runs import RunOptions, alone
+from starvsr.train.runs import RunOptions
 from starvsr.train.trainer import train
 root = Path(sys.argv[1])
-train(read_config(root / "run.toml"), RunOptions(root / "killed", root, device="cpu", workers=0))
+config = read_config(root / "run.toml")
+for _ in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        train(config, RunOptions(root / "killed", root, device="cpu", workers=0))
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+"""Starts a run for every line that it reads, and prints its process and how that ended."""
 
 
 @pytest.mark.slow
 def test_a_kill_at_any_point_loses_no_more_than_an_interval(root: Path) -> None:
-    config = config_of(root, steps=60, checkpoints=CheckpointConfig(interval=1, keep=1))
-    train(config, options(root, "whole"))
-    (root / "run.toml").write_text(config_to_toml(config))
+    config = config_of(root, steps=20, checkpoints=CheckpointConfig(interval=1, keep=1))
+    train(dataclasses.replace(config, checkpoints=CheckpointConfig()), options(root, "whole"))
+    (root / "run.toml").write_text(to_toml(config))
     log = root / "killed/log.jsonl"
-    for target in (4, 19, 37):
-        # Sums depend on the number of threads, which is one in tests.
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen([sys.executable, "-c", _KILLED, str(root)], env=environment)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and process.poll() is None:
-            lines = log.read_text().count("\n") if log.exists() else 0
-            if lines >= target:
-                break
-            time.sleep(0.003)
-        # Another phase of a step each time.
-        time.sleep(0.007 * target % 0.03)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    # Sums depend on the number of threads, which is one in tests.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        [sys.executable, "-c", _KILLED, str(root)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as starter:
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        for target in (3, 8, 13):
+            starter.stdin.write("\n")
+            starter.stdin.flush()
+            run = int(starter.stdout.readline())
+            deadline = time.monotonic() + 120
+            while time.monotonic() < deadline:
+                lines = log.read_text().count("\n") if log.exists() else 0
+                if lines >= target:
+                    break
+                time.sleep(0.003)
+            # Another phase of a step each time.
+            time.sleep(0.007 * target % 0.03)
+            os.kill(run, signal.SIGKILL)
+            ended = int(starter.stdout.readline())
+            assert ended == -signal.SIGKILL, "it ended before it was killed"
+        starter.stdin.close()
     result = train(config, options(root, "killed"))
-    assert 0 < result.resumed_from < 60
+    assert 0 < result.resumed_from < 20
     assert_same_run(root, "whole", "killed")
     assert [p.name for p in (root / "killed").iterdir() if p.name.endswith(".partial")] == []
 
@@ -207,9 +231,9 @@ def test_four_clips_are_learned_by_heart(tmp_path: Path) -> None:
     config = train_config(
         base,
         data=data_config(flip=False),
-        optimizer=OptimizerConfig(lr=2e-3, schedule="cosine", ema_decay=0.98),
+        optimizer=OptimizerConfig(lr=6e-3, schedule="cosine", ema_decay=0.98),
         checkpoints=CheckpointConfig(interval=1000),
-        steps=250,
+        steps=80,
         batch=4,
     )
     train(config, options(tmp_path))
@@ -409,7 +433,7 @@ def test_star_with_autoencoder_and_words(tmp_path: Path, caplog: pytest.LogCaptu
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
-    """As they are, but for two steps of small clips, and of STAR a small network."""
+    """As they are, but for two steps of small clips, few steps of sampling, and of STAR a small network."""
     shipped = read_config(path)
     for folder in shipped.data.folders:
         root = tmp_path / folder.path
@@ -422,12 +446,16 @@ def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
     bank = shipped.data.bank and dataclasses.replace(
         shipped.data.bank, clips=4, frames=4, crop=(48, 48)
     )
-    with small_models():
+    weights, model = WeightsOptions(), shipped.model
+    if model.base == "star-light":
         weights = WeightsOptions(folder=install_small(tmp_path / "weights"))
-        base = {"star-light": SMALL_STAR.name}.get(shipped.model.base, shipped.model.base)
+        model = dataclasses.replace(model, base=SMALL_STAR.name)
+    if SPECS[shipped.model.base].steps > 1:
+        model = dataclasses.replace(model, spec={**model.spec, "steps": 3})
+    with small_models():
         config = dataclasses.replace(
             shipped,
-            model=dataclasses.replace(shipped.model, base=base),
+            model=model,
             data=dataclasses.replace(shipped.data, frames=2, crop=(32, 32), bank=bank),
             validation=dataclasses.replace(shipped.validation, clips=1, frames=2, samples=1),
             steps=2,
@@ -444,7 +472,7 @@ def test_two_processes_make_the_steps_of_one(root: Path) -> None:
     config = config_of(root, steps=3, batch=4)
     (root / "sources/text.mp4").write_text("not a video")
     train(config, options(root, "whole"))
-    (root / "run.toml").write_text(config_to_toml(config))
+    (root / "run.toml").write_text(to_toml(config))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     launched = subprocess.run(
         [

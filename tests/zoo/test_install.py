@@ -17,8 +17,9 @@ from starvsr.specs import COMPONENTS, Component
 from starvsr.types import Progress
 from starvsr.zoo.checkpoint import read_safetensors
 from starvsr.zoo.hashes import RECORD_NAME, read_hashes
-from starvsr.zoo.install import InstallPlan, ensure, install, plan_install
+from starvsr.zoo.install import ensure, install
 from starvsr.zoo.places import LOCKS
+from starvsr.zoo.planning import InstallPlan, plan_install
 from starvsr.zoo.text import contexts_are_known
 from starvsr.zoo.verify import verify
 from tests.zoo.hub_server import Fault, HubServer, use_hub
@@ -111,7 +112,7 @@ def test_complete_folder_needs_no_network(
 ) -> None:
     install(ALL, folder)
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
-    assert install(ALL, folder, offline=True).wanted == ()
+    assert install(ALL, folder).wanted == ()
 
 
 def test_too_little_space_is_said_before_the_first_byte(

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from starvsr.zoo.hashes import file_sha256
-from starvsr.zoo.install import install, plan_install
+from starvsr.zoo.install import install
+from starvsr.zoo.planning import plan_install
 from starvsr.zoo.verify import verify
 from tests.zoo.hub_server import Fault, HubServer, use_hub
 from tests.zoo.published import SMALL_COMPONENTS, small_models

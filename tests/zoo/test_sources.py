@@ -45,7 +45,7 @@ def test_folder_of_copies_needs_no_network(
         shutil.copy(published / source.repository / source.path, copies / place)
     before = sorted(copies.rglob("*"))
     with small_models():
-        install([STAR, VAE], folder, source=str(copies), offline=True)
+        install([STAR, VAE], folder, source=str(copies))
         assert states(folder, (STAR, VAE)) == ["ok", "ok"]
     assert sorted(copies.rglob("*")) == before
     assert not (folder / ".downloads").exists()
@@ -99,7 +99,7 @@ def fill_cache(home: Path, published: Path, component: Component) -> list[Path]:
     return made
 
 
-@pytest.mark.parametrize("way", ["hub", "silence", "offline"])
+@pytest.mark.parametrize("way", ["hub", "silence"])
 def test_hugging_faces_cache_is_used_and_left_alone(
     tmp_path: Path, folder: Path, published: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
@@ -107,7 +107,7 @@ def test_hugging_faces_cache_is_used_and_left_alone(
     with small_models(), hub_server(published) as server:
         url = server.url if way == "hub" else "http://127.0.0.1:9"
         use_hub(monkeypatch, url, tmp_path / "home")
-        install([VAE], folder, offline=way == "offline")
+        install([VAE], folder)
         assert states(folder, (VAE,)) == ["ok"]
         assert not any(asked.method == "GET" for asked in server.asked)
     assert all(path.is_file() for path in cached)
@@ -161,13 +161,12 @@ def test_damaged_copy_in_the_cache_without_network_is_not_trusted(
         assert states(folder, (VAE,)) == ["ok"]
 
 
-@pytest.mark.parametrize("offline", [True, False])
 def test_without_network_the_way_by_hand_is_explained(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, offline: bool
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
     with small_models(), pytest.raises(WeightsError) as caught:
-        install([STAR, VAE], folder, offline=offline)
+        install([STAR, VAE], folder)
     message = str(caught.value)
     assert f"missing are small/STAR/{NETWORK}, small/video-diffusion/vae/diffusion" in message
     assert "copy them into one folder under these paths" in message
@@ -194,7 +193,7 @@ def test_without_network_the_way_by_hand_is_explained(
 )
 def test_an_origin_of_no_form(hub: HubServer, folder: Path, origin: str) -> None:
     with pytest.raises(UsageError, match="is neither a folder that exists nor a repository"):
-        locate(SOURCES, folder, origin=origin, offline=False)
+        locate(SOURCES, folder, origin=origin)
     assert not hub.asked
 
 
@@ -204,15 +203,15 @@ def test_a_cache_that_cannot_be_read_is_not_used(
     def fail(*_: object, **__: object) -> None:
         raise PermissionError("closed")
 
-    monkeypatch.setattr("starvsr.zoo.client.try_to_load_from_cache", fail)
-    assert all(file.remote for file in locate(SOURCES, folder, origin=None, offline=False))
+    monkeypatch.setattr("starvsr.zoo.hub.try_to_load_from_cache", fail)
+    assert all(file.remote for file in locate(SOURCES, folder, origin=None))
 
 
 def test_known_sizes_bound_what_is_fetched(hub: HubServer, folder: Path) -> None:
     source = next(s for s in SOURCES if s.path.endswith("light_deg.pt"))
     size = len(hub.files[source.repository, source.path])
     known = dataclasses.replace(source, size_bytes=size)
-    assert locate([known], folder, origin=None, offline=False)[0].size_bytes == size
+    assert locate([known], folder, origin=None)[0].size_bytes == size
     with pytest.raises(WeightsError, match="it is another file"):
         smaller = dataclasses.replace(source, size_bytes=size // 2)
-        locate([smaller], folder, origin=None, offline=False)
+        locate([smaller], folder, origin=None)

@@ -25,17 +25,12 @@ _LEAVES = (nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 @dataclass(frozen=True)
-class NetworkCall:
-    """What one call took."""
+class Work:
+    """What something computed, and how long that took."""
 
-    latent: tuple[int, int, int]
-    """Frames, rows, columns."""
     flops: int
     """Products and convolutions; norms and elementwise work are not counted."""
     seconds: Seconds
-    """Medians of some calls."""
-    memory_bytes: int
-    """Peak above what was resident before."""
 
     @property
     def gflops(self) -> float:
@@ -44,17 +39,20 @@ class NetworkCall:
 
 
 @dataclass(frozen=True)
-class Layer:
+class NetworkCall(Work):
+    """One call, its seconds the medians of some."""
+
+    latent: tuple[int, int, int]
+    """Frames, rows, columns."""
+    memory_bytes: int
+    """Peak above what was resident before."""
+
+
+@dataclass(frozen=True)
+class Layer(Work):
     """All calls of one layer within one call of the network."""
 
     name: str
-    flops: int
-    seconds: Seconds
-
-    @property
-    def gflops(self) -> float:
-        """FLOPs per undisturbed second, in units of 1e9."""
-        return self.flops / self.seconds.undisturbed / 1e9
 
 
 def network_inputs(network: VideoNetwork, latent: tuple[int, int, int]) -> tuple[Any, ...]:
@@ -80,7 +78,7 @@ def measure_call(
     before = forget_peak()
     flops = count_flops(call)
     seconds = timed(call, repeats)
-    return NetworkCall(latent, flops, seconds, max(0, peak_bytes() - before))
+    return NetworkCall(flops, seconds, latent, max(0, peak_bytes() - before))
 
 
 @torch.inference_mode()
@@ -100,11 +98,11 @@ def measure_layers(
         (_time_layers(network, call) for _ in range(repeats)), key=lambda run: run[0].undisturbed
     )
     layers = [
-        Layer(name, sum(counts.get(f"{prefix}.{name}", {}).values()), spent)
+        Layer(sum(counts.get(f"{prefix}.{name}", {}).values()), spent, name)
         for name, spent in seconds.items()
     ]
     flops = int(counter.get_total_flops()) - sum(layer.flops for layer in layers)
-    rest = Layer(REST, flops, whole - sum(seconds.values(), start=Seconds(0, 0)))
+    rest = Layer(flops, whole - sum(seconds.values(), start=Seconds(0, 0)), REST)
     return [*sorted(layers, key=lambda layer: -layer.seconds.undisturbed), rest]
 
 
@@ -182,10 +180,7 @@ def _timed_leaves(network: VideoNetwork, seconds: dict[str, Seconds]) -> Iterato
         def after(_: nn.Module, __: tuple[Tensor, ...], ___: Tensor, name: str = name) -> None:
             seconds[name] = seconds.get(name, Seconds(0, 0)) + (Seconds.now() - began[name])
 
-        handles += [
-            module.register_forward_pre_hook(before),
-            module.register_forward_hook(after),
-        ]
+        handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after)]
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 from starvsr import __version__
 from starvsr.bench.job import JobTime
 from starvsr.bench.machine import Ceilings, Seconds, describe_machine
-from starvsr.bench.network import Layer, NetworkCall
+from starvsr.bench.network import Layer, NetworkCall, Work
 from starvsr.errors import InputError, OutputError
 from starvsr.media.files import check_writable, written_errors
 from starvsr.media.strict_json import parse_json
@@ -47,28 +47,18 @@ class Result:
             "machine": describe_machine(),
             "model": self.model,
             "ceilings": dataclasses.asdict(self.ceilings),
-            "calls": [
-                {
-                    **dataclasses.asdict(call),
-                    "gflops": call.gflops,
-                    "share_of_ceiling": call.gflops / self.ceilings.best_gflops,
-                }
-                for call in self.calls
-            ],
-            "layers": [
-                {
-                    **dataclasses.asdict(layer),
-                    "gflops": layer.gflops,
-                    "share_of_ceiling": layer.gflops / self.ceilings.best_gflops,
-                }
-                for layer in self.layers
-            ],
+            "calls": [self._work(call) for call in self.calls],
+            "layers": [self._work(layer) for layer in self.layers],
             "job": {
                 **dataclasses.asdict(self.job),
                 "seconds_per_frame": self.job.seconds_per_frame,
                 "network_share": self.job.network_share,
             },
         }
+
+    def _work(self, work: Work) -> dict[str, Any]:
+        share = work.gflops / self.ceilings.best_gflops
+        return {**dataclasses.asdict(work), "gflops": work.gflops, "share_of_ceiling": share}
 
 
 def append_history(path: Path, result: dict[str, Any]) -> None:

@@ -21,6 +21,13 @@ from starvsr.errors import StarvsrError
 
 EXIT_BUG = 1
 
+_LEFT_BEHIND = {
+    "download-weights": "downloaded data is kept; the same command resumes",
+    "degrade": "finished clips are kept",
+    "train": "the same command resumes from the last checkpoint",
+    "upscale": "nothing was written: no segment was finished",
+}
+
 app = typer.Typer(
     name="starvsr",
     help="Upscale videos of any length with STAR, keeping audio, subtitles and timing.",
@@ -109,7 +116,8 @@ def run(arguments: list[str]) -> int:
         except (KeyboardInterrupt, typer.Abort, Ended) as error:
             ended = ended_by(error)
             kept = str(error) if isinstance(error, Ended) else ""
-            say(ended.word + (kept or f"; {_left_behind(arguments)}"), always=True)
+            left = _LEFT_BEHIND.get(arguments[0] if arguments else "", "no output was written")
+            say(ended.word + (kept or f"; {left}"), always=True)
             return ended.exit_code
         except Exception as error:
             return _usage_or_bug(error, arguments)
@@ -128,18 +136,6 @@ def _run(arguments: list[str]) -> int:
         # Typer silently converts KeyboardInterrupt to this.
         raise KeyboardInterrupt
     return int(code or 0)
-
-
-def _left_behind(arguments: list[str]) -> str:
-    if arguments[:1] == ["download-weights"]:
-        return "downloaded data is kept; the same command resumes"
-    if arguments[:1] == ["degrade"]:
-        return "finished clips are kept"
-    if arguments[:1] == ["train"]:
-        return "the same command resumes from the last checkpoint"
-    if arguments[:1] == ["upscale"]:
-        return "nothing was written: no segment was finished"
-    return "no output was written"
 
 
 def _usage_or_bug(error: Exception, arguments: list[str]) -> int:

@@ -9,17 +9,16 @@ from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     ProgressColumn,
-    Task,
     TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
 )
 from rich.progress import Progress as RichProgress
-from rich.text import Text
 
 from starvsr.cli.console import (
     STAGE_NAMES,
+    ProgressView,
     first_done,
     format_amount,
     format_rate,
@@ -32,7 +31,7 @@ from starvsr.types import Progress, SegmentProgress
 _ELAPSED_WIDTH, _RATE_WIDTH, _BAR_WIDTH, _AMOUNT_WIDTH = 76, 66, 54, 44
 
 
-class Bars:
+class Bars(ProgressView):
     """One bar per stage with its pace, elapsed and remaining time, and one per active segment."""
 
     def __init__(self) -> None:
@@ -98,17 +97,10 @@ class _Columns(RichProgress):
             (0, TextColumn("{task.description:<15}")),
             (_BAR_WIDTH, BarColumn(bar_width=None)),
             (0, TaskProgressColumn()),
-            (_AMOUNT_WIDTH, _AmountColumn()),
+            (_AMOUNT_WIDTH, TextColumn("{task.fields[amount]}", style="progress.download")),
             (_RATE_WIDTH, TextColumn("{task.fields[rate]}")),
             (_ELAPSED_WIDTH, TimeElapsedColumn()),
             (0, TextColumn("{task.fields[left]}", style="progress.remaining")),
         ]
         self.columns = tuple(column for least, column in columns if width >= least)
         yield from super().get_renderables()
-
-
-class _AmountColumn(ProgressColumn):
-    """How much of a stage is done, in its own unit."""
-
-    def render(self, task: Task) -> Text:
-        return Text(task.fields["amount"], style="progress.download")

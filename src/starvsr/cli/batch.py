@@ -211,7 +211,7 @@ def run_batch(
 ) -> list[Outcome]:
     """Do items one after the other. An output that exists is complete, so without `--overwrite` its item is done.
 
-    one: does an item; failed: is told of an error that the batch goes on behind. Raises an item's StarvsrError unless
+    one: does an item; failed: receives an error after which the batch continues. Raises an item's StarvsrError unless
     `keep_going`.
     """
     from starvsr.job.journal import is_made, journal_folder

@@ -34,19 +34,16 @@ def bench(
         ),
     ] = None,
     size: Annotated[
-        str,
-        typer.Option("--size", metavar="WxH", help="Size of the clip to upscale, even sides."),
+        str, typer.Option("--size", metavar="WxH", help="Size of the clip to upscale, even sides.")
     ] = "480x270",
     frames: Annotated[
-        int,
-        typer.Option("--frames", min=1, max=10_000, help="Frames of the clip to upscale."),
+        int, typer.Option("--frames", min=1, max=10_000, help="Frames of the clip to upscale.")
     ] = 24,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also time every layer of the last call.")
     ] = False,
     repeats: Annotated[
-        int,
-        typer.Option("--repeats", min=1, max=1000, help="Timed calls; the median is reported."),
+        int, typer.Option("--repeats", min=1, max=1000, help="Timed calls; the median is reported.")
     ] = 3,
     threads: Annotated[
         int | None,

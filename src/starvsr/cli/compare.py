@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.common import COUNT, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.evaluate import (
     DEVICE_OPTION,
@@ -20,13 +19,10 @@ from starvsr.cli.evaluate import (
 )
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale import (
-    EXIT_DAMAGED,
-    refuse_folder,
-)
-from starvsr.cli.upscale_options import parse_count, parse_time
+from starvsr.cli.upscale import EXIT_DAMAGED, refuse_folder
+from starvsr.cli.upscale_options import parse_time
 from starvsr.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,8 +39,7 @@ def compare(
         ),
     ],
     b: Annotated[
-        Path,
-        typer.Argument(metavar="B", help="The video on the right.", show_default=False),
+        Path, typer.Argument(metavar="B", help="The video on the right.", show_default=False)
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML page to write.")
@@ -69,18 +64,16 @@ def compare(
         int | None,
         typer.Option(
             "--frames",
-            metavar="N",
-            parser=parse_count,
             help="Compare at most this many frames (default: all).",
+            **COUNT,
         ),
     ] = None,
     page_frames: Annotated[
         int,
         typer.Option(
             "--page-frames",
-            metavar="N",
-            parser=parse_count,
             help="Most frames that the page shows; metrics cover all frames.",
+            **COUNT,
         ),
     ] = 600,
     metrics: Annotated[str | None, METRICS_OPTION] = None,
@@ -97,9 +90,9 @@ def compare(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     check_output()
-    check_page_frames(page_frames)
-    if frames is not None and frames < 1:
-        raise UsageError(f"--frames {frames} is not allowed: give 1 or more")
+    for flag, count in (("--page-frames", page_frames), ("--frames", frames)):
+        if count is not None and count < 1:
+            raise UsageError(f"{flag} {count} is not allowed: give 1 or more")
     for path in (a, b):
         refuse_folder(path)
     from starvsr.evaluate.compare import compare
@@ -122,8 +115,7 @@ def compare(
             progress=view,
         )
     if as_json:
-        event = {"version": JSON_VERSION, "event": "compared", "left_out": left_out}
-        echo(json.dumps({**event, **comparison.to_json()}))
+        print_event("compared", {"left_out": left_out, **comparison.to_json()})
     else:
         echo(_text(comparison, left_out))
     if not quiet:
@@ -132,21 +124,11 @@ def compare(
     return EXIT_DAMAGED if comparison.b.lost_frames else 0
 
 
-def check_page_frames(count: int) -> None:
-    """Raise UsageError for a page without frames."""
-    if count < 1:
-        raise UsageError(f"--page-frames {count} is not allowed: give 1 or more")
-
-
 def _text(comparison: Comparison, left_out: dict[str, str]) -> str:
-    from starvsr.evaluate.report import heading, shown
     from starvsr.metrics.registry import METRICS
 
-    lines = [f"{'':<20} {'A':>10} {'B':>10}"]
-    for name in comparison.b.curves:
-        of_a = shown(name, comparison.a_mean(name)) if name in comparison.a_curves else ""
-        of_b = shown(name, comparison.b.mean(name))
-        lines.append(f"{heading(name):<20} {of_a:>10} {of_b:>10}")
+    rows = [("", "A", "B"), *comparison.rows()]
+    lines = [f"{name:<20} {of_a:>10} {of_b:>10}" for name, of_a, of_b in rows]
     for name, reason in {**comparison.b.not_measured, **left_out}.items():
         lines.append(f"no {METRICS[name].title}: {reason}")
     return "\n".join(lines)

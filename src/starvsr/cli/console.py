@@ -7,8 +7,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from dataclasses import asdict
-from types import TracebackType
-from typing import Literal, Protocol
+from typing import Literal
 
 from starvsr.cli.printing import echo
 from starvsr.types import Progress
@@ -33,32 +32,30 @@ STAGE_NAMES = {
     "train": "training",
 }
 
-
 UNITS = {"convert": "files", "check": "files", "train": "steps"}
 """Units of stages that do not count frames; `download` counts bytes."""
-
 
 ProgressMode = Literal["auto", "rich", "plain", "json", "none"]
 """`--progress`."""
 
 
-class ProgressView(Protocol):
-    """Shows progress between enter and exit; calling it is a `ProgressCallback`."""
+class ProgressView:
+    """Shows progress between enter and exit; calling it is a `ProgressCallback`. This one shows nothing."""
 
-    def __enter__(self) -> ProgressView: ...
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-    def __call__(self, progress: Progress) -> None: ...
+    def __enter__(self) -> ProgressView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self, progress: Progress) -> None:
+        pass
 
 
 def progress_view(mode: ProgressMode, *, quiet: bool) -> ProgressView:
     """The view for `--progress` and `--quiet`."""
     if quiet or mode == "none":
-        return _NoView()
+        return ProgressView()
     if mode == "json":
         return _JsonView()
     if mode == "rich" or (mode == "auto" and sys.stderr.isatty()):
@@ -77,18 +74,7 @@ def format_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
-class _NoView:
-    def __enter__(self) -> _NoView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def __call__(self, progress: Progress) -> None:
-        pass
-
-
-class _LineView(_NoView, ABC):
+class _LineView(ProgressView, ABC):
     """Prints a line at intervals, and one when a stage ends."""
 
     interval_s: float

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder
-from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.common import COUNT, NUMBER, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import Events
-from starvsr.cli.upscale import (
-    EXIT_DAMAGED,
-)
-from starvsr.cli.upscale_options import parse_count, parse_number
+from starvsr.cli.upscale import EXIT_DAMAGED
 from starvsr.errors import InputError, UsageError
 from starvsr.options import EncodeOptions
 
@@ -50,31 +47,20 @@ def degrade(
         ),
     ] = "heavy",
     scale: Annotated[
-        int,
-        typer.Option(
-            "--scale",
-            "-s",
-            metavar="N",
-            parser=parse_count,
-            help="Downscaling factor of each side.",
-        ),
+        int, typer.Option("--scale", "-s", help="Downscaling factor of each side.", **COUNT)
     ] = 4,
     seed: Annotated[
         int,
         typer.Option(
-            "--seed",
-            metavar="N",
-            parser=parse_count,
-            help="Random seed; each clip's also depends on its file name.",
+            "--seed", help="Random seed; each clip's also depends on its file name.", **COUNT
         ),
     ] = 0,
     drift: Annotated[
         float,
         typer.Option(
             "--drift",
-            metavar="NUMBER",
-            parser=parse_number,
             help="Most that blur, noise and JPEG vary within a clip: 0.2 is 20 % either way.",
+            **NUMBER,
         ),
     ] = 0.0,
     pairs: Annotated[
@@ -104,9 +90,8 @@ def degrade(
         float | None,
         typer.Option(
             "--crf",
-            metavar="NUMBER",
-            parser=parse_number,
             help="Constant rate factor (default: 0, lossless; with --codec 17 if supported).",
+            **NUMBER,
         ),
     ] = None,
     overwrite: Annotated[

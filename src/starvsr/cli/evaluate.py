@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +11,9 @@ from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale import (
-    EXIT_DAMAGED,
-)
+from starvsr.cli.upscale import EXIT_DAMAGED
 from starvsr.errors import UsageError
 
 METRICS_OPTION = typer.Option(
@@ -93,8 +90,7 @@ def evaluate(
     if output is not None:
         report.write_report(output, clips, left_out)
     if as_json:
-        data = report.to_json(clips, left_out)
-        echo(json.dumps({"version": JSON_VERSION, "event": "evaluated", **data}))
+        print_event("evaluated", report.to_json(clips, left_out))
     else:
         echo(report.to_markdown(clips, left_out), nl=False)
     if as_json and not quiet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,7 @@ import typer
 from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import say, set_verbosity
-from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
 
 
@@ -54,7 +52,7 @@ def finish(
     with progress_view(progress, quiet=quiet) as view:
         result = finish_job(folder, output, overwrite=overwrite, progress=view)
     if as_json:
-        echo(json.dumps({"version": JSON_VERSION, "event": "finished", **result.to_json()}))
+        print_event("finished", result.to_json())
     line = f"{result.target}: {result.frames} of {result.of_frames} frames"
     if result.left_out:
         line += f"; {result.left_out} more are finished, but after a gap"

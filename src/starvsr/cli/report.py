@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,11 +22,16 @@ from starvsr.zoo.amounts import format_bytes
 if TYPE_CHECKING:
     from starvsr.job.preview import PreviewResult
     from starvsr.job.run import Job, UpscaleResult
-    from starvsr.zoo.install import InstallPlan
+    from starvsr.zoo.planning import InstallPlan
 
 JSON_VERSION = 1
 
 logger = logging.getLogger(__name__)
+
+
+def print_event(name: str, facts: Mapping[str, object]) -> None:
+    """Print one JSON object to standard output."""
+    echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
 
 
 class Events:
@@ -54,7 +59,7 @@ class Events:
         if not self._wanted or self._lost is not None:
             return
         try:
-            echo(json.dumps({"version": JSON_VERSION, "event": name, **facts}))
+            print_event(name, facts)
         except OutputError as error:
             self._lost = error
             logger.warning("%s; the work continues", error)
@@ -147,10 +152,7 @@ class Report:
 def _say_result(item: Item, result: UpscaleResult | PreviewResult) -> None:
     rate = result.frames / result.elapsed_s if result.elapsed_s else 0.0
     text = f"{result.target}: {_frames(result.frames)} in {format_seconds(result.elapsed_s)} ({rate:.2f} fps)"
-    peaks = {
-        "of memory": result.peak_memory_bytes,
-        "on the device": result.peak_device_bytes,
-    }
+    peaks = {"of memory": result.peak_memory_bytes, "on the device": result.peak_device_bytes}
     held = [f"{format_bytes(peak)} {where}" for where, peak in peaks.items() if peak]
     say(f"{text}, at most {' and '.join(held)}" if held else text)
     logger.debug("seconds: %s", result.seconds)

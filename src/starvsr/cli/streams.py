@@ -84,17 +84,16 @@ class _Stream:
         return self._stream is not None and self._stream.isatty()
 
     def write(self, text: str) -> int:
-        if self._stream is not None:
-            try:
-                self._stream.write(text)
-            except OSError as error:
-                self.failed(error)
+        self._try("write", text)
         return len(text)
 
     def flush(self) -> None:
+        self._try("flush")
+
+    def _try(self, method: str, *arguments: str) -> None:
         if self._stream is not None:
             try:
-                self._stream.flush()
+                getattr(self._stream, method)(*arguments)
             except OSError as error:
                 self.failed(error)
 

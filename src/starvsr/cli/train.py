@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.common import COUNT, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale_options import parse_count
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions
 
@@ -56,9 +54,8 @@ def train(
         int | None,
         typer.Option(
             "--steps",
-            metavar="N",
-            parser=parse_count,
             help="Total steps, including earlier runs (default: the configuration's).",
+            **COUNT,
         ),
     ] = None,
     resume: Annotated[
@@ -72,9 +69,8 @@ def train(
         int | None,
         typer.Option(
             "--workers",
-            metavar="N",
-            parser=parse_count,
             help="Processes that decode and degrade; 0 does it between steps (default: the number of CPUs, at most 8).",
+            **COUNT,
         ),
     ] = None,
     weights_dir: Annotated[
@@ -128,7 +124,7 @@ def train(
     if not first_process:
         return 0
     if as_json:
-        echo(json.dumps({"version": JSON_VERSION, "event": "done", **result.to_json()}))
+        print_event("done", result.to_json())
     if not quiet:
         _say_result(result)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,7 +29,7 @@ from starvsr.cli.jobs import read_jobs
 from starvsr.cli.messages import log_to, set_verbosity
 from starvsr.cli.pipes import PIPE, Container, check_pipes, for_pipe, piped
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION, Events, Report
+from starvsr.cli.report import Events, Report, print_event
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
 from starvsr.errors import UsageError
 from starvsr.options import PreviewOptions, UpscaleOptions
@@ -299,7 +298,7 @@ def plan(
     refuse_folder(input)
     job = plan_video(input, output, options)
     if as_json:
-        echo(json.dumps({"version": JSON_VERSION, "event": "plan", **job.to_json()}))
+        print_event("plan", job.to_json())
     else:
         echo(plan_text(job))
     return 0

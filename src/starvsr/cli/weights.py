@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,15 +13,9 @@ from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
-from starvsr.cli.report import JSON_VERSION
+from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
-from starvsr.cli.weights_report import (
-    list_json,
-    list_text,
-    plan_json,
-    plan_text,
-    verified_text,
-)
+from starvsr.cli.weights_report import list_json, list_text, plan_json, plan_text, verified_text
 from starvsr.errors import UsageError, WeightsError
 from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components
 from starvsr.zoo.folder import component_file, is_file, weights_folder
@@ -91,50 +84,50 @@ def download_weights(
     if sum((list_only, verify_only, dry_run)) > 1:
         raise UsageError("--list, --verify and --dry-run contradict each other: give one of them")
     if list_only or verify_only:
-        _refuse_idle(
-            "--list" if list_only else "--verify",
-            {
-                "--source": source is not None,
-                "--dtype": dtype is not None,
-                "--keep-original": keep_original,
-            },
-        )
+        mode = "--list" if list_only else "--verify"
+        given = {"--source": source, "--dtype": dtype, "--keep-original": keep_original or None}
+        if idle := [option for option, value in given.items() if value is not None]:
+            raise UsageError(
+                f"{mode} downloads nothing, so {' and '.join(idle)} would have no effect: leave out one or the other"
+            )
     folder = weights_folder(directory)
     if list_only:
-        return _list(models, folder, as_json=as_json)
+        listed = components_named(models or [EVERYTHING])
+        if as_json:
+            print_event("weights", list_json(listed, folder))
+        else:
+            echo(list_text(listed, folder))
+        return 0
     if verify_only:
         return _verify(models, folder, as_json=as_json)
     wanted = components_named(models or [DEFAULT_MODEL])
-    if dry_run:
-        return _show_plan(wanted, folder, source, dtype, keep_original, as_json=as_json)
     from starvsr.zoo.install import install
+    from starvsr.zoo.planning import check_space, plan_install
 
+    how: dict[str, Any] = {"source": source, "dtype": dtype, "keep_original": keep_original}
+    if dry_run:
+        plan = plan_install(wanted, folder, **how)
+        if as_json:
+            print_event("download-plan", plan_json(plan))
+        else:
+            echo(plan_text(plan))
+        check_space(plan)
+        return 0
     with progress_view(progress, quiet=quiet) as view:
         plan = install(
             wanted,
             folder,
-            source=source,
-            dtype=dtype,
-            keep_original=keep_original,
+            **how,
             progress=view,
             announce=lambda plan: None if quiet else echo(plan_text(plan), err=True),
         )
     if as_json:
-        _say_json("done", plan_json(plan))
+        print_event("done", plan_json(plan))
     if not quiet:
         count = len(plan.wanted)
         done = "nothing to do" if not count else f"{count} of {len(wanted)} installed now"
         echo(f"{folder}: {done}", err=True)
     return 0
-
-
-def _refuse_idle(mode: str, given: dict[str, bool]) -> None:
-    """Raise UsageError for options that a mode without downloads would ignore."""
-    idle = [option for option, is_given in given.items() if is_given]
-    if idle:
-        raise UsageError(
-            f"{mode} downloads nothing, so {' and '.join(idle)} would have no effect: leave out one or the other"
-        )
 
 
 def components_named(names: Sequence[str]) -> list[Component]:
@@ -151,35 +144,6 @@ def components_named(names: Sequence[str]) -> list[Component]:
             known = [EVERYTHING, *SPECS, *(n for n in COMPONENTS if n not in SPECS)]
             raise UsageError(f"the model {name} is unknown: give one of {', '.join(known)}")
     return list(found.values())
-
-
-def _list(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
-    components = components_named(models or [EVERYTHING])
-    if as_json:
-        _say_json("weights", list_json(components, folder))
-    else:
-        echo(list_text(components, folder))
-    return 0
-
-
-def _show_plan(
-    wanted: Sequence[Component],
-    folder: Path,
-    source: str | None,
-    dtype: str | None,
-    keep_original: bool,
-    *,
-    as_json: bool,
-) -> int:
-    from starvsr.zoo.install import check_space, plan_install
-
-    plan = plan_install(wanted, folder, source=source, dtype=dtype, keep_original=keep_original)
-    if as_json:
-        _say_json("download-plan", plan_json(plan))
-    else:
-        echo(plan_text(plan))
-    check_space(plan)
-    return 0
 
 
 def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
@@ -199,7 +163,7 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
     found = verify(folder, components)
     if as_json:
         states = [{"name": v.component, "state": v.state, "detail": v.detail} for v in found]
-        _say_json("verified", {"folder": str(folder), "components": states})
+        print_event("verified", {"folder": str(folder), "components": states})
     else:
         echo(verified_text(found))
     wrong = [v.component for v in found if v.state in ("corrupt", "missing")]
@@ -209,7 +173,3 @@ def _verify(models: list[str] | None, folder: Path, *, as_json: bool) -> int:
             f"{' '.join(wrong)} --dir {shlex.quote(str(folder))}"
         )
     return 0
-
-
-def _say_json(event: str, fields: dict[str, object]) -> None:
-    echo(json.dumps({"version": JSON_VERSION, "event": event, **fields}))

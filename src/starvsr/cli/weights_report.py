@@ -11,7 +11,8 @@ from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.folder import component_file, is_file
 
 if TYPE_CHECKING:
-    from starvsr.zoo.install import InstallPlan
+    from starvsr.zoo.planning import InstallPlan
+    from starvsr.zoo.sources import Located
     from starvsr.zoo.verify import Verified
 
 UNKNOWN = "?"
@@ -136,9 +137,7 @@ def plan_text(plan: InstallPlan) -> str:
                 f"{file.source.repository}/{file.source.path}",
                 format_bytes(file.size_bytes),
                 component.licence,
-                _have_text(
-                    file.size_bytes, file.missing_bytes, file.place, fetched=file.remote is not None
-                ),
+                _have_text(file),
             )
             for component in plan.wanted
             for file in plan.files.get(component.name, ())
@@ -151,13 +150,14 @@ def plan_text(plan: InstallPlan) -> str:
     return "\n".join(lines)
 
 
-def _have_text(size: int, missing: int, place: str, *, fetched: bool) -> str:
-    if not fetched:
-        return f"from {place}"
+def _have_text(file: Located) -> str:
+    missing = file.missing_bytes
+    if file.remote is None:
+        return f"from {file.place}"
     if missing == 0:
         return "already downloaded"
-    if missing < size:
-        return f"{format_bytes(size - missing)} already downloaded"
+    if missing < file.size_bytes:
+        return f"{format_bytes(file.size_bytes - missing)} already downloaded"
     return "to download"
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -21,7 +23,7 @@ from starvsr.media.files import check_target, complete_or_absent, errors_of
 from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
 from starvsr.metrics.frame import Frame
-from starvsr.metrics.registry import METRICS, open_meters, too_small
+from starvsr.metrics.registry import METRICS, Meter, open_meters, too_small
 from starvsr.types import ProgressCallback
 
 PAGE_FRAMES = 600
@@ -48,6 +50,14 @@ class Comparison:
     def a_mean(self, metric: str) -> float | None:
         """Mean of A's own scores; None if there are none."""
         return replace(self.b, curves=self.a_curves).mean(metric)
+
+    def rows(self) -> list[tuple[str, str, str]]:
+        """Heading of each metric, A's mean (empty if it has none) and B's, as tables show them."""
+        means = {name: shown(name, self.a_mean(name)) for name in self.a_curves}
+        return [
+            (heading(name), means.get(name, ""), shown(name, self.b.mean(name)))
+            for name in self.b.curves
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the per-frame scores as plain data."""
@@ -81,9 +91,8 @@ def compare(
     for video in (a, b):
         check_target(video, page, overwrite=overwrite)
     pair = ClipPair(b.stem, b, a)
-    video_b, video_a = open_pair(
-        pair, resize=resize, start_s=start_s, frames=frames, progress=progress
-    )
+    videos = open_pair(pair, resize=resize, start_s=start_s, frames=frames, progress=progress)
+    video_b, video_a = videos
     assert video_a is not None
     with ExitStack() as stack:
         # The movie is a temporary file, not the user's.
@@ -98,32 +107,35 @@ def compare(
             if not METRICS[name].full_reference and not too_small(name, video_a.size)
         ]
         with movie, open_meters(alone, video_a.size, device=device) as meters:
-
-            def each(own: Frame, other: Frame | None) -> None:
-                assert other is not None
-                for meter in meters:
-                    meter.add(other, None)
-                if movie.frames < page_frames:
-                    movie.add(other, own)
-
-            result = measure(
-                pair, (video_b, video_a), metrics, device=device, each=each, progress=progress
-            )
+            each = partial(_take, meters, movie, page_frames)
+            result = measure(pair, videos, metrics, device=device, each=each, progress=progress)
             own_curves = {k: tuple(v) for meter in meters for k, v in meter.finish().items()}
         before = probe(a)
-        if _is_stretched((before.width, before.height), video_b.size):
-            stretched = f"A is {before.width}x{before.height} and has another aspect ratio than B: it is stretched"
-            result = replace(result, warnings=(stretched, *result.warnings))
+        size_a = before.width, before.height
+        result = replace(result, warnings=(*_stretched(size_a, video_b.size), *result.warnings))
         comparison = Comparison(result, own_curves, page, movie.frames)
         times = [round(time, 3) for time in video_b.times()[: movie.frames]]
-        texts = _texts(comparison, movie, (before.width, before.height), times)
-        _write(temporary, texts, movie_path)
+        _write(temporary, _texts(comparison, movie, size_a, times), movie_path)
     return comparison
 
 
-def _is_stretched(before: tuple[int, int], size: tuple[int, int]) -> bool:
+def _take(
+    meters: list[Meter], movie: StackedMovie, most: int, own: Frame, other: Frame | None
+) -> None:
+    """Pass on the next frame of B and of A, to the movie up to `most`."""
+    assert other is not None
+    for meter in meters:
+        meter.add(other, None)
+    if movie.frames < most:
+        movie.add(other, own)
+
+
+def _stretched(before: tuple[int, int], size: tuple[int, int]) -> tuple[str, ...]:
+    """A warning if A's aspect ratio changes."""
     across, down = (new / old for old, new in zip(before, size, strict=True))
-    return max(across, down) > _SAME_SHAPE * min(across, down)
+    if max(across, down) <= _SAME_SHAPE * min(across, down):
+        return ()
+    return ("A is {}x{} and has another aspect ratio than B: it is stretched".format(*before),)
 
 
 def _texts(
@@ -136,21 +148,7 @@ def _texts(
     b = comparison.b
     assert b.pair.reference is not None
     name_a, name_b = b.pair.reference.name, b.pair.result.name
-    notes = [
-        f"{b.width}x{b.height} pixels, {b.frames} frames.",
-        *(
-            ["A is scaled from {}x{} by bicubic interpolation.".format(*size_a)]
-            if size_a != (b.width, b.height)
-            else ()
-        ),
-        *(
-            [f"The page shows the first {comparison.page_frames} frames; the metrics cover all."]
-            if comparison.page_frames < b.frames
-            else ()
-        ),
-        *(f"Warning: {warning}." for warning in b.warnings),
-        *(f"No {METRICS[name].title}: {reason}." for name, reason in b.not_measured.items()),
-    ]
+    notes = (f'<p class="note">{escape(note)}</p>' for note in _notes(comparison, size_a))
     facts = {
         "width": b.width,
         "height": b.height,
@@ -160,19 +158,11 @@ def _texts(
         "rate": float(movie.rate),
         "times": times,
     }
-    charts = [
-        chart(
-            name,
-            [
-                *([("a", comparison.a_curves[name])] if name in comparison.a_curves else ()),
-                ("b", curve),
-            ],
-        )
-        for name, curve in b.curves.items()
-    ]
+    of_a = {name: [("a", curve)] for name, curve in comparison.a_curves.items()}
+    charts = (chart(name, [*of_a.get(name, ()), ("b", curve)]) for name, curve in b.curves.items())
     return {
         "title": escape(f"{name_a} and {name_b}"),
-        "notes": "\n".join(f'<p class="note">{escape(note)}</p>' for note in notes),
+        "notes": "\n".join(notes),
         "name_a": escape(name_a),
         "name_b": escape(name_b),
         "picture_label": escape(
@@ -188,14 +178,24 @@ def _texts(
     }
 
 
-def _table(comparison: Comparison) -> str:
-    rows = []
-    for name in comparison.b.curves:
-        of_a = shown(name, comparison.a_mean(name)) if name in comparison.a_curves else ""
-        of_b = shown(name, comparison.b.mean(name))
-        rows.append(
-            f'<tr><th scope="row">{escape(heading(name))}</th><td>{of_a}</td><td>{of_b}</td></tr>'
+def _notes(comparison: Comparison, size_a: tuple[int, int]) -> list[str]:
+    b = comparison.b
+    notes = [f"{b.width}x{b.height} pixels, {b.frames} frames."]
+    if size_a != (b.width, b.height):
+        notes.append("A is scaled from {}x{} by bicubic interpolation.".format(*size_a))
+    if comparison.page_frames < b.frames:
+        notes.append(
+            f"The page shows the first {comparison.page_frames} frames; the metrics cover all."
         )
+    notes += [f"Warning: {warning}." for warning in b.warnings]
+    return notes + [f"No {METRICS[n].title}: {reason}." for n, reason in b.not_measured.items()]
+
+
+def _table(comparison: Comparison) -> str:
+    rows = [
+        f'<tr><th scope="row">{escape(name)}</th><td>{of_a}</td><td>{of_b}</td></tr>'
+        for name, of_a, of_b in comparison.rows()
+    ]
     return (
         "<table><caption>Means over all frames</caption>"
         '<thead><tr><th scope="col">Metric</th><th scope="col">A</th><th scope="col">B</th></tr></thead>'
@@ -209,22 +209,11 @@ def _write(target: Path, texts: dict[str, str], movie: Path) -> None:
     # Undecodable bytes of names are escaped.
     with target.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as page:
         page.write(_filled(head, texts))
-        for piece in _base64(movie):
-            page.write(piece)
+        with movie.open("rb") as file:
+            while piece := file.read(_PIECE_BYTES):
+                page.write(base64.b64encode(piece).decode("ascii"))
         page.write(_filled(tail, texts))
 
 
 def _filled(template: str, texts: dict[str, str]) -> str:
-    # Piece by piece, so that inserted text is never taken for a placeholder.
-    first, *pieces = template.split("{{")
-    parts = [first]
-    for piece in pieces:
-        name, rest = piece.split("}}", 1)
-        parts += [texts[name], rest]
-    return "".join(parts)
-
-
-def _base64(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE_BYTES):
-            yield base64.b64encode(piece).decode("ascii")
+    return re.sub(r"\{\{(\w+)}}", lambda place: texts[place[1]], template)

@@ -90,7 +90,6 @@ class _Reading:
         self.done = 0
 
     def __call__(self, path: Path) -> Video:
-        """Raises InputError where the video cannot be read."""
         info = self.infos[path]
         index = build_index(
             info, scene_detect=False, progress=lambda one: self._report(one, path.name)
@@ -258,10 +257,7 @@ def _both(result: Video, reference: Video | None) -> Iterator[tuple[Frame, Frame
 
 
 def _damage(video: Video) -> list[str]:
-    found = (
-        (video.index.lost_frames, "lost"),
-        (video.index.damaged_frames, "damaged"),
-    )
+    found = ((video.index.lost_frames, "lost"), (video.index.damaged_frames, "damaged"))
     return [
         f"{video.info.path} is damaged: {'1 frame is' if count == 1 else f'{count} frames are'} {what}"
         for count, what in found

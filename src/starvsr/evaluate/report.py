@@ -33,7 +33,10 @@ def to_json(clips: Sequence[ClipResult], left_out: dict[str, str]) -> dict[str, 
     return {
         "report_version": REPORT_VERSION,
         "starvsr": __version__,
-        "metrics": {name: _described(name) for name in names},
+        "metrics": {
+            name: {key: getattr(METRICS[name], key) for key in ("title", "unit", "better")}
+            for name in names
+        },
         "left_out": left_out,
         "clips": [clip_json(clip) for clip in clips],
         "means": [
@@ -63,11 +66,6 @@ def clip_json(clip: ClipResult) -> dict[str, Any]:
         "mean": {name: clip.mean(name) for name in clip.curves},
         "per_frame": {name: list(curve) for name, curve in clip.curves.items()},
     }
-
-
-def _described(name: str) -> dict[str, str]:
-    metric = METRICS[name]
-    return {"title": metric.title, "unit": metric.unit, "better": metric.better}
 
 
 def metric_names(clips: Sequence[ClipResult]) -> list[str]:

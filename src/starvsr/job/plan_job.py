@@ -33,7 +33,7 @@ from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.folder import weights_folder
 
 if TYPE_CHECKING:
-    from starvsr.zoo.install import InstallPlan
+    from starvsr.zoo.planning import InstallPlan
 
 logger = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ from starvsr.restore.upsample import upsample
 from starvsr.types import Progress, ProgressCallback
 
 if TYPE_CHECKING:
-    from starvsr.zoo.install import InstallPlan
+    from starvsr.zoo.planning import InstallPlan
 
 DIVIDER_PX = 4
 # Visually lossless, so that only the job's own losses are visible.

@@ -15,12 +15,7 @@ import torch
 from starvsr.errors import WeightsError
 from starvsr.metrics.frame import Frame
 
-PYIQA_NAMES = {
-    "lpips": "lpips",
-    "dists": "dists",
-    "musiq": "musiq",
-    "clip_iqa": "clipiqa",
-}
+PYIQA_NAMES = {"lpips": "lpips", "dists": "dists", "musiq": "musiq", "clip_iqa": "clipiqa"}
 """pyiqa's names of our metrics."""
 
 

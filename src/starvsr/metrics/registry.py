@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
@@ -115,9 +115,6 @@ class Meter(Protocol):
     def finish(self) -> dict[str, list[float | None]]:
         """The curve of each metric."""
 
-    def close(self) -> None:
-        """Release resources; also after an error."""
-
 
 @contextmanager
 def open_meters(
@@ -129,33 +126,33 @@ def open_meters(
     """
     with ExitStack() as stack:
         meters: list[Meter] = []
-
-        def use(meter: Meter) -> None:
-            stack.callback(meter.close)
-            meters.append(meter)
-
-        for name, function in (("psnr_y", psnr_y), ("ssim_y", ssim_y)):
-            if name in names:
-                use(_FrameMeter(name, function))
-        if wanted := [name for name in vmaf.NAMES if name in names]:
-            use(_Only(vmaf.VmafMeter(*size, matrix), wanted))
-        for name, alone in (("niqe", niqe), ("brisque", brisque)):
-            if name in names:
-                use(_FrameMeter(name, alone))
-        if wanted := [name for name in ("e_warp", "tof") if name in names]:
-            use(_Only(_TemporalMeter(), wanted))
         for name in names:
-            if METRICS[name].source == "pyiqa":
-                use(_FrameMeter(name, learned.learned_metric(name, device)))
+            if name in _FUNCTIONS:
+                meters.append(_FrameMeter(name, _FUNCTIONS[name]))
+            elif METRICS[name].source == "pyiqa":
+                meters.append(_FrameMeter(name, learned.learned_metric(name, device)))
+        if wanted := [name for name in vmaf.NAMES if name in names]:
+            meter = stack.enter_context(closing(vmaf.VmafMeter(*size, matrix)))
+            meters.append(_Only(meter, wanted))
+        if wanted := [name for name in ("e_warp", "tof") if name in names]:
+            meters.append(_Only(TemporalErrors(), wanted))
         yield meters
+
+
+_FUNCTIONS: dict[str, Callable[..., float | None]] = {
+    "psnr_y": psnr_y,
+    "ssim_y": ssim_y,
+    "niqe": niqe,
+    "brisque": brisque,
+}
+"""Of a frame, and of its reference if the metric takes one."""
 
 
 class _Only:
     """Some of the curves of a meter."""
 
     def __init__(self, meter: Meter, names: Sequence[str]) -> None:
-        self._meter, self._names = meter, names
-        self.add, self.close = meter.add, meter.close
+        self._meter, self._names, self.add = meter, names, meter.add
 
     def finish(self) -> dict[str, list[float | None]]:
         curves = self._meter.finish()
@@ -166,7 +163,6 @@ class _FrameMeter:
     """One score per frame."""
 
     def __init__(self, name: str, function: Callable[..., float | None]) -> None:
-        """function: of a frame, and of its reference if the metric takes one."""
         self._name, self._function = name, function
         self._curve: list[float | None] = []
 
@@ -180,26 +176,3 @@ class _FrameMeter:
 
     def finish(self) -> dict[str, list[float | None]]:
         return {self._name: self._curve}
-
-    def close(self) -> None:
-        pass
-
-
-class _TemporalMeter:
-    def __init__(self) -> None:
-        self._errors = TemporalErrors()
-        self._e_warp: list[float | None] = []
-        self._tof: list[float | None] = []
-
-    def add(self, result: Frame, reference: Frame | None) -> None:
-        if reference is None:
-            raise ValueError("temporal errors need a reference")
-        errors = self._errors.add(result, reference)
-        self._e_warp.append(errors.e_warp if errors else None)
-        self._tof.append(errors.tof if errors else None)
-
-    def finish(self) -> dict[str, list[float | None]]:
-        return {"e_warp": self._e_warp, "tof": self._tof}
-
-    def close(self) -> None:
-        pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,6 @@ LEAST_FLOW_SIDE = 32
 
 # Sundaram et al. (2010): a flow and its way back may differ by this fraction of their lengths, and half a pixel.
 _SHARE, _SLACK = 0.01, 0.5
-
-
-class FlowErrors(NamedTuple):
-    """Of one frame and the one before."""
-
-    e_warp: float | None
-    """None if no pixel of the reference can be tracked."""
-    tof: float
 
 
 class OpticalFlow:
@@ -74,28 +66,39 @@ def followed(there: Flow, back: Flow) -> npt.NDArray[np.bool_]:
 
 
 class TemporalErrors:
-    """Errors of consecutive frames; stores one frame of each video."""
+    """A meter of the errors between each frame and the one before; stores one frame of each video.
+
+    `e_warp`: mean squared difference (RGB in 0..1, times 1000) between the result's previous frame and its present one
+    brought back along the reference's flow, over the pixels that can be tracked; None if there are none. `tof`: mean
+    distance between the flows of result and reference, pixels.
+    """
 
     def __init__(self) -> None:
         self._flow = OpticalFlow()
         self._before: tuple[Frame, Frame] | None = None
+        self._found: list[tuple[float | None, float | None]] = []
 
-    def add(self, result: Frame, reference: Frame) -> FlowErrors | None:
-        """Errors between this frame and the one before; None for the first.
+    def add(self, result: Frame, reference: Frame | None) -> None:
+        """Add the next frame."""
+        if reference is None:
+            raise ValueError("temporal errors need a reference")
+        self._found.append(self._errors(result, reference))
+        self._before = result, reference
 
-        `e_warp`: mean squared difference (RGB in 0..1, times 1000) between the result's previous frame and its
-        present one brought back along the reference's flow, over the pixels that can be tracked. `tof`: mean
-        distance between the flows of result and reference, pixels.
-        """
-        before, self._before = self._before, (result, reference)
+    def finish(self) -> dict[str, list[float | None]]:
+        """Both curves; None for the first frame."""
+        return {name: [each[i] for each in self._found] for i, name in enumerate(("e_warp", "tof"))}
+
+    def _errors(self, result: Frame, reference: Frame) -> tuple[float | None, float | None]:
+        before = self._before
         if before is None:
-            return None
+            return None, None
         there = self._flow(before[1], reference)
         visible = followed(there, self._flow(reference, before[1]))
         own = self._flow(before[0], result)
         tof = float(np.sqrt(np.square(own - there).sum(-1)).mean(dtype=np.float64))
         if not visible.any():
-            return FlowErrors(None, tof)
+            return None, tof
         first, second = (np.float32(1 / 255) * each.rgb for each in (before[0], result))
         error = np.square(first - warped(second, there)).mean(-1)[visible]
-        return FlowErrors(1000 * float(error.mean(dtype=np.float64)), tof)
+        return 1000 * float(error.mean(dtype=np.float64)), tof

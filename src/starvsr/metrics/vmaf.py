@@ -94,20 +94,8 @@ class VmafMeter:
             f"[0:v]split[a][b];[a]crop={width}:{height}:0:0[d];[b]crop={width}:{height}:0:{height}[r];"
             f"[d][r]libvmaf=model={_MODELS}:log_fmt=json:log_path={_LOG}:n_threads={_THREADS}"
         )
-        stacked = f"{width}x{2 * height}"
-        source = [
-            "-f",
-            "rawvideo",
-            "-pix_fmt",
-            "yuv444p",
-            "-s",
-            stacked,
-            "-r",
-            "25",
-            "-i",
-            "pipe:0",
-        ]
-        return [_ffmpeg(), "-v", "error", *source, "-lavfi", graph, "-f", "null", "-"]
+        source = f"-f rawvideo -pix_fmt yuv444p -s {width}x{2 * height} -r 25 -i pipe:0"
+        return [_ffmpeg(), "-v", "error", *source.split(), "-lavfi", graph, "-f", "null", "-"]
 
     def add(self, result: Frame, reference: Frame | None) -> None:
         """Add the next frame. Raises InputError if ffmpeg has exited."""

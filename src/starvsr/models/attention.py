@@ -85,8 +85,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, backend: Backend = Backend.SDPA) 
         parts = (slice(start, start + _MAX_BATCH) for start in starts)
         return torch.cat([attention(q[part], k[part], v[part], backend) for part in parts])
     if backend is Backend.XFORMERS:
-        out: Tensor = import_module("xformers.ops").memory_efficient_attention(q, k, v)
-        return out
+        return import_module("xformers.ops").memory_efficient_attention(q, k, v)
     if strips.pays(q, k):
         return strips.attention_in_strips(q, k, v)
     out = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
@@ -122,8 +121,7 @@ class Attention(nn.Module):
             for part in (self.q(x), self.k(source), self.v(source))
         )
         mixed = rearrange(attention(q, k, v, self.backend), "b n h d -> b n (h d)")
-        out: Tensor = self.out(mixed)
-        return out
+        return self.out(mixed)
 
 
 class FrameAttention(Attention):
@@ -134,13 +132,11 @@ class FrameAttention(Attention):
         if context is not None:
             raise ValueError("attention over frames takes no context")
         if x.shape[1] == 1:
-            alone: Tensor = self.out(self.v(x))
-            return alone
+            return self.out(self.v(x))
         # The projections are per token, so only their results change order, and for one video as views.
         q, k, v = (
             rearrange(project(x), "b f p (h d) -> (b p) f h d", h=self.heads)
             for project in (self.q, self.k, self.v)
         )
         mixed = attention(q, k, v, self.backend)
-        out: Tensor = self.out(rearrange(mixed, "(b p) f h d -> b f p (h d)", b=x.shape[0]))
-        return out
+        return self.out(rearrange(mixed, "(b p) f h d -> b f p (h d)", b=x.shape[0]))

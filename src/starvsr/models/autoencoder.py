@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,6 @@ logger = logging.getLogger(__name__)
 
 # The published encoder always works in float32: its activations overflow half precision.
 _ENCODER_DTYPE = torch.float32
-
-
-VAE = TypeVar("VAE", bound="DiffusersVAE")
 
 
 class Autoencoder(Protocol):
@@ -117,13 +114,13 @@ class DiffusersVAE:
 
     @classmethod
     def from_state(
-        cls: type[VAE],
+        cls,
         config: Mapping[str, Any],
         state: Mapping[str, Tensor],
         scaling_factor: float,
         device: torch.device,
         dtype: torch.dtype,
-    ) -> VAE:
+    ) -> Self:
         """From diffusers' configuration and parameters; works in `dtype`.
 
         Raises ValueError if the parameters do not match the configuration.
@@ -141,8 +138,7 @@ class DiffusersVAE:
 
     @property
     def _weight(self) -> Tensor:
-        weight: Tensor = next(self.module.decoder.parameters())
-        return weight
+        return next(self.module.decoder.parameters())
 
     def _finite(self, call: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """`call(x)` as float32. If half precision overflows, switches to float32 permanently."""

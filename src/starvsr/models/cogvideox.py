@@ -76,8 +76,7 @@ class GatedAttention(nn.Module):
         planes = rearrange(tokens, "b (f h w) c -> (b f) h w c", f=frames, h=rows, w=columns)
         planes = self.space(planes) * planes
         planes = self.time(planes) * planes
-        gated: Tensor = rearrange(planes, "(b f) h w c -> b (f h w) c", f=frames)
-        return gated
+        return rearrange(planes, "(b f) h w c -> b (f h w) c", f=frames)
 
 
 def _with_places(x: Tensor, text_tokens: int, turns: tuple[Tensor, Tensor]) -> Tensor:
@@ -168,12 +167,6 @@ class StarCogVideoX(VideoNetwork):
         self.proj_out = Linear(width, PATCH**2 * config.latent_channels)
         self.use_channels_last()
 
-    def use_attention(self, backend: Backend) -> None:
-        """Compute all attention with `backend` (see `select_backend`)."""
-        for module in self.modules():
-            if isinstance(module, GatedAttention):
-                module.backend = backend
-
     def use_compiler(self, compiled: Compiler) -> None:
         """Compile the blocks with `compiled`: they are alike, so one is compiled for all."""
         for block in self.transformer_blocks:
@@ -185,14 +178,12 @@ class StarCogVideoX(VideoNetwork):
             raise ValueError(
                 f"context must be b n {self.config.context_width}, and is {shape_of(context)}"
             )
-        text: Tensor = self.patch_embed["text_proj"](context)
-        return text
+        return self.patch_embed["text_proj"](context)
 
     def see(self, hint: Tensor) -> Tensor:
         """The hint's half of the tokens, `(b f) width h/2 w/2` for `b c f h w`."""
         check_latent(hint, self.config.latent_channels, PATCH, name="hint")
-        seen: Tensor = self.patch_embed["proj"](rearrange(hint, "b c f h w -> (b f) c h w"))
-        return seen
+        return self.patch_embed["proj"](rearrange(hint, "b c f h w -> (b f) c h w"))
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> Tensor:
         """Velocity `v` of the latent `x` at diffusion time `t`.
@@ -216,12 +207,7 @@ class StarCogVideoX(VideoNetwork):
             )
         image = self.proj_out(self.norm_out(self.norm_final(image), temb=time))
         v: Tensor = rearrange(
-            image,
-            "b (f h w) (c p q) -> b c f (h p) (w q)",
-            f=frames,
-            h=grid[1],
-            p=PATCH,
-            q=PATCH,
+            image, "b (f h w) (c p q) -> b c f (h p) (w q)", f=frames, h=grid[1], p=PATCH, q=PATCH
         )
         return v.contiguous()
 

@@ -1,8 +1,9 @@
 """Convolutions of few pixels as one matrix product.
 
-At the bottom of the UNet a frame has some twenty pixels and a convolution 15 million weights. oneDNN first brings those
-into another order, which takes longer than the work: on one core of an EPYC with AVX-512 it reached 45 GFLOP/s for 80
-pixels where the product of their patches with the weights, as they lie in memory, reached 185 (`benchmarks/linear.py`).
+At the UNet's lowest level a frame has about twenty pixels and a convolution 15 million weights. oneDNN reorders the
+weights first, which takes longer than the convolution: on one core of an EPYC with AVX-512 it reached 45 GFLOP/s for 80
+pixels, while the product of their patches with the weights in their existing order reached 185
+(`benchmarks/linear.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def conv2d(
     stride: tuple[int, ...] = (1, 1),
     padding: tuple[int, ...] = (0, 0),
 ) -> Tensor:
-    """`torch.conv2d` for x of `n c h w` and weight of `k c r s`, both fastest in channels-last order."""
+    """`torch.conv2d` for x of `n c h w` and weight of `k c r s`, both preferably channels-last."""
     n, _, h, w = x.shape
     if (
         n * h * w <= FEW_PIXELS
@@ -38,7 +39,7 @@ def conv2d(
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, ...]) -> Tensor:
     r, s = weight.shape[2:]
     padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
-    # Views: `n h w c r s`, and the weights in the order that channels-last gives them.
+    # Views: `n h w c r s`, and channels-last weights in their own order.
     patches = padded.unfold(1, r, 1).unfold(2, s, 1)
     rows = patches.permute(0, 1, 2, 4, 5, 3).flatten(3)
     return linear(rows, weight.permute(0, 2, 3, 1).flatten(1), bias).permute(0, 3, 1, 2)

@@ -1,11 +1,11 @@
 """The layers of the video UNet: convolutions, norms, the time embedding, residual blocks.
 
-Inside the network a video is `b f h w c`, contiguous. In memory that is what torch calls channels-last, so a
-spatial convolution sees `(b f) c h w`, a temporal one `b c f (h w)`, spatial attention tokens `(b f) (h w) c` and
-temporal attention `b f (h w) c`, all of them views of the same numbers.
+Inside the network a video is `b f h w c`, contiguous, which is torch's channels-last order. So a spatial convolution
+sees `(b f) c h w`, a temporal one `b c f (h w)`, spatial attention tokens `(b f) (h w) c` and temporal attention
+`b f (h w) c`, all of them views of the same memory.
 
-Without autograd, sums and activations are done in place on tensors that are used nowhere else; a module never
-changes its inputs unless its docstring says that it takes them over.
+Without autograd, sums and activations are in place on tensors that are used nowhere else; a module never changes its
+inputs unless its docstring says that it takes them over.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def add_(x: Tensor, y: Tensor) -> Tensor:
 
 
 def zeroed(layer: nn.Conv2d | nn.Linear) -> None:
-    """Start a branch's exit at zero, so that the branch begins as the identity."""
+    """Initialise a branch's exit with zeros, so that the branch is the identity at first."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -46,14 +46,14 @@ def zeroed(layer: nn.Conv2d | nn.Linear) -> None:
 def _pictures(x: Tensor, n: int, rows: int, columns: int) -> Tensor:
     """The video `b f h w c` as n pictures `n c rows columns` in channels-last order.
 
-    By way of one dimension, because that is what sets the strides of dimensions of size 1, and torch goes by
-    those too when it looks whether a tensor is channels-last; reshaped otherwise it would be copied.
+    Flattened first, which sets the strides of dimensions of size 1: torch reads these too when it checks whether a
+    tensor is channels-last, and would copy it.
     """
     return x.reshape(-1).view(n, rows, columns, x.shape[-1]).permute(0, 3, 1, 2)
 
 
 def _video(pictures: Tensor, like: Tensor) -> Tensor:
-    """Back to `b f h w c` with the sizes of `like` but for the channels."""
+    """The inverse of `_pictures`: `b f h w c`, sizes as in `like` except for the channels."""
     return pictures.permute(0, 2, 3, 1).reshape(*like.shape[:-1], pictures.shape[1])
 
 
@@ -67,7 +67,7 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """x is `b f h w c`; so is the result."""
         b, f, h, w, _ = x.shape
-        # Frames one below the other make one tall picture.
+        # Frames stacked vertically are one tall picture.
         pictures = _pictures(x, b * f, h, w) if self.per_frame else _pictures(x, b, f * h, w)
         return _video(F.group_norm(pictures, GROUPS, self.weight, self.bias, self.eps), x)
 
@@ -96,7 +96,7 @@ class FrameConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """`b f h w c -> b f h w c`."""
-        # Time takes the place of rows and all pixels that of columns.
+        # Frames are the rows and pixels the columns.
         b, f, h, w, _ = x.shape
         pictures = _pictures(x, b, f, h * w)
         out = conv2d(pictures, self.weight, self.bias, padding=cast(_Sides, self.padding))
@@ -104,7 +104,7 @@ class FrameConv(nn.Conv2d):
 
 
 class Downsample(nn.Module):
-    """Halves a video: rows `h -> (h + 2) / 2` (two rows are padded above and below), columns `w -> w / 2`."""
+    """Halves a video: rows `h -> (h + 2) / 2` (padded by two rows above and below), columns `w -> w / 2`."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -113,14 +113,13 @@ class Downsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`b f h w c -> b f (h + 2) / 2 w / 2 c`."""
         if x.dtype.itemsize == 2 and x.device.type == "cpu":
-            # Where the processor has matrix units (AMX), torch 2.13 gives numbers of no meaning for this convolution.
+            # On CPUs with matrix units (AMX), torch 2.13 returns garbage for this convolution.
             b, f, h, w, _ = x.shape
             frames = _pictures(x.float(), b * f, h, w)
             weight, bias = self.conv.weight.float(), cast(Tensor, self.conv.bias).float()
             halved = F.conv2d(frames, weight, bias, stride=2, padding=self.conv.padding)
             return rearrange(halved.to(x.dtype), "(b f) c h w -> b f h w c", b=b)
-        out: Tensor = self.conv(x)
-        return out
+        return self.conv(x)
 
 
 class Upsample(nn.Module):
@@ -155,17 +154,16 @@ class TimeEmbedding(nn.Module):
         steps = torch.arange(half, dtype=torch.float32, device=t.device)
         angles = t.float()[:, None] * torch.pow(10000.0, -steps / half)
         waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.first.weight.dtype)
-        out: Tensor = self.second(silu_(self.first(waves)))
-        return out
+        return self.second(silu_(self.first(waves)))
 
 
 class Branch(nn.Module):
-    """A residual branch, `x + exit(...)`, that can be left out while its exit is zero."""
+    """A residual branch, `x + exit(...)`, that can be skipped while its exit is zero."""
 
     def __init__(self) -> None:
         super().__init__()
         self.left_out = False
-        """Not computed without autograd; set by `StarUNet.skip_identity_branches`."""
+        """Skipped without autograd; set by `VideoNetwork.skip_identity_branches`."""
 
     def exit_layer(self) -> nn.Conv2d | nn.Linear:
         """The last layer, whose result is added to the branch's input."""
@@ -177,7 +175,7 @@ class Branch(nn.Module):
         return self.left_out and not torch.is_grad_enabled()
 
     def is_identity(self) -> bool:
-        """Whether the branch adds exactly nothing."""
+        """Whether the branch adds exactly zero."""
         layer = self.exit_layer()
         return not layer.weight.any() and (layer.bias is None or not layer.bias.any())
 
@@ -192,8 +190,7 @@ class FrameConvStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`b f h w c -> b f h w c`."""
-        out: Tensor = self.conv(silu_(self.norm(x)))
-        return out
+        return self.conv(silu_(self.norm(x)))
 
 
 class FrameConvBranch(Branch):
@@ -219,7 +216,7 @@ class FrameConvBranch(Branch):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with the diffusion time added in between, a skip, and the temporal residual."""
+    """Two 3x3 convolutions with the diffusion time added between them, a skip, and the temporal residual."""
 
     def __init__(self, width_in: int, width_out: int, time_width: int) -> None:
         super().__init__()
@@ -237,5 +234,4 @@ class ResidualBlock(nn.Module):
         h = add_(h, rearrange(self.time(time), "b c -> b 1 1 1 c"))
         h = self.conv_out(silu_(self.norm_out(h)))
         h = add_(h, x if self.skip is None else self.skip(x))
-        out: Tensor = self.temporal_conv(h)
-        return out
+        return self.temporal_conv(h)

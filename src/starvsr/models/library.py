@@ -14,16 +14,16 @@ from starvsr.media.strict_json import first_words
 def loaded_module(
     what: str, build: Callable[[], Any], state: Mapping[str, Tensor], *, inner: str = ""
 ) -> Any:
-    """What `build` makes of a configuration, with the given parameters as they are, ready to run.
+    """The module that `build` creates, with these parameters (not copied), in evaluation mode and without gradients.
 
-    what: names it in messages. inner: the part that has the parameters, where this version of the library has it.
-    Raises ValueError where they are not those of the configuration.
+    what: its name in messages. inner: the submodule that has the parameters in some versions of the library. Raises
+    ValueError if the parameters do not match the configuration.
     """
     try:
         with torch.device("meta"):
             module = build()
         getattr(module, inner, module).load_state_dict(dict(state), assign=True)
-    # The library does not expect what a configuration may hold.
+    # The library does not validate a configuration.
     except Exception as error:
         raise ValueError(
             f"the {what} does not fit its configuration: {first_words(error)}"

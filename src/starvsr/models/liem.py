@@ -1,4 +1,4 @@
-"""LIEM, STAR's local information enhancement module: a gate per token in front of global attention.
+"""LIEM, STAR's local information enhancement module: a gate per token before global attention.
 
 The paper's eqs. 3-4: `F_O = G(L(F_I) F_I) + F_I` with `L(x) = sigmoid(conv([max_c(x), mean_c(x)]))`, where `G` is
 the layer norm and attention that follow. The released weights have 7x7 kernels where the paper prints 3x3, and the

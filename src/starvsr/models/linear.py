@@ -1,7 +1,7 @@
-"""The linear layer of every network here: on a processor without autograd it goes through oneDNN.
+"""The linear layer of all networks: on the CPU without autograd it uses oneDNN.
 
-torch multiplies float32 matrices on a processor by MKL, which on AMD's does not use all of the vector unit: with
-AVX-512 it reached 0.44 of oneDNN's rate, that of convolutions too (`benchmarks/linear.py`).
+On the CPU torch multiplies float32 matrices with MKL, which does not use AMD's full vector width: with AVX-512 it
+reached 0.44 of oneDNN's rate, which is also that of convolutions (`benchmarks/linear.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ONEDNN_AVAILABLE = torch.backends.mkldnn.is_available() and platform.machine() i
     "x86_64",
     "AMD64",
 )
-"""Elsewhere oneDNN is not the faster one by any measurement of ours."""
+"""On other machines oneDNN has not been measured to be faster."""
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -33,7 +33,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @cache
 def onednn_product() -> Callable[..., Tensor] | None:
-    """The operator that torch.compile writes for a linear layer; None, with a warning, where this torch has none."""
+    """The operator that torch.compile emits for a linear layer; None, with a warning, if this torch has none."""
     x = torch.ones(1, 1, device="cpu")
     try:
         # torch has no public name for it, and may rename or change it.
@@ -48,7 +48,7 @@ def onednn_product() -> Callable[..., Tensor] | None:
 
 
 def goes_through_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether `linear` takes these to oneDNN; torch.compile makes its own choice."""
+    """Whether `linear` uses oneDNN for these; torch.compile makes its own choice."""
     return (
         ONEDNN_AVAILABLE
         and x.device.type == "cpu"
@@ -61,7 +61,7 @@ def goes_through_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 class Linear(nn.Linear):
-    """`nn.Linear`, by `linear`."""
+    """`nn.Linear`, computed by `linear`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """`... c -> ... k`."""

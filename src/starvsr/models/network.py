@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from starvsr.models.attention import Attention, Backend
+from starvsr.models.attention import Backend
 from starvsr.models.compiled import Compiler
 from starvsr.models.layers import Branch, ResidualBlock
 from starvsr.models.transformers import SpatialBlock, TemporalBlock
@@ -37,8 +37,8 @@ class VideoNetwork(nn.Module):
     def use_attention(self, backend: Backend) -> None:
         """Compute all attention with `backend` (see `select_backend`)."""
         for module in self.modules():
-            if isinstance(module, Attention):
-                module.backend = backend
+            if isinstance(getattr(module, "backend", None), Backend):
+                module.backend = backend  # type: ignore[assignment]
 
     def use_compiler(self, compiled: Compiler) -> None:
         """Compile the repeated parts that do most of the work with `compiled`.

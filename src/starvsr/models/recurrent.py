@@ -175,14 +175,10 @@ class RecurrentNet(VideoNetwork):
     def _recalled(self, features: Tensor, before: State, flow: Tensor) -> Tensor:
         """The previous frames' state at each position (`b c h w`), as far as its features agree with this frame's."""
         read = reader(flow)
-        trust = self._trust(features, read(before.features))
+        # `b h w 1` in (0, 1).
+        trust = self.trust((features - read(before.features)).abs().permute(0, 2, 3, 1))
         recalled: Tensor = self.recall(read(before.remembered).permute(0, 2, 3, 1)) * trust
         return recalled.permute(0, 3, 1, 2)
-
-    def _trust(self, features: Tensor, moved: Tensor) -> Tensor:
-        """`b h w 1` in (0, 1)."""
-        gate: Tensor = self.trust((features - moved).abs().permute(0, 2, 3, 1))
-        return gate
 
     def _halved(self, x: Tensor) -> Tensor:
         """What is made of `x` (`b c h w`) at half its size, at its size."""

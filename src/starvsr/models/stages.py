@@ -136,8 +136,7 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
         """`b f h w c -> b f h w c`."""
-        out: Tensor = self.exit(self.entry(x, time, context), time)
-        return out
+        return self.exit(self.entry(x, time, context), time)
 
 
 class DecoderLevel(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -50,13 +51,13 @@ class PieceTokenizer:
         return ids + [PADDING] * (length - len(ids))
 
 
+@dataclass(frozen=True)
 class T5Encoder:
     """The encoder of T5 v1.1 (Raffel et al., 2020; Shazeer, 2020); no token is masked, padding neither."""
 
-    def __init__(self, module: nn.Module, tokenizer: PieceTokenizer) -> None:
-        """module: transformers' `T5EncoderModel`, in evaluation mode."""
-        self.module = module
-        self.tokenizer = tokenizer
+    module: nn.Module
+    """transformers' `T5EncoderModel`, in evaluation mode."""
+    tokenizer: PieceTokenizer
 
     @classmethod
     def from_state(

@@ -6,6 +6,7 @@ import html
 import logging
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -68,6 +69,7 @@ class ClipTokenizer:
         return ids + [PADDING] * (length - len(ids))
 
 
+@dataclass(frozen=True)
 class TextEncoder:
     """The text tower of CLIP (Radford et al., 2021) up to the layer that the network was trained on.
 
@@ -75,10 +77,9 @@ class TextEncoder:
     configuration and of the parameters, and what remains gives it as its last hidden state.
     """
 
-    def __init__(self, module: nn.Module, tokenizer: ClipTokenizer) -> None:
-        """module: transformers' `CLIPTextModel`, in evaluation mode."""
-        self.module = module
-        self.tokenizer = tokenizer
+    module: nn.Module
+    """transformers' `CLIPTextModel`, in evaluation mode."""
+    tokenizer: ClipTokenizer
 
     @classmethod
     def from_state(

@@ -43,8 +43,7 @@ class FeedForward(nn.Module):
             hidden = value * F.gelu(gate)
         else:
             hidden = value.mul_(torch.ops.aten.gelu_(gate))
-        out: Tensor = self.contract(hidden)
-        return out
+        return self.contract(hidden)
 
 
 def _normed(x: Tensor, norm: nn.LayerNorm, gate: nn.Module | None, liem: str) -> Tensor:

@@ -9,15 +9,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from starvsr.models.control import ControlBranch
-from starvsr.models.layers import (
-    GROUPS,
-    GroupNorm,
-    SpatialConv,
-    TimeEmbedding,
-    add_,
-    silu_,
-    zeroed,
-)
+from starvsr.models.layers import GROUPS, GroupNorm, SpatialConv, TimeEmbedding, add_, silu_, zeroed
 from starvsr.models.network import VideoNetwork, check_latent, shape_of
 from starvsr.models.shared import Shared
 from starvsr.models.stages import Decoder, Encoder, Middle
@@ -38,8 +30,7 @@ class Head(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`b f h w c -> b f h w latent_channels`."""
-        out: Tensor = self.conv(silu_(self.norm(x)))
-        return out
+        return self.conv(silu_(self.norm(x)))
 
 
 class StarUNet(VideoNetwork):

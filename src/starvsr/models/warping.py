@@ -87,9 +87,6 @@ def _neighbours(places: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
 def _from_table(pixels: Tensor, shares: Tensor, x: Tensor) -> Tensor:
     b, c, h, w = x.shape
     read = F.embedding_bag(
-        pixels,
-        x.permute(0, 2, 3, 1).reshape(-1, c).float(),
-        mode="sum",
-        per_sample_weights=shares,
+        pixels, x.permute(0, 2, 3, 1).reshape(-1, c).float(), mode="sum", per_sample_weights=shares
     )
     return read.view(b, h, w, c).permute(0, 3, 1, 2).to(x.dtype)

@@ -15,14 +15,9 @@ from torch import Tensor
 def guide(v_pos: Tensor, v_neg: Tensor, *, scale: float, rescale: float) -> Tensor:
     """`v = v_neg + scale (v_pos - v_neg)`, times `rescale std(v_pos) / std(v) + 1 - rescale`.
 
-    Predictions (b ...) of one shape, at least two elements a sample. The rescale (Lin et al., 2023, section 3.4)
-    undoes the growth of contrast under strong guidance; its standard deviations are one a sample. Raises ValueError
-    unless `scale` >= 0 is finite and `rescale` is in 0 .. 1.
+    Predictions (b ...) of one shape, at least two elements a sample. The rescale (Lin et al., 2023, section 3.4), 0 to
+    1, undoes the growth of contrast under strong guidance; its standard deviations are one a sample.
     """
-    if not (math.isfinite(scale) and scale >= 0):
-        raise ValueError(f"guidance scale must be a finite number >= 0, got {scale}")
-    if not 0 <= rescale <= 1:
-        raise ValueError(f"guidance rescale must be 0 .. 1, got {rescale}")
     v = v_neg + scale * (v_pos - v_neg)
     if rescale == 0:
         return v
@@ -32,13 +27,13 @@ def guide(v_pos: Tensor, v_neg: Tensor, *, scale: float, rescale: float) -> Tens
     return v * (rescale * ratio + (1 - rescale)).to(v.dtype)
 
 
-def dynamic_scale(t: int, *, steps: int, scale: float, power: int = 5) -> float:
-    """CogVideoX's "dynamic" guidance scale: `1 + scale (1 - cos(pi ((steps - t) / steps)^power)) / 2`.
+def dynamic_scale(t: int, *, steps: int, scale: float) -> float:
+    """CogVideoX's "dynamic" guidance scale: `1 + scale (1 - cos(pi ((steps - t) / steps)^5)) / 2`.
 
     It is 1 .. 1 + `scale`. As published, t is the time, 999 and below, where a step's number seems to be meant, so it
     jumps from step to step; the weights are used with that.
     """
-    return 1 + scale * (1 - math.cos(math.pi * ((steps - t) / steps) ** power)) / 2
+    return 1 + scale * (1 - math.cos(math.pi * ((steps - t) / steps) ** 5)) / 2
 
 
 def _std(v: Tensor) -> Tensor:

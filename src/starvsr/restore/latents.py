@@ -79,10 +79,8 @@ class LatentCoder:
         upsampled = _padded(upsample(frames, size, self.attempts.spec.upsampling), layout)
         noise = None
         if layout.autoencoder.posterior == "sample":
-            by_run = self.time_factor > 1
-            noise = FrameNoise(self.seed, first_frame, like.shape, "cpu", by_run=by_run)(
-                POSTERIOR_DRAW
-            )
+            drawn = FrameNoise(self.seed, first_frame, like.shape, by_run=self.time_factor > 1)
+            noise = drawn(POSTERIOR_DRAW)
         tiles = partial(self._encode_tiles, upsampled.transpose(0, 1)[None], noise)
         return self.attempts.autoencoder(tiles)
 

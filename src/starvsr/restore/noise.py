@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class FrameNoise:
     """Unit normal noise by seed, draw and absolute frame index, independent of how the work is split.
 
-    `noise(draw)` is `b c t h w` of the given shape on the given device, drawn on the CPU. Latent frames of several
-    frames are only those of one run, and there it is by the run's first frame and their own index.
+    `noise(draw)` is `b c t h w` of the given shape, on the CPU.
     """
 
-    def __init__(
-        self,
-        seed: int,
-        first_frame: int,
-        shape: torch.Size,
-        device: torch.device | str,
-        *,
-        by_run: bool = False,
-    ) -> None:
-        self.seed, self.first_frame, self.shape, self.device = seed, first_frame, shape, device
-        self.by_run = by_run
+    seed: int
+    first_frame: int
+    shape: torch.Size
+    by_run: bool = False
+    """Draw by the run's first frame and the index in the run: a latent frame of several frames belongs to one run."""
 
     def __call__(self, draw: int) -> Tensor:
         batch, channels, frames, height, width = self.shape
@@ -36,4 +32,4 @@ class FrameNoise:
                 (batch, channels, height, width), dtype=np.float32
             )
             noise[:, :, offset] = torch.from_numpy(values)
-        return noise.to(self.device)
+        return noise

@@ -187,10 +187,6 @@ class Restorer:
         shared = spec.network.shares and self.settings.is_guided
         return dataclasses.replace(plain_layout(spec, self.settings, size, frames), shared=shared)
 
-    def _upsample(self, frames: Tensor, size: tuple[int, int]) -> Tensor:
-        """Plain upsampling to the output size, `t c H W` in [-1, 1]."""
-        return upsample(frames, size, self.model.spec.upsampling)
-
     def _sample(
         self,
         z_lr: Tensor,
@@ -212,7 +208,7 @@ class Restorer:
             carried=carried,
         )
         by_run = self.model.spec.autoencoder.time_factor > 1
-        noise = FrameNoise(self.settings.seed, first_frame, z_lr.shape, z_lr.device, by_run=by_run)
+        noise = FrameNoise(self.settings.seed, first_frame, z_lr.shape, by_run=by_run)
         first_sigma = float(self.sigmas[0])
         if self.model.spec.start == "clean":
             x = scale_clean(z_lr, first_sigma)
@@ -253,7 +249,7 @@ class Restorer:
         # Before the fix too, as in the published code: it matches the statistics of visible values.
         pictures = pictures.clamp_(-1, 1)
         if self.settings.color_fix == "wavelet" or self.look.blend > 0:
-            upsampled = self._upsample(source, size)
+            upsampled = upsample(source, size, self.model.spec.upsampling)
         else:
             # Neither adain nor none looks at it.
             upsampled = pictures

@@ -32,7 +32,7 @@ class ReusingDenoiser:
         sigmas: Tensor,
         *,
         bound: float,
-        on_reuse: Callable[[float], None] | None = None,
+        on_reuse: Callable[[float], None],
     ) -> None:
         """sigmas: as the sampler's; bound: of the last estimate's expected error, relative to its root mean square;
         on_reuse: is called with the sigma of each step that is left out."""
@@ -52,8 +52,7 @@ class ReusingDenoiser:
             error = self._speed * math.log(self._sigma / sigma) * self._weights[sigma]
             if self._spent + error <= self._bound:
                 self._spent += error
-                if self._on_reuse is not None:
-                    self._on_reuse(sigma)
+                self._on_reuse(sigma)
                 return self._estimate
         estimate = self._denoise(x, sigma)
         if self._bound:

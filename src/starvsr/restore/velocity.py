@@ -57,15 +57,10 @@ class Carried:
         if memory.state is not None:
             self._states[where.rows, where.columns] = ended, memory.state
 
-    def copy(self) -> Carried:
-        """A copy with the same states."""
-        copy = Carried()
-        copy.take(self)
-        return copy
-
-    def take(self, other: Carried) -> None:
+    def take(self, other: Carried) -> Carried:
         """Take over the other one's states."""
         self._states = dict(other._states)
+        return self
 
 
 class WindowedVelocity:
@@ -95,7 +90,7 @@ class WindowedVelocity:
         run's first; carried: of the frames before the run, and then of the run's."""
         self.model, self.attempts, self.z_lr = model, attempts, z_lr
         self.guidance, self.calls = guidance, calls
-        self.timed, self.on_window = timed, on_window
+        self.timed, self.on_window = timed, on_window or (lambda _: None)
         self.first_frame, self.carried = first_frame, carried or Carried()
         self.done = self.finished = 0.0
         self.seen: dict[Block, Tensor] = {}
@@ -117,13 +112,12 @@ class WindowedVelocity:
         scale_at, _ = self.guidance
         self.finished += 1 if scale_at(t) == 1 else 2
         self.done = self.finished
-        if self.on_window is not None:
-            self.on_window(self.done / self.calls)
+        self.on_window(self.done / self.calls)
 
     def _attempt(self, x_t: Tensor, t: Tensor) -> Tensor:
         self.done = self.finished
         # A failed attempt leaves no state behind.
-        self.carrying = self.carried.copy()
+        self.carrying = Carried().take(self.carried)
         layout = self.attempts.layout
         if layout is not self.seen_in:
             self.seen, self.seen_in = {}, layout
@@ -190,5 +184,4 @@ class WindowedVelocity:
     def _report(self) -> None:
         grid = network_grid(self.attempts.spec, self.attempts.layout, self.z_lr.shape[2])
         self.done += 1 / len(grid)
-        if self.on_window is not None:
-            self.on_window(self.done / self.calls)
+        self.on_window(self.done / self.calls)

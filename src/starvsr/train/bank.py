@@ -34,8 +34,7 @@ class Bank:
         """folder: parent of the bank's folder. data: the digest from `sources.data_digest`. make: builds item j as
         `config.made` describes it.
         """
-        if config.bank is None:
-            raise ValueError("this configuration has no bank")
+        assert config.bank is not None
         self.config, self.bank, self.seed, self.make = config, config.bank, seed, make
         # Clips of another configuration, or of other files, must not be taken for this one's.
         described = json.dumps([asdict(config.made), seed, data], sort_keys=True)
@@ -89,7 +88,6 @@ class Bank:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the file exists and is complete."""
     try:
         with safe_open(path, framework="pt"):
             return True

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from starvsr.errors import InputError, OutputError, UsageError, WeightsError
 from starvsr.media.files import errors_of, sync
 from starvsr.media.removal import Right, put_in_place, remove_file, remove_tree
-from starvsr.train.config import TrainConfig, config_from_toml, config_to_toml
+from starvsr.train.config import TrainConfig, config_from_toml
 from starvsr.train.model import WeightAverage, restore_values
+from starvsr.train.tables import to_toml
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
 from starvsr.zoo.tensorfile import write_tensors
 
@@ -82,7 +83,7 @@ def _write(target: Path, state: TrainState, config: TrainConfig, data: str) -> N
     partial = target.with_name(f"{_PARTIAL}{secrets.token_hex(8)}.partial")
     described: dict[str, Any] = {
         "step": state.step,
-        "config": config_to_toml(config),
+        "config": to_toml(config),
         "data": data,
         "scaler": state.scaler.state_dict() if state.scaler else None,
     }
@@ -155,8 +156,8 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
 
 def check_same_run(path: Path, before: str, config: TrainConfig) -> None:
     """Raise UsageError if the checkpoint's configuration (TOML) would have computed other steps."""
-    now = config_to_toml(_decisive(config, config))
-    then = config_to_toml(_decisive(config_from_toml(before), config))
+    now = to_toml(_decisive(config, config))
+    then = to_toml(_decisive(config_from_toml(before), config))
     if then != now:
         pairs = zip(then.splitlines(), now.splitlines(), strict=False)
         was, is_now = next((pair for pair in pairs if pair[0] != pair[1]), (then, now))

@@ -92,7 +92,6 @@ class ClipMaker:
         return torch.stack([resize(frame, self.config.crop, _REDUCED) for frame in frames])
 
     def _moving(self, media: Media, zoom: float, rng: np.random.Generator) -> Tensor:
-        """A clip of a still."""
         config, still = self.config, self.stills(media)
         path = draw_path(
             rng, config.frames, config.crop, still.shape[:2], zoom=zoom, strength=config.motion
@@ -157,19 +156,17 @@ def validation_clip(
     whole = dataclasses.replace(config, crop=(rows, columns), frames=validation.frames)
     maker = ClipMaker(whole)
     corner = ((sides[0] - rows) // 2 // scale * scale, (sides[1] - columns) // 2 // scale * scale)
+    span = first, first + frames
     with one_thread():
-        if source.degraded is not None:
-            small = (corner[0] // scale, corner[1] // scale)
-            lq = maker._frames(
-                source.degraded, (first, first + frames), small, (rows // scale, columns // scale)
-            )
-            truth = maker._frames(media, (first, first + frames), corner, (rows, columns))
-            return Clip(truth, lq, (source.text,), (0,))
-        if media.video is None and validation.frames > 1:
+        if media.video is None and source.degraded is None and validation.frames > 1:
             truth = maker._moving(media, 1.0, rng)
         else:
-            truth = maker._frames(media, (first, first + frames), corner, (rows, columns))
-        lq = draw(preset(degradation, scale), rng).apply(truth)
+            truth = maker._frames(media, span, corner, (rows, columns))
+        if source.degraded is not None:
+            small = (corner[0] // scale, corner[1] // scale)
+            lq = maker._frames(source.degraded, span, small, (rows // scale, columns // scale))
+        else:
+            lq = draw(preset(degradation, scale), rng).apply(truth)
     return Clip(truth, lq, (source.text,), (0,))
 
 

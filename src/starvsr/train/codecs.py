@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from typing import Any, cast
 
 import av
@@ -85,25 +86,27 @@ def recode(frames: Iterable[Tensor], codec: VideoCodec) -> Iterator[Tensor]:
         raise ValueError(
             f"the encoder {codec.encoder} is missing in this libav build: choose others"
         )
-    encoder = decoder = None
-    size, given, made = (0, 0), 0, 0
-    for frame in frames:
-        if encoder is None or decoder is None:
-            size = (frame.shape[1], frame.shape[2])
-            encoder = _encoder(codec, *_coded_size(*size))
-            name = Codec(codec.encoder, "w").canonical_name
-            decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
-            decoder.thread_count = 1
-        picture = VideoFrame.from_ndarray(to_yuv(frame), "yuv420p")
-        picture.pts, picture.time_base = given, Fraction(1, FRAMES_PER_SECOND)
-        given += 1
-        for decoded in _decoded(decoder, encoder.encode(picture)):
-            made += 1
-            yield from_yuv(decoded, *size)
-    if encoder is None or decoder is None:
+    source = iter(frames)
+    first = next(source, None)
+    if first is None:
         return
-    rest: list[Packet[Any] | None] = [*encoder.encode(None), None]
-    for decoded in _decoded(decoder, rest):
+    size = first.shape[1], first.shape[2]
+    encoder = _encoder(codec, *_coded_size(*size))
+    name = Codec(codec.encoder, "w").canonical_name
+    decoder = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+    decoder.thread_count = 1
+    given = made = 0
+
+    def packets() -> Iterator[Packet[Any] | None]:
+        nonlocal given
+        for frame in chain([first], source):
+            picture = VideoFrame.from_ndarray(to_yuv(frame), "yuv420p")
+            picture.pts, picture.time_base = given, Fraction(1, FRAMES_PER_SECOND)
+            given += 1
+            yield from encoder.encode(picture)
+        yield from (*encoder.encode(None), None)
+
+    for decoded in _decoded(decoder, packets()):
         made += 1
         yield from_yuv(decoded, *size)
     if made != given:

@@ -7,6 +7,7 @@ their fields. Messages name the table and the key.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from starvsr.errors import UsageError
 from starvsr.media.textfiles import parse_toml, read_text
 from starvsr.train.losses import LossConfig
 from starvsr.train.recipes import PRESETS
-from starvsr.train.tables import from_table, to_toml
+from starvsr.train.tables import from_table
 
 PARTS = ("control+liem", "liem", "temporal", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -26,11 +27,20 @@ PIXEL_LOSSES = ("l1", "mse", "charbonnier")
 # Larger values take impractical memory or time.
 _MOST_FRAMES, _MOST_SIDE_PX, _MOST_SCALE = 1000, 1 << 14, 64
 _MOST_BATCH, _MOST_STEPS, _MOST_CACHE_MB = 1 << 16, 10**9, 10**6
+_UNLIMITED = math.inf
 
 
 def _check(ok: bool, key: str, value: object, allowed: str) -> None:
     if not ok:
         raise UsageError(f"{key} = {value!r} is not allowed: give {allowed}")
+
+
+def _check_ranges(config: object, table: str, **ranges: tuple[float, float]) -> None:
+    """Check fields against their least and most values, both allowed; a most of infinity is no limit."""
+    for key, (least, most) in ranges.items():
+        value = getattr(config, key)
+        allowed = f"{least} or more" if most == _UNLIMITED else f"{least} to {most}"
+        _check(least <= value <= most, f"{table} {key}".lstrip(), value, allowed)
 
 
 def _check_one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -119,28 +129,29 @@ class DataConfig:
     """None builds every clip anew."""
 
     def __post_init__(self) -> None:
-        for key, most in (("frames", _MOST_FRAMES), ("scale", _MOST_SCALE)):
-            ok = 1 <= getattr(self, key) <= most
-            _check(ok, f"[data] {key}", getattr(self, key), f"1 to {most}")
+        _check_ranges(
+            self,
+            "[data]",
+            frames=(1, _MOST_FRAMES),
+            scale=(1, _MOST_SCALE),
+            foregrounds=(0, 1),
+            text_drop=(0, 1),
+            worse=(0, 1),
+            motion=(0, _UNLIMITED),
+            cache_mb=(0, _MOST_CACHE_MB),
+        )
         multiple = all(0 < side <= _MOST_SIDE_PX and side % self.scale == 0 for side in self.crop)
         allowed = f"multiples of the scale {self.scale}, at most {_MOST_SIDE_PX}"
         _check(multiple, "[data] crop", list(self.crop), allowed)
-        for key in ("foregrounds", "text_drop", "worse"):
-            _check(0 <= getattr(self, key) <= 1, f"[data] {key}", getattr(self, key), "0 to 1")
-        _check(self.motion >= 0, "[data] motion", self.motion, "0 or more")
-        ok = 0 <= self.cache_mb <= _MOST_CACHE_MB
-        _check(ok, "[data] cache_mb", self.cache_mb, f"0 to {_MOST_CACHE_MB}")
         _check_presets("[data.degradations]", self.degradations)
         if self.bank is not None:
             self._check_bank(self.bank)
 
     def _check_bank(self, bank: BankConfig) -> None:
-        ok = 1 <= bank.clips <= _MOST_STEPS
-        _check(ok, "[data.bank] clips", bank.clips, f"1 to {_MOST_STEPS}")
+        _check_ranges(bank, "[data.bank]", clips=(1, _MOST_STEPS), skips=(0, 1))
         ok = self.frames <= bank.frames <= _MOST_FRAMES
         allowed = f"at least [data] frames and at most {_MOST_FRAMES}"
         _check(ok, "[data.bank] frames", bank.frames, allowed)
-        _check(0 <= bank.skips <= 1, "[data.bank] skips", bank.skips, "0 to 1")
         enough = not bank.skips or bank.frames >= 2 * self.frames - 1
         _check(
             enough, "[data.bank] frames", bank.frames, "twice [data] frames minus one, for skips"
@@ -200,8 +211,8 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _check(self.lr > 0, "[optimizer] lr", self.lr, "a number above 0")
-        for key in ("weight_decay", "warmup_steps", "clip_norm"):
-            _check(getattr(self, key) >= 0, f"[optimizer] {key}", getattr(self, key), "0 or more")
+        unlimited = dict.fromkeys(("weight_decay", "warmup_steps", "clip_norm"), (0, _UNLIMITED))
+        _check_ranges(self, "[optimizer]", **unlimited)
         _check(0 <= self.ema_decay < 1, "[optimizer] ema_decay", self.ema_decay, "0 to below 1")
         betas = self.betas
         _check(all(0 <= b < 1 for b in betas), "[optimizer] betas", list(betas), "0 to below 1")
@@ -229,8 +240,8 @@ class PixelLossConfig:
 
     def __post_init__(self) -> None:
         _check_one_of("[pixel_loss] kind", self.kind, PIXEL_LOSSES)
-        for key in ("weight", "fft", "temporal", "motion", "sharpen"):
-            _check(getattr(self, key) >= 0, f"[pixel_loss] {key}", getattr(self, key), "0 or more")
+        weights = ("weight", "fft", "temporal", "motion", "sharpen")
+        _check_ranges(self, "[pixel_loss]", **dict.fromkeys(weights, (0, _UNLIMITED)))
 
 
 @dataclass(frozen=True)
@@ -250,14 +261,14 @@ class ValidationConfig:
     """Number of sample images per validation: upsampled, restored and ground truth, side by side."""
 
     def __post_init__(self) -> None:
-        for key, least, most in (
-            ("interval", 0, _MOST_STEPS),
-            ("clips", 1, _MOST_STEPS),
-            ("frames", 1, _MOST_FRAMES),
-            ("samples", 0, _MOST_STEPS),
-        ):
-            value = getattr(self, key)
-            _check(least <= value <= most, f"[validation] {key}", value, f"{least} to {most}")
+        _check_ranges(
+            self,
+            "[validation]",
+            interval=(0, _MOST_STEPS),
+            clips=(1, _MOST_STEPS),
+            frames=(1, _MOST_FRAMES),
+            samples=(0, _MOST_STEPS),
+        )
         ok = all(0 <= side <= _MOST_SIDE_PX for side in self.crop)
         _check(ok, "[validation] crop", list(self.crop), f"0 to {_MOST_SIDE_PX}")
         _check_presets("[validation] degradations", dict.fromkeys(self.degradations, 1.0))
@@ -275,8 +286,7 @@ class CheckpointConfig:
     """Type in which the model file's weights are stored; checkpoints are always fp32."""
 
     def __post_init__(self) -> None:
-        _check(self.interval >= 1, "[checkpoints] interval", self.interval, "1 or more")
-        _check(self.keep >= 1, "[checkpoints] keep", self.keep, "1 or more")
+        _check_ranges(self, "[checkpoints]", interval=(1, _UNLIMITED), keep=(1, _UNLIMITED))
         _check_one_of("[checkpoints] dtype", self.dtype, PRECISIONS)
 
 
@@ -309,14 +319,14 @@ class TrainConfig:
     """`jsonl`, or `tensorboard` for both."""
 
     def __post_init__(self) -> None:
-        for key, least, most in (
-            ("steps", 1, _MOST_STEPS),
-            ("batch", 1, _MOST_BATCH),
-            ("micro_batch", 0, _MOST_BATCH),
-        ):
-            value = getattr(self, key)
-            _check(least <= value <= most, key, value, f"{least} to {most}")
-        _check(self.seed >= 0, "seed", self.seed, "0 or more")
+        _check_ranges(
+            self,
+            "",
+            steps=(1, _MOST_STEPS),
+            batch=(1, _MOST_BATCH),
+            micro_batch=(0, _MOST_BATCH),
+            seed=(0, _UNLIMITED),
+        )
         _check_one_of("parts", self.parts, PARTS)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("log", self.log, LOGS)
@@ -335,14 +345,9 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def config_from_toml(text: str) -> TrainConfig:
-    """A configuration from TOML. Raises UsageError."""
+    """The inverse of `tables.to_toml`. Raises UsageError."""
     try:
         tables = parse_toml(text)
     except ValueError as error:
         raise UsageError(f"this {error}") from error
     return from_table(TrainConfig, tables)
-
-
-def config_to_toml(config: TrainConfig) -> str:
-    """The TOML that `config_from_toml` makes the same configuration from."""
-    return to_toml(config)

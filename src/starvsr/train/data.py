@@ -42,8 +42,7 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
         self.maker = ClipMaker(config.made)
         self.bank = None
         if config.bank is not None:
-            if banks is None:
-                raise ValueError("a bank needs a folder")
+            assert banks is not None, "a bank needs a folder"
             self.bank = Bank(config, banks, seed, self.digest, self._item)
 
     def __getitem__(self, number: int) -> Clip | StarvsrError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from starvsr.errors import UsageError
@@ -36,12 +35,7 @@ class TrainLog:
     def __enter__(self) -> TrainLog:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # The disk may be full; that is reported elsewhere.
         self.file.close()
         if self.board is not None:

@@ -99,13 +99,12 @@ def training_loss(
     decode: Callable[[Tensor], Tensor],
     schedule: NoiseSchedule,
     config: LossConfig = PAPER,
-    generator: torch.Generator | None = None,
 ) -> LossTerms:
     """`L = L_v + b(t) L_DF` of every sample.
 
     v_hat, v: predicted and true velocity, `b c t h w`. t: integer times (b), int64. x_t: the network's input, of v's
     shape. truth: `b 3 t H W` in [-1, 1]. decode: latents to frames of truth's shape; not called without a frequency
-    loss, and its gradient is what carries that loss to the network. generator: see `frequency_losses`.
+    loss, and its gradient is what carries that loss to the network.
     """
     velocity = velocity_loss(v_hat, v)
     weight = frequency_weight(t, config).to(velocity)
@@ -114,7 +113,7 @@ def training_loss(
         return LossTerms(velocity, zero, zero, zero, weight, velocity)
     with torch.set_grad_enabled(torch.is_grad_enabled() and config.through_decoder):
         x0_hat = schedule.x0_from_v(_wide(x_t), _wide(v_hat), t)
-        low, high = frequency_losses(decode(x0_hat), truth, config, generator=generator)
+        low, high = frequency_losses(decode(x0_hat), truth, config)
         share = low_share(t, config).to(low)
         frequency = config.factor * (share * low + (1 - share) * high)
     return LossTerms(velocity, low, high, frequency, weight, velocity + weight * frequency)
@@ -137,18 +136,14 @@ def frequency_weight(t: Tensor, config: LossConfig = PAPER) -> Tensor:
 
 
 def frequency_losses(
-    decoded: Tensor,
-    truth: Tensor,
-    config: LossConfig = PAPER,
-    *,
-    generator: torch.Generator | None = None,
+    decoded: Tensor, truth: Tensor, config: LossConfig = PAPER
 ) -> tuple[Tensor, Tensor]:
     """`L_LF` and `L_HF` (b each, equations 5-7) of frames `b 3 t h w`.
 
     `radial`: orthonormal `rfft2` per frame and channel, mean modulus of the difference over all bins under the
     low-pass mask and under its complement. `magnitude`: `rfft2` without a factor, each of the two split by its own
-    quantile, mean absolute difference of real and imaginary parts; generator (on the CPU) draws the coefficients of
-    the quantile, None draws the same ones every time. Raises ValueError where shapes differ, or without a split.
+    quantile, mean absolute difference of real and imaginary parts. Raises ValueError if shapes differ, or without a
+    split.
     """
     _check_shapes(decoded, truth)
     frames, wanted = _wide(decoded), _wide(truth)
@@ -161,7 +156,7 @@ def frequency_losses(
     if config.split == "none":
         raise ValueError("a loss without a split has no frequency terms: give radial or magnitude")
     pairs = [
-        [split_by_magnitude(torch.fft.rfft2(each), config, generator) for each in sample]
+        [split_by_magnitude(torch.fft.rfft2(each), config) for each in sample]
         for sample in zip(frames, wanted, strict=True)
     ]
     low, high = ([_l1(got[i], true[i]) for got, true in pairs] for i in range(2))
@@ -183,30 +178,23 @@ def radial_low_pass(height: int, width: int, cutoff: float, edge: float) -> Tens
 
 
 def split_by_magnitude(
-    spectrum: Tensor,
-    config: LossConfig = RELEASED,
-    generator: torch.Generator | None = None,
-    *,
-    index: Tensor | None = None,
+    spectrum: Tensor, config: LossConfig = RELEASED, *, index: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """A complex spectrum of any shape as the sum of its weak and its strong coefficients, as released.
 
     `weak = F sigmoid(slope (q - |F|))` with q the quantile of all |F|, or of those at `index` (int, into the flattened
-    spectrum). Where there are more than `QUANTILE_COEFFICIENTS` and no index, one is drawn from `generator`.
+    spectrum). Without an index, `QUANTILE_COEFFICIENTS` are drawn where there are more, the same ones every time.
     """
     sizes = spectrum.abs()
-    threshold = torch.quantile(_sampled(sizes.flatten(), generator, index), config.quantile)
+    if index is None and sizes.numel() > QUANTILE_COEFFICIENTS:
+        seeded = torch.Generator().manual_seed(0)
+        index = torch.randint(sizes.numel(), (QUANTILE_COEFFICIENTS,), generator=seeded)
+    sampled = sizes.flatten()
+    if index is not None:
+        sampled = sampled[index.to(sizes.device, torch.int64)]
+    threshold = torch.quantile(sampled, config.quantile)
     weak = spectrum * torch.sigmoid(config.slope * (threshold - sizes))
     return weak, spectrum - weak
-
-
-def _sampled(sizes: Tensor, generator: torch.Generator | None, index: Tensor | None) -> Tensor:
-    if index is None:
-        if sizes.numel() <= QUANTILE_COEFFICIENTS:
-            return sizes
-        generator = generator or torch.Generator().manual_seed(0)
-        index = torch.randint(sizes.numel(), (QUANTILE_COEFFICIENTS,), generator=generator)
-    return sizes[index.to(sizes.device, torch.int64)]
 
 
 def _l1(got: Tensor, wanted: Tensor) -> Tensor:

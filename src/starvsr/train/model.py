@@ -187,11 +187,9 @@ class WeightAverage:
     def update(self, step: int) -> None:
         """Update with the parameters after step `step` (from 0); early steps weigh more, so the start is forgotten."""
         decay = min(self.decay, (1 + step) / (10 + step)) if self.decay else 0.0
+        now = [parameter.detach() for parameter in self.parameters.values()]
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.values.values()), self._now(), 1 - decay)
-
-    def _now(self) -> list[Tensor]:
-        return [parameter.detach() for parameter in self.parameters.values()]
+            torch._foreach_lerp_(list(self.values.values()), now, 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -81,12 +81,7 @@ class Objective:
         return torch.where(picked, start, truth), texts
 
     def _velocity(
-        self,
-        network: Network,
-        hint: Tensor,
-        truth: Tensor,
-        context: Tensor,
-        numbers: Sequence[int],
+        self, network: Network, hint: Tensor, truth: Tensor, context: Tensor, numbers: Sequence[int]
     ) -> Terms:
         with torch.no_grad():
             x0 = self._encode(truth, numbers, _POSTERIOR_TRUTH)

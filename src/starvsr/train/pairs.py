@@ -161,12 +161,8 @@ def degrade_video(
         places = {
             target: folders.enter_context(scratch_folder(target.parent)) for target in files.made
         }
-        parts = {
-            target: places[target] / f"part{settings.part_suffix}"
-            for target, settings in outputs.items()
-        }
-        _write_parts(files, parts, outputs, info, index, degradation, report)
-        _complete(files, parts, places, outputs, info, index, text)
+        _write_parts(files, places, outputs, info, index, degradation, report)
+        _complete(files, places, outputs, info, index, text)
     kinds = dict.fromkeys(s.kind for s in info.streams if s.index != info.stream_index)
     return DegradeResult(
         files=files,
@@ -182,7 +178,6 @@ def degrade_video(
 
 def _complete(
     files: ClipFiles,
-    parts: Mapping[Path, Path],
     places: Mapping[Path, Path],
     outputs: Mapping[Path, EncoderSettings],
     info: VideoInfo,
@@ -193,7 +188,7 @@ def _complete(
     with _all_or_none(files.made) as completed:
         for target, settings in outputs.items():
             join(
-                [parts[target]],
+                [_part(places[target], settings)],
                 info,
                 index,
                 target,
@@ -205,15 +200,22 @@ def _complete(
                 on_complete=partial(completed, target),
             )
         if files.text is not None:
-            with complete_or_absent(
-                files.text, places[files.text], partial(completed, files.text)
-            ) as temporary:
-                _write_new(temporary, text)
+            with (
+                complete_or_absent(
+                    files.text, places[files.text], partial(completed, files.text)
+                ) as temporary,
+                temporary.open("x", encoding="utf-8") as file,
+            ):
+                file.write(text)
+
+
+def _part(folder: Path, settings: EncoderSettings) -> Path:
+    return folder / f"part{settings.part_suffix}"
 
 
 def _write_parts(
     files: ClipFiles,
-    parts: Mapping[Path, Path],
+    places: Mapping[Path, Path],
     outputs: Mapping[Path, EncoderSettings],
     info: VideoInfo,
     index: VideoIndex,
@@ -224,9 +226,9 @@ def _write_parts(
     with ExitStack() as stack:
         writers = {
             target: stack.enter_context(
-                PartWriter(parts[target], settings, info, settings.width, settings.height)
+                PartWriter(_part(places[target], own), own, info, own.width, own.height)
             )
-            for target, settings in outputs.items()
+            for target, own in outputs.items()
         }
 
         def write(target: Path, pixels: Pixels, number: int) -> None:
@@ -282,7 +284,7 @@ def _cropped_size(info: VideoInfo, scale: int) -> tuple[int, int]:
 def _all_or_none(targets: Iterable[Path]) -> Iterator[Callable[[Path, Path], None]]:
     """Where not all files of a clip can be put in place, remove those that are new.
 
-    Yields what is to be told of each: its name, and the complete file before it takes that.
+    Yields a callback for each: it receives the name, and the complete file before it takes that name.
     """
     new = [target for target in targets if not target.exists()]
     made: dict[Path, int] = {}
@@ -299,8 +301,3 @@ def _all_or_none(targets: Iterable[Path]) -> Iterator[Callable[[Path, Path], Non
                 if target.lstat().st_ino == made.get(target):
                     remove_file(target, Right.INCOMPLETE)
         raise
-
-
-def _write_new(path: Path, text: str) -> None:
-    with path.open("x", encoding="utf-8") as file:
-        file.write(text)

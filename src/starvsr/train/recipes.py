@@ -116,12 +116,7 @@ PRESETS: dict[str, DegradationConfig] = {
     "heavy": DegradationConfig(
         stages=(
             StageConfig(
-                blur=1.0,
-                resize=(0.15, 1.5),
-                noise=1.0,
-                jpeg=1.0,
-                codec=1.0,
-                codecs=_HEAVY_CODECS,
+                blur=1.0, resize=(0.15, 1.5), noise=1.0, jpeg=1.0, codec=1.0, codecs=_HEAVY_CODECS
             ),
             StageConfig(
                 blur=0.8,

@@ -69,7 +69,10 @@ class Scan:
         entry = known if known and known["identity"] == identity else {"identity": identity}
         found: Media | str
         try:
-            found = _still(path, entry) if _is_still(path) else _video(path, entry)
+            if "fault" in entry:
+                raise InputError(entry["fault"])
+            is_still = path.suffix.lower() in STILL_SUFFIXES
+            found = _still(path, entry) if is_still else _video(path, entry)
         except TooLongError:
             # Its thread continues during training, and the file may be readable next time.
             raise
@@ -93,13 +96,7 @@ def _read_cache(cache: Path | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_still(path: Path) -> bool:
-    return path.suffix.lower() in STILL_SUFFIXES
-
-
 def _still(path: Path, entry: dict[str, Any]) -> Media:
-    if "fault" in entry:
-        raise InputError(entry["fault"])
     if "size" not in entry:
         with open_still(path) as picture:
             entry["size"] = [picture.height, picture.width]
@@ -131,8 +128,6 @@ def _in_eight_bits(picture: Image.Image) -> Image.Image:
 
 
 def _video(path: Path, entry: dict[str, Any]) -> Media:
-    if "fault" in entry:
-        raise InputError(entry["fault"])
     info = probe(path)
     known = {field.name for field in dataclasses.fields(VideoIndex)}
     # Another version may have stored less.

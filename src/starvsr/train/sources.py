@@ -39,11 +39,6 @@ class Source:
     text: str | None
     """The prompt from `text/`, if any."""
 
-    @property
-    def media(self) -> tuple[Media, ...]:
-        """Its one or two files."""
-        return (self.truth,) if self.degraded is None else (self.truth, self.degraded)
-
 
 @dataclass(frozen=True)
 class SourceFolder:
@@ -99,12 +94,13 @@ def find_sources(
 
 def data_digest(folders: Sequence[SourceFolder]) -> str:
     """Hex digest of the training data: names, sizes and prompts, but not modification times, so a copy has the same."""
+
+    def files(source: Source) -> list[tuple[int, int]]:
+        media = filter(None, (source.truth, source.degraded))
+        return [(each.path.stat().st_size, each.frames) for each in media]
+
     described = [
-        [
-            [each.name, each.text, *((m.path.stat().st_size, m.frames) for m in each.media)]
-            for each in folder.training
-        ]
-        for folder in folders
+        [[each.name, each.text, *files(each)] for each in folder.training] for folder in folders
     ]
     return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 

@@ -7,6 +7,7 @@ the same steps as one that was not (bit for bit on the CPU with the same number 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -43,9 +44,10 @@ from starvsr.train.objective import Objective, check_losses
 from starvsr.train.runs import RunOptions, TrainResult, alone, forget, open_accelerator
 from starvsr.train.scan import FINDINGS_NAME
 from starvsr.train.sources import SourceFolder, check_folders, find_sources
-from starvsr.train.validation import Validation, as_json, means
+from starvsr.train.validation import Validation, means
 from starvsr.train.words import Contexts
 from starvsr.types import Progress, ProgressCallback
+from starvsr.zoo.components import TYPES
 from starvsr.zoo.metadata import METADATA_KEY
 from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
@@ -56,7 +58,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODEL_NAME = "model.safetensors"
-_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class _Trained(nn.Module):
@@ -287,7 +288,7 @@ class _Run:
             )
             with self.state.average.in_place():
                 weights = self.model.network.state_dict()
-                dtype = _DTYPES[settings.dtype]
+                dtype = TYPES[settings.dtype]
                 stored = {name: value.to("cpu", dtype) for name, value in weights.items()}
                 metadata = {METADATA_KEY: spec_to_json(self.model.spec)}
                 write_tensors(self.options.output / MODEL_NAME, stored, metadata)
@@ -315,7 +316,8 @@ class _Run:
         self.figures = means(measured)
         if self.log is not None:
             seconds = time.perf_counter() - began
-            values = {**self.figures, "clips": as_json(measured), "seconds": seconds}
+            clips = [dataclasses.asdict(each) for each in measured]
+            values = {**self.figures, "clips": clips, "seconds": seconds}
             self.log("validation", step, values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -91,14 +90,8 @@ class Validation:
                 )
                 restored = restorer(clip.degraded, scale=self.data.scale)
                 plain = upsampled(clip, model)
-                measured.append(
-                    Measured(
-                        task.source.name,
-                        task.degradation,
-                        psnr_y(restored, clip.truth),
-                        psnr_y(plain, clip.truth),
-                    )
-                )
+                scores = (psnr_y(each, clip.truth) for each in (restored, plain))
+                measured.append(Measured(task.source.name, task.degradation, *scores))
                 if number < self.config.samples:
                     middle = len(restored) // 2
                     pictures = [each[middle] for each in (plain, restored, clip.truth)]
@@ -121,11 +114,6 @@ def means(measured: Sequence[Measured]) -> dict[str, float]:
             some = [getattr(each, name) for each in measured if each.degradation == kind]
             figures[f"{name}_{kind}"] = math.fsum(some) / len(some)
     return figures
-
-
-def as_json(measured: Sequence[Measured]) -> list[dict[str, object]]:
-    """Plain data of each clip."""
-    return [dataclasses.asdict(each) for each in measured]
 
 
 def psnr_y(pictures: Tensor, truth: Tensor) -> float:

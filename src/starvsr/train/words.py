@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import WeightsError
+from starvsr.models.t5 import T5Encoder
 from starvsr.models.text import TextEncoder
 from starvsr.types import TextSpec
-from starvsr.zoo.checkpoint import read_safetensors
-from starvsr.zoo.components import MERGES_KEY, VOCAB_KEY, read_component_info
 from starvsr.zoo.folder import find_component
 from starvsr.zoo.load import LoadedModel
+from starvsr.zoo.text import load_encoder
 
 _MOST_KEPT = 256
 
@@ -27,7 +27,7 @@ class Contexts:
         """folders: where the text encoder is looked for."""
         self.model, self.folders = model, tuple(folders)
         self.kept: OrderedDict[str, Tensor] = OrderedDict()
-        self.encoder: TextEncoder | None = None
+        self.encoder: TextEncoder | T5Encoder | None = None
 
     def __call__(self, texts: Sequence[str | None]) -> Tensor:
         """Texts (None: the model's default; empty: no words) as `b n c` on the model's device, float32.
@@ -51,16 +51,11 @@ class Contexts:
             self.kept.popitem(last=False)
         return self.kept[text]
 
-    def _load(self, spec: TextSpec) -> TextEncoder:
+    def _load(self, spec: TextSpec) -> TextEncoder | T5Encoder:
         path = find_component(spec.weights, self.folders)
         if path is None:
             raise WeightsError(
                 f"the text encoder {spec.weights} is not in {self.folders[-1]}, and clips have prompts: download it "
                 "with starvsr download-weights"
             )
-        state, metadata = read_safetensors(path)
-        config = read_component_info(path).config
-        try:
-            return TextEncoder.from_state(config, state, metadata[VOCAB_KEY], metadata[MERGES_KEY])
-        except (KeyError, ValueError) as error:
-            raise WeightsError(f"{path} cannot be used as a text encoder: {error}") from error
+        return load_encoder(path)

@@ -27,13 +27,7 @@ from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer, read_vocabulary
 from starvsr.specs import SPECS, Component
 from starvsr.types import CogVideoXConfig
-from starvsr.zoo.checkpoint import (
-    listed,
-    misfits,
-    not_plain,
-    read_pickle,
-    read_safetensors,
-)
+from starvsr.zoo.checkpoint import listed, misfits, not_plain, read_pickle, read_safetensors
 from starvsr.zoo.configs import (
     MOST_CONFIG,
     MOST_WORDS,
@@ -43,10 +37,10 @@ from starvsr.zoo.configs import (
     read_text,
 )
 from starvsr.zoo.convert import from_published, published_tensors, to_published
-from starvsr.zoo.metadata import METADATA_KEY, made_again, read_metadata, read_types
+from starvsr.zoo.metadata import METADATA_KEY, made_again, read_metadata
 from starvsr.zoo.sat import from_sat
 from starvsr.zoo.spec_json import spec_to_json
-from starvsr.zoo.tensorfile import DTYPES, write_tensors
+from starvsr.zoo.tensorfile import write_tensors
 
 COMPONENT_KEY = "starvsr_component"
 VOCAB_KEY = "starvsr_vocab"
@@ -56,7 +50,6 @@ PIECES_KEY = "starvsr_pieces"
 
 TYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 """Values of `--dtype`."""
-_TYPE_NAMES = {DTYPES[dtype]: name for name, dtype in TYPES.items()}
 
 # transformers' defaults for fields that a configuration omits; they must not change with its version.
 _CLIP_TEXT_DEFAULTS: dict[str, Any] = {
@@ -109,8 +102,6 @@ class ComponentInfo:
 
 @dataclass(frozen=True)
 class _Content:
-    """The content of a component's file."""
-
     tensors: Mapping[str, Tensor]
     config: Mapping[str, Any]
     metadata: Mapping[str, str]
@@ -169,11 +160,6 @@ def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
     """
     tensors, metadata = read_safetensors(path)
     write_tensors(target, tensors, metadata, dtype=dtype)
-
-
-def stored_types(path: Path) -> set[str]:
-    """Names of the types of a component's tensors, as `--dtype` gives them. Raises WeightsError as above."""
-    return {_TYPE_NAMES.get(name, name) for name in read_types(path)}
 
 
 def _read_network(component: Component, sources: Mapping[str, Path]) -> _Content:

@@ -13,84 +13,79 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
 from starvsr.errors import WeightsError
 
-_WEIGHT_BIAS = ("weight", "bias")
 _CONTROL = "VideoControlNet."
 
-_Leaf = tuple[str, str, tuple[str, ...], int]
-"""Published layer, our layer, its parameters, and the number of extra trailing ones in the published weight's shape."""
 
-_RESIDUAL: tuple[_Leaf, ...] = (
-    ("in_layers.0", "norm_in", _WEIGHT_BIAS, 0),
-    ("in_layers.2", "conv_in", _WEIGHT_BIAS, 0),
-    ("emb_layers.1", "time", _WEIGHT_BIAS, 0),
-    ("out_layers.0", "norm_out", _WEIGHT_BIAS, 0),
-    ("out_layers.3", "conv_out", _WEIGHT_BIAS, 0),
+class _Leaf(NamedTuple):
+    """A layer: its published name and ours, the extra trailing ones in the published weight's shape, its parameters."""
+
+    published: str
+    ours: str
+    ones: int = 0
+    names: tuple[str, ...] = ("weight", "bias")
+
+
+_RESIDUAL = (
+    _Leaf("in_layers.0", "norm_in"),
+    _Leaf("in_layers.2", "conv_in"),
+    _Leaf("emb_layers.1", "time"),
+    _Leaf("out_layers.0", "norm_out"),
+    _Leaf("out_layers.3", "conv_out"),
+    *(_Leaf(f"temopral_conv.conv{n + 1}.0", f"temporal_conv.stages.{n}.norm") for n in range(4)),
     *(
-        leaf
-        for stage, conv in enumerate((2, 3, 3, 3))
-        for leaf in (
-            (
-                f"temopral_conv.conv{stage + 1}.0",
-                f"temporal_conv.stages.{stage}.norm",
-                _WEIGHT_BIAS,
-                0,
-            ),
-            (
-                f"temopral_conv.conv{stage + 1}.{conv}",
-                f"temporal_conv.stages.{stage}.conv",
-                _WEIGHT_BIAS,
-                1,
-            ),
-        )
+        _Leaf(f"temopral_conv.conv{n + 1}.{conv}", f"temporal_conv.stages.{n}.conv", 1)
+        for n, conv in enumerate((2, 3, 3, 3))
     ),
 )
-_SKIP: _Leaf = ("skip_connection", "skip", _WEIGHT_BIAS, 2)
+_SKIP = _Leaf("skip_connection", "skip", 2)
 
 
 def _attention(published: str, ours: str) -> tuple[_Leaf, ...]:
-    projections = ((f"{published}.to_{name}", f"{ours}.{name}", ("weight",), 0) for name in "qkv")
-    return (*projections, (f"{published}.to_out.0", f"{ours}.out", _WEIGHT_BIAS, 0))
+    projections = (_Leaf(f"{published}.to_{n}", f"{ours}.{n}", names=("weight",)) for n in "qkv")
+    return (*projections, _Leaf(f"{published}.to_out.0", f"{ours}.out"))
 
 
 def _transformer(
-    attentions: tuple[str, str], norms: tuple[str, str], ones: int
+    attentions: tuple[str, str], norms: tuple[str, str], gates: tuple[str, ...], ones: int
 ) -> tuple[_Leaf, ...]:
     """Leaves of both kinds of transformer; `ones` is the number of extra ones in the projections' shapes."""
-    inside: list[_Leaf] = []
-    for number in (1, 2):
-        inside += _attention(f"attn{number}", attentions[number - 1])
-        inside.append((f"norm{number}", norms[number - 1], _WEIGHT_BIAS, 0))
-    inside += [
-        ("norm3", "norm_feed_forward", _WEIGHT_BIAS, 0),
-        ("ff.net.0.proj", "feed_forward.expand", _WEIGHT_BIAS, 0),
-        ("ff.net.2", "feed_forward.contract", _WEIGHT_BIAS, 0),
+    inside = [
+        *(leaf for i in (0, 1) for leaf in _attention(f"attn{i + 1}", attentions[i])),
+        *(_Leaf(f"norm{i + 1}", norms[i]) for i in (0, 1)),
+        _Leaf("norm3", "norm_feed_forward"),
+        _Leaf("ff.net.0.proj", "feed_forward.expand"),
+        _Leaf("ff.net.2", "feed_forward.contract"),
+        *(_Leaf(f"local{i}.conv1", gate, 0, ("weight",)) for i, gate in enumerate(gates, start=1)),
     ]
     return (
-        ("norm", "norm", _WEIGHT_BIAS, 0),
-        ("proj_in", "entry", _WEIGHT_BIAS, ones),
+        _Leaf("norm", "norm"),
+        _Leaf("proj_in", "entry", ones),
         *(
-            (f"transformer_blocks.0.{old}", f"block.{new}", names, n)
-            for old, new, names, n in inside
+            leaf._replace(
+                published=f"transformer_blocks.0.{leaf.published}", ours=f"block.{leaf.ours}"
+            )
+            for leaf in inside
         ),
-        ("proj_out", "exit", _WEIGHT_BIAS, ones),
+        _Leaf("proj_out", "exit", ones),
     )
 
 
-_SPATIAL: tuple[_Leaf, ...] = (
-    *_transformer(("self_attention", "cross_attention"), ("norm_self", "norm_cross"), 0),
-    ("transformer_blocks.0.local1.conv1", "block.gate", ("weight",), 0),
+_SPATIAL = _transformer(
+    ("self_attention", "cross_attention"), ("norm_self", "norm_cross"), ("gate",), 0
 )
-_TEMPORAL: tuple[_Leaf, ...] = (
-    *_transformer(("attention_first", "attention_second"), ("norm_first", "norm_second"), 1),
-    ("transformer_blocks.0.local1.conv1", "block.gate_first", ("weight",), 0),
-    ("transformer_blocks.0.local2.conv1", "block.gate_second", ("weight",), 0),
+_TEMPORAL = _transformer(
+    ("attention_first", "attention_second"),
+    ("norm_first", "norm_second"),
+    ("gate_first", "gate_second"),
+    1,
 )
-_TIME: tuple[_Leaf, ...] = (("0", "first", _WEIGHT_BIAS, 0), ("2", "second", _WEIGHT_BIAS, 0))
+_TIME = (_Leaf("0", "first"), _Leaf("2", "second"))
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,7 @@ class _Pair:
 
 
 def _pairs(published: str, ours: str, leaves: Iterable[_Leaf]) -> Iterator[_Pair]:
-    for old, new, names, ones in leaves:
+    for old, new, ones, names in leaves:
         for name in names:
             yield _Pair(
                 ".".join(filter(None, (published, old, name))),
@@ -113,7 +108,7 @@ def _pairs(published: str, ours: str, leaves: Iterable[_Leaf]) -> Iterator[_Pair
 
 
 def _layer(published: str, ours: str, ones: int = 0) -> Iterator[_Pair]:
-    return _pairs(published, ours, [("", "", _WEIGHT_BIAS, ones)])
+    return _pairs(published, ours, [_Leaf("", "", ones)])
 
 
 @dataclass(frozen=True)
@@ -128,7 +123,6 @@ class _Structure:
 
     @classmethod
     def of_published(cls, keys: Iterable[str]) -> _Structure:
-        """Read the structure from published names."""
         keys = list(keys)
         downs = _numbers(keys, r"input_blocks\.(\d+)\.op\.weight")
         attended = _numbers(keys, r"input_blocks\.(\d+)\.2\.norm\.weight")
@@ -140,7 +134,6 @@ class _Structure:
 
     @classmethod
     def of_ours(cls, keys: Iterable[str]) -> _Structure:
-        """Read the structure from our names."""
         keys = list(keys)
         levels = max(_numbers(keys, r"encoder\.levels\.(\d+)\."), default=0) + 1
         blocks = max(_numbers(keys, r"encoder\.levels\.\d+\.blocks\.(\d+)\."), default=0) + 1
@@ -266,19 +259,15 @@ def _check_names(given: Mapping[str, Tensor], known: Mapping[str, _Pair]) -> Non
     unexpected = [name for name in given if name not in known]
     # A block's skip is a layer only if its width changes, and names do not tell widths.
     missing = [name for name in known if name not in given and not _is_absent_skip(name, given)]
-    faults = []
-    if missing:
-        faults.append(f"missing: {_listed(missing)}")
-    if unexpected:
-        faults.append(f"unexpected: {_listed(unexpected)}")
-    if faults:
+    named = (("missing", missing), ("unexpected", unexpected))
+    if faults := [f"{what}: {_listed(names)}" for what, names in named if names]:
         raise WeightsError(f"the parameters are not those of a STAR network: {'; '.join(faults)}")
 
 
 def _is_absent_skip(name: str, given: Mapping[str, Tensor]) -> bool:
     place, _, _ = name.rpartition(".")
     is_skip = place.endswith((".skip_connection", ".skip"))
-    return is_skip and not any(f"{place}.{leaf}" in given for leaf in _WEIGHT_BIAS)
+    return is_skip and not any(f"{place}.{leaf}" in given for leaf in ("weight", "bias"))
 
 
 def _listed(names: list[str]) -> str:

@@ -87,14 +87,9 @@ def check_hub_variables() -> None:
 def check_headers(headers: dict[str, str], token_file: Path) -> None:
     """Raise WeightsError if the variables or the token file contain characters that no request can contain."""
     given = next((name for name in _TOKENS if os.environ.get(name)), None)
-    holder, value = (
-        (given, os.environ[given].strip())
-        if given
-        else (
-            f"the token file {token_file}",
-            headers.get("authorization", "").removeprefix("Bearer "),
-        )
-    )
+    holder = given or f"the token file {token_file}"
+    sent = headers.get("authorization", "").removeprefix("Bearer ")
+    value = os.environ[given].strip() if given else sent
     if "authorization" in headers and not re.fullmatch("[!-~]+", value):
         raise WeightsError(
             f"{holder} contains a space, a line end or another invalid character: copy the token again from the "

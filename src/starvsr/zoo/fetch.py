@@ -170,10 +170,7 @@ def _compare(file: Located, sha256: str, known: _Known, holder: str, *, is_vouch
 def _another_copy(file: Located) -> str:
     if file.remote is None:
         return "delete that copy or give --source with another"
-    return (
-        "it was deleted: run the same command again, or give --source with a copy that has the "
-        "right one"
-    )
+    return "it was deleted: run the same command again, or give --source with a copy that has the right one"
 
 
 def _wrong(

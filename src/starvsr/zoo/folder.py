@@ -25,9 +25,8 @@ def _hugging_face_home() -> Path:
     home = os.environ.get("HF_HOME")
     if home:
         return expanded(home, "HF_HOME")
-    return (
-        expanded(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "XDG_CACHE_HOME") / "huggingface"
-    )
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return expanded(caches, "XDG_CACHE_HOME") / "huggingface"
 
 
 def component_file(name: str, folder: Path) -> Path:

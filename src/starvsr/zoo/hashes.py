@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock
 
 from starvsr.errors import WeightsError
-from starvsr.media.files import complete_or_absent, written_errors
+from starvsr.media.files import write_whole
 from starvsr.media.strict_json import parse_json, read_bounded, shown
 from starvsr.specs import SourceFile
 from starvsr.zoo.parallel import StoppedError
@@ -134,7 +134,8 @@ def record_hashes(
             "sources": _as_json({**known.sources, **(sources or {})}),
             "components": _as_json({**known.components, **(components or {})}),
         }
-        _replace_text(folder / RECORD_NAME, json.dumps(fields, indent=1, sort_keys=True) + "\n")
+        text = json.dumps(fields, indent=1, sort_keys=True) + "\n"
+        write_whole(folder / RECORD_NAME, text.encode())
 
 
 def _as_json(records: Mapping[str, SourceRecord | ComponentRecord]) -> dict[str, Any]:
@@ -150,16 +151,6 @@ def folder_lock(folder: Path, name: str) -> FileLock:
     # Locking empties the file.
     check_is_own(path)
     return FileLock(path)
-
-
-def _replace_text(path: Path, text: str) -> None:
-    """Write a small file, whole or not at all. Raises OutputError."""
-    with (
-        complete_or_absent(path) as partial,
-        written_errors(path),
-        partial.open("x", encoding="utf-8") as file,
-    ):
-        file.write(text)
 
 
 def file_sha256(path: Path, stop: Event | None = None) -> str:

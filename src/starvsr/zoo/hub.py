@@ -1,7 +1,7 @@
 """Files on the Hugging Face hub: their metadata, and downloading them in as many attempts as needed.
 
 `huggingface_hub` provides the endpoint's addresses, the token and the connection. The transfer itself is ours, since
-the library's starts over after every interruption.
+the library's starts over after every interruption. Importing this raises WeightsError for invalid hub variables.
 """
 
 from __future__ import annotations
@@ -20,22 +20,9 @@ from urllib.parse import quote
 
 from starvsr.errors import WeightsError
 from starvsr.media.removal import Right, cut_file, remove_file
-from starvsr.zoo.client import (
-    ClientError,
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    build_hf_headers,
-    constants,
-    get_hf_file_metadata,
-    get_session,
-    hf_raise_for_status,
-)
 from starvsr.zoo.environment import (
     check_headers,
+    check_hub_variables,
     check_proxies,
     connection_problem,
     hub_endpoint,
@@ -43,6 +30,27 @@ from starvsr.zoo.environment import (
 )
 from starvsr.zoo.parallel import StoppedError
 from starvsr.zoo.places import check_is_own, is_commit, is_inner_path, is_repository
+
+# The library reads them when it is imported; its own errors do not say what to change.
+check_hub_variables()
+
+from huggingface_hub import constants, get_hf_file_metadata, try_to_load_from_cache  # noqa: E402
+from huggingface_hub.errors import (  # noqa: E402
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+# The base of what the hub's HTTP client raises, whichever client that is.
+from huggingface_hub.errors import HTTPError as ClientError  # type: ignore[attr-defined]  # noqa: E402
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # noqa: E402
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)
 """How long to wait before each further attempt; any byte that arrives restarts the list."""
@@ -147,6 +155,16 @@ def look_up(repository: str, path: str, revision: str, *, stop: Event | None = N
             if not waits or not _may_pass(error):
                 raise _explained(error, repository, path) from error
             stop.wait(_wait_s(error, waits.pop(0)))
+
+
+def cached_file(repository: str, path: str, revision: str) -> Path | None:
+    """A file in Hugging Face's own cache; None if it is not there or the cache cannot be read."""
+    try:
+        found = try_to_load_from_cache(repository, path, revision=revision)
+    except (OSError, ValueError) as error:
+        logger.warning("Hugging Face's cache cannot be read, so it is not used: %s", error)
+        return None
+    return Path(found) if isinstance(found, str) else None
 
 
 def _raise_if_set(stop: Event) -> None:

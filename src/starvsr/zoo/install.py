@@ -39,13 +39,8 @@ from starvsr.zoo.hashes import (
     source_key,
 )
 from starvsr.zoo.hub import size_of, write_error
-from starvsr.zoo.places import (
-    DOWNLOADS,
-    ORIGINALS,
-    VERSION_FORM,
-    has_no_link,
-    own_folder,
-)
+from starvsr.zoo.metadata import stored_types
+from starvsr.zoo.places import DOWNLOADS, ORIGINALS, VERSION_FORM, has_no_link, own_folder
 from starvsr.zoo.planning import (
     InstallPlan,
     check_space,
@@ -55,8 +50,6 @@ from starvsr.zoo.planning import (
     plan_install,
     stored_type,
 )
-
-__all__ = ["InstallPlan", "check_space", "ensure", "install", "plan_install"]
 
 _MADE = ".made"
 """Inside `DOWNLOADS`: where components are written."""
@@ -75,7 +68,6 @@ def install(
     source: str | None = None,
     dtype: str | None = None,
     keep_original: bool = False,
-    offline: bool = False,
     progress: ProgressCallback = _ignore,
     announce: Callable[[InstallPlan], None] = _ignore,
 ) -> InstallPlan:
@@ -83,19 +75,11 @@ def install(
 
     source: a folder with published files, or a repository that mirrors them. dtype: the type networks are stored in
     (`fp32`, `fp16`, `bf16`); None keeps the published type, or the installed one. An installed network of a wider
-    type is converted without fetching. keep_original: published files stay under `originals`.
-    offline: only local files are used. announce: receives the plan before the first byte. Raises
-    WeightsError if something is unavailable or not the right file, or there is no space; MemoryLimitError if
-    memory runs out.
+    type is converted without fetching. keep_original: published files stay under `originals`. announce: receives the
+    plan before the first byte. Raises WeightsError if something is unavailable or not the right file, or there is no
+    space; MemoryLimitError if memory runs out.
     """
-    plan = plan_install(
-        components,
-        folder,
-        source=source,
-        dtype=dtype,
-        keep_original=keep_original,
-        offline=offline,
-    )
+    plan = plan_install(components, folder, source=source, dtype=dtype, keep_original=keep_original)
     announce(plan)
     check_space(plan)
     with _as_weights_errors(folder):
@@ -160,8 +144,6 @@ def _is_present(component: Component, folder: Path, hashes: Hashes, dtype: str |
 
 def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: str | None) -> None:
     """Build a component from its published files, or convert its own file, and record all of them."""
-    from starvsr.zoo.components import stored_types
-
     target = component_file(component.name, folder)
     # Leftovers of a killed process.
     remove_tree(own_folder(folder, DOWNLOADS, _MADE, component.name), Right.FETCHED)

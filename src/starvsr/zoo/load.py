@@ -18,12 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import (
-    Autoencoder,
-    PixelUnshuffle,
-    TemporalVAE,
-    TinyVAE,
-)
+from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.compiled import compiler_for
@@ -124,7 +119,8 @@ def load_choice(
     backend = attention_backend(options.attention, device)
     path = _network_file(choice)
     network = _empty_network(path, spec)
-    weights = _weights(path, network)
+    weights, _ = read_safetensors(path)
+    _check_fit(path, network, weights)
     # Before anything large is in memory: a new prompt needs the text encoder for a moment.
     context, negative_context = contexts(
         spec, choice.folders, prompt=prompt, negative_prompt=negative_prompt
@@ -176,13 +172,6 @@ def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
         f"{component}.safetensors, which the model {model} needs, is not in {places}: run "
         f"`starvsr download-weights {model}`, or give the folder that has it with --weights-dir"
     )
-
-
-def _weights(path: Path, network: VideoNetwork) -> dict[str, Tensor]:
-    """The network's weights, mapped from its file. Raises WeightsError if they are not the network's."""
-    weights, _ = read_safetensors(path)
-    _check_fit(path, network, weights)
-    return weights
 
 
 def _check_fit(path: Path, network: VideoNetwork, weights: Mapping[str, Tensor]) -> None:

@@ -17,6 +17,7 @@ from starvsr.specs import COMPONENTS
 METADATA_KEY = "starvsr"
 """Key of a network's `ModelSpec` in a file's metadata."""
 ANEW = "get the file again from its publisher"
+_TYPE_NAMES = {"F32": "fp32", "F16": "fp16", "BF16": "bf16"}
 _MOST_HEADER_BYTES = 16 << 20
 _MOST_TENSORS = 20_000
 
@@ -27,10 +28,11 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def read_types(path: Path) -> set[str]:
-    """The types of a safetensors file's tensors, by the format's names. Raises WeightsError if it is not one."""
+def stored_types(path: Path) -> set[str]:
+    """Names of the types of a component's tensors, as `--dtype` gives them. Raises WeightsError if it is not one."""
     with opened(path, "np") as file:
-        return {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+        types = {file.get_slice(key).get_dtype() for key in file.keys()}  # noqa: SIM118
+    return {_TYPE_NAMES.get(name, name) for name in types}
 
 
 @contextmanager

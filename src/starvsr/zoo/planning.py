@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from starvsr.errors import UsageError, WeightsError
+from starvsr.errors import WeightsError
 from starvsr.options import BYTES_PER_ELEMENT
 from starvsr.specs import Component
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.folder import component_file, is_file
 from starvsr.zoo.hashes import Hashes, read_hashes
 from starvsr.zoo.hub import size_of
+from starvsr.zoo.metadata import stored_types
 from starvsr.zoo.sources import Located, locate
 
 logger = logging.getLogger(__name__)
@@ -62,14 +63,11 @@ def plan_install(
     source: str | None = None,
     dtype: str | None = None,
     keep_original: bool = False,
-    offline: bool = False,
 ) -> InstallPlan:
     """What `install` would do with the same arguments; reads, queries the hub, and writes nothing.
 
-    Raises WeightsError if a file is unavailable, UsageError for an invalid `source` or `dtype`.
+    Raises WeightsError if a file is unavailable, UsageError for an invalid `source`.
     """
-    if dtype is not None and dtype not in BYTES_PER_ELEMENT:
-        raise UsageError(f"--dtype {dtype} is unknown: give one of {', '.join(BYTES_PER_ELEMENT)}")
     hashes = read_hashes(folder)
     whole = [c for c in components if is_whole(c, folder, hashes)]
     present = [c for c in whole if has_type(c, folder, dtype)]
@@ -82,9 +80,7 @@ def plan_install(
     wanted = [c for c in components if c not in present]
     fetched = [c for c in wanted if c not in converted]
     _say_why_again([c for c in fetched if c in whole], folder, dtype)
-    located = locate(
-        [s for c in fetched for s in c.sources], folder, origin=source, offline=offline
-    )
+    located = locate([s for c in fetched for s in c.sources], folder, origin=source)
     files = {}
     for component in fetched:
         files[component.name] = tuple(located[: len(component.sources)])
@@ -148,8 +144,6 @@ def stored_type(component: Component, dtype: str | None) -> str:
 
 
 def _types(component: Component, folder: Path) -> set[str]:
-    from starvsr.zoo.components import stored_types
-
     return stored_types(component_file(component.name, folder))
 
 
@@ -173,11 +167,8 @@ def _made_bytes(component: Component, files: Sequence[Located], dtype: str | Non
 
 def _converted_bytes(component: Component, folder: Path, dtype: str | None) -> int:
     narrowest = min(BYTES_PER_ELEMENT.get(have, 8) for have in _types(component, folder))
-    return (
-        size_of(component_file(component.name, folder))
-        * BYTES_PER_ELEMENT[dtype or "fp32"]
-        // narrowest
-    )
+    size = size_of(component_file(component.name, folder))
+    return size * BYTES_PER_ELEMENT[dtype or "fp32"] // narrowest
 
 
 def _free_bytes(folder: Path) -> int:

@@ -20,6 +20,7 @@ from starvsr.zoo.hub import (
     HubUnreachableError,
     NotOnHubError,
     RemoteFile,
+    cached_file,
     check_connection,
     look_up,
     size_of,
@@ -69,9 +70,7 @@ class Located:
         return f"{self.remote.repository}/{self.remote.path}"
 
 
-def locate(
-    sources: Sequence[SourceFile], folder: Path, *, origin: str | None, offline: bool
-) -> list[Located]:
+def locate(sources: Sequence[SourceFile], folder: Path, *, origin: str | None) -> list[Located]:
     """Find every file without fetching any.
 
     folder: the weights folder. origin: `--source`, a folder or a repository; None is where each was published.
@@ -84,15 +83,11 @@ def locate(
         raise UsageError(
             f"--source {origin} is neither a folder that exists nor a repository: give a folder, or OWNER/NAME"
         )
-    if offline:
-        return _in_cache(sources, folder, "--offline forbids fetching")
     if sources:
         check_connection()
     try:
         return in_parallel(
-            lambda source, stop: _on_hub(source, folder, origin, stop),
-            sources,
-            threads=CONNECTIONS,
+            lambda source, stop: _on_hub(source, folder, origin, stop), sources, threads=CONNECTIONS
         )
     except HubUnreachableError as error:
         return _in_cache(sources, folder, str(error))
@@ -123,21 +118,10 @@ def _in_folder(sources: Sequence[SourceFile], origin: Path) -> list[Located]:
     return found
 
 
-def _cached(source: SourceFile, revision: str) -> Path | None:
-    from starvsr.zoo.client import try_to_load_from_cache
-
-    try:
-        path = try_to_load_from_cache(source.repository, source.path, revision=revision)
-    except (OSError, ValueError) as error:
-        logger.warning("Hugging Face's cache cannot be read, so it is not used: %s", error)
-        return None
-    return Path(path) if isinstance(path, str) else None
-
-
 def _in_cache(sources: Sequence[SourceFile], folder: Path, why_not_fetched: str) -> list[Located]:
     found, missing = [], []
     for source in sources:
-        path = _cached(source, source.revision)
+        path = cached_file(source.repository, source.path, source.revision)
         if path is None:
             missing.append(f"{source.repository}/{source.path}")
         else:
@@ -154,7 +138,7 @@ def _in_cache(sources: Sequence[SourceFile], folder: Path, why_not_fetched: str)
 def _on_hub(source: SourceFile, folder: Path, mirror: str | None, stop: Event) -> Located:
     if mirror is None:
         remote = look_up(source.repository, source.path, source.revision, stop=stop)
-        cached = _cached(source, remote.commit)
+        cached = cached_file(source.repository, source.path, remote.commit)
     else:
         remote, cached = _on_mirror(source, mirror, stop), None
     _check_size(source, remote)

@@ -17,12 +17,7 @@ from torch import Tensor
 
 from starvsr.media.files import complete_or_absent, written_errors
 
-DTYPES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-}
+DTYPES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 """Types in which weights are stored, and the format's names for them."""
 _NAMES = {**DTYPES, torch.uint8: "U8"}
 _ALIGNMENT = 64

@@ -25,7 +25,6 @@ from starvsr.zoo.components import (
     MERGES_KEY,
     PIECES_KEY,
     VOCAB_KEY,
-    ComponentInfo,
     read_component_info,
 )
 from starvsr.zoo.folder import find_component, is_file
@@ -158,7 +157,7 @@ def _encode(spec: ModelSpec, folders: Sequence[Path], texts: Sequence[str]) -> d
         )
     info = read_component_info(path)
     logger.info("encoding the prompt with %s", path)
-    encoder = _load_encoder(path, info)
+    encoder = load_encoder(path)
     made = {}
     for text in texts:
         made[text] = _encode_one(spec, path, encoder, text)
@@ -183,13 +182,14 @@ def _encode_one(spec: ModelSpec, path: Path, encoder: TextEncoder | T5Encoder, t
     return context
 
 
-def _load_encoder(path: Path, info: ComponentInfo) -> TextEncoder | T5Encoder:
+def load_encoder(path: Path) -> TextEncoder | T5Encoder:
+    """The text encoder in a component's file. Raises WeightsError if it is not one."""
     state, metadata = read_safetensors(path)
+    config = read_component_info(path).config
     try:
         if PIECES_KEY in metadata:
-            pieces = base64.b64decode(metadata[PIECES_KEY])
-            return T5Encoder.from_state(info.config, state, pieces)
-        return TextEncoder.from_state(info.config, state, metadata[VOCAB_KEY], metadata[MERGES_KEY])
+            return T5Encoder.from_state(config, state, base64.b64decode(metadata[PIECES_KEY]))
+        return TextEncoder.from_state(config, state, metadata[VOCAB_KEY], metadata[MERGES_KEY])
     except KeyError as error:
         raise WeightsError(f"{path} has no {error} in its metadata: get it again") from error
     except ValueError as error:
