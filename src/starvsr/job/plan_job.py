@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starvsr.errors import OutputError, UsageError
 from starvsr.job.journal import is_made, journal_folder
 from starvsr.job.workdir import check_outside, discard_left, is_begun
+from starvsr.media.dry_run import check_muxer
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, written_errors
 from starvsr.media.hwaccel import usable_device
@@ -108,6 +109,7 @@ def plan_video(
     even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(encode, target_path, info, width, height)
+    check_muxer(info, target_path, settings, options.streams)
     if options.device.compile and options.workers.cluster is None:
         # Takes far longer than the other checks.
         _check_compiler(device)
