@@ -248,7 +248,10 @@ def test_wrong_use(tmp_path: Path, info: VideoInfo) -> None:
 @pytest.mark.parametrize(
     ("target", "bits", "codec"),
     [
-        ("o.mp4", 10, "libx264"),
+        ("o.mp4", 8, "libx264"),
+        ("o.mp4", 10, "libx265"),
+        ("o.mov", 12, "libx265"),
+        ("o.mkv", 10, "libx264"),
         ("o.MKV", 8, "libx264"),
         ("o.webm", 8, "libvpx-vp9"),
         ("o.webm", 10, "libsvtav1"),

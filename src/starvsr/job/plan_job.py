@@ -20,7 +20,7 @@ from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index, expected_frames
 from starvsr.media.notes import picture_notes
 from starvsr.media.passage import check_streams
-from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
+from starvsr.media.pixfmt import choose_pix_fmt, encode_notes, is_subsampled
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
@@ -104,7 +104,8 @@ def plan_video(
     if options.workers.cluster is None:
         _check_attention(options, device)
     check_streams(info, target_path, options.streams)
-    encode = with_codec(options.encode, target_path, info)
+    asked = options.encode
+    encode = with_codec(asked, target_path, info)
     options = dataclasses.replace(options, encode=encode)
     even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
     width, height = output_size(info.width, info.height, options.size, even=even)
@@ -123,7 +124,10 @@ def plan_video(
         until_s=index_until_s if expected_frames(info) else None,
         progress=progress,
     )
-    notes = picture_notes(info, index, settings, options)
+    notes = (
+        *encode_notes(asked, info, settings.codec, settings.pix_fmt, settings.container),
+        *picture_notes(info, index, settings, options),
+    )
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)
     # More workers than segments would leave threads idle.

@@ -24,7 +24,13 @@ from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.priority import usual_priority
 from starvsr.media.sequence import ENCODERS, is_sequence
 from starvsr.media.siting import siting_options
-from starvsr.options import DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET, EncodeOptions
+from starvsr.options import (
+    DEEP_CODEC,
+    DEFAULT_CODEC,
+    DEFAULT_CRF,
+    DEFAULT_PRESET,
+    EncodeOptions,
+)
 from starvsr.types import ColorInfo, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -123,8 +129,8 @@ def container_of(target: Path) -> str:
 
 
 def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
-    """The options with a concrete encoder for `auto`: H.264; for WebM VP9, or AV1 if the source is deeper and opaque;
-    for images the one of their extension.
+    """The options with a concrete encoder for `auto`: H.264, or HEVC for HDR and, in mp4 and mov, more than 8 bits; for
+    WebM VP9, or AV1 if the source is deeper and opaque; for images the one of their extension.
 
     Raises OutputError for an extension without a container, and for an encoder that does not match the images.
     """
@@ -139,7 +145,12 @@ def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeO
     if options.codec != "auto":
         return options
     if container != "webm":
-        return replace(options, codec=DEFAULT_CODEC)
+        # Televisions and phones decode 10 bits in HEVC only, and show HDR in nothing else.
+        deep = (is_hdr(info) and container != "nut") or (
+            info.bit_depth > 8 and container in ("mp4", "mov")
+        )
+        known = deep and DEEP_CODEC in av.codecs_available
+        return replace(options, codec=DEEP_CODEC if known else DEFAULT_CODEC)
     # Not every build of libvpx supports more than 8 bits, and AV1 has no alpha.
     deep = is_hdr(info) or (info.bit_depth > 8 and not layout_of(info.pix_fmt).alpha)
     return replace(options, codec="libsvtav1" if deep else "libvpx-vp9")

@@ -89,7 +89,7 @@ def join(
             str(temporary),
             "w",
             format=settings.container,
-            container_options=muxer_options(settings, info),
+            container_options=muxer_options(settings, info, in_front=streams.faststart),
         ) as output,
     ):
         span = _span(info, index, first, last, source)
@@ -189,8 +189,13 @@ def _span(
     return Span(start, None, min([start, *starts]))
 
 
-def muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
-    """Options of libav's muxer for the output's container."""
+def muxer_options(
+    settings: EncoderSettings, info: VideoInfo, *, in_front: bool = False
+) -> dict[str, str]:
+    """Options of libav's muxer for the output's container.
+
+    in_front: write the index of mp4 and mov in front; libav then moves the data within the file at its end.
+    """
     if settings.container == "nut":
         # It has no sign: all streams are shifted together, by as much as the first frame is decoded before 0.
         return {"avoid_negative_ts": "make_non_negative"}
@@ -200,6 +205,7 @@ def muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
         return {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
     scale = info.time_base.denominator
     return {
+        **({"movflags": "+faststart"} if in_front else {}),
         "video_track_timescale": str(scale),
         "movie_timescale": str(scale * -(-_LEAST_MOVIE_SCALE // scale)),
     }

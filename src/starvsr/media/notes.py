@@ -7,7 +7,7 @@ from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.hdr import hdr_options
 from starvsr.media.pixfmt import layout_of
 from starvsr.media.sequence import is_sequence
-from starvsr.options import DEFAULT_FPS, UpscaleOptions
+from starvsr.options import DEFAULT_FPS, PIX_FMT_KINDS, UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
 
 # Kinds of streams by their field in `StreamOptions`.
@@ -54,8 +54,12 @@ def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
 
 def _depth(info: VideoInfo, settings: EncoderSettings, asked: str) -> list[str]:
     before, after = layout_of(info.pix_fmt).depth, layout_of(settings.pix_fmt).depth
-    if after >= before or asked != "auto":
+    if after >= before or asked not in PIX_FMT_KINDS:
         return []
+    if asked == "compatible":
+        return [
+            f"{before} bits become {after}: --pix-fmt compatible allows no more with {settings.codec}"
+        ]
     if settings.container == IMAGES:
         advice = ".png and .tif keep up to 16"
     elif before > 12 or settings.alpha:
