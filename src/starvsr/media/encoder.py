@@ -20,6 +20,7 @@ from starvsr.errors import OutputError
 from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
+from starvsr.media.limits import check_size, holds
 from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.priority import usual_priority
 from starvsr.media.sequence import ENCODERS, is_sequence
@@ -182,7 +183,9 @@ def check_encoder(
         frame_rate=(rate.numerator, rate.denominator),
     )
     check_hdr(info, options.codec, pix_fmt)
-    _check_holds(settings, target)
+    if not holds(settings.stream_container, settings.codec):
+        raise _cannot_hold(settings, target)
+    check_size(settings.codec, settings.stream_container, width, height)
     own = _own_options(settings, info)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
@@ -231,14 +234,6 @@ def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str
     return asked
 
 
-def _check_holds(settings: EncoderSettings, target: Path) -> None:
-    with av.open(io.BytesIO(), "w", format=settings.stream_container) as output:
-        try:
-            output.add_stream(settings.codec, rate=25)
-        except ValueError as error:
-            raise _cannot_hold(settings, target) from error
-
-
 def _cannot_hold(settings: EncoderSettings, target: Path) -> OutputError:
     return OutputError(
         f"{target.name}: a {target.suffix} file cannot contain video of the encoder {settings.codec}: "
@@ -269,6 +264,7 @@ def _try_open(
             except (av.FFmpegError, ValueError, OSError) as error:
                 raise _cannot_hold(attempt, target) from error
             return attempt, unused
+    assert failure is not None
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
     advice = "check --codec, --pix-fmt, --preset, --crf and -e"
     if find_encoder(settings.codec).capabilities & _HARDWARE:
@@ -276,8 +272,8 @@ def _try_open(
             f"check the device and its driver, or give --codec {DEFAULT_CODEC}; otherwise {advice}"
         )
     raise OutputError(
-        f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
-        f"{advice}"
+        f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed} "
+        f"({reason_of(failure)}): {advice}"
     ) from failure
 
 
