@@ -15,7 +15,6 @@ from starvsr.media.probe import probe
 from starvsr.options import EncodeOptions, StreamOptions, UpscaleOptions
 from tests.media.clips import Audio, Clip, make
 from tests.media.jobs import RICH
-from tests.media.test_passage import subtitled
 
 
 def check(source: Path, target: Path, streams: StreamOptions | None = None) -> None:
@@ -58,7 +57,8 @@ def test_sound_is_refused_at_the_end_of_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("trusting")
 def test_subtitles_are_refused_in_the_header(tmp_path: Path) -> None:
-    source = subtitled(tmp_path / "a.mkv", "dvb_subtitle")
+    line = ("ass", 0.1, 0.1, "0,0,Default,,0,0,0,,one")
+    source = make(tmp_path / "a.mkv", Clip(audio=(Audio(),), subtitles=(line,)))
     with pytest.raises(OutputError, match=r"muxer refuses .*give --subtitles none"):
         check(source, tmp_path / "o.mov")
 

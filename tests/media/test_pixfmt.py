@@ -153,6 +153,9 @@ def test_an_odd_palette_video_in_mp4(tmp_path: Path) -> None:
     options = UpscaleOptions(model="nano", size=SizeOptions(scale=1))
     job = plan_video(source, tmp_path / "o.mp4", options)
     assert job.settings.pix_fmt == "yuv420p" and (job.plan.width, job.plan.height) == (62, 46)
+    assert job.notes[0] == (
+        "the size is 62x46, not 63x47, since yuv420p has even sides only: --pix-fmt yuv444p keeps odd ones"
+    )
     assert any("--pix-fmt source keeps yuv444p" in note for note in job.notes)
     kept = plan_video(
         source, tmp_path / "o.mp4", replace(options, encode=EncodeOptions(pix_fmt="source"))

@@ -20,7 +20,7 @@ from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index, expected_frames
 from starvsr.media.notes import picture_notes
 from starvsr.media.passage import check_streams
-from starvsr.media.pixfmt import choose_pix_fmt, encode_notes, is_subsampled
+from starvsr.media.pixfmt import choose_pix_fmt, encode_notes, is_subsampled, size_notes
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
@@ -124,7 +124,9 @@ def plan_video(
         until_s=index_until_s if expected_frames(info) else None,
         progress=progress,
     )
+    wanted = output_size(info.width, info.height, options.size, even=False)
     notes = (
+        *size_notes(wanted, (width, height), settings.codec, settings.pix_fmt),
         *encode_notes(asked, info, settings.codec, settings.pix_fmt, settings.container),
         *picture_notes(info, index, settings, options),
     )

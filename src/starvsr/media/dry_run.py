@@ -1,26 +1,23 @@
-"""Tries the real muxer before any work: the header, a first packet of every stream and the end, written to memory."""
+"""Tries the real muxer before any work: the join of one black frame and the first second of all else."""
 
 from __future__ import annotations
 
-import io
+import errno
+import math
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import av
-from av.container import InputContainer, OutputContainer
+import numpy as np
 
 from starvsr.errors import OutputError
-from starvsr.media.copies import timeless_packet
-from starvsr.media.decode import readable_packets
-from starvsr.media.encoder import IMAGES, EncoderSettings, one_frame, reason_of
-from starvsr.media.join import begin, muxer_options
-from starvsr.media.others import Route
+from starvsr.media.encoder import IMAGES, EncoderSettings, reason_of
+from starvsr.media.join import join
+from starvsr.media.scratch import scratch_folder
 from starvsr.media.source import open_source
-from starvsr.media.span import Span
+from starvsr.media.writer import PartWriter
 from starvsr.options import StreamOptions
-from starvsr.types import VideoInfo
+from starvsr.types import VideoIndex, VideoInfo
 
 # What can be left out of an output, by the flag that does so; tried in this order to name what is refused.
 _LESS: dict[str, dict[str, Any]] = {
@@ -30,79 +27,62 @@ _LESS: dict[str, dict[str, Any]] = {
     "--subtitles none": {"subtitles": "none"},
     "--audio none": {"audio": "none"},
 }
-# Streams that begin later than this after the others are tried without a packet.
-_MOST_PACKETS = 2_000
+# Errors of the place of temporary files, not of the muxer.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 def check_muxer(
     info: VideoInfo, target: Path, settings: EncoderSettings, streams: StreamOptions
 ) -> None:
-    """Write a file as `join` would, of one frame and one packet of each other stream, to memory.
+    """Join one frame and what the source's other streams have in its first second, to a temporary file.
 
-    Raises OutputError if the muxer refuses anything of it, with the flag that leaves this out.
+    Raises OutputError if the muxer refuses any of it, with the flag that leaves it out; for images there is nothing.
     """
     if settings.container == IMAGES:
         return
-    part = one_frame(settings, info, settings.part_container)
-    reason = _refusal(part, info, target, settings, streams)
-    if reason is None:
-        return
-    for flag, less in _LESS.items():
-        fewer = replace(streams, **less)
-        if fewer != streams and _refusal(part, info, target, settings, fewer) is None:
+    if streams.audio == "none" or all(each.kind != "audio" for each in info.streams):
+        # Only audio ends the reading after a second; subtitles were tried each on its own.
+        streams = replace(streams, subtitles="none")
+    with scratch_folder() as folder:
+        index, part = _two_frames(info), folder / f"part{settings.part_suffix}"
+        with PartWriter(part, settings, info, settings.width, settings.height) as writer:
+            black = np.zeros((settings.height, settings.width, 3), np.uint16)
+            writer.write(black, index.pts[0], index.durations[0])
+
+        def refusal(tried: StreamOptions) -> str | None:
+            """Why the muxer refuses the file; None if it does not."""
+            place = folder / f"joined{target.suffix}"
+            try:
+                join([part], info, index, place, settings, tried, 0, 1)
+            except OutputError as error:
+                cause = error.__cause__
+                if not isinstance(cause, Exception) or _is_of_the_disk(cause):
+                    raise
+                return reason_of(cause)
+            except ValueError as error:
+                return reason_of(error)
+            return None
+
+        reason = refusal(streams)
+        if reason is not None:
+            fewer = {flag: replace(streams, **less) for flag, less in _LESS.items()}
+            helps = (
+                flag for flag, tried in fewer.items() if tried != streams and refusal(tried) is None
+            )
+            advice = next(helps, "another --codec")
             raise OutputError(
                 f"{target.name}: libav's {settings.container} muxer refuses what the file would contain ({reason}): "
-                f"give {flag}, or an output that ends in another extension"
+                f"give {advice}, or an output with another extension"
             )
-    raise OutputError(
-        f"{target.name}: libav's {settings.container} muxer refuses what the file would contain ({reason}): "
-        "give another --codec, or an output that ends in another extension"
-    )
 
 
-def _refusal(
-    part: bytes,
-    info: VideoInfo,
-    target: Path,
-    settings: EncoderSettings,
-    streams: StreamOptions,
-) -> str | None:
-    """Why the muxer refuses the file; None if it does not."""
-    options = muxer_options(settings, info)
-    # Not closed after an error: libav would write the end of a file without a header.
-    output = av.open(io.BytesIO(), "w", format=settings.container, container_options=options)
-    with av.open(io.BytesIO(part), "r") as model, open_source(info.path) as source:
-        span, pictures = _span(info, source), model.streams.video[0]
-        try:
-            video, routes = begin(
-                output, pictures, source, info, target, settings, streams, span, ""
-            )
-            (picture,) = (bytes(packet) for packet in model.demux(pictures) if packet.size)
-            output.mux(timeless_packet(video, picture))
-            _mux_first(output, source, routes)
-            output.close()
-        except (av.FFmpegError, ValueError, OSError) as error:
-            return reason_of(error)
-    return None
+def _is_of_the_disk(error: Exception) -> bool:
+    return getattr(error, "errno", None) in _OF_THE_DISK
 
 
-def _span(info: VideoInfo, source: InputContainer) -> Span:
-    start = (source.streams[info.stream_index].start_time or 0) * info.time_base
-    return Span(start, None, start)
-
-
-def _mux_first(output: OutputContainer, source: InputContainer, routes: dict[int, Route]) -> None:
-    left = dict(routes)
-    packets = readable_packets(source, *(source.streams[index] for index in routes))
-    for packet in islice(packets, _MOST_PACKETS if routes else 0):
-        if packet.stream_index in left:
-            route = left.pop(packet.stream_index)
-            for made in route.packets(packet):
-                made.stream = route.stream
-                output.mux(made)
-        if not left:
-            break
-    for index, route in routes.items():
-        for made in route.rest(source.streams[index]):
-            made.stream = route.stream
-            output.mux(made)
+def _two_frames(info: VideoInfo) -> VideoIndex:
+    """An index whose first frame is the source's first second."""
+    with open_source(info.path) as source:
+        first = source.streams[info.stream_index].start_time or 0
+    second = max(1, math.ceil(1 / info.time_base))
+    return VideoIndex((first, first + second), (second, second), (first,))

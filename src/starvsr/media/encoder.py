@@ -31,6 +31,7 @@ from starvsr.options import (
     DEFAULT_CRF,
     DEFAULT_PRESET,
     EncodeOptions,
+    StreamOptions,
 )
 from starvsr.types import ColorInfo, VideoInfo
 
@@ -278,12 +279,27 @@ def _try_open(
 
 
 def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> None:
-    """Check that the sample aspect of an encoded frame can be read back.
+    """Encode one frame to memory and check that its sample aspect can be read back.
 
     libav's Matroska muxer takes it from a field that PyAV cannot set, so only codecs that store it in their own
     stream keep it (VP9 and AV1 do not).
     """
-    file = io.BytesIO(one_frame(settings, info, settings.stream_container))
+    file = io.BytesIO()
+    with av.open(file, "w", format=settings.stream_container) as output:
+        stream = add_video(output, settings, info)
+        frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
+        # Uninitialised memory may be outside a sample's range, which crashes x264.
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
+        frame = AspectTag(info.sample_aspect)(frame)
+        frame.pts, frame.time_base = 0, Fraction(*settings.time_base)
+        with usual_priority():
+            packets = [*stream.encode(frame), *stream.encode(None)]
+        for packet in packets:
+            packet.pts = packet.dts = 0
+            output.mux(packet)
+    file.seek(0)
     with av.open(file, "r") as written:
         (first,) = written.decode(video=0)
         aspect = written.streams.video[0].sample_aspect_ratio or frame_aspect(first)
@@ -293,32 +309,6 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
             f"{target.name}: a {target.suffix} file cannot keep the sample aspect {info.sample_aspect} of the source "
             f"with the encoder {settings.codec}: give an output that ends in .mp4{other}"
         )
-
-
-def one_frame(settings: EncoderSettings, info: VideoInfo, container: str) -> bytes:
-    """A file of one black frame, encoded and written by libav's muxer of this name. Raises OutputError."""
-    file = io.BytesIO()
-    try:
-        with av.open(file, "w", format=container) as output:
-            stream = add_video(output, settings, info)
-            frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
-            # Uninitialised memory may be outside a sample's range, which crashes x264.
-            for plane in frame.planes:
-                plane.update(bytes(plane.buffer_size))
-            frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
-            frame = AspectTag(info.sample_aspect)(frame)
-            frame.pts, frame.time_base = 0, Fraction(*settings.time_base)
-            with usual_priority():
-                packets = [*stream.encode(frame), *stream.encode(None)]
-            for packet in packets:
-                packet.pts = packet.dts = 0
-                output.mux(packet)
-    except (av.FFmpegError, OSError) as error:
-        raise OutputError(
-            f"the encoder {settings.codec} cannot encode a frame of {settings.width}x{settings.height} "
-            f"{settings.pix_fmt} ({reason_of(error)}): give another --codec"
-        ) from error
-    return file.getvalue()
 
 
 def reason_of(error: Exception) -> str:
@@ -352,6 +342,12 @@ def add_video(
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
     return stream
+
+
+def front_options(settings: EncoderSettings, streams: StreamOptions) -> dict[str, str]:
+    """The muxer's option to write the index of mp4 and mov in front: at its end, libav moves the data once."""
+    in_front = streams.faststart and settings.container in ("mp4", "mov")
+    return {"movflags": "+faststart"} if in_front else {}
 
 
 def tag_alpha(stream: Stream, settings: EncoderSettings) -> None:

@@ -24,7 +24,7 @@ from starvsr.media.copies import (
     timeless_packet,
 )
 from starvsr.media.decode import readable_packets
-from starvsr.media.encoder import IMAGES, EncoderSettings, tag_alpha
+from starvsr.media.encoder import IMAGES, EncoderSettings, front_options, tag_alpha
 from starvsr.media.files import complete_or_absent, read_errors, write_whole, written_errors
 from starvsr.media.others import Route, TimedPacket, other_packets
 from starvsr.media.passage import passages
@@ -89,53 +89,26 @@ def join(
             str(temporary),
             "w",
             format=settings.container,
-            container_options=muxer_options(settings, info, in_front=streams.faststart),
+            container_options={
+                **_muxer_options(settings, info),
+                **front_options(settings, streams),
+            },
         ) as output,
     ):
         span = _span(info, index, first, last, source)
-        video, routes = begin(
-            output,
-            model.streams.video[0],
-            source,
-            info,
-            target,
-            settings,
-            streams,
-            span,
-            provenance,
-        )
+        video = _add_video(output, model.streams.video[0], info, settings, streams, source)
+        routes = _add_others(output, source, info, target, streams, span)
+        covers = add_attachments(info, source, output) if streams.attachments else []
+        _add_tags(source, output, streams, span)
+        add_provenance(output, video, provenance)
+        output.start_encoding()
+        for stream, data in covers:
+            output.mux(timeless_packet(stream, data))
         pictures = _video_packets(parts, numbers, index, info, span, video, first)
         others = other_packets(source, routes, span)
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
             output.mux(packet)
         output.close()
-
-
-def begin(
-    output: OutputContainer,
-    model: VideoStream,
-    source: InputContainer,
-    info: VideoInfo,
-    target: Path,
-    settings: EncoderSettings,
-    streams: StreamOptions,
-    span: Span,
-    provenance: str,
-) -> tuple[Stream, dict[int, Route]]:
-    """Add all streams and tags to the output, and write its header and cover pictures.
-
-    model: the video stream of a part. Returns the video stream, and the routes of other streams by the source's
-    stream index. Raises OutputError, and what PyAV raises where the muxer refuses any of it.
-    """
-    video = _add_video(output, model, info, settings, streams, source)
-    routes = _add_others(output, source, info, target, streams, span)
-    covers = add_attachments(info, source, output) if streams.attachments else []
-    _add_tags(source, output, streams, span)
-    add_provenance(output, video, provenance)
-    output.start_encoding()
-    for stream, data in covers:
-        output.mux(timeless_packet(stream, data))
-    return video, routes
 
 
 def _first_image(info: VideoInfo, first: int) -> int:
@@ -189,13 +162,7 @@ def _span(
     return Span(start, None, min([start, *starts]))
 
 
-def muxer_options(
-    settings: EncoderSettings, info: VideoInfo, *, in_front: bool = False
-) -> dict[str, str]:
-    """Options of libav's muxer for the output's container.
-
-    in_front: write the index of mp4 and mov in front; libav then moves the data within the file at its end.
-    """
+def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
     if settings.container == "nut":
         # It has no sign: all streams are shifted together, by as much as the first frame is decoded before 0.
         return {"avoid_negative_ts": "make_non_negative"}
@@ -205,7 +172,6 @@ def muxer_options(
         return {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
     scale = info.time_base.denominator
     return {
-        **({"movflags": "+faststart"} if in_front else {}),
         "video_track_timescale": str(scale),
         "movie_timescale": str(scale * -(-_LEAST_MOVIE_SCALE // scale)),
     }

@@ -180,6 +180,19 @@ def encode_notes(
     return notes
 
 
+def size_notes(
+    wanted: tuple[int, int], size: tuple[int, int], codec: str, pix_fmt: str
+) -> list[str]:
+    """The note that a pixel format's even sides changed a size, columns and rows."""
+    if wanted == size:
+        return []
+    formats = [each.name for each in find_encoder(codec).video_formats or ()]
+    advice = ": --pix-fmt yuv444p keeps odd ones" if "yuv444p" in formats else ""
+    return [
+        f"the size is {size[0]}x{size[1]}, not {wanted[0]}x{wanted[1]}, since {pix_fmt} has even sides only{advice}"
+    ]
+
+
 def _is_coarser(layout: Layout, source: Layout) -> bool:
     if source.gray or layout.rgb or layout.chroma_shift not in _SAMPLINGS:
         return False
