@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -48,6 +50,8 @@ CONTAINERS = {
 }
 # For image sequences, which have no container.
 IMAGES = "image2"
+# libvpx counts in these ticks, and does not give back finer times.
+_FINEST_S = Fraction(1, 10_000_000)
 # The same everywhere, since the encoded bits depend on it; they must not depend on the machine's core count.
 _THREADS = 4
 # Encoders with x264's preset names.
@@ -246,26 +250,20 @@ def _try_open(
     settings: EncoderSettings, info: VideoInfo, target: Path
 ) -> tuple[EncoderSettings, list[str]]:
     """The settings with a time base that the encoder supports, and the options that it does not know."""
-    num, den = settings.frame_rate
-    by_number = replace(settings, time_base=(den, num), source_times=False)
-    failure: Exception | None = None
-    for attempt in (settings, by_number):
-        with av.open(io.BytesIO(), "w", format=settings.stream_container) as scratch:
-            try:
-                stream = add_video(scratch, attempt, info)
-                with usual_priority():
-                    stream.codec_context.open()
-            except (av.FFmpegError, ValueError, OSError) as error:
-                failure = failure or error
-                continue
-            unused = list(stream.codec_context.options)
-            try:
-                # Some muxers only fail now.
-                scratch.start_encoding()
-            except (av.FFmpegError, ValueError, OSError) as error:
-                raise _cannot_hold(attempt, target) from error
-            return attempt, unused
-    assert failure is not None
+    failures: list[Exception] = []
+    for attempt in _clocks(settings):
+        try:
+            return attempt, _opened(attempt, info, target)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            failures.append(error)
+    failure = failures[0]
+    with suppress(av.FFmpegError, ValueError, OSError):
+        usual = replace(settings, time_base=(1, 25), source_times=False, frame_rate=(25, 1))
+        _opened(usual, info, target)
+        raise OutputError(
+            f"the encoder {settings.codec} does not support the frame rate {float(Fraction(*settings.frame_rate)):g}: "
+            f"give --codec {DEFAULT_CODEC}"
+        )
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
     advice = "check --codec, --pix-fmt, --preset, --crf and -e"
     if find_encoder(settings.codec).capabilities & _HARDWARE:
@@ -276,6 +274,31 @@ def _try_open(
         f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed} "
         f"({reason_of(failure)}): {advice}"
     ) from failure
+
+
+def _clocks(settings: EncoderSettings) -> Iterator[EncoderSettings]:
+    """The settings with every time base to try: the source's, frame numbers, and these at a rounded rate."""
+    if Fraction(*settings.time_base) >= _FINEST_S:
+        yield settings
+    rate = Fraction(*settings.frame_rate)
+    for tried in (rate, rate.limit_denominator(1001) or rate):
+        number, of = tried.numerator, tried.denominator
+        yield replace(settings, time_base=(of, number), source_times=False, frame_rate=(number, of))
+
+
+def _opened(settings: EncoderSettings, info: VideoInfo, target: Path) -> list[str]:
+    """Open the encoder; returns the options that it does not know. Raises what PyAV raises, and OutputError."""
+    with av.open(io.BytesIO(), "w", format=settings.stream_container) as scratch:
+        stream = add_video(scratch, settings, info)
+        with usual_priority():
+            stream.codec_context.open()
+        unused = list(stream.codec_context.options)
+        try:
+            # Some muxers only fail now.
+            scratch.start_encoding()
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise _cannot_hold(settings, target) from error
+    return unused
 
 
 def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> None:
