@@ -30,8 +30,6 @@ DEFAULT_FPS = Fraction(25)
 DEFAULT_SOLVER_MODE: SolverMode = "fast"
 DEFAULT_SEED = 666
 DEFAULT_CODEC = "libx264"
-DEEP_CODEC = "libx265"
-PIX_FMT_KINDS = ("auto", "compatible", "source")
 DEFAULT_CRF = 17
 DEFAULT_PRESET = "medium"
 
@@ -74,18 +72,16 @@ def _check_choices(group: Any) -> None:
 
 _FLAGS = {
     "extra": "-e",
-    **{
-        name: f"--no-{name}"
-        for name in ("chapters", "metadata", "attachments", "faststart", "provenance")
-    },
     "folder": "--weights-dir",
     "count": "--workers",
 }
+_NEGATED = ("chapters", "metadata", "attachments", "faststart", "provenance")
 
 
 def flag_of(field: str) -> str:
     """The flag of a field of `UpscaleOptions` or of one of its groups; `--no-` flags negate it."""
-    return _FLAGS.get(field, "--" + re.sub("_(px|s|bytes)$", "", field).replace("_", "-"))
+    usual = "--no-" if field in _NEGATED else "--"
+    return _FLAGS.get(field, usual + re.sub("_(px|s|bytes)$", "", field).replace("_", "-"))
 
 
 def shares_text(shares: tuple[float, float]) -> str:

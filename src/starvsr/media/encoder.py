@@ -23,12 +23,11 @@ from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
 from starvsr.media.limits import check_size, holds
-from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
+from starvsr.media.pixfmt import DEEP_CODEC, choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.priority import usual_priority
 from starvsr.media.sequence import ENCODERS, is_sequence
 from starvsr.media.siting import siting_options
 from starvsr.options import (
-    DEEP_CODEC,
     DEFAULT_CODEC,
     DEFAULT_CRF,
     DEFAULT_PRESET,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from starvsr.media.deinterlace import frames_to_deinterlace
 from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.hdr import hdr_options
-from starvsr.media.pixfmt import layout_of
+from starvsr.media.pixfmt import PIX_FMT_KINDS, layout_of
 from starvsr.media.sequence import is_sequence
-from starvsr.options import DEFAULT_FPS, PIX_FMT_KINDS, UpscaleOptions
+from starvsr.options import DEFAULT_FPS, UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
 
 # Kinds of streams by their field in `StreamOptions`.

@@ -14,9 +14,13 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 
 from starvsr.errors import OutputError, did_you_mean
-from starvsr.options import DEEP_CODEC, DEFAULT_CODEC, PIX_FMT_KINDS, EncodeOptions
+from starvsr.options import DEFAULT_CODEC, EncodeOptions
 from starvsr.types import VideoInfo
 
+DEEP_CODEC = "libx265"
+"""For HDR, and for more than 8 bits in files for players."""
+PIX_FMT_KINDS = ("auto", "compatible", "source")
+"""Ways to choose a pixel format; any other value of `--pix-fmt` is its name."""
 HDR_BITS = 10
 """Fewer bits show banding on HDR curves."""
 _PQ, _HLG = 16, 18
