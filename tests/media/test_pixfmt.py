@@ -120,11 +120,12 @@ def test_the_usual_codec_of_hdr(target: str, codec: str) -> None:
             ["do not decode libx264 yuv444p: --pix-fmt compatible"],
         ),
         (
-            EncodeOptions(codec="libx264"),
+            EncodeOptions(),
             facts("yuv420p10le"),
-            "libx264 yuv420p10le mp4",
+            "libx264 yuv420p10le matroska",
             ["do not decode libx264 yuv420p10le"],
         ),
+        (EncodeOptions(codec="libx264"), facts("yuv420p10le"), "libx264 yuv420p10le mp4", []),
         (
             EncodeOptions(codec="libsvtav1"),
             facts("yuv444p"),

@@ -177,7 +177,7 @@ def encode_notes(
             f"chroma becomes {_SAMPLINGS[layout.chroma_shift]} ({pix_fmt}): {codec} supports no more; "
             "--codec ffv1 in .mkv keeps it"
         )
-    elif _is_rarely_played(codec, layout):
+    elif asked.codec == "auto" and _is_rarely_played(codec, layout):
         notes.append(
             f"most browsers and phones do not decode {codec} {pix_fmt}: --pix-fmt compatible is for them"
         )
