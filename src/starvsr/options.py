@@ -72,18 +72,16 @@ def _check_choices(group: Any) -> None:
 
 _FLAGS = {
     "extra": "-e",
-    "chapters": "--no-chapters",
-    "metadata": "--no-metadata",
-    "attachments": "--no-attachments",
-    "provenance": "--no-provenance",
     "folder": "--weights-dir",
     "count": "--workers",
 }
+_NEGATED = ("chapters", "metadata", "attachments", "faststart", "provenance")
 
 
 def flag_of(field: str) -> str:
     """The flag of a field of `UpscaleOptions` or of one of its groups; `--no-` flags negate it."""
-    return _FLAGS.get(field, "--" + re.sub("_(px|s|bytes)$", "", field).replace("_", "-"))
+    usual = "--no-" if field in _NEGATED else "--"
+    return _FLAGS.get(field, usual + re.sub("_(px|s|bytes)$", "", field).replace("_", "-"))
 
 
 def shares_text(shares: tuple[float, float]) -> str:
@@ -271,14 +269,15 @@ class EncodeOptions:
     """How the output's video stream is encoded, in ffmpeg's terms."""
 
     codec: str = "auto"
-    """An encoder of this libav build, such as `libx264`, `libx265`, `ffv1`, `prores_ks`; `auto` is `libx264`, for WebM
-    `libvpx-vp9`, or `libsvtav1` where the source has more than 8 bits, and for images by extension."""
+    """An encoder of this libav build, such as `ffv1` or `prores_ks`; `auto` is `libx264` (`libx265` for HDR and, in mp4
+    and mov, above 8 bits), for WebM `libvpx-vp9` (`libsvtav1` above 8 bits), and for images by extension."""
     crf: float | None = None
     """Constant rate factor; `DEFAULT_CRF` if not given and the encoder has one."""
     preset: str | None = None
     """Encoder preset; `DEFAULT_PRESET` if not given and the encoder has one."""
     pix_fmt: str = "auto"
-    """Pixel format; `auto` keeps the source's bit depth and subsampling if supported."""
+    """Pixel format: `source` keeps the source's depth and subsampling if the encoder supports them; `auto` too, but is
+    4:2:0 in mp4, mov and webm; `compatible` is what most players decode; or a name of libav's."""
     extra: tuple[tuple[str, str], ...] = ()
     """More encoder options as key and value, passed on unchanged."""
 
@@ -297,6 +296,8 @@ class StreamOptions:
     chapters: bool = True
     metadata: bool = True
     attachments: bool = True
+    faststart: bool = True
+    """Write the index of mp4 and mov in front, so that a browser plays the file while it loads."""
     provenance: bool = True
     """Write version, model, sizes and options (no prompts, no paths) to the output's tags."""
 

@@ -106,6 +106,10 @@ class VideoIndex:
     """Frames that the decoder could only partly decode, and concealed the rest."""
     interlaced_frames: int = 0
     """Frames flagged as interlaced."""
+    resized_frames: int = 0
+    """Frames with another size than the first."""
+    changes_aspect: bool = False
+    """Whether the sample aspect changes in mid-stream."""
     whole: bool = True
     """Whether the pass reached the end."""
 

@@ -149,6 +149,8 @@ def _said(case: Case, source: Path, target: Path, lines: list[str]) -> Iterator[
     before, behind = (layout_of(probe(path).pix_fmt) for path in (source, target))
     if case.picture == "alpha" and not behind.alpha:
         expected.append("alpha, if it has any, is left out")
+    if sum(behind.chroma_shift) > sum(before.chroma_shift):
+        expected.append("chroma becomes 4:2:0")
     if behind.depth < before.depth:
         expected.append(f"{before.depth} bits become {behind.depth}")
     if len(lines) != len(expected) or not all(any(e in line for line in lines) for e in expected):

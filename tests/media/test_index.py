@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 
 from starvsr.errors import InputError
 from starvsr.media.boxes import is_cut
+from starvsr.media.encoder import check_encoder
 from starvsr.media.index import build_index
+from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
+from starvsr.options import EncodeOptions, UpscaleOptions
 from starvsr.types import Progress, VideoIndex
-from tests.media.clips import Audio, Clip, clip_pts, cut, make
+from tests.media.clips import Audio, Clip, clip_pts, cut, make, payloads
 
 GROUPS = {"g": "6", "keyint_min": "6", "sc_threshold": "0"}
 
@@ -153,3 +157,43 @@ def test_cuts_only_when_asked_for(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mp4", Clip(frames=30, fill=shots))
     assert index_of(path).cuts == (15,)
     assert index_of(path, scene_detect=False).cuts == ()
+
+
+def in_one(path: Path, *clips: Clip) -> VideoIndex:
+    """The index of clips in one stream."""
+    data = b""
+    for number, clip in enumerate(clips):
+        data += make(path.with_name(f"{number}{path.suffix}"), clip).read_bytes()
+    path.write_bytes(data)
+    return index_of(path, scene_detect=False)
+
+
+def test_sizes_and_aspects_that_change(tmp_path: Path) -> None:
+    clip = Clip(frames=5, codec="mpeg2video", time_base=Fraction(1, 25))
+    wide = replace(clip, sample_aspect=Fraction(16, 11))
+    small = replace(clip, codec="libx264")
+    large = replace(small, width=96, height=64)
+    found = {
+        name: in_one(tmp_path / f"{name}.ts", *clips)
+        for name, clips in {
+            "same": (clip, clip),
+            "wide": (clip, wide),
+            "large": (small, large, small),
+        }.items()
+    }
+    sizes = {name: index.resized_frames for name, index in found.items()}
+    assert sizes == {"same": 0, "wide": 0, "large": 5}
+    assert [name for name, index in found.items() if index.changes_aspect] == ["wide"]
+    info = probe(tmp_path / "wide.ts")
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mkv", info, 64, 48)
+    for name, says in (("wide", "the sample aspect changes"), ("large", "5 of 15 frames have")):
+        notes = picture_notes(info, found[name], settings, UpscaleOptions())
+        assert [note for note in notes if says in note]
+
+
+def test_images_of_mixed_sizes(tmp_path: Path) -> None:
+    for number, width in enumerate((64, 64, 80)):
+        clip = Clip(frames=1, width=width, codec="png", pix_fmt="rgb24")
+        make(tmp_path / "one.nut", clip)
+        (tmp_path / f"{number}.png").write_bytes(payloads(tmp_path / "one.nut", "video")[0][0].data)
+    assert index_of(tmp_path / "%d.png").resized_frames == 1

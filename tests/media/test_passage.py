@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from av.packet import Packet
 
@@ -15,7 +16,7 @@ from starvsr.errors import OutputError
 from starvsr.media.passage import check_streams
 from starvsr.media.probe import probe
 from starvsr.options import StreamOptions
-from tests.media.clips import Audio, Clip, make, payloads
+from tests.media.clips import Audio, Clip, heard, make, payloads
 from tests.media.jobs import upscale
 
 LINE = "<i>Sla&nted</i>\nand <b>bold</b>"
@@ -116,6 +117,90 @@ def test_lossless_sound_stays_lossless(
     with caplog.at_level(logging.WARNING):
         check_streams(probe(source), tmp_path / target, StreamOptions())
     assert f"is encoded by {encoder}: a {target[1:]} file" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "layout", "says"),
+    [
+        # Matroska and AVI do not say which channels these are, without which libav writes no PCM in mp4.
+        ("a.mkv", "pcm_s16le", "stereo", "flac: a .mp4 file cannot contain a copy"),
+        ("a.mkv", "pcm_s24le", "5.1", "flac: a .mp4 file cannot contain a copy"),
+        ("a.avi", "pcm_s16le", "stereo", "flac: a .mp4 file cannot contain a copy"),
+        ("a.nut", "pcm_f32le", "stereo", "flac with 24 bits: a .mp4 file cannot contain a copy"),
+        ("a.mov", "pcm_s24le", "stereo", "flac: many players cannot read pcm_s24le in .mp4"),
+        ("a.mov", "pcm_s16be", "mono", "flac: many players cannot read pcm_s16be in .mp4"),
+        ("a.mov", "pcm_f32le", "5.1", "flac with 24 bits: many players cannot read pcm_f32le"),
+    ],
+)
+def test_pcm_in_mp4_is_what_players_read(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    source: str,
+    codec: str,
+    layout: str,
+    says: str,
+) -> None:
+    sounds = (Audio(codec, seconds=0.2, layout=layout),)
+    clip = Clip(codec="mpeg4", frames=5, time_base=Fraction(1, 25), audio=sounds)
+    path = make(tmp_path / source, clip)
+    with caplog.at_level(logging.WARNING):
+        check_streams(probe(path), tmp_path / "o.mp4", StreamOptions())
+    (said,) = caplog.messages
+    assert says in said
+    made = upscale(path, tmp_path / "o.mp4", codec="mpeg4")
+    assert probe(made).streams[1].codec == "flac"
+    (_, rate, old), (_, new_rate, new) = heard(path), heard(made)
+    assert rate == new_rate and old.shape == new.shape
+    assert np.abs(old - new).max() < 2**-23
+
+
+@pytest.mark.parametrize("target", ["o.mkv", "o.mov"])
+def test_pcm_is_copied_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, target: str
+) -> None:
+    source = make(tmp_path / "a.mov", Clip(frames=5, audio=(Audio("pcm_s24le", seconds=0.2),)))
+    check_streams(probe(source), tmp_path / target, StreamOptions())
+    made = upscale(source, tmp_path / target, codec="mpeg4")
+    assert not caplog.messages
+    assert [[p.data for p in each] for each in payloads(made, "audio")] == [
+        [p.data for p in each] for each in payloads(source, "audio")
+    ]
+
+
+def test_more_channels_than_flac_has(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mov", Clip(audio=(Audio("pcm_s24le", layout="hexadecagonal"),)))
+    says = (
+        r"cannot contain audio stream 1 \(pcm_s24le\): give an output that ends in .mkv or .mov, or"
+    )
+    with pytest.raises(OutputError, match=says):
+        check_streams(probe(source), tmp_path / "o.mp4", StreamOptions())
+
+
+def test_a_form_of_webvtt_that_libav_does_not_know(tmp_path: Path) -> None:
+    lines = (("webvtt", 0.1, 0.1, "one"),)
+    source = make(tmp_path / "a.mkv", Clip(subtitles=lines))
+    data = source.read_bytes()
+    assert b"D_WEBVTT/SUBTITLES" in data
+    # Names of the same length, one of them known to no libav.
+    source.write_bytes(data.replace(b"D_WEBVTT/SUBTITLES", b"S_TEXT/WEBVTT\0\0\0\0\0"))
+    info = probe(source)
+    says = r"subtitle stream 1 \(S_TEXT/WEBVTT\) cannot be read: .*mkvextract, or give --subtitles none"
+    with pytest.raises(OutputError, match=says):
+        check_streams(info, tmp_path / "o.mkv", StreamOptions())
+    check_streams(info, tmp_path / "o.mkv", StreamOptions(subtitles="none"))
+
+
+def test_a_codec_that_libav_does_not_decode_is_named(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", Clip(audio=(Audio(seconds=0.1),)))
+    data = source.read_bytes()
+    assert data.count(b"mp4a") == 1
+    source.write_bytes(data.replace(b"mp4a", b"ac-4").replace(b"esds", b"free"))
+    says = (
+        r"audio stream 1 \(ac4\) cannot be read: libav does not know its codec; give --audio none"
+    )
+    with pytest.raises(OutputError, match=says):
+        check_streams(probe(source), tmp_path / "o.mp4", StreamOptions())
+    check_streams(probe(source), tmp_path / "o.mp4", StreamOptions(audio="none"))
 
 
 def subtitled(path: Path, codec: str) -> Path:

@@ -178,8 +178,26 @@ def test_refusals(
 
 
 def test_too_large_for_the_encoder(tmp_path: Path, info: VideoInfo) -> None:
-    with pytest.raises(OutputError, match="refuses 20000x48"):
+    with pytest.raises(OutputError, match="libx264 takes at most 16384x16384 pixels, not 20000x48"):
         check_encoder(EncodeOptions(), tmp_path / "o.mkv", info, 20000, 48)
+
+
+@pytest.mark.parametrize("codec", ["libvpx-vp9", "mpeg4", "libx264"])
+def test_times_finer_than_an_encoders_clock(tmp_path: Path, info: VideoInfo, codec: str) -> None:
+    base = Fraction(1, 23_040_000)
+    info = dataclasses.replace(info, time_base=base, frame_rate=1 / (767_849 * base))
+    settings = check_encoder(EncodeOptions(codec=codec), tmp_path / "o.mkv", info, *SIZE)
+    with PartWriter(tmp_path / "part.mkv", settings, info, *SIZE) as writer:
+        for number in range(12):
+            pixels = picture(number).astype(np.uint16) * 257
+            writer.write(pixels, number * 767_849, 767_849)
+    assert build_index(probe(tmp_path / "part.mkv"), scene_detect=False).frames == 12
+
+
+def test_a_rate_that_an_encoder_lacks(tmp_path: Path, info: VideoInfo) -> None:
+    info = dataclasses.replace(info, time_base=Fraction(1, 1000), frame_rate=Fraction(2000, 3))
+    with pytest.raises(OutputError, match=r"mpeg2video does not support the frame rate 666\.667"):
+        check_encoder(EncodeOptions(codec="mpeg2video"), tmp_path / "o.mkv", info, *SIZE)
 
 
 def test_error_in_the_block_leaves_nothing(tmp_path: Path, info: VideoInfo) -> None:
@@ -248,7 +266,10 @@ def test_wrong_use(tmp_path: Path, info: VideoInfo) -> None:
 @pytest.mark.parametrize(
     ("target", "bits", "codec"),
     [
-        ("o.mp4", 10, "libx264"),
+        ("o.mp4", 8, "libx264"),
+        ("o.mp4", 10, "libx265"),
+        ("o.mov", 12, "libx265"),
+        ("o.mkv", 10, "libx264"),
         ("o.MKV", 8, "libx264"),
         ("o.webm", 8, "libvpx-vp9"),
         ("o.webm", 10, "libsvtav1"),

@@ -48,10 +48,12 @@ def info(
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
+    from starvsr.media.firsts import first_packets
     from starvsr.media.probe import probe
 
     refuse_folder(path)
     video = probe(path)
+    empty = [index for index, data in first_packets(path).items() if not data]
     return {
         "file": str(path),
         "container": video.container,
@@ -68,6 +70,7 @@ def _file_facts(path: Path) -> dict[str, Any]:
         "chapters": video.chapters,
         "streams": [
             " ".join(filter(None, (f"{s.index}: {s.kind}", s.codec, s.language, s.detail)))
+            + (", empty" if s.index in empty else "")
             for s in video.streams
         ],
     }

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from starvsr.errors import OutputError, UsageError
 from starvsr.job.journal import is_made, journal_folder
 from starvsr.job.workdir import check_outside, discard_left, is_begun
+from starvsr.media.dry_run import check_muxer
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, written_errors
 from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index, expected_frames
 from starvsr.media.notes import picture_notes
 from starvsr.media.passage import check_streams
-from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled
+from starvsr.media.pixfmt import choose_pix_fmt, encode_notes, is_subsampled, size_notes
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
@@ -103,11 +104,13 @@ def plan_video(
     if options.workers.cluster is None:
         _check_attention(options, device)
     check_streams(info, target_path, options.streams)
-    encode = with_codec(options.encode, target_path, info)
+    asked = options.encode
+    encode = with_codec(asked, target_path, info)
     options = dataclasses.replace(options, encode=encode)
     even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
     width, height = output_size(info.width, info.height, options.size, even=even)
     settings = check_encoder(encode, target_path, info, width, height)
+    check_muxer(info, target_path, settings, options.streams)
     if options.device.compile and options.workers.cluster is None:
         # Takes far longer than the other checks.
         _check_compiler(device)
@@ -121,7 +124,12 @@ def plan_video(
         until_s=index_until_s if expected_frames(info) else None,
         progress=progress,
     )
-    notes = picture_notes(info, index, settings, options)
+    wanted = output_size(info.width, info.height, options.size, even=False)
+    notes = (
+        *size_notes(wanted, (width, height), settings.codec, settings.pix_fmt),
+        *encode_notes(asked, info, settings.codec, settings.pix_fmt, settings.container),
+        *picture_notes(info, index, settings, options),
+    )
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)
     # More workers than segments would leave threads idle.

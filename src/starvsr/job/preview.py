@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 DIVIDER_PX = 4
 # Visually lossless, so that only the job's own losses are visible.
-_ENCODE = EncodeOptions(codec="libx264", crf=14, preset="veryfast")
+_ENCODE = EncodeOptions(crf=14, preset="veryfast")
 _ENCODE_WEBM = EncodeOptions(
     codec="libvpx-vp9", crf=16, extra=(("deadline", "realtime"), ("cpu-used", "6"))
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import av
 from av.container import InputContainer, OutputContainer
+from av.packet import Packet
 from av.stream import Stream
 
 from starvsr.media.decode import readable_packets
@@ -68,16 +69,31 @@ def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def can_hold(container: str, stream: Stream) -> bool:
-    """Whether the libav muxer of this name supports a copy of the stream, tested by writing only a header."""
+def can_hold(container: str, stream: Stream, first: bytes = b"") -> bool:
+    """Whether the libav muxer of this name supports a copy of the stream, tested by writing a file to memory.
+
+    first: data of its first packet, which some muxers need for a header; empty if unknown.
+    """
     output = av.open(io.BytesIO(), "w", format=container)
     try:
-        output.add_stream_from_template(stream, opaque=True)
+        copy = output.add_stream_from_template(stream, opaque=True)
         output.start_encoding()
+        if first:
+            output.mux(timeless_packet(copy, first))
         output.close()
     except (av.FFmpegError, ValueError, OSError):
         return False
     return True
+
+
+def timeless_packet(stream: Stream, data: bytes) -> Packet[Stream]:
+    """A packet at time 0 of an output's stream whose header is written."""
+    packet: Packet[Stream] = Packet(data)
+    packet.stream = stream
+    packet.pts = packet.dts = 0
+    packet.time_base = stream.time_base or Fraction(1, 1000)
+    packet.is_keyframe = True
+    return packet
 
 
 def left_out(stream: Stream, container: str) -> str:

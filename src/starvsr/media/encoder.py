@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,11 +22,18 @@ from starvsr.errors import OutputError
 from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
-from starvsr.media.pixfmt import choose_pix_fmt, find_encoder, is_hdr, layout_of
+from starvsr.media.limits import check_size, holds
+from starvsr.media.pixfmt import DEEP_CODEC, choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.priority import usual_priority
 from starvsr.media.sequence import ENCODERS, is_sequence
 from starvsr.media.siting import siting_options
-from starvsr.options import DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET, EncodeOptions
+from starvsr.options import (
+    DEFAULT_CODEC,
+    DEFAULT_CRF,
+    DEFAULT_PRESET,
+    EncodeOptions,
+    StreamOptions,
+)
 from starvsr.types import ColorInfo, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -40,6 +49,8 @@ CONTAINERS = {
 }
 # For image sequences, which have no container.
 IMAGES = "image2"
+# libvpx counts in these ticks, and does not give back finer times.
+_FINEST_S = Fraction(1, 10_000_000)
 # The same everywhere, since the encoded bits depend on it; they must not depend on the machine's core count.
 _THREADS = 4
 # Encoders with x264's preset names.
@@ -123,8 +134,8 @@ def container_of(target: Path) -> str:
 
 
 def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
-    """The options with a concrete encoder for `auto`: H.264; for WebM VP9, or AV1 if the source is deeper and opaque;
-    for images the one of their extension.
+    """The options with a concrete encoder for `auto`: H.264, or HEVC for HDR and, in mp4 and mov, more than 8 bits; for
+    WebM VP9, or AV1 if the source is deeper and opaque; for images the one of their extension.
 
     Raises OutputError for an extension without a container, and for an encoder that does not match the images.
     """
@@ -139,7 +150,12 @@ def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeO
     if options.codec != "auto":
         return options
     if container != "webm":
-        return replace(options, codec=DEFAULT_CODEC)
+        # Televisions and phones decode 10 bits in HEVC only, and show HDR in nothing else.
+        deep = (is_hdr(info) and container != "nut") or (
+            info.bit_depth > 8 and container in ("mp4", "mov")
+        )
+        known = deep and DEEP_CODEC in av.codecs_available
+        return replace(options, codec=DEEP_CODEC if known else DEFAULT_CODEC)
     # Not every build of libvpx supports more than 8 bits, and AV1 has no alpha.
     deep = is_hdr(info) or (info.bit_depth > 8 and not layout_of(info.pix_fmt).alpha)
     return replace(options, codec="libsvtav1" if deep else "libvpx-vp9")
@@ -171,7 +187,9 @@ def check_encoder(
         frame_rate=(rate.numerator, rate.denominator),
     )
     check_hdr(info, options.codec, pix_fmt)
-    _check_holds(settings, target)
+    if not holds(settings.stream_container, settings.codec):
+        raise _cannot_hold(settings, target)
+    check_size(settings.codec, settings.stream_container, width, height)
     own = _own_options(settings, info)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
@@ -220,14 +238,6 @@ def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str
     return asked
 
 
-def _check_holds(settings: EncoderSettings, target: Path) -> None:
-    with av.open(io.BytesIO(), "w", format=settings.stream_container) as output:
-        try:
-            output.add_stream(settings.codec, rate=25)
-        except ValueError as error:
-            raise _cannot_hold(settings, target) from error
-
-
 def _cannot_hold(settings: EncoderSettings, target: Path) -> OutputError:
     return OutputError(
         f"{target.name}: a {target.suffix} file cannot contain video of the encoder {settings.codec}: "
@@ -239,25 +249,20 @@ def _try_open(
     settings: EncoderSettings, info: VideoInfo, target: Path
 ) -> tuple[EncoderSettings, list[str]]:
     """The settings with a time base that the encoder supports, and the options that it does not know."""
-    num, den = settings.frame_rate
-    by_number = replace(settings, time_base=(den, num), source_times=False)
-    failure: Exception | None = None
-    for attempt in (settings, by_number):
-        with av.open(io.BytesIO(), "w", format=settings.stream_container) as scratch:
-            try:
-                stream = add_video(scratch, attempt, info)
-                with usual_priority():
-                    stream.codec_context.open()
-            except (av.FFmpegError, ValueError, OSError) as error:
-                failure = failure or error
-                continue
-            unused = list(stream.codec_context.options)
-            try:
-                # Some muxers only fail now.
-                scratch.start_encoding()
-            except (av.FFmpegError, ValueError, OSError) as error:
-                raise _cannot_hold(attempt, target) from error
-            return attempt, unused
+    failures: list[Exception] = []
+    for attempt in _clocks(settings):
+        try:
+            return attempt, _opened(attempt, info, target)
+        except (av.FFmpegError, ValueError, OSError) as error:
+            failures.append(error)
+    failure = failures[0]
+    with suppress(av.FFmpegError, ValueError, OSError):
+        usual = replace(settings, time_base=(1, 25), source_times=False, frame_rate=(25, 1))
+        _opened(usual, info, target)
+        raise OutputError(
+            f"the encoder {settings.codec} does not support the frame rate {float(Fraction(*settings.frame_rate)):g}: "
+            f"give --codec {DEFAULT_CODEC}"
+        )
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
     advice = "check --codec, --pix-fmt, --preset, --crf and -e"
     if find_encoder(settings.codec).capabilities & _HARDWARE:
@@ -265,9 +270,34 @@ def _try_open(
             f"check the device and its driver, or give --codec {DEFAULT_CODEC}; otherwise {advice}"
         )
     raise OutputError(
-        f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed}: "
-        f"{advice}"
+        f"the encoder {settings.codec} refuses {settings.width}x{settings.height} {settings.pix_fmt} with {listed} "
+        f"({reason_of(failure)}): {advice}"
     ) from failure
+
+
+def _clocks(settings: EncoderSettings) -> Iterator[EncoderSettings]:
+    """The settings with every time base to try: the source's, frame numbers, and these at a rounded rate."""
+    if Fraction(*settings.time_base) >= _FINEST_S:
+        yield settings
+    rate = Fraction(*settings.frame_rate)
+    for tried in (rate, rate.limit_denominator(1001) or rate):
+        number, of = tried.numerator, tried.denominator
+        yield replace(settings, time_base=(of, number), source_times=False, frame_rate=(number, of))
+
+
+def _opened(settings: EncoderSettings, info: VideoInfo, target: Path) -> list[str]:
+    """Open the encoder; returns the options that it does not know. Raises what PyAV raises, and OutputError."""
+    with av.open(io.BytesIO(), "w", format=settings.stream_container) as scratch:
+        stream = add_video(scratch, settings, info)
+        with usual_priority():
+            stream.codec_context.open()
+        unused = list(stream.codec_context.options)
+        try:
+            # Some muxers only fail now.
+            scratch.start_encoding()
+        except (av.FFmpegError, ValueError, OSError) as error:
+            raise _cannot_hold(settings, target) from error
+    return unused
 
 
 def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> None:
@@ -303,6 +333,12 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
         )
 
 
+def reason_of(error: Exception) -> str:
+    """What libav last said of an error, else its code as text."""
+    log = getattr(error, "log", None)
+    return str(log[2].strip() if log else getattr(error, "strerror", None) or error)
+
+
 def add_video(
     container: OutputContainer, settings: EncoderSettings, info: VideoInfo
 ) -> VideoStream:
@@ -328,6 +364,12 @@ def add_video(
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
     return stream
+
+
+def front_options(settings: EncoderSettings, streams: StreamOptions) -> dict[str, str]:
+    """The muxer's option to write the index of mp4 and mov in front: at its end, libav moves the data once."""
+    in_front = streams.faststart and settings.container in ("mp4", "mov")
+    return {"movflags": "+faststart"} if in_front else {}
 
 
 def tag_alpha(stream: Stream, settings: EncoderSettings) -> None:

@@ -68,7 +68,9 @@ class _Scan:
         self.raw_pts: list[int | None] = []
         self.keyframes: list[int] = []
         self.last_duration = 0
-        self.interlaced = beyond = 0
+        self.interlaced = self.resized = beyond = 0
+        sizes: list[tuple[int, int]] = []
+        aspects = set[object]()
         self.shots = ShotDetector() if scene_detect else None
         with open_for(info) as container:
             stream = video_stream(container, info.path)
@@ -79,6 +81,10 @@ class _Scan:
                 self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
                 self.last_duration = frame.duration or 0
                 self.interlaced += frame.interlaced_frame
+                sizes = sizes or [(frame.width, frame.height)]
+                self.resized += (frame.width, frame.height) != sizes[0]
+                # The decoder's is that of a later frame; a frame's own takes a filter graph.
+                aspects.add(decoder.context.sample_aspect_ratio)
                 if self.shots is not None:
                     self.shots.add(frame)
                 if progress is not None and decoder.frames % _REPORT_EVERY == 0:
@@ -86,6 +92,7 @@ class _Scan:
                 beyond += (self.raw_pts[-1] or 0) - (self.raw_pts[0] or 0) >= until
                 if beyond > _BEYOND_FRAMES:
                     break
+            self.changes_aspect = len(aspects) > 1
             self.failures, self.damaged = decoder.failures, decoder.damaged
             undecoded = max(0, decoder.packets - decoder.frames)
             promised = len(stream.index_entries) if "mp4" in info.container else 0
@@ -115,6 +122,8 @@ class _Scan:
             lost_frames=self.lost,
             damaged_frames=self.damaged,
             interlaced_frames=self.interlaced,
+            resized_frames=self.resized,
+            changes_aspect=self.changes_aspect,
             whole=self.whole,
         )
 

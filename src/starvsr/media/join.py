@@ -12,14 +12,19 @@ from typing import cast
 import av
 from av.container import InputContainer, OutputContainer
 from av.format import Flags
-from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError, WorkDirError
-from starvsr.media.copies import add_attachments, describe, kept_tags, moved_chapters
+from starvsr.media.copies import (
+    add_attachments,
+    describe,
+    kept_tags,
+    moved_chapters,
+    timeless_packet,
+)
 from starvsr.media.decode import readable_packets
-from starvsr.media.encoder import IMAGES, EncoderSettings, tag_alpha
+from starvsr.media.encoder import IMAGES, EncoderSettings, front_options, tag_alpha
 from starvsr.media.files import complete_or_absent, read_errors, write_whole, written_errors
 from starvsr.media.others import Route, TimedPacket, other_packets
 from starvsr.media.passage import passages
@@ -84,18 +89,21 @@ def join(
             str(temporary),
             "w",
             format=settings.container,
-            container_options=_muxer_options(settings, info),
+            container_options={
+                **_muxer_options(settings, info),
+                **front_options(settings, streams),
+            },
         ) as output,
     ):
         span = _span(info, index, first, last, source)
         video = _add_video(output, model.streams.video[0], info, settings, streams, source)
-        routes = _add_others(output, source, target, streams, span)
+        routes = _add_others(output, source, info, target, streams, span)
         covers = add_attachments(info, source, output) if streams.attachments else []
         _add_tags(source, output, streams, span)
         add_provenance(output, video, provenance)
         output.start_encoding()
         for stream, data in covers:
-            output.mux(_cover_packet(stream, data))
+            output.mux(timeless_packet(stream, data))
         pictures = _video_packets(parts, numbers, index, info, span, video, first)
         others = other_packets(source, routes, span)
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
@@ -197,12 +205,13 @@ def _add_video(
 def _add_others(
     output: OutputContainer,
     source: InputContainer,
+    info: VideoInfo,
     target: Path,
     streams: StreamOptions,
     span: Span,
 ) -> dict[int, Route]:
     routes: dict[int, Route] = {}
-    for stream, passage in passages(source, target, streams):
+    for stream, passage in passages(source, info, target, streams):
         routes[stream.index] = passage.add(output, stream, span)
         describe(routes[stream.index].stream, stream, output.format.name, streams)
     return routes
@@ -271,12 +280,3 @@ def _base(stream: Stream) -> Fraction:
     if stream.time_base is None:
         raise ValueError(f"output stream {stream.index} has no time base")
     return stream.time_base
-
-
-def _cover_packet(stream: Stream, data: bytes) -> Packet[Stream]:
-    packet: Packet[Stream] = Packet(data)
-    packet.stream = stream
-    packet.pts = packet.dts = 0
-    packet.time_base = _base(stream)
-    packet.is_keyframe = True
-    return packet

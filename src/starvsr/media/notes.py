@@ -5,7 +5,7 @@ from __future__ import annotations
 from starvsr.media.deinterlace import frames_to_deinterlace
 from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.hdr import hdr_options
-from starvsr.media.pixfmt import layout_of
+from starvsr.media.pixfmt import PIX_FMT_KINDS, layout_of
 from starvsr.media.sequence import is_sequence
 from starvsr.options import DEFAULT_FPS, UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
@@ -20,6 +20,7 @@ def picture_notes(
     """One sentence for each. Raises InputError if the video is too small to be deinterlaced."""
     return (
         *_images(info, settings, options),
+        *_shapes(index),
         *_fields(info, index, options.look.deinterlace),
         *_alpha(info, settings),
         *_depth(info, settings, options.encode.pix_fmt),
@@ -54,8 +55,12 @@ def _alpha(info: VideoInfo, settings: EncoderSettings) -> list[str]:
 
 def _depth(info: VideoInfo, settings: EncoderSettings, asked: str) -> list[str]:
     before, after = layout_of(info.pix_fmt).depth, layout_of(settings.pix_fmt).depth
-    if after >= before or asked != "auto":
+    if after >= before or asked not in PIX_FMT_KINDS:
         return []
+    if asked == "compatible":
+        return [
+            f"{before} bits become {after}: --pix-fmt compatible allows no more with {settings.codec}"
+        ]
     if settings.container == IMAGES:
         advice = ".png and .tif keep up to 16"
     elif before > 12 or settings.alpha:
@@ -75,6 +80,19 @@ def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions)
     if is_sequence(info.path) and options.input.fps is None:
         return [f"the images are read at {DEFAULT_FPS} frames per second: --fps sets another rate"]
     return []
+
+
+def _shapes(index: VideoIndex) -> list[str]:
+    notes = []
+    if index.resized_frames:
+        notes.append(
+            f"{index.resized_frames} of {index.frames} frames have another size than the first, and are scaled to it"
+        )
+    if index.changes_aspect:
+        notes.append(
+            "the sample aspect changes in mid-stream: that of the first frame is used for all"
+        )
+    return notes
 
 
 def _fields(info: VideoInfo, index: VideoIndex, asked: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple, cast
@@ -13,9 +14,13 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
 
 from starvsr.errors import OutputError, did_you_mean
-from starvsr.options import EncodeOptions
+from starvsr.options import DEFAULT_CODEC, EncodeOptions
 from starvsr.types import VideoInfo
 
+DEEP_CODEC = "libx265"
+"""For HDR, and for more than 8 bits in files for players."""
+PIX_FMT_KINDS = ("auto", "compatible", "source")
+"""Ways to choose a pixel format; any other value of `--pix-fmt` is its name."""
 HDR_BITS = 10
 """Fewer bits show banding on HDR curves."""
 _PQ, _HLG = 16, 18
@@ -28,6 +33,13 @@ _COMMON_NAMES = {
     **dict.fromkeys(("prores422", "proreshq"), "prores_ks"),
     "vpx": "libvpx-vp9",
 }
+# The most bits that browsers, phones and televisions decode, all of them in 4:2:0 only; other codecs are for editing.
+_PLAYED_BITS = {"h264": 8, "hevc": 10, "av1": 10, "vp9": 10, "vp8": 8}
+# Containers that are written for them, by libav's name.
+_FOR_PLAYERS = ("mp4", "mov", "webm")
+# Encoders whose point is to keep RGB.
+_RGB_ENCODERS = ("libx264rgb",)
+_SAMPLINGS = {(1, 0): "4:2:2", (1, 1): "4:2:0"}
 
 
 class Layout(NamedTuple):
@@ -97,14 +109,15 @@ def find_encoder(name: str) -> Codec:
 def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "matroska") -> str:
     """The pixel format to encode in: the requested one, or the encoder's nearest to the source's.
 
-    `auto` keeps alpha if encoder and container (libav's muxer) can. It never reduces depth or chroma resolution
-    if the encoder has a format with both, and takes the smallest such format; the family (RGB or YUV) is kept
-    if possible. Grey becomes 4:2:0, since few players show monochrome video. Raises OutputError if the encoder
-    does not exist or does not support the format.
+    `source` never reduces depth or chroma resolution if the encoder has a format with both, and takes the smallest such
+    format; the family (RGB or YUV) is kept if possible, and alpha if encoder and container (libav's muxer) can. Grey
+    becomes 4:2:0, since few players show monochrome video. `auto` is the same, but 4:2:0 in files for browsers and
+    phones; `compatible` is 4:2:0 everywhere, with 8 bits in H.264 and at most 10 in others. Raises OutputError if the
+    encoder does not exist or does not support the format.
     """
     codec = find_encoder(options.codec)
     names = [each.name for each in codec.video_formats or ()]
-    if options.pix_fmt != "auto":
+    if options.pix_fmt not in PIX_FMT_KINDS:
         _check_asked(options, names)
         return options.pix_fmt
     source = layout_of(info.pix_fmt)
@@ -113,12 +126,86 @@ def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "ma
     usable = [name for name in names if _usable(name) and not layout_of(name).alpha]
     if source.alpha and _holds_alpha(codec, container):
         usable += [name for name in names if _usable(name) and layout_of(name).alpha]
+    usable = _played(options, codec, usable, container)
     usable.sort(key=lambda name: (*_losses(source, layout_of(name)), names.index(name)))
     for name in usable:
         # Encoders list formats with alpha that not every build of them supports.
         if not layout_of(name).alpha or _opens(codec.name, name):
             return name
     raise OutputError(f"--codec {options.codec} supports no pixel format that starvsr can write")
+
+
+def _played(options: EncodeOptions, codec: Codec, names: list[str], container: str) -> list[str]:
+    """Those of an encoder's formats that players decode, if these are wanted; otherwise all."""
+    most = _PLAYED_BITS.get(codec.canonical_name)
+    coarse = [name for name in names if layout_of(name).chroma_shift == (1, 1)]
+    if options.pix_fmt == "compatible":
+        chosen = [name for name in coarse if layout_of(name).depth <= (most or 8)]
+        if not chosen:
+            raise OutputError(
+                f"--pix-fmt compatible is 4:2:0, which the encoder {codec.name} does not support: "
+                "give --pix-fmt source, or another --codec"
+            )
+        return chosen
+    by_players = options.pix_fmt == "auto" and container in _FOR_PLAYERS and most is not None
+    return coarse if by_players and codec.name not in _RGB_ENCODERS else names
+
+
+def encode_notes(
+    asked: EncodeOptions, info: VideoInfo, codec: str, pix_fmt: str, container: str
+) -> list[str]:
+    """What of the chosen encoder and pixel format is not the source's, or not what players decode; a line each.
+
+    asked: with `auto` where no encoder was requested.
+    """
+    if asked.pix_fmt not in PIX_FMT_KINDS:
+        return []
+    notes, layout = [], layout_of(pix_fmt)
+    if asked.codec == "auto" and codec == DEEP_CODEC:
+        what = "HDR" if is_hdr(info) else f"the source's depth ({layout.depth} bits)"
+        notes.append(
+            f"{what} is encoded in HEVC ({codec} {pix_fmt}), as players expect: --codec {DEFAULT_CODEC} gives H.264"
+        )
+    kept = choose_pix_fmt(replace(asked, codec=codec, pix_fmt="source"), info, container)
+    if _is_coarser(layout, layout_of(kept)):
+        notes.append(
+            f"chroma becomes {_SAMPLINGS[layout.chroma_shift]} ({pix_fmt}), which browsers and phones decode: "
+            f"--pix-fmt source keeps {kept}"
+        )
+    elif _is_coarser(layout, layout_of(info.pix_fmt)):
+        notes.append(
+            f"chroma becomes {_SAMPLINGS[layout.chroma_shift]} ({pix_fmt}): {codec} supports no more; "
+            "--codec ffv1 in .mkv keeps it"
+        )
+    elif asked.codec == "auto" and _is_rarely_played(codec, layout):
+        notes.append(
+            f"most browsers and phones do not decode {codec} {pix_fmt}: --pix-fmt compatible is for them"
+        )
+    return notes
+
+
+def size_notes(
+    wanted: tuple[int, int], size: tuple[int, int], codec: str, pix_fmt: str
+) -> list[str]:
+    """The note that a pixel format's even sides changed a size, columns and rows."""
+    if wanted == size:
+        return []
+    formats = [each.name for each in find_encoder(codec).video_formats or ()]
+    advice = ": --pix-fmt yuv444p keeps odd ones" if "yuv444p" in formats else ""
+    return [
+        f"the size is {size[0]}x{size[1]}, not {wanted[0]}x{wanted[1]}, since {pix_fmt} has even sides only{advice}"
+    ]
+
+
+def _is_coarser(layout: Layout, source: Layout) -> bool:
+    if source.gray or layout.rgb or layout.chroma_shift not in _SAMPLINGS:
+        return False
+    return sum(layout.chroma_shift) > (0 if source.rgb else sum(source.chroma_shift))
+
+
+def _is_rarely_played(codec: str, layout: Layout) -> bool:
+    most = _PLAYED_BITS.get(find_encoder(codec).canonical_name)
+    return most is not None and (layout.chroma_shift != (1, 1) or layout.depth > most)
 
 
 def _holds_alpha(codec: Codec, container: str) -> bool:

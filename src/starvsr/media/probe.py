@@ -23,6 +23,7 @@ from starvsr.media.orientation import orientation_of
 from starvsr.media.sequence import is_sequence, source_numbers
 from starvsr.media.siting import said_siting
 from starvsr.media.source import is_cover, open_source, video_stream
+from starvsr.media.undecodable import undecodable
 from starvsr.options import DEFAULT_FPS
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
 
@@ -48,7 +49,7 @@ def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
         pix_fmt = frame.format.name if frame else stream.codec_context.pix_fmt
         width, height = (frame.width, frame.height) if frame else (stream.width, stream.height)
         if not pix_fmt or not width or not height:
-            raise InputError(f"{path}: its video stream cannot be decoded")
+            raise InputError(undecodable(path, stream.index))
         turned = orientation_of(frame)
         aspect = stream.sample_aspect_ratio or (frame_aspect(frame) if frame else Fraction(1))
         if turned.swaps_sides:

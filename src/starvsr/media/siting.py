@@ -28,24 +28,28 @@ _level = threading.Lock()
 def said_siting(container: InputContainer, stream: VideoStream) -> int:
     """libav's code of the location in the stream or container; 0 if unspecified.
 
-    PyAV has no field for it, but libav's own description of a file, which it logs, has one at a verbose level.
+    PyAV has no field for it, but libav's own description of a file has one.
     """
+    pattern = (
+        rf"^ *Stream #0:{stream.index}\b.*?: Video: .*?\b{stream.codec_context.pix_fmt}\(([^)]*)\)"
+    )
+    match = re.search(pattern, described(container), re.MULTILINE)
+    facts = match[1].split(", ") if match else []
+    return next((code for code, name in SITINGS.items() if name in facts), 0)
+
+
+def described(container: InputContainer) -> str:
+    """libav's own description of a file, which it logs, at its verbose level."""
     # Messages of other threads are caught too, and not shown.
     with _level, av.logging.Capture(local=False):
         before = av.logging.get_level()
         av.logging.set_libav_level(av.logging.VERBOSE)
         av.logging.set_level(av.logging.INFO)
         try:
-            described = str(container.dumps_format())  # type: ignore[attr-defined]
+            return str(container.dumps_format())  # type: ignore[attr-defined]
         finally:
             av.logging.set_level(before)
             av.logging.set_libav_level(av.logging.INFO)
-    pattern = (
-        rf"^ *Stream #0:{stream.index}\b.*?: Video: .*?\b{stream.codec_context.pix_fmt}\(([^)]*)\)"
-    )
-    match = re.search(pattern, described, re.MULTILINE)
-    facts = match[1].split(", ") if match else []
-    return next((code for code, name in SITINGS.items() if name in facts), 0)
 
 
 def usual_siting(codec: str) -> int:

@@ -36,7 +36,7 @@ from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 logger = logging.getLogger(__name__)
 
 # A rate factor of 0 is lossless in 8 bits only, and comes before the quantiser unless that is unset.
-_TRUTH = EncodeOptions(codec="libx264", crf=-1, extra=(("qp", "0"),))
+_TRUTH = EncodeOptions(codec="libx264", crf=-1, pix_fmt="source", extra=(("qp", "0"),))
 LOSSLESS = replace(_TRUTH, pix_fmt="yuv420p")
 """Of what was degraded, which is 8-bit 4:2:0 after its last codec anyway; HDR keeps its depth."""
 _PICTURES_ONLY = StreamOptions(

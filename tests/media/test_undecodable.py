@@ -1,0 +1,49 @@
+"""A stream without frames: the message says why."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from starvsr.errors import InputError
+from starvsr.media.probe import probe
+from tests.media.clips import Clip, make, picture
+
+
+def test_an_animated_webp(tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(picture(number)) for number in range(3))
+    path = tmp_path / "a.webp"
+    first.save(path, save_all=True, append_images=others, duration=40)
+    with pytest.raises(InputError, match=r"a\.webp is an animated WebP, .*anim_dump .*--fps"):
+        probe(path)
+    first.save(path)
+    assert probe(path).codec == "webp"
+
+
+def test_an_init_segment(tmp_path: Path) -> None:
+    clip = Clip(frames=3, muxer={"movflags": "frag_keyframe+empty_moov"})
+    path = make(tmp_path / "a.mp4", clip)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"moof") - 4])
+    with pytest.raises(InputError, match=r"\(h264\) has no packets, as in the init segment"):
+        probe(path)
+
+
+def test_noise_of_a_known_codec(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(1, 255, 4000, np.uint8).tobytes()
+    path, memory = tmp_path / "a.mkv", io.BytesIO()
+    with av.open(memory, "w", format="matroska") as output:
+        stream = output.add_mux_stream("vp9", width=64, height=48)
+        output.start_encoding()
+        packet: av.Packet[Any] = av.Packet(noise)
+        packet.stream, packet.pts, packet.dts = stream, 0, 0
+        output.mux(packet)
+    path.write_bytes(memory.getvalue())
+    with pytest.raises(InputError, match=r"\(vp9\) cannot be decoded: it is damaged, encrypted"):
+        probe(path)
