@@ -266,12 +266,9 @@ def test_a_run_reports_its_progress_as_json(cli: Cli, clip: Path, quick: list[st
     result = cli("upscale", clip, clip.with_name("out.mkv"), *quick, "--progress", "json")
     assert result.code == 0
     lines = [json.loads(line) for line in result.err.splitlines() if line.startswith("{")]
-    assert [line["stage"] for line in lines if line["done"] == line["total"]] == [
-        "index",
-        "load",
-        "restore",
-        "join",
-    ]
+    # On a busy machine the end of a stage is reported twice.
+    complete = dict.fromkeys(line["stage"] for line in lines if line["done"] == line["total"])
+    assert list(complete) == ["index", "load", "restore", "join"]
 
 
 def test_a_stage_of_unknown_length_does_not_flood(
