@@ -83,10 +83,17 @@ def test_it_shows_what_the_job_would_make(
     assert len(shown) == len(expected) == result.frames == 5
     assert shown[0].shape == (72, 2 * 128 + DIVIDER_PX, 3)
     source = frames(clip)[2:]
+    # Below the names of the halves.
+    names_px = 26
     for pixels, restored, small in zip(shown, expected, source, strict=False):
-        assert difference(pixels[:, -128:], restored) < 6
-        assert difference(pixels[:, :128], restored) > 20, "the other side is another picture"
-        assert difference(pixels[:, :128].reshape(36, 2, 64, 2, 3).mean((1, 3)), small) < 6
+        before, after = pixels[names_px:, :128], pixels[names_px:, -128:]
+        assert difference(after, restored[names_px:]) < 6
+        assert difference(before, restored[names_px:]) > 20, "the other side is another picture"
+        halved = before.reshape(-1, 2, 64, 2, 3).mean((1, 3))
+        assert difference(halved, small[names_px // 2 :]) < 6
+        # White letters on what was there, darker.
+        assert pixels[:names_px, :48].max() > 60_000
+        assert np.median(pixels[:20, :40]) < np.median(pixels[names_px:, :40])
         assert pixels[:, 129:131].min() > 60_000
     middle = np.asarray(Image.open(result.picture)).astype(np.uint16) * 257
     assert difference(middle, shown[2]) < 4

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from starvsr.errors import UsageError
 from starvsr.job.executor import LastModel
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from starvsr.zoo.planning import InstallPlan
 
 DIVIDER_PX = 4
+# Of the halves' names: pixels, and how many times the size fits across.
+_LEAST_TEXT, _TEXTS_ACROSS = 12, 40
 # Visually lossless, so that only the job's own losses are visible.
 _ENCODE = EncodeOptions(crf=14, preset="veryfast")
 _ENCODE_WEBM = EncodeOptions(
@@ -185,6 +187,7 @@ def _compose(
     info = probe(restored)
     found = build_index(info, scene_detect=False)
     middle = (plan.first + plan.last) // 2
+    names = _Names(plan.width, "input", job.choice.spec.name)
     with (
         PartWriter(part, settings, job.info, settings.width, settings.height) as writer,
         closing(
@@ -200,11 +203,36 @@ def _compose(
     ):
         for number, (small, large) in enumerate(zip(before, after, strict=True), plan.first):
             pixels = side_by_side(small, large)
+            names.paint(pixels)
             writer.write(pixels, index.pts[number], index.durations[number])
             if number == middle:
                 picture = pixels[: plan.height]
             report(Progress("compose", number + 1 - plan.first, plan.frames))
     return part, picture
+
+
+class _Names:
+    """The names of both halves, in their upper corners; none where they would cover more than a corner."""
+
+    def __init__(self, width: int, left: str, right: str) -> None:
+        """width: of one half, columns."""
+        font = ImageFont.load_default(max(_LEAST_TEXT, width // _TEXTS_ACROSS))
+        self._labels: list[tuple[int, Frame]] = []
+        for text, is_left in ((left, True), (right, False)):
+            across, _, end, down = (int(side) for side in font.getbbox(text))
+            size = end - across + 2 * _LEAST_TEXT, down + _LEAST_TEXT
+            picture = Image.new("L", size)
+            ImageDraw.Draw(picture).text((_LEAST_TEXT, _LEAST_TEXT // 2), text, 255, font)
+            begin = 0 if is_left else 2 * width + DIVIDER_PX - size[0]
+            if size[0] <= width // 2:
+                self._labels.append((begin, np.asarray(picture, np.uint16)[..., None] * 257))
+
+    def paint(self, pixels: Frame) -> None:
+        """White on dark, into a frame."""
+        for begin, label in self._labels:
+            rows, columns = label.shape[:2]
+            corner = pixels[:rows, begin : begin + columns]
+            np.maximum(corner // 4, label[: len(corner)], out=corner)
 
 
 def side_by_side(before: Frame, after: Frame) -> Frame:
