@@ -16,6 +16,7 @@ from starvsr.cli.upscale_options import (
     parse_pair,
     parse_time,
 )
+from starvsr.job.plan_job import plan_video
 from starvsr.media.probe import probe
 from starvsr.options import (
     DeviceOptions,
@@ -177,6 +178,19 @@ def test_options_without_effect_are_warned_about_under_auto(cli: Cli, clip: Path
 
 
 @pytest.mark.parametrize(
+    "given", [["--steps", "12"], ["--parity"], ["--cfg", "3", "--prompt", "a bee"], ["--seed", "4"]]
+)
+def test_options_without_effect_are_dropped_under_auto(clip: Path, given: list[str]) -> None:
+    values = upscale_options.option_command().main(
+        [*given, "--device", "cpu"], standalone_mode=False
+    )
+    plain = plan_video(clip, None, upscale_options.collect_options(device="cpu"))
+    job = plan_video(clip, None, upscale_options.collect_options(**values))
+    assert job.options == plain.options
+    assert job.plan.segments == plain.plan.segments
+
+
+@pytest.mark.parametrize(
     ("arguments", "size"),
     [
         (["--scale", "1.5"], (48, 36)),
@@ -275,7 +289,7 @@ def test_values_reach_the_fields_of_their_flags(tmp_path: Path) -> None:
         "--guidance-interval 0.2:0.8 --color-fix none --memory-limit 1KiB --compile --tile 64 --no-scene-detect "
         "-e a=b -e c=d --subtitles none --no-chapters --no-provenance -y --no-resume --work-dir d --workers 2"
     )
-    given = option_command().main(typed.split(), standalone_mode=False)
+    given = upscale_options.option_command().main(typed.split(), standalone_mode=False)
     assert upscale_options.collect_options(**given) == UpscaleOptions(
         model="toy",
         size=SizeOptions(scale=2),

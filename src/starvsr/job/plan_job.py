@@ -26,7 +26,7 @@ from starvsr.media.provenance import provenance_of
 from starvsr.media.sequence import is_sequence
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
-from starvsr.options import UpscaleOptions
+from starvsr.options import UpscaleOptions, flag_of
 from starvsr.plan.plan import Plan, make_plan, output_size
 from starvsr.plan.settings import resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
@@ -100,7 +100,7 @@ def plan_video(
         _check_place(source_path, target_path, options)
     device = _worker_device(options)
     choice = choose_model(options.model, device, options.weights)
-    _check_effect(choice, options)
+    options = _effective(choice, options)
     if options.workers.cluster is None:
         _check_attention(options, device)
     check_streams(info, target_path, options.streams)
@@ -240,12 +240,22 @@ def _warn_of_memory(plan: Plan) -> None:
         )
 
 
-def _check_effect(choice: ModelChoice, options: UpscaleOptions) -> None:
-    """Reject options without effect on a named model; warn with `auto`."""
-    names = resolve(choice.spec, options.sampling, options.windows).without_effect
-    if not names:
-        return
-    message = f"{' and '.join(names)} would have no effect on the model {choice.spec.name}"
+def _effective(choice: ModelChoice, options: UpscaleOptions) -> UpscaleOptions:
+    """The options without those that have no effect on the model, which `auto` warns of.
+
+    Raises UsageError for them with a model that was named.
+    """
+    flags = resolve(choice.spec, options.sampling, options.windows).without_effect
+    if not flags:
+        return options
+    message = f"{' and '.join(flags)} would have no effect on the model {choice.spec.name}"
     if options.model != "auto":
         raise UsageError(f"{message}; leave it out or give another --model")
     logger.warning(message)
+    groups: dict[str, Any] = {}
+    for name in ("sampling", "windows"):
+        group = getattr(options, name)
+        unused = {each.name: each.default for each in dataclasses.fields(group)}
+        unused = {field: value for field, value in unused.items() if flag_of(field) in flags}
+        groups[name] = dataclasses.replace(group, **unused)
+    return dataclasses.replace(options, **groups)
