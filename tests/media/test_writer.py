@@ -281,6 +281,10 @@ def test_the_usual_codec_of_a_container(
     info = dataclasses.replace(info, bit_depth=bits)
     assert with_codec(EncodeOptions(), tmp_path / target, info).codec == codec
     assert with_codec(EncodeOptions(codec="ffv1"), tmp_path / target, info).codec == "ffv1"
+    # HDR, siting and quiet logs are by encoder, so a codec's name is replaced once.
+    names = {"hevc": "libx265", "h264": "libx264", "av1": "libsvtav1", "vp9": "libvpx-vp9"}
+    for name, encoder in names.items():
+        assert with_codec(EncodeOptions(codec=name), tmp_path / target, info).codec == encoder
 
 
 @pytest.mark.parametrize(

@@ -135,9 +135,10 @@ def container_of(target: Path) -> str:
 
 def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
     """The options with a concrete encoder for `auto`: H.264, or HEVC for HDR and, in mp4 and mov, more than 8 bits; for
-    WebM VP9, or AV1 if the source is deeper and opaque; for images the one of their extension.
+    WebM VP9, or AV1 if the source is deeper and opaque; for images the one of their extension. A codec's name becomes that
+    of its encoder.
 
-    Raises OutputError for an extension without a container, and for an encoder that does not match the images.
+    Raises OutputError for an unknown encoder, an extension without a container, and for an encoder that does not match the images.
     """
     container = container_of(target)
     if container == IMAGES:
@@ -148,7 +149,8 @@ def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeO
             )
         return replace(options, codec=wanted)
     if options.codec != "auto":
-        return options
+        # libav takes names of codecs too, such as hevc; everything here is by encoder.
+        return replace(options, codec=find_encoder(options.codec).name)
     if container != "webm":
         # Televisions and phones decode 10 bits in HEVC only, and show HDR in nothing else.
         deep = (is_hdr(info) and container != "nut") or (
