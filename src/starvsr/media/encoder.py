@@ -135,10 +135,11 @@ def container_of(target: Path) -> str:
 
 def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeOptions:
     """The options with a concrete encoder for `auto`: H.264, or HEVC for HDR and, in mp4 and mov, more than 8 bits; for
-    WebM VP9, or AV1 if the source is deeper and opaque; for images the one of their extension. A codec's name becomes that
-    of its encoder.
+    WebM VP9, or AV1 if the source is deeper and opaque; for images the one of their extension. A codec's name becomes
+    that of its encoder.
 
-    Raises OutputError for an unknown encoder, an extension without a container, and for an encoder that does not match the images.
+    Raises OutputError for an unknown encoder, an extension without a container, and an encoder that does not match the
+    images.
     """
     container = container_of(target)
     if container == IMAGES:
