@@ -16,9 +16,15 @@ from collections.abc import Iterable
 
 
 class StarvsrError(Exception):
-    """Base of every error that a user can cause; `exit_code` is the command line's (see `docs/cli.md`)."""
+    """Base of every error that a user can cause; `exit_code` is the command line's (see `docs/cli.md`).
+
+    Its arguments are the message, and perhaps more sentences for lines of their own: ways out.
+    """
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 class UsageError(StarvsrError):

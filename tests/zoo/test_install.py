@@ -220,9 +220,11 @@ def test_ensure_installs_what_is_missing(hub: HubServer, folder: Path) -> None:
 def test_ensure_offline_names_files_and_command(folder: Path) -> None:
     with small_models(), pytest.raises(WeightsError) as caught:
         ensure(SMALL_STAR, folder, ("small-star", "small-vae"), offline=True)
-    assert str(caught.value).startswith(
-        f"the model small-star lacks small-star.safetensors, small-vae.safetensors in {folder}: "
-        "run starvsr download-weights small-star where there is a network, or with --source"
+    assert caught.value.args == (
+        f"the model small-star lacks small-star.safetensors, small-vae.safetensors in {folder}",
+        "--offline was given",
+        f"run `starvsr download-weights small-star` where there is a network and copy these files to {folder}, or give "
+        "the published files by --source FOLDER (`starvsr download-weights small-star --dry-run` lists them)",
     )
 
 
@@ -232,8 +234,11 @@ def test_ensure_without_network_names_files_and_command(
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
     with small_models(), pytest.raises(WeightsError) as caught:
         ensure(SMALL_STAR, folder, ("small-star",))
-    assert "run starvsr download-weights small-star" in str(caught.value)
-    assert "no answer from" in str(caught.value)
+    lacks, why, way = caught.value.args
+    assert "lacks small-star.safetensors" in lacks
+    assert "no answer from" in why
+    assert "missing are" not in str(caught.value)
+    assert "run `starvsr download-weights small-star`" in way
 
 
 def test_ensure_of_an_unknown_component_says_where_to_copy_it(folder: Path) -> None:

@@ -111,7 +111,8 @@ def run(arguments: list[str]) -> int:
         try:
             return _run(arguments)
         except StarvsrError as error:
-            say_error(str(error), error)
+            text, *ways = map(str, error.args or ("",))
+            say_error(text, error, *ways)
             return error.exit_code
         except (KeyboardInterrupt, typer.Abort, Ended) as error:
             ended = ended_by(error)

@@ -27,9 +27,13 @@ def say(text: str, *, always: bool = False) -> None:
     _told.info(text, extra={"always": always})
 
 
-def say_error(text: str, error: BaseException | None = None) -> None:
-    """Print `error: ` and the text as one line; `--verbose` and the log add the traceback of `error`."""
-    _library.error(" ".join(text.split()), exc_info=error)
+def say_error(text: str, error: BaseException | None = None, *ways: str) -> None:
+    """Print `error: ` and the text as one line, and each way out as another.
+
+    `--verbose` and the log add the traceback of `error`.
+    """
+    lines = (" ".join(line.split()) for line in (text, *ways))
+    _library.error("\n  ".join(lines), exc_info=error)
 
 
 def set_verbosity(*, verbose: bool, quiet: bool) -> None:

@@ -38,7 +38,7 @@ from starvsr.zoo.hashes import (
     record_hashes,
     source_key,
 )
-from starvsr.zoo.hub import size_of, write_error
+from starvsr.zoo.hub import HubUnreachableError, size_of, write_error
 from starvsr.zoo.metadata import stored_types
 from starvsr.zoo.places import DOWNLOADS, ORIGINALS, VERSION_FORM, has_no_link, own_folder
 from starvsr.zoo.planning import (
@@ -329,20 +329,29 @@ def ensure(
         )
     components = [COMPONENTS[name] for name in missing]
     if offline:
-        raise WeightsError(f"{_what_is_missing(spec, folder, components)} (--offline was given)")
+        raise WeightsError(*_what_is_missing(spec, folder, components, "--offline was given"))
     try:
         install(components, folder, progress=progress, announce=announce)
+    except HubUnreachableError as error:
+        why = str(error.__context__ or error)
+        raise WeightsError(*_what_is_missing(spec, folder, components, why)) from error
     except WeightsError as error:
-        raise WeightsError(f"{_what_is_missing(spec, folder, components)}; {error}") from error
+        text, *_ = _what_is_missing(spec, folder, components, "")
+        raise WeightsError(text, *map(str, error.args)) from error
 
 
-def _what_is_missing(spec: ModelSpec, folder: Path, components: Sequence[Component]) -> str:
+def _what_is_missing(
+    spec: ModelSpec, folder: Path, components: Sequence[Component], why: str
+) -> list[str]:
+    """What a model lacks, why it was not fetched, and the ways to get it: sentences for a line each."""
     size = sum(source.size_bytes for component in components for source in component.sources)
     known = all(component.sources[0].size_bytes for component in components)
     amount = f", {format_bytes(size)} to fetch" if known else ""
     files = ", ".join(f"{component.name}.safetensors" for component in components)
     named = spec.name if spec.name in SPECS else " ".join(c.name for c in components)
-    return (
-        f"the model {spec.name} lacks {files} in {folder}{amount}: run starvsr download-weights {named} where there is "
-        "a network, or with --source"
-    )
+    return [
+        f"the model {spec.name} lacks {files} in {folder}{amount}",
+        *([why] if why else ()),
+        f"run `starvsr download-weights {named}` where there is a network and copy these files to {folder}, or give "
+        f"the published files by --source FOLDER (`starvsr download-weights {named} --dry-run` lists them)",
+    ]

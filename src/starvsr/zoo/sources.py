@@ -128,9 +128,10 @@ def _in_cache(sources: Sequence[SourceFile], folder: Path, why_not_fetched: str)
             found.append(Located(source, path, size_of(path), None))
     if missing:
         raise HubUnreachableError(
-            f"{why_not_fetched}; missing are {', '.join(missing)}: fetch them where there is a network, copy them into "
-            "one folder under these paths, and give it as `starvsr download-weights --source`, or copy the "
-            f".safetensors files of a weights folder that has them to {folder}"
+            why_not_fetched,
+            f"missing are {', '.join(missing)}",
+            "fetch them where there is a network, copy them into one folder under these paths, and give it as `starvsr "
+            f"download-weights --source`, or copy the .safetensors files of a weights folder that has them to {folder}",
         )
     return found
 
