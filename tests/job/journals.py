@@ -36,6 +36,7 @@ NOTES: dict[str, Any] = {
         "streams": dataclasses.asdict(StreamOptions()),
         "provenance": "",
         "fps": None,
+        "video_stream": None,
         "segments": [[0, 0, 6, 0, 0]],
     },
 }

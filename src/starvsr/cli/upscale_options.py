@@ -162,6 +162,7 @@ _OPTIONS = dict((
     _size("--height", help="Height of the output, pixels (default: by --scale or --width).", **_COUNT),
     _size("--max-resolution", help="Maximum long side of the output, pixels (default: none).", **_COUNT),
     _range("--fps", help=f"Frames per second of an image sequence, such as 24000/1001 (default {DEFAULT_FPS}).", parser=parse_rate, metavar="RATE"),
+    _range("--video-stream", help="Which video stream to restore, as in ffmpeg's v:N (default: the film, see docs/fidelity.md).", **_COUNT),
     _range("--start", "-ss", help="Start time: seconds or hh:mm:ss.s (default 0).", **_TIME),
     _range("--end", "-to", help="End time (default: the end).", **_TIME),
     _range("--duration", "-t", help="Duration to restore (default: all).", **_TIME),

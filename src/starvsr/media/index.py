@@ -6,11 +6,12 @@ import logging
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
+from starvsr.media.choice import film_stream
 from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.hwaccel import open_for
+from starvsr.media.messages import messages_of
 from starvsr.media.shots import ShotDetector
-from starvsr.media.source import video_stream
 from starvsr.media.timing import durations, nominal_ticks, repair_pts
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
@@ -71,9 +72,10 @@ class _Scan:
         self.interlaced = self.resized = beyond = 0
         sizes: list[tuple[int, int]] = []
         aspects = set[object]()
+        self.messages: list[tuple[int, bytes]] = []
         self.shots = ShotDetector() if scene_detect else None
         with open_for(info) as container:
-            stream = video_stream(container, info.path)
+            stream = film_stream(container, info)
             decoder = FrameDecoder(container, stream, one_thread=one_thread)
             for frame in decoder:
                 if decoder.at_keyframe:
@@ -85,6 +87,7 @@ class _Scan:
                 self.resized += (frame.width, frame.height) != sizes[0]
                 # The decoder's is that of a later frame; a frame's own takes a filter graph.
                 aspects.add(decoder.context.sample_aspect_ratio)
+                self.messages += ((len(self.raw_pts) - 1, each) for each in messages_of(frame))
                 if self.shots is not None:
                     self.shots.add(frame)
                 if progress is not None and decoder.frames % _REPORT_EVERY == 0:
@@ -125,6 +128,7 @@ class _Scan:
             resized_frames=self.resized,
             changes_aspect=self.changes_aspect,
             whole=self.whole,
+            messages=tuple(self.messages),
         )
 
 
