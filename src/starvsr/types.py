@@ -71,7 +71,7 @@ class VideoInfo:
     time_base: Fraction
     """Seconds per tick of the stream's timestamps."""
     frame_rate: Fraction | None
-    """Frames per second of the first packets, of all frames once indexed (tried first: `stated_rates`); None if unknown."""
+    """Per second: of the first packets, of all frames once indexed (tried first: `stated_rates`); None if unknown."""
     duration_s: float | None
     header_frames: int
     """Duration in seconds and number of frames of the stream by the header; None and 0 if unknown."""
