@@ -23,25 +23,20 @@ Attention = Literal["auto", "sdpa", "xformers"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Offload = Literal["auto", "none", "model", "block"]
 Subtitles = Literal["copy", "none"]
+Gaps = Literal["auto", "close", "keep"]
 
 # Defaults of options that come from neither the model nor the source.
-DEFAULT_SCALE = 4.0
-DEFAULT_FPS = Fraction(25)
+DEFAULT_SCALE, DEFAULT_FPS = 4.0, Fraction(25)
 DEFAULT_SOLVER_MODE: SolverMode = "fast"
 DEFAULT_SEED = 666
-DEFAULT_CODEC = "libx264"
-DEFAULT_CRF = 17
-DEFAULT_PRESET = "medium"
+DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET = "libx264", 17, "medium"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 # Limits of libav's encoders.
-MOST_SIDE_PX = 65535
-MOST_FPS = 1000
-# More is a typing error.
-MOST_WORKERS = 256
-# The number of noise levels.
-MOST_STEPS = 1000
+MOST_SIDE_PX, MOST_FPS = 65535, 1000
+# More workers are a typing error; there are no more noise levels.
+MOST_WORKERS, MOST_STEPS = 256, 1000
 
 
 def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
@@ -94,14 +89,17 @@ class InputOptions:
     """How the input is read."""
 
     fps: Fraction | None = None
-    """Frames per second of an image sequence; None is `DEFAULT_FPS`."""
+    """Frames per second of an image sequence or a raw stream; None is `DEFAULT_FPS`, or what the stream states."""
     video_stream: int | None = None
     """Index among the file's video streams; None is the film (see `media.choice`)."""
+    gaps: Gaps = "auto"
+    """Gaps of over 10 s in all streams: `auto` closes those of a recording's clock, `close` all, `keep` none."""
 
     def __post_init__(self) -> None:
         _check_range("--video-stream", self.video_stream, 0, math.inf, "0 or more")
         ok = self.fps is None or 0 < self.fps <= MOST_FPS
         _check(ok, "--fps", self.fps, f"a rate above 0 and at most {MOST_FPS}")
+        _check_choices(self)
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,9 @@ class HdrInfo:
     """HDR metadata of a source besides its colour tags."""
 
     display: tuple[int, ...] = ()
-    """The mastering display: x and y of red, green, blue and white in units of 0.00002, min and max luminance in
-    0.0001 candela per square metre. Empty if absent."""
+    """The mastering display: x and y of red, green, blue, white in 0.00002, min and max luminance in 0.0001 cd/m2."""
     light: tuple[int, ...] = ()
-    """MaxCLL and MaxFALL, candela per square metre. Empty if absent."""
+    """MaxCLL and MaxFALL, cd/m2. Empty if absent, as `display`."""
     dynamic: tuple[str, ...] = ()
     """Kinds of per-frame metadata, such as `Dolby Vision`."""
     dolby_vision: tuple[int, ...] = ()
@@ -65,9 +64,8 @@ class VideoInfo:
     pix_fmt: str
     bit_depth: int
     width: int
-    """Displayed columns: cropped and rotated, before sample aspect."""
     height: int
-    """Displayed rows: cropped and rotated, before sample aspect."""
+    """Displayed columns and rows: cropped and rotated, before sample aspect."""
     rotation: int
     """Degrees clockwise by which the decoded frame is rotated for display: 0, 90, 180 or 270."""
     sample_aspect: Fraction
@@ -75,17 +73,17 @@ class VideoInfo:
     time_base: Fraction
     """Seconds per tick of the stream's timestamps."""
     frame_rate: Fraction | None
-    """Average frames per second by the header; None if unknown."""
+    """Per second: of the first packets, of all frames once indexed (tried first: `stated_rates`); None if unknown."""
     duration_s: float | None
-    """Duration of the video stream by the header, seconds; None if unknown."""
     header_frames: int
-    """Number of frames by the header; 0 if unknown."""
+    """Duration in seconds and number of frames of the stream by the header; None and 0 if unknown."""
     interlaced: bool
     """Whether the header or the first frame is flagged as interlaced."""
     color: ColorInfo
     streams: tuple[StreamInfo, ...]
     chapters: int = 0
     hdr: HdrInfo = HdrInfo()
+    stated_rates: tuple[Fraction, ...] = ()
     hwaccel: str = "none"
     """libav's name of the device type that decodes it; `none` is the CPU."""
     crop: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -113,15 +111,18 @@ class VideoIndex:
     damaged_frames: int = 0
     """Frames that the decoder could only partly decode, and concealed the rest."""
     interlaced_frames: int = 0
-    """Frames flagged as interlaced."""
     resized_frames: int = 0
-    """Frames with another size than the first."""
+    """Frames flagged as interlaced; frames with another size than the first."""
     changes_aspect: bool = False
     """Whether the sample aspect changes in mid-stream."""
     whole: bool = True
     """Whether the pass reached the end."""
     messages: tuple[tuple[int, bytes], ...] = ()
     """Frames and what the picture stream says beside them (see `media.messages`)."""
+    stamps: tuple[int | None, ...] = ()
+    """The time that the decoder gives every frame, where it is not `pts` for all of them (see `media.clock`)."""
+    shifts: tuple[tuple[int, int, Fraction | None], ...] = ()
+    """Stream, first packet (of this video: frame) that is shown later, by how many seconds; None: its time is wrong."""
 
     @property
     def frames(self) -> int:
@@ -372,8 +373,8 @@ class SegmentProgress:
     """Progress of one segment of a job."""
 
     number: int
-    """From 1."""
     count: int
+    """Which of the job's segments, from 1, and how many there are."""
     done: float
     """Frames of the segment, including those shared with its neighbours."""
     total: int
@@ -388,8 +389,7 @@ class Progress:
     `measure`; of training `check`, `train`."""
     done: float
     total: int
-    """Units of `done`: frames (bytes of `download`, files of `convert` and `check`, steps of `train`), or 1 if a
-    stage is indivisible."""
+    """Units of `done`: frames, bytes of `download`, files of `convert` and `check`, steps of `train`, or 1."""
     detail: str = ""
     segment: SegmentProgress | None = None
     """The current segment, for `restore`."""

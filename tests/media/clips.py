@@ -71,6 +71,8 @@ class Clip:
     time_base: Fraction = Fraction(1, 12800)
     pts: Sequence[int] | None = None
     """In ticks of `time_base`; 25 frames a second by default."""
+    rate: int = 25
+    """That the file states."""
     options: dict[str, str] = field(default_factory=dict)
     """Of the encoder."""
     muxer: dict[str, str] = field(default_factory=dict)
@@ -118,7 +120,7 @@ def make(path: Path, clip: Clip | None = None) -> Path:
 
 
 def _video(container: OutputContainer, clip: Clip) -> VideoStream:
-    stream = container.add_stream(clip.codec, rate=25, options=clip.options)
+    stream = container.add_stream(clip.codec, rate=clip.rate, options=clip.options)
     assert isinstance(stream, VideoStream)
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = clip.width, clip.height, clip.pix_fmt

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
+import av
+import numpy as np
 import pytest
+from av.packet import Packet
 
 from starvsr.errors import InputError
+from starvsr.media import reader
 from starvsr.media.boxes import is_cut
 from starvsr.media.encoder import check_encoder
 from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
 from starvsr.options import EncodeOptions, UpscaleOptions
 from starvsr.types import Progress, VideoIndex
-from tests.media.clips import Audio, Clip, clip_pts, cut, make, payloads
+from tests.media.clips import Audio, Clip, clip_pts, cut, make, payloads, picture
 
 GROUPS = {"g": "6", "keyint_min": "6", "sc_threshold": "0"}
 
@@ -197,3 +204,83 @@ def test_images_of_mixed_sizes(tmp_path: Path) -> None:
         make(tmp_path / "one.nut", clip)
         (tmp_path / f"{number}.png").write_bytes(payloads(tmp_path / "one.nut", "video")[0][0].data)
     assert index_of(tmp_path / "%d.png").resized_frames == 1
+
+
+def in_decode_order(path: Path) -> Path:
+    """A clip whose packets have the times at which they are decoded, as AVI has them."""
+    encoder = av.CodecContext.create("libx264", "w")
+    assert isinstance(encoder, av.VideoCodecContext)
+    encoder.width, encoder.height, encoder.pix_fmt = 64, 48, "yuv420p"
+    encoder.time_base, encoder.framerate, encoder.thread_count = Fraction(1, 25), Fraction(25), 1
+    encoder.options = {"bf": "3", "b_strategy": "0", "x264-params": "keyint=12:scenecut=0"}
+    packets: list[Packet[Any]] = []
+    for number in range(30):
+        frame = av.VideoFrame.from_ndarray(picture(number), "rgb24").reformat(format="yuv420p")
+        frame.pts, frame.time_base = number, Fraction(1, 25)
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.start_encoding()
+        for number, packet in enumerate(packets):
+            packet.time_base, packet.stream = Fraction(1, 25), stream
+            packet.pts = packet.dts = number
+            packet.duration = 1
+            container.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".asf"])
+def test_times_in_decode_order(tmp_path: Path, suffix: str) -> None:
+    info = probe(in_decode_order(tmp_path / f"a{suffix}"))
+    index = build_index(info, scene_detect=False)
+    steps = {round(float((b - a) * info.time_base), 3) for a, b in pairwise(index.pts)}
+    assert index.frames == 30 and steps == {0.04}
+    assert index.durations[-1] * info.time_base == Fraction(1, 25)
+    # Any frame is found from the keyframe before it.
+    whole = list(read_frames(info, index, 0, 30))
+    for first in (5, 13, 24):
+        part = list(read_frames(info, index, first, first + 4))
+        assert all(np.array_equal(a, b) for a, b in zip(part, whole[first:], strict=False))
+
+
+def test_decode_order_is_sought(tmp_path: Path) -> None:
+    info = probe(in_decode_order(tmp_path / "a.avi"))
+    index = build_index(info, scene_detect=False)
+    starts = list(reader._starts(index, 26))
+    assert starts[0] == index.stamps[24] and starts[-1] is None
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_length_that_is_too_large(tmp_path: Path, suffix: str) -> None:
+    """Nothing is lost where a box claims more bytes than there are, but all frames are there."""
+    clip = Clip(frames=20, audio=(Audio(seconds=0.9),), muxer={"movflags": "faststart"})
+    if suffix == ".avi":
+        clip = replace(clip, codec="mpeg4", audio=(), time_base=Fraction(1, 25))
+    path = make(tmp_path / f"a{suffix}", clip)
+    data = bytearray(path.read_bytes())
+    mark = {".mp4": b"mdat", ".mkv": b"\x18\x53\x80\x67", ".avi": b"RIFF"}[suffix]
+    at = data.rindex(mark)
+    where, size = {".mp4": (at - 4, 4), ".mkv": (at + 5, 7), ".avi": (at + 4, 4)}[suffix]
+    order: Literal["big", "little"] = "little" if suffix == ".avi" else "big"
+    length = int.from_bytes(data[where : where + size], order)
+    data[where : where + size] = (length + 100).to_bytes(size, order)
+    path.write_bytes(data)
+    assert is_cut(path)
+    index = index_of(path)
+    assert (index.frames, index.lost_frames) == (20, 0)
+
+
+@pytest.mark.parametrize("suffix", [".h264", ".mkv"])
+def test_frames_before_the_first_keyframe_are_lost(tmp_path: Path, suffix: str) -> None:
+    plain = make(tmp_path / "plain.mp4", Clip(frames=24, options={**GROUPS, "bf": "0"}))
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size and number:
+                packet.stream = stream
+                new.mux(packet)
+    index = index_of(path)
+    assert (index.frames, index.lost_frames) == (18, 5)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
 import pytest
 
-from starvsr.errors import InputError
+from starvsr.errors import InputError, UsageError
+from starvsr.media.clock import with_true_rate
+from starvsr.media.index import build_index
 from starvsr.media.probe import bit_depth, probe
-from tests.media.clips import Audio, Clip, make
+from tests.media.clips import Audio, Clip, make, picture
 
 
 def test_plain_clip(tmp_path: Path) -> None:
@@ -125,6 +128,76 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(av, "open", refuse)
     with pytest.raises(InputError, match="permission denied"):
         probe(path)
+
+
+def bare(path: Path, codec: str, rate: Fraction, **options: str) -> Path:
+    """An encoder's packets, one after the other."""
+    size = (720, 576) if codec == "dvvideo" else (64, 48)
+    context = av.CodecContext.create(codec, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = *size, "yuv420p"
+    context.framerate, context.time_base, context.options = rate, 1 / rate, options
+    context.thread_count = 1
+    with path.open("wb") as file:
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
+            frame = frame.reformat(format="yuv420p")
+            frame.pts, frame.time_base = number, 1 / rate
+            file.writelines(bytes(packet) for packet in context.encode(frame))
+        file.writelines(bytes(packet) for packet in context.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "rate"),
+    [
+        (".h264", "libx264", Fraction(50)),
+        (".h264", "libx264", Fraction(24000, 1001)),
+        (".hevc", "libx265", Fraction(50)),
+        (".m2v", "mpeg2video", Fraction(50)),
+        (".m4v", "mpeg4", Fraction(50)),
+        (".dv", "dvvideo", Fraction(25)),
+    ],
+)
+def test_rates_of_bare_streams(tmp_path: Path, suffix: str, codec: str, rate: Fraction) -> None:
+    """libav counts 25 per second for most, and the ticks of its clock for DV."""
+    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    info = probe(bare(tmp_path / f"a{suffix}", codec, rate, **options))
+    index = build_index(info, scene_detect=False)
+    assert info.frame_rate == rate
+    shown = [(time - index.pts[0]) * info.time_base for time in index.pts]
+    assert len(shown) == 10
+    assert max(abs(time - n / rate) for n, time in enumerate(shown)) <= info.time_base
+    assert abs(index.durations[-1] * info.time_base - 1 / rate) <= info.time_base
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".h264", "libx264"), (".m2v", "mpeg2video")])
+def test_fps_of_a_bare_stream(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = bare(tmp_path / f"a{suffix}", codec, Fraction(25))
+    info = probe(path, Fraction(24000, 1001))
+    index = build_index(info, scene_detect=False)
+    assert info.frame_rate == Fraction(24000, 1001)
+    steps = {(b - a) * info.time_base for a, b in pairwise(index.pts)}
+    assert steps == {Fraction(1001, 24000)}
+    with pytest.raises(
+        UsageError, match=r"--fps is for image sequences and raw streams.*has times"
+    ):
+        probe(make(tmp_path / "a.mp4"), Fraction(30))
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".flv"])
+@pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(25)])
+def test_a_rate_of_1000_is_not_believed(tmp_path: Path, suffix: str, rate: Fraction) -> None:
+    """Cameras and browsers state the clock's ticks."""
+    pts = [round(number * 1000 / rate) for number in range(20)]
+    path = make(
+        tmp_path / f"a{suffix}",
+        Clip(frames=20, pts=pts, time_base=Fraction(1, 1000), options={"bf": "0"}, rate=1000),
+    )
+    info = probe(path)
+    index = build_index(info, scene_detect=False)
+    assert (info.frame_rate, with_true_rate(info, index).frame_rate) == (rate, rate)
+    assert abs(index.durations[-1] * info.time_base - 1 / rate) <= info.time_base
 
 
 def test_bit_depth() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from starvsr.errors import OutputError, UsageError
 from starvsr.job.journal import is_made, journal_folder
 from starvsr.job.workdir import check_outside, discard_left, is_begun
+from starvsr.media.clock import with_true_rate
 from starvsr.media.dry_run import check_muxer
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
 from starvsr.media.files import check_target, written_errors
@@ -121,9 +122,13 @@ def plan_video(
     index = build_index(
         info,
         scene_detect=options.windows.scene_detect,
+        gaps=options.input.gaps,
         until_s=index_until_s if expected_frames(info) else None,
         progress=progress,
     )
+    info, stated = with_true_rate(info, index), info.frame_rate
+    if info.frame_rate != stated:
+        settings = check_encoder(encode, target_path, info, width, height)
     wanted = output_size(info.width, info.height, options.size, even=False)
     notes = (
         *size_notes(wanted, (width, height), settings.codec, settings.pix_fmt),

@@ -36,8 +36,6 @@ _COMMON_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 _SAMPLE_BITS = {"u8": 8, "s16": 16, "flt": 24, "s32": 32, "dbl": 32}
 # Times in files are rounded to ticks; a larger difference is a gap or an overlap.
 _JITTER_TICKS, _JITTER_S = 2, Fraction(1, 1000)
-# A larger step back or ahead is a clock reset: there is nothing to fill or drop.
-_MOST_BACK_S, _MOST_AHEAD_S = 1, 3600
 _SILENCE_SAMPLES = 16_384
 
 
@@ -153,10 +151,8 @@ class AudioEncoding:
         self._first, self._end = self._bounds(span)
         self._resampler: AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
-        self._clock = Fraction(0)
-        """Added to source times since the last clock reset."""
         self._expected: Fraction | None = None
-        """Time of the next source sample in seconds, including `_clock`."""
+        """Time of the next source sample in seconds."""
         self._at = 0
         """Position of the next resampled sample, in output samples from time 0."""
         self._begin = 0
@@ -219,14 +215,10 @@ class AudioEncoding:
         if frame.pts is None:
             return self._origin if expected is None else expected
         tick = frame.time_base or Fraction(1, frame.sample_rate)
-        start = frame.pts * tick + self._clock
+        start = frame.pts * tick
         if expected is None:
             return start
-        step = start - expected
-        if not -_MOST_BACK_S <= step <= _MOST_AHEAD_S:
-            self._clock -= step
-            return expected
-        return expected if abs(step) <= _JITTER_TICKS * tick + _JITTER_S else start
+        return expected if abs(start - expected) <= _JITTER_TICKS * tick + _JITTER_S else start
 
     def _end_run(self) -> Iterator[Packet[Any]]:
         if self._resampler is not None:

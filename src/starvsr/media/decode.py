@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import cast
+from typing import Protocol, cast
 
 import av
 from av.container import InputContainer
@@ -90,6 +90,16 @@ def decoder_of(stream: VideoStream) -> VideoCodecContext:
     return own
 
 
+class Watch(Protocol):
+    """Sees the packets that a decoder reads."""
+
+    streams: Sequence[Stream]
+    """Streams to read besides the decoder's own."""
+
+    def packet(self, packet: av.Packet[Stream]) -> None:
+        """The next packet of any of the streams, the decoder's own included."""
+
+
 class FrameDecoder:
     """The frames of one video stream in presentation order; what cannot be decoded is counted and skipped.
 
@@ -104,8 +114,11 @@ class FrameDecoder:
         *,
         one_thread: bool = False,
         most_packets: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
+        """watch: sees the packets of all its streams, in the container's order."""
         self.container, self.stream, self.most_packets = container, stream, most_packets
+        self._watch = watch
         self.context = decoder_of(stream)
         self.packets = 0
         """Packets read, except those that the container marks as not shown (by an edit list)."""
@@ -123,7 +136,13 @@ class FrameDecoder:
 
     def __iter__(self) -> Iterator[VideoFrame]:
         one_by_one = self.most_packets is not None
-        for packet in readable_packets(self.container, self.stream, one_by_one=one_by_one):
+        watch = self._watch
+        streams = (self.stream, *(watch.streams if watch else ()))
+        for packet in readable_packets(self.container, *streams, one_by_one=one_by_one):
+            if watch is not None:
+                watch.packet(packet)
+                if packet.stream_index != self.stream.index:
+                    continue
             self.all_packets += 1
             self.packets += not packet.is_discard
             if is_cut_short(self.container, packet):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
 from starvsr.media.choice import film_stream
+from starvsr.media.clock import frame_times, in_order, last_length, nominal_ticks, rises
 from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.hwaccel import open_for
 from starvsr.media.messages import messages_of
+from starvsr.media.shifts import Steps, decided
 from starvsr.media.shots import ShotDetector
-from starvsr.media.timing import durations, nominal_ticks, repair_pts
+from starvsr.media.steps import Watch
+from starvsr.media.timing import durations
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -27,21 +31,23 @@ def build_index(
     info: VideoInfo,
     *,
     scene_detect: bool = True,
+    gaps: str = "auto",
     until_s: float | None = None,
     progress: ProgressCallback | None = None,
 ) -> VideoIndex:
     """Decode the whole video once, in memory that does not grow with the size of its frames.
 
-    scene_detect: also find shot changes; without it `cuts` is empty. until_s: frames from this time on,
+    scene_detect: also find shot changes; without it `cuts` is empty. gaps: `auto`, `close` or `keep` (see
+    `media.steps`). until_s: frames from this time on,
     seconds from the first one, are not needed, and most are not read. Damaged sections are skipped and counted in
     `lost_frames`. Raises InputError if no frame can be decoded.
     """
     until = float("inf") if until_s is None else until_s / float(info.time_base)
-    scan = _Scan(info, until, scene_detect=scene_detect, progress=progress, one_thread=False)
+    scan = _Scan(info, until, scene_detect, gaps, progress, one_thread=False)
     # The reader depends on what is lost too: both must see the same frames.
     if scan.failures or scan.lost:
         logger.debug("damaged: reading again with one thread")
-        scan = _Scan(info, until, scene_detect=scene_detect, progress=progress, one_thread=True)
+        scan = _Scan(info, until, scene_detect, gaps, progress, one_thread=True)
     if not scan.raw_pts:
         raise InputError(f"{info.path}: no frame of its video can be decoded")
     if scan.damaged:
@@ -60,15 +66,16 @@ class _Scan:
         self,
         info: VideoInfo,
         until: float,
-        *,
         scene_detect: bool,
+        gaps: str,
         progress: ProgressCallback | None,
+        *,
         one_thread: bool,
     ) -> None:
         self.info = info
         self.raw_pts: list[int | None] = []
+        self.lengths: list[int] = []
         self.keyframes: list[int] = []
-        self.last_duration = 0
         self.interlaced = self.resized = beyond = 0
         sizes: list[tuple[int, int]] = []
         aspects = set[object]()
@@ -76,12 +83,14 @@ class _Scan:
         self.shots = ShotDetector() if scene_detect else None
         with open_for(info) as container:
             stream = film_stream(container, info)
-            decoder = FrameDecoder(container, stream, one_thread=one_thread)
+            self.watch = Watch(container, stream, gaps)
+            decoder = FrameDecoder(container, stream, one_thread=one_thread, watch=self.watch)
             for frame in decoder:
                 if decoder.at_keyframe:
                     self.keyframes.append(len(self.raw_pts))
                 self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
-                self.last_duration = frame.duration or 0
+                self.lengths.append(frame.duration or 0)
+                self.watch.frame(self.raw_pts[-1])
                 self.interlaced += frame.interlaced_frame
                 sizes = sizes or [(frame.width, frame.height)]
                 self.resized += (frame.width, frame.height) != sizes[0]
@@ -98,28 +107,43 @@ class _Scan:
             self.changes_aspect = len(aspects) > 1
             self.failures, self.damaged = decoder.failures, decoder.damaged
             undecoded = max(0, decoder.packets - decoder.frames)
+            self.end = (stream.start_time or 0) + (stream.duration or 0)
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)
-        self.lost = min(self.failures, undecoded) + missing
+        # Decoders drop pictures before the first keyframe without an error.
+        failures = self.failures + min(self.watch.leading, undecoded)
+        self.lost = min(failures, undecoded) + missing
         self.whole = beyond <= _BEYOND_FRAMES
         if not self.whole:
             # What was not read is not lost.
-            self.lost = self.failures
+            self.lost = failures
         elif within_deadline(info.path, lambda: info.path.is_file() and boxes.is_cut(info.path)):
-            # A truncated mp4 has the number of samples in its index; other headers have at least a duration.
-            expected = 0 if promised else expected_frames(info)
-            self.lost = max(1, self.lost, expected - len(self.raw_pts))
+            self.lost = max(self.lost, self._cut_off(promised))
         if progress is not None:
             progress(Progress("index", len(self.raw_pts), len(self.raw_pts)))
 
+    def _cut_off(self, promised: int) -> int:
+        """Frames that a file lacks which is shorter than its structure says."""
+        if promised and self.info.header_frames:
+            # An mp4 lists every sample: if all are there, only a box's length is wrong.
+            return 0
+        expected = 0 if promised else expected_frames(self.info)
+        return expected - len(self.raw_pts) if expected else 1
+
     def index(self) -> VideoIndex:
-        """The results, with repaired times."""
-        info = self.info
-        nominal = nominal_ticks(self.raw_pts, info.frame_rate, info.time_base)
-        pts = repair_pts(self.raw_pts, nominal)
+        """The results, with true times."""
+        info, stamps, base = self.info, self.raw_pts, self.info.time_base
+        is_decode_order = self.watch.in_order and not rises(stamps)
+        raw = in_order(stamps) if is_decode_order else stamps
+        nominal = nominal_ticks(raw, self.lengths, info.frame_rate, base)
+        steps = decided(self.watch, nominal)
+        pts = frame_times(raw, self.lengths, nominal, base, steps)
+        left = self.end - (raw[-1] or 0) if self.whole and not self.lost else 0
+        own = ((info.stream_index, frame, seconds) for frame, seconds in steps.frames)
+        _tell(info, steps, pts)
         return VideoIndex(
             pts=tuple(pts),
-            durations=tuple(durations(pts, self.last_duration or nominal)),
+            durations=tuple(durations(pts, last_length(info, self.lengths[-1], nominal, left))),
             keyframe_pts=tuple(pts[i] for i in self.keyframes),
             cuts=self.shots.cuts() if self.shots is not None else (),
             lost_frames=self.lost,
@@ -129,6 +153,31 @@ class _Scan:
             changes_aspect=self.changes_aspect,
             whole=self.whole,
             messages=tuple(self.messages),
+            stamps=tuple(stamps) if stamps != pts else (),
+            shifts=(*own, *steps.shifts),
+        )
+
+
+def _tell(info: VideoInfo, steps: Steps, pts: Sequence[int]) -> None:
+    """Say what the clock does, in one line."""
+    if steps.lengths:
+        first, more = steps.lengths[0], len(steps.lengths) - 1
+        begins = (pts[steps.frames[0][0]] - pts[0]) * info.time_base if steps.frames else None
+        logger.warning(
+            "%s: the clock %s steps %s by %.3f s%s%s: what follows goes on without a gap%s",
+            info.path,
+            "of its sound" if begins is None else f"at {float(begins):.3f} s",
+            "ahead" if first > 0 else "back",
+            abs(first),
+            f" (frame {steps.frames[0][0]})" if steps.frames else "",
+            f", and {more} times more" if more else "",
+            "; --gaps keep holds the picture instead" if max(steps.lengths) > 0 else "",
+        )
+    if steps.kept:
+        logger.warning(
+            "%s: a picture is held for %.3f s in which no other stream plays; --gaps close leaves such gaps out",
+            info.path,
+            max(steps.kept),
         )
 
 

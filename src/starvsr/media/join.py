@@ -17,6 +17,7 @@ from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError, WorkDirError
 from starvsr.media.carrier import carrying, muxer_options, write_marks
+from starvsr.media.clock import shown_chapters
 from starvsr.media.copies import (
     add_attachments,
     describe,
@@ -36,7 +37,7 @@ from starvsr.media.source import open_part, open_source
 from starvsr.media.span import Span
 from starvsr.media.tags import ReservedTags
 from starvsr.media.timecode import timecode_tags
-from starvsr.media.timing import decode_times
+from starvsr.media.timing import LEAST_SCALE, Timeline, packet_times, timeline
 from starvsr.options import StreamOptions
 from starvsr.types import VideoIndex, VideoInfo
 
@@ -44,8 +45,6 @@ logger = logging.getLogger(__name__)
 
 _ANEW = "they are not this job's; give --no-resume to start over"
 
-# Finer than any audible or visible offset; mp4 rounds the start of every stream to ticks of this scale.
-_LEAST_MOVIE_SCALE = 10_000
 # Set on demuxers whose clock was running before the file began.
 _CLOCK_ANYWHERE = int(cast("int", Flags.ts_discont.value))
 
@@ -84,6 +83,8 @@ def join(
     if settings.container == IMAGES:
         _write_images(parts, target, _first_image(info, first), work_dir, overwrite=overwrite)
         return
+    rate = Fraction(*settings.frame_rate)
+    times = timeline(info, index, first, last, rate, settings.container)
     with (
         complete_or_absent(target, work_dir, on_complete) as temporary,
         open_source(info.path) as source,
@@ -95,7 +96,7 @@ def join(
             "w",
             format=settings.container,
             container_options={
-                **_muxer_options(settings, info),
+                **_muxer_options(settings, times),
                 **front_options(settings, streams),
                 **muxer_options(info, settings),
             },
@@ -103,20 +104,22 @@ def join(
     ):
         span = _span(info, index, first, last, source)
         video = _add_video(output, model, info, settings, streams, source)
+        video.time_base = Fraction(1, times.unit.denominator)
         if streams.metadata:
             elapsed = (index.pts[first] - index.pts[0]) * info.time_base
             video.metadata.update(timecode_tags(info, elapsed, Fraction(*settings.frame_rate)))
         routes = _add_others(output, source, info, target, streams, span)
         covers = add_attachments(info, source, output) if streams.attachments else []
-        _add_tags(source, output, streams, span)
+        _add_tags(source, output, streams, span, info, index)
         reserved = ReservedTags(output, wanted=streams.metadata)
         add_provenance(output, video, provenance)
         output.start_encoding()
         for stream, data in covers:
             output.mux(timeless_packet(stream, data))
-        pictures = _video_packets(parts, numbers, index, info, span, video, first)
-        pictures = with_messages(pictures, _absolute(numbers, first), index.messages, video)
-        others = other_packets(source, routes, span)
+        pictures = _video_packets(parts, numbers, times, span, video, settings)
+        frames = [first + number for number in _in_one(numbers)]
+        pictures = with_messages(pictures, frames, index.messages, video)
+        others = other_packets(source, routes, span, index.shifts)
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
             output.mux(packet)
         output.close()
@@ -175,7 +178,7 @@ def _span(
     return Span(start, None, min([start, *starts]))
 
 
-def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
+def _muxer_options(settings: EncoderSettings, times: Timeline) -> dict[str, str]:
     if settings.container == "nut":
         # It has no sign: all streams are shifted together, by as much as the first frame is decoded before 0.
         return {"avoid_negative_ts": "make_non_negative"}
@@ -183,10 +186,11 @@ def _muxer_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]
         # Audio begins before 0 if its encoder was primed; frames keep their times all the same. Streams that are not
         # default in the source do not become default.
         return {"avoid_negative_ts": "disabled", "default_mode": "passthrough"}
-    scale = info.time_base.denominator
+    scale = times.unit.denominator
     return {
         "video_track_timescale": str(scale),
-        "movie_timescale": str(scale * -(-_LEAST_MOVIE_SCALE // scale)),
+        # mp4 rounds the start of every stream to ticks of this scale.
+        "movie_timescale": str(scale * -(-LEAST_SCALE // scale)),
     }
 
 
@@ -199,7 +203,6 @@ def _add_video(
     source: InputContainer,
 ) -> Stream:
     stream = output.add_stream_from_template(model, opaque=True)
-    stream.time_base = Fraction(1, info.time_base.denominator)
     context = stream.codec_context
     context.framerate = Fraction(*settings.frame_rate)
     context.sample_aspect_ratio = info.sample_aspect
@@ -231,12 +234,18 @@ def _add_others(
 
 
 def _add_tags(
-    source: InputContainer, output: OutputContainer, streams: StreamOptions, span: Span
+    source: InputContainer,
+    output: OutputContainer,
+    streams: StreamOptions,
+    span: Span,
+    info: VideoInfo,
+    index: VideoIndex,
 ) -> None:
     if streams.metadata:
         output.metadata.update(kept_tags(source.metadata))
     if streams.chapters:
-        output.set_chapters(moved_chapters(source.chapters(), span.start, span.end, span.origin))
+        chapters = shown_chapters(source.chapters(), info, index)
+        output.set_chapters(moved_chapters(chapters, span.start, span.end, span.origin))
 
 
 def _frame_numbers(part: Path) -> list[int]:
@@ -258,33 +267,30 @@ def _frame_numbers(part: Path) -> list[int]:
 def _video_packets(
     parts: Sequence[Path],
     numbers: Sequence[Sequence[int]],
-    index: VideoIndex,
-    info: VideoInfo,
+    times: Timeline,
     span: Span,
     video: Stream,
-    first: int,
+    settings: EncoderSettings,
 ) -> Iterator[TimedPacket]:
-    frames = _absolute(numbers, first)
-    decode_pts = decode_times([index.pts[frame] for frame in frames])
     base = _base(video)
-    place = 0
+    places = iter(packet_times(times, _in_one(numbers), settings.container))
     for part in parts:
         with open_part(part) as container:
             for packet in readable_packets(container, container.streams.video[0]):
-                frame, time = frames[place], decode_pts[place] * info.time_base - span.origin
+                pts, dts, duration = (ticks * times.unit for ticks in next(places))
                 packet.stream = video
                 packet.time_base = base
-                packet.pts = round((index.pts[frame] * info.time_base - span.origin) / base)
-                packet.dts = round(time / base)
-                packet.duration = round(index.durations[frame] * info.time_base / base)
-                place += 1
-                yield time, 0, packet
+                packet.pts = round((pts - span.origin) / base)
+                packet.dts = round((dts - span.origin) / base)
+                packet.duration = round(duration / base)
+                yield dts - span.origin, 0, packet
 
 
-def _absolute(numbers: Sequence[Sequence[int]], first: int) -> list[int]:
+def _in_one(numbers: Sequence[Sequence[int]]) -> list[int]:
+    """Frame numbers of all parts, counted from the first part's first frame."""
     frames: list[int] = []
     for part in numbers:
-        begins = first + len(frames)
+        begins = len(frames)
         frames += [begins + number for number in part]
     return frames
 

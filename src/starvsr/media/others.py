@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Protocol
 
@@ -11,12 +11,16 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
 
+from starvsr.media.clock import Clock
 from starvsr.media.decode import is_cut_short, readable_packets
+from starvsr.media.shifts import Shift
 from starvsr.media.span import Span
 from starvsr.media.texts import converted
 
 logger = logging.getLogger(__name__)
 
+# What decoders need before the first sound that is heard.
+_OPUS_PRIMING_S, _PRIMING_PACKETS = Fraction(8, 100), 2
 # How far after the end of a range a badly interleaved file may still have packets of the range.
 _INTERLEAVING_S = 10
 
@@ -37,16 +41,33 @@ class Route(Protocol):
 
 
 class Copying:
-    """Packets with the source's data and its times, shifted to the output's clock; text may be converted."""
+    """Packets with the source's data and its times, shifted to the output's clock; text may be converted.
+
+    Packets that the source's edit list marks as not shown are left out, but for those right before the first sound
+    that is heard, with which a decoder begins.
+    """
 
     def __init__(self, stream: Stream, span: Span, *, convert: bool = False) -> None:
         """stream: of the output. convert: it has an encoder for the source's text (see `texts.add_texts`)."""
         self.stream = stream
         self._span, self._convert = span, convert
         self._last_dts: int | None = None
+        self._priming: list[Packet[Any]] = []
+        """Packets before the first one that is shown, which are not."""
 
     def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """The packet itself, clipped to the span if it is a subtitle; nothing if it is outside."""
+        if packet.is_discard:
+            if self._last_dts is None and packet.stream.type == "audio":
+                self._priming = [each for each in self._priming if _primes(each, packet)]
+                self._priming.append(packet)
+            return
+        priming = [each for each in self._priming if _primes(each, packet)]
+        self._priming = []
+        for each in (*priming, packet):
+            yield from self._copied(each)
+
+    def _copied(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         if is_filler(packet):
             return
         if lacks_header(packet):
@@ -93,6 +114,20 @@ class Copying:
         return iter(())
 
 
+def _primes(packet: Packet[Any], shown: Packet[Any]) -> bool:
+    """Whether a packet that is not heard is right before another one, whose decoder needs it."""
+    if packet.pts is None or shown.pts is None:
+        return False
+    context = packet.stream.codec_context
+    if context is None or context.codec.lossless:
+        return False
+    is_opus = context.codec.canonical_name == "opus"
+    most = (
+        _OPUS_PRIMING_S if is_opus else _PRIMING_PACKETS * (packet.duration or 0) * packet.time_base
+    )
+    return bool(0 < (shown.pts - packet.pts) * packet.time_base <= most)
+
+
 def is_filler(packet: Packet[Stream]) -> bool:
     """Whether a packet is an mp4 subtitle without text, which fills a gap; the muxer writes its own."""
     context = packet.stream.codec_context
@@ -112,12 +147,17 @@ def lacks_header(packet: Packet[Stream]) -> bool:
 
 
 def other_packets(
-    source: InputContainer, routes: Mapping[int, Route], span: Span
+    source: InputContainer, routes: Mapping[int, Route], span: Span, shifts: Sequence[Shift]
 ) -> Iterator[TimedPacket]:
-    """The output's packets of all routes (by the source's stream index), each with its time and an order."""
+    """The output's packets of all routes (by the source's stream index), each with its time and an order.
+
+    shifts: of the source's clock.
+    """
     if not routes:
         return
+    clock = Clock(shifts)
     for packet in readable_packets(source, *(source.streams[i] for i in routes)):
+        clock.move(packet)
         if is_cut_short(source, packet):
             logger.debug("a truncated packet of stream %d is left out", packet.stream_index)
             continue

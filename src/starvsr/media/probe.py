@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
+from av.format import Flags
+from av.packet import Packet
 from av.stream import Stream
 from av.video.codeccontext import VideoCodecContext
 from av.video.format import VideoFormat
@@ -19,7 +23,8 @@ from av.video.stream import VideoStream
 from starvsr.errors import InputError, UsageError
 from starvsr.media.beside import beside_of, crop_of
 from starvsr.media.choice import choose_stream, foreign_streams
-from starvsr.media.decode import FrameDecoder
+from starvsr.media.clock import true_rate
+from starvsr.media.decode import FrameDecoder, readable_packets
 from starvsr.media.described import describe_file
 from starvsr.media.graph import frame_aspect
 from starvsr.media.hdr import hdr_of
@@ -38,19 +43,27 @@ logger = logging.getLogger(__name__)
 _MOST_PACKETS = 1000
 # libav's code of field order; greater ones are interlaced.
 _PROGRESSIVE = 1
+# Matroska has the file's duration, which is that of its longest stream; writers add the others as tags.
+_DURATION_TAG = re.compile(r"(\d{1,6}):(\d\d):(\d\d\.\d{1,9})")
 _MICROSECOND = Fraction(1, 1_000_000)
+# What is read to see which of several rates is true.
+_MOST_TIMES, _MOST_BYTES = 100, 2**24
+# No codec shows a frame later than so many others that follow it in the file.
+_MOST_REORDERED = 16
+_WITHOUT_TIMES = int(cast("int", Flags.no_timestamps.value))
 
 
 def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = None) -> VideoInfo:
     """Read a video file's header, and decode its first frame.
 
-    fps: frames per second of an image sequence. video_stream: index among the video streams; None is the film.
-    Raises InputError if the file is missing, not readable, not media, or contains no video; UsageError for the fps of
-    a file that has its own, or a stream that it does not have.
+    fps: frames per second of an image sequence or a raw stream. video_stream: index among the video streams; None is
+    the film. Raises InputError if the file is missing, not readable, not media, or contains no video; UsageError for
+    the fps of a file that has times, or a stream that it does not have.
     """
     with open_source(path) as container:
         stream = choose_stream(container, path, video_stream)
-        frame = _first_frame(container, stream)
+        times = _FirstTimes()
+        frame = _first_frame(container, stream, times)
         described = describe_file(container)
         sides = described.sides.get(stream.index, {})
         pix_fmt = frame.format.name if frame else stream.codec_context.pix_fmt
@@ -75,7 +88,8 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
             rotation=turned.clockwise,
             sample_aspect=aspect,
             time_base=stream.time_base or _MICROSECOND,
-            frame_rate=stream.average_rate or stream.guessed_rate,
+            frame_rate=None,
+            stated_rates=_stated_rates(stream),
             duration_s=_duration_s(container, stream),
             header_frames=stream.frames,
             interlaced=stream.codec_context.field_order > _PROGRESSIVE
@@ -90,11 +104,57 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
             beside=beside_of(container, stream, frame, sides),
             foreign=foreign_streams(described.programs, stream.index),
         )
-    if is_sequence(path) and not path.exists():
-        return _timed(info, fps or DEFAULT_FPS)
-    if fps is not None:
-        raise UsageError(f"--fps is for image sequences: {path} has its own times; leave it out")
-    return info
+        if is_sequence(path) and not path.exists():
+            return _timed(info, fps or DEFAULT_FPS)
+        is_raw = bool(container.format.flags & _WITHOUT_TIMES)
+        # Reads on, so it comes last.
+        rate = true_rate(times.read_on(container, stream), info.time_base, info.stated_rates)
+    info = replace(info, frame_rate=rate)
+    if fps is None:
+        return info
+    if not is_raw:
+        raise UsageError(
+            f"--fps is for image sequences and raw streams: {path} has times; leave it out"
+        )
+    # All times of a raw stream are libav's own, at this rate.
+    base = info.time_base * (rate or DEFAULT_FPS) / fps
+    return replace(info, time_base=base, frame_rate=fps, stated_rates=(fps,))
+
+
+def _stated_rates(stream: VideoStream) -> tuple[Fraction, ...]:
+    """What libav guesses, what the container states or libav counted, and what the stream itself states."""
+    rates = (stream.guessed_rate, stream.average_rate, stream.codec_context.framerate)
+    return tuple(dict.fromkeys(rate for rate in rates if rate))
+
+
+class _FirstTimes:
+    """Collects the times of the first packets."""
+
+    def __init__(self) -> None:
+        self.streams: Sequence[Stream] = ()
+        self._times: list[int] = []
+        self._next = self._length = self._bytes = 0
+
+    def packet(self, packet: Packet[Stream]) -> None:
+        """A packet of the video; without a time, it follows the one before."""
+        if packet.is_discard:
+            return
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        self._times.append(self._next if stamp is None else stamp)
+        # libav gives later packets of a stream that states no rate one tick.
+        lasts = packet.duration or 0
+        self._length = lasts if 2 * lasts >= self._length else self._length
+        self._next = self._times[-1] + self._length
+        self._bytes += packet.size
+
+    def read_on(self, container: InputContainer, stream: VideoStream) -> list[int]:
+        """Times of as many frames as show the rate, ascending."""
+        for packet in readable_packets(container, stream):
+            self.packet(packet)
+            if len(self._times) >= _MOST_TIMES or self._bytes >= _MOST_BYTES:
+                # What is shown between the last ones is still to come.
+                return sorted(set(self._times))[: -min(_MOST_REORDERED, len(self._times) // 2)]
+        return sorted(set(self._times))
 
 
 def _timed(info: VideoInfo, fps: Fraction) -> VideoInfo:
@@ -104,6 +164,7 @@ def _timed(info: VideoInfo, fps: Fraction) -> VideoInfo:
         info,
         time_base=1 / fps,
         frame_rate=fps,
+        stated_rates=(fps,),
         duration_s=float(count / fps),
         header_frames=count,
     )
@@ -115,14 +176,21 @@ def bit_depth(pix_fmt: str) -> int:
     return max((part.bits for part in parts if not part.is_alpha), default=8)
 
 
-def _first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
-    decoder = FrameDecoder(container, stream, one_thread=True, most_packets=_MOST_PACKETS)
+def _first_frame(
+    container: InputContainer, stream: VideoStream, times: _FirstTimes
+) -> VideoFrame | None:
+    decoder = FrameDecoder(
+        container, stream, one_thread=True, most_packets=_MOST_PACKETS, watch=times
+    )
     return next(iter(decoder), None)
 
 
 def _duration_s(container: InputContainer, stream: Stream) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
+    if said := _DURATION_TAG.fullmatch(stream.metadata.get("DURATION", "")):
+        hours, minutes, seconds = said.groups()
+        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
     if container.duration:
         return float(container.duration * _MICROSECOND)
     return None

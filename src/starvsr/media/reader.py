@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
@@ -71,10 +71,12 @@ class _Astray(Exception):
 
 
 def _starts(index: VideoIndex, first: int) -> Iterator[int | None]:
-    """Keyframe times to start from, the best first; None is the start of the file."""
+    """Keyframe times to start from as the decoder gives them, the best first; None is the start of the file."""
     end = bisect_right(index.keyframe_pts, index.pts[first]) if first < index.frames else 0
-    # A file with one keyframe at its start needs no seeking.
-    yield from reversed(index.keyframe_pts[max(1, end - _MOST_SEEKS) : end])
+    # A file with one keyframe at its start needs no seeking, and where a time occurs twice it cannot be found.
+    if not index.stamps or len(set(index.stamps)) == index.frames:
+        for pts in reversed(index.keyframe_pts[max(1, end - _MOST_SEEKS) : end]):
+            yield index.stamps[bisect_left(index.pts, pts)] if index.stamps else pts
     yield None
 
 
@@ -122,21 +124,27 @@ def _decoded(
 def _checked(decoder: FrameDecoder, index: VideoIndex, start: int, at: int) -> Iterator[VideoFrame]:
     """Frames from `at` on, found by time after a seek. Raises _Astray at the first that is not as indexed."""
     expected: int | None = None
+    stamps = index.stamps or index.pts
     for frame in decoder:
         pts = frame.pts if frame.pts is not None else frame.dts
         if expected is None:
-            if pts is not None and pts < start:
+            # What is shown before the keyframe may lack what it refers to, whatever its own time is.
+            if pts is not None and (pts < start or (index.stamps and pts != start)):
                 continue
-            expected = bisect_left(index.pts, pts) if pts is not None else at + 1
+            expected = at + 1 if pts is None else _number(stamps, pts, is_sorted=not index.stamps)
             if expected > at:
                 raise _Astray(f"sought {start}, came to {pts}")
-        if index.pts[expected] != pts:
-            raise _Astray(f"frame {expected} should be at {index.pts[expected]}, not {pts}")
+        if stamps[expected] != pts:
+            raise _Astray(f"frame {expected} should be at {stamps[expected]}, not {pts}")
         if expected >= at:
             yield frame
         expected += 1
         if expected == index.frames:
             return
+
+
+def _number(stamps: Sequence[int | None], pts: int, *, is_sorted: bool) -> int:
+    return bisect_left(stamps, pts) if is_sorted else stamps.index(pts)  # type: ignore[type-var]
 
 
 class _Upright:

@@ -1,92 +1,87 @@
-"""Times of frames: repairing errors in files, and a decode time for every packet."""
+"""Times of the output: a duration and a decode time for every frame, and what containers can hold."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from operator import add
 from pathlib import Path
-from statistics import median_low
 
 from starvsr.errors import OutputError
+from starvsr.media.clock import is_constant
 from starvsr.media.encoder import container_of
 from starvsr.types import VideoIndex, VideoInfo
 
-# A larger step back, in nominal frame times, is a clock reset, not a wrong timestamp.
-_RESET_FRAMES = 8
-# Muxers with 31 bits for a frame's duration.
-_NARROW_TIMES, _NARROW_TICKS = ("mp4", "mov"), (1 << 31) - 1
+TABLES = ("mp4", "mov")
+"""Muxers that state durations in decode order, and an edit list."""
+# They have 31 bits for a duration.
+_NARROW_TICKS = (1 << 31) - 1
+LEAST_SCALE = 10_000
+"""Ticks per second, finer than any audible or visible offset."""
 
-
-def nominal_ticks(
-    raw_pts: Sequence[int | None], frame_rate: Fraction | None, time_base: Fraction
-) -> int:
-    """Usual display time of a frame in ticks, at least 1: the median step, else by the header's frame rate."""
-    known = [pts for pts in raw_pts if pts is not None]
-    steps = [b - a for a, b in pairwise(known) if b > a]
-    if steps:
-        return median_low(steps)
-    if frame_rate:
-        return max(1, round(1 / (frame_rate * time_base)))
-    return max(1, round(Fraction(1, 25) / time_base))
-
-
-def repair_pts(raw_pts: Sequence[int | None], nominal: int) -> list[int]:
-    """Strictly ascending times, one per frame in presentation order; good ones are unchanged.
-
-    - After a clock reset in mid-stream (a large step back), times continue one nominal frame time later.
-    - Frames without a time, or with one that does not ascend, are spread evenly between their good neighbours, but
-      not further apart than the nominal frame time; at the ends they continue at that spacing.
-    - If there are fewer ticks than frames, times advance by one tick each until there is room again.
-    """
-    good = _trusted(raw_pts, nominal)
-    places = [i for i, pts in enumerate(good) if pts is not None]
-    times: list[int] = []
-    for i, pts in enumerate(good):
-        wanted = pts if pts is not None else _between(good, places, i, nominal)
-        times.append(max(wanted, times[-1] + 1) if times else wanted)
-    return times
-
-
-def _trusted(raw_pts: Sequence[int | None], nominal: int) -> list[int | None]:
-    good: list[int | None] = []
-    offset = 0
-    last: int | None = None
-    for raw in raw_pts:
-        pts = None if raw is None else raw + offset
-        if pts is not None and last is not None and pts <= last:
-            if last - pts > _RESET_FRAMES * nominal:
-                offset += last + nominal - pts
-                pts = last + nominal
-            else:
-                pts = None
-        good.append(pts)
-        last = last if pts is None else pts
-    return good
-
-
-def _between(good: Sequence[int | None], places: Sequence[int], i: int, nominal: int) -> int:
-    where = bisect_left(places, i)
-    before = places[where - 1] if where else None
-    behind = places[where] if where < len(places) else None
-    start = good[before] if before is not None else None
-    end = good[behind] if behind is not None else None
-    if start is not None and end is not None and before is not None and behind is not None:
-        return start + min(
-            (end - start) * (i - before) // (behind - before), (i - before) * nominal
-        )
-    if start is not None and before is not None:
-        return start + (i - before) * nominal
-    if end is not None and behind is not None:
-        return end - (behind - i) * nominal
-    return i * nominal
+_PacketTimes = tuple[int, int, int]
 
 
 def durations(pts: Sequence[int], last_ticks: int) -> list[int]:
     """Display time of each frame in ticks: until the next one; `last_ticks` (at least 1) for the last."""
     steps = [b - a for a, b in pairwise(pts)]
     return [*steps, max(1, last_ticks)]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """When frames are shown."""
+
+    unit: Fraction
+    """Seconds per tick."""
+    pts: Sequence[int]
+    durations: Sequence[int]
+
+
+def timeline(
+    info: VideoInfo, index: VideoIndex, first: int, last: int, rate: Fraction, container: str
+) -> Timeline:
+    """Times of frames first..last-1 for libav's muxer `container`.
+
+    They are the source's. mp4 and mov have a clock of their own: frames that lie within a tick of the source's clock
+    of a constant `rate`, which that clock cannot express, are put exactly there.
+    """
+    pts, lasting = index.pts[first:last], index.durations[first:last]
+    step = 1 / (rate * info.time_base)
+    if (
+        container not in TABLES
+        or step.denominator == 1
+        or not is_constant(pts, info.time_base, rate)
+    ):
+        return Timeline(info.time_base, pts, lasting)
+    scale, length = rate.numerator, rate.denominator
+    while scale < LEAST_SCALE:
+        scale, length = 2 * scale, 2 * length
+    unit = Fraction(1, scale)
+    begins = round(pts[0] * info.time_base / unit)
+    even = [begins + number * length for number in range(len(pts))]
+    held = round(lasting[-1] * info.time_base / unit)
+    is_held = 2 * lasting[-1] > 3 * step
+    return Timeline(unit, even, durations(even, held if is_held else length))
+
+
+def packet_times(times: Timeline, frames: Sequence[int], container: str) -> list[_PacketTimes]:
+    """Presentation time, decode time and duration of every packet, in ticks; frames: in decode order, from 0.
+
+    In mp4 and mov a packet lasts until the next one is decoded, so the last one's duration makes the sum that of
+    the frames, wherever it is shown.
+    """
+    pts = [times.pts[frame] for frame in frames]
+    lasting = [times.durations[frame] for frame in frames]
+    dts = decode_times(pts)
+    if container in TABLES:
+        begins, ends = min(pts), max(map(add, pts, lasting))
+        dts[-1] = max(dts[-1], pts[-1] - (begins - dts[0]))
+        least = lasting[-1] if pts[-1] == max(pts) else 1
+        lasting[-1] = max(least, dts[0] + ends - begins - dts[-1])
+    return list(zip(pts, dts, lasting, strict=True))
 
 
 def decode_times(pts: Sequence[int]) -> list[int]:
@@ -108,7 +103,7 @@ def check_times(info: VideoInfo, index: VideoIndex, first: int, last: int, targe
     """Raise OutputError if frames first..last-1 are further apart than the output's container supports."""
     longest = max(range(first, last), key=index.durations.__getitem__)
     ticks = index.durations[longest] * info.time_base.numerator
-    if container_of(target) in _NARROW_TIMES and ticks > _NARROW_TICKS:
+    if container_of(target) in TABLES and ticks > _NARROW_TICKS:
         raise OutputError(
             f"{target.name}: frame {longest} is shown for longer than a {target.suffix} file allows, perhaps because "
             "a time in the input is wrong: give an output that ends in .mkv, or leave the frame out by --start or --end"

@@ -132,7 +132,9 @@ def _video(path: Path, entry: dict[str, Any]) -> Media:
     known = {field.name for field in dataclasses.fields(VideoIndex)}
     # Another version may have stored less.
     if set(entry.get("index", ())) != known:
-        entry["index"] = dataclasses.asdict(build_index(info))
+        # Training needs no sound.
+        index = dataclasses.replace(build_index(info), shifts=())
+        entry["index"] = dataclasses.asdict(index)
     fields: dict[str, Any] = {
         key: value if isinstance(value, int) else tuple(value)
         for key, value in entry["index"].items()

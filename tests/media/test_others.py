@@ -1,0 +1,57 @@
+"""Packets of other streams: what an edit list hides."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from tests.media.clips import Audio, Clip, make, payloads
+from tests.media.jobs import times, upscale
+
+
+def trimmed(path: Path, start_s: Fraction, seconds: Fraction) -> Path:
+    """Have every track's edit list show only a part."""
+    data = bytearray(path.read_bytes())
+    boxes = [found.start() for found in re.finditer(b"elst", data)]
+    scales = [found.start() for found in re.finditer(b"mdhd", data)]
+    (movie,) = (found.start() + 16 for found in re.finditer(b"mvhd", data))
+    assert len(boxes) == len(scales) > 0
+    for edits, scale in zip(boxes, scales, strict=True):
+        ticks = int.from_bytes(data[scale + 16 : scale + 20], "big")
+        begins = int.from_bytes(data[edits + 16 : edits + 20], "big") + round(start_s * ticks)
+        lasts = round(seconds * int.from_bytes(data[movie : movie + 4], "big"))
+        data[edits + 12 : edits + 20] = lasts.to_bytes(4, "big") + begins.to_bytes(4, "big")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("codec", ["aac", "libopus", "flac"])
+@pytest.mark.parametrize("target", ["o.mkv", "o.mp4"])
+def test_sound_that_an_edit_list_hides(tmp_path: Path, codec: str, target: str) -> None:
+    clip = Clip(frames=100, audio=(Audio(codec, seconds=4),))
+    source = trimmed(make(tmp_path / "a.mp4", clip), Fraction(6, 5), Fraction(8, 5))
+    made = upscale(source, tmp_path / target, lengths=(40,))
+    assert len(times(made)) == 40
+    (sound,) = payloads(made, "audio")
+    # Decoders begin with what is before the first sound that is heard.
+    assert -Fraction(1, 10) <= sound[0].start <= Fraction(3, 100)
+    assert Fraction(3, 2) < sound[-1].start < Fraction(8, 5)
+    with av.open(str(source)) as container:
+        packets = [packet for packet in container.demux(audio=0) if packet.size]
+    shown = [bytes(packet) for packet in packets if not packet.is_discard]
+    hidden = len(sound) - len(shown)
+    assert 0 <= hidden <= 5 and [each.data for each in sound[hidden:]] == shown
+
+
+def test_ordinary_priming_is_copied(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", Clip(audio=(Audio("aac", seconds=0.5),)))
+    for target in ("o.mkv", "o.mp4"):
+        (old,), (new,) = (
+            payloads(path, "audio") for path in (source, upscale(source, tmp_path / target))
+        )
+        assert [each.data for each in new] == [each.data for each in old]
+        assert old[0].start < 0
