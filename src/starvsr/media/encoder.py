@@ -312,12 +312,7 @@ def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> N
     file = io.BytesIO()
     with av.open(file, "w", format=settings.stream_container) as output:
         stream = add_video(output, settings, info)
-        frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
-        # Uninitialised memory may be outside a sample's range, which crashes x264.
-        for plane in frame.planes:
-            plane.update(bytes(plane.buffer_size))
-        frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
-        frame = AspectTag(info.sample_aspect)(frame)
+        frame = AspectTag(info.sample_aspect)(empty_frame(settings))
         frame.pts, frame.time_base = 0, Fraction(*settings.time_base)
         with usual_priority():
             packets = [*stream.encode(frame), *stream.encode(None)]
@@ -340,6 +335,16 @@ def reason_of(error: Exception) -> str:
     """What libav last said of an error, else its code as text."""
     log = getattr(error, "log", None)
     return str(log[2].strip() if log else getattr(error, "strerror", None) or error)
+
+
+def empty_frame(settings: EncoderSettings) -> VideoFrame:
+    """A frame of zeros."""
+    frame = VideoFrame(settings.width, settings.height, settings.pix_fmt)
+    # Uninitialised memory may be outside a sample's range, which crashes x264.
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    frame.colorspace, frame.color_range = settings.color.matrix, settings.color.range
+    return frame
 
 
 def add_video(

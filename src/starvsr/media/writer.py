@@ -72,11 +72,11 @@ class PartWriter:
         pixels: uint16 RGB (height, width, 3), 0..65535. pts, duration: in ticks of the source's time base, pts
         ascending from frame to frame. Raises OutputError if the file cannot be written.
         """
-        frame = self._aspect(self._from_rgb(pixels))
-        self._encode(frame, pts, duration)
+        self.encode(self._from_rgb(pixels), pts, duration)
 
-    def _encode(self, frame: VideoFrame, pts: int, duration: int) -> None:
-        settings = self._settings
+    def encode(self, frame: VideoFrame, pts: int, duration: int) -> None:
+        """As `write`, for a frame of the settings' pixel format."""
+        frame, settings = self._aspect(frame), self._settings
         frame.pts = pts if settings.source_times else self._frames
         frame.duration = duration if settings.source_times else 1
         frame.time_base = Fraction(*settings.time_base)
