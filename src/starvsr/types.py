@@ -111,10 +111,9 @@ class VideoIndex:
     damaged_frames: int = 0
     """Frames that the decoder could only partly decode, and concealed the rest."""
     interlaced_frames: int = 0
-    resized_frames: int = 0
-    """Frames flagged as interlaced; frames with another size than the first."""
-    changes_aspect: bool = False
-    """Whether the sample aspect changes in mid-stream."""
+    """Frames flagged as interlaced."""
+    changing: tuple[str, ...] = ()
+    """What changes in mid-stream, of `size` and `sample aspect`."""
     whole: bool = True
     """Whether the pass reached the end."""
     messages: tuple[tuple[int, bytes], ...] = ()

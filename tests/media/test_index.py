@@ -188,14 +188,14 @@ def test_sizes_and_aspects_that_change(tmp_path: Path) -> None:
             "large": (small, large, small),
         }.items()
     }
-    sizes = {name: index.resized_frames for name, index in found.items()}
-    assert sizes == {"same": 0, "wide": 0, "large": 5}
-    assert [name for name, index in found.items() if index.changes_aspect] == ["wide"]
+    changing = {name: index.changing for name, index in found.items()}
+    assert changing == {"same": (), "wide": ("sample aspect",), "large": ("size",)}
     info = probe(tmp_path / "wide.ts")
     settings = check_encoder(EncodeOptions(), tmp_path / "o.mkv", info, 64, 48)
-    for name, says in (("wide", "the sample aspect changes"), ("large", "5 of 15 frames have")):
+    for name in ("wide", "large"):
         notes = picture_notes(info, found[name], settings, UpscaleOptions())
-        assert [note for note in notes if says in note]
+        says = f"the {changing[name][0]} changes in mid-stream: the first frame's is used"
+        assert [note for note in notes if note == says]
 
 
 def test_images_of_mixed_sizes(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_images_of_mixed_sizes(tmp_path: Path) -> None:
         clip = Clip(frames=1, width=width, codec="png", pix_fmt="rgb24")
         make(tmp_path / "one.nut", clip)
         (tmp_path / f"{number}.png").write_bytes(payloads(tmp_path / "one.nut", "video")[0][0].data)
-    assert index_of(tmp_path / "%d.png").resized_frames == 1
+    assert index_of(tmp_path / "%d.png").changing == ("size",)
 
 
 def in_decode_order(path: Path) -> Path:

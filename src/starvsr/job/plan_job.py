@@ -105,13 +105,7 @@ def plan_video(
     if options.workers.cluster is None:
         _check_attention(options, device)
     check_streams(info, target_path, options.streams)
-    asked = options.encode
-    encode = with_codec(asked, target_path, info)
-    options = dataclasses.replace(options, encode=encode)
-    even = is_subsampled(choose_pix_fmt(encode, info, container_of(target_path)))
-    width, height = output_size(info.width, info.height, options.size, even=even)
-    settings = check_encoder(encode, target_path, info, width, height)
-    check_muxer(info, target_path, settings, options.streams)
+    options, settings, said = _encoding(options, info, target_path)
     if options.device.compile and options.workers.cluster is None:
         # Takes far longer than the other checks.
         _check_compiler(device)
@@ -128,13 +122,9 @@ def plan_video(
     )
     info, stated = with_true_rate(info, index), info.frame_rate
     if info.frame_rate != stated:
-        settings = check_encoder(encode, target_path, info, width, height)
-    wanted = output_size(info.width, info.height, options.size, even=False)
-    notes = (
-        *size_notes(wanted, (width, height), settings.codec, settings.pix_fmt),
-        *encode_notes(asked, info, settings.codec, settings.pix_fmt, settings.container),
-        *picture_notes(info, index, settings, options),
-    )
+        settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
+    notes = (*said, *picture_notes(info, index, settings, options))
+    even = is_subsampled(settings.pix_fmt)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)
     # More workers than segments would leave threads idle.
@@ -144,6 +134,25 @@ def plan_video(
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes
     )
+
+
+def _encoding(
+    options: UpscaleOptions, info: VideoInfo, target: Path
+) -> tuple[UpscaleOptions, EncoderSettings, list[str]]:
+    """The options with a concrete encoder, its settings, and what is said of them; encoder and muxer are tried."""
+    encode = with_codec(options.encode, target, info)
+    even = is_subsampled(choose_pix_fmt(encode, info, container_of(target)))
+    size, wanted = (
+        output_size(info.width, info.height, options.size, even=each) for each in (even, False)
+    )
+    settings = check_encoder(encode, target, info, *size)
+    check_muxer(info, target, settings, options.streams)
+    codec, pix_fmt = settings.codec, settings.pix_fmt
+    said = [
+        *size_notes(wanted, size, codec, pix_fmt),
+        *encode_notes(options.encode, info, codec, pix_fmt, settings.container),
+    ]
+    return dataclasses.replace(options, encode=encode), settings, said
 
 
 def _check_place(source: Path, target: Path, options: UpscaleOptions) -> None:

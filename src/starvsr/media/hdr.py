@@ -149,7 +149,11 @@ def check_hdr(info: VideoInfo, codec: str, pix_fmt: str) -> None:
         return
     formats = [each.name for each in find_encoder(codec).video_formats or ()]
     deep = any(layout_of(name).depth >= HDR_BITS for name in formats)
-    advice = "leave --pix-fmt out" if deep else "give --codec libx265, or ffv1 for .mkv"
+    advice = (
+        "leave --pix-fmt out"
+        if deep
+        else "give --codec libx265, libsvtav1 for .webm, or ffv1 for .mkv"
+    )
     raise OutputError(
         f"{codec} with {pix_fmt} has {layout_of(pix_fmt).depth} bits, in which HDR shows banding; it needs "
         f"{HDR_BITS}: {advice}"

@@ -76,9 +76,8 @@ class _Scan:
         self.raw_pts: list[int | None] = []
         self.lengths: list[int] = []
         self.keyframes: list[int] = []
-        self.interlaced = self.resized = beyond = 0
-        sizes: list[tuple[int, int]] = []
-        aspects = set[object]()
+        self.interlaced = beyond = 0
+        self.values: dict[str, set[object]] = {"size": set(), "sample aspect": set()}
         self.messages: list[tuple[int, bytes]] = []
         self.shots = ShotDetector() if scene_detect else None
         with open_for(info) as container:
@@ -92,10 +91,9 @@ class _Scan:
                 self.lengths.append(frame.duration or 0)
                 self.watch.frame(self.raw_pts[-1])
                 self.interlaced += frame.interlaced_frame
-                sizes = sizes or [(frame.width, frame.height)]
-                self.resized += (frame.width, frame.height) != sizes[0]
+                self.values["size"].add((frame.width, frame.height))
                 # The decoder's is that of a later frame; a frame's own takes a filter graph.
-                aspects.add(decoder.context.sample_aspect_ratio)
+                self.values["sample aspect"].add(decoder.context.sample_aspect_ratio)
                 self.messages += ((len(self.raw_pts) - 1, each) for each in messages_of(frame))
                 if self.shots is not None:
                     self.shots.add(frame)
@@ -104,7 +102,6 @@ class _Scan:
                 beyond += (self.raw_pts[-1] or 0) - (self.raw_pts[0] or 0) >= until
                 if beyond > _BEYOND_FRAMES:
                     break
-            self.changes_aspect = len(aspects) > 1
             self.failures, self.damaged = decoder.failures, decoder.damaged
             undecoded = max(0, decoder.packets - decoder.frames)
             self.end = (stream.start_time or 0) + (stream.duration or 0)
@@ -149,8 +146,7 @@ class _Scan:
             lost_frames=self.lost,
             damaged_frames=self.damaged,
             interlaced_frames=self.interlaced,
-            resized_frames=self.resized,
-            changes_aspect=self.changes_aspect,
+            changing=tuple(name for name, values in self.values.items() if len(values) > 1),
             whole=self.whole,
             messages=tuple(self.messages),
             stamps=tuple(stamps) if stamps != pts else (),

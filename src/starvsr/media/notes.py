@@ -22,7 +22,10 @@ def picture_notes(
     """One sentence for each. Raises InputError if the video is too small to be deinterlaced."""
     return (
         *_images(info, settings, options),
-        *_shapes(index),
+        *(
+            f"the {each} changes in mid-stream: the first frame's is used"
+            for each in index.changing
+        ),
         *_fields(info, index, options.look.deinterlace),
         *_alpha(info, settings),
         *_depth(info, settings, options.encode.pix_fmt),
@@ -87,19 +90,6 @@ def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions)
     if is_sequence(info.path) and options.input.fps is None:
         return [f"the images are read at {DEFAULT_FPS} frames per second: --fps sets another rate"]
     return []
-
-
-def _shapes(index: VideoIndex) -> list[str]:
-    notes = []
-    if index.resized_frames:
-        notes.append(
-            f"{index.resized_frames} of {index.frames} frames have another size than the first, and are scaled to it"
-        )
-    if index.changes_aspect:
-        notes.append(
-            "the sample aspect changes in mid-stream: that of the first frame is used for all"
-        )
-    return notes
 
 
 def _fields(info: VideoInfo, index: VideoIndex, asked: str) -> list[str]:
