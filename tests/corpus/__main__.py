@@ -52,15 +52,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file, hidden ones and this driver's own excepted. Raises OSError if there is no folder, or no file."""
+    """Every file but hidden ones, the smallest first. Raises OSError if there is no folder, or no file."""
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is not a folder: give one of media files")
-    found = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
-    )
+    found = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
     if not found:
         raise FileNotFoundError(f"{folder} contains no file")
-    return found
+    return sorted(found, key=lambda path: (path.stat().st_size, path))
 
 
 def _known(report: Path) -> dict[str, Record]:

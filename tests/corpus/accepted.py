@@ -29,7 +29,14 @@ class Accepted:
         return all(re.search(pattern, text) for pattern, text in pairs)
 
 
-ACCEPTED: tuple[Accepted, ...] = ()
+ACCEPTED = (
+    Accepted(
+        "the matrix that players assume at the source's size is written: at the output's they would assume another",
+        field="^color_space$",
+        source="^unknown$",
+        output="^(bt709|smpte170m|bt470bg)$",
+    ),
+)
 
 
 def reason_for(file: str, difference: Difference) -> str | None:

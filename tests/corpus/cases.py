@@ -19,10 +19,12 @@ SHORT_SIDE = 32
 OPTIONS = ("--model", "nano", "--resolution", str(SHORT_SIDE))
 """Whole files, as small as the encoders take them: nearly all time is decoding."""
 LONGEST_S = 300.0
+# A few frames of 8K at full size, at 16 bits a component, while they are made small.
+MOST_BYTES = 8 << 30
 _KEPT_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 _DONE = (0, 8)
 _REFUSED = 3
-_SAID = re.compile(r"^(?:note|warning|error): (.*)$", re.MULTILINE)
+_SAID = re.compile(r"^(?:note|warning|error)(?:: | +)(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _state(source: Facts | str, outcome: Outcome) -> str:
 
 def _command_faults(outcomes: dict[str, Outcome]) -> Iterator[Difference]:
     for command, outcome in outcomes.items():
-        for failure in failures_of(outcome):
+        for failure in failures_of(outcome, LONGEST_S, MOST_BYTES):
             yield Difference(f"{command} itself", "", failure[:500])
     codes = {command: outcome.code for command, outcome in outcomes.items()}
     if codes["plan"] == 0 and codes["upscale"] not in _DONE:

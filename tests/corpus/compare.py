@@ -150,13 +150,11 @@ def _picture(source: Facts, output: Facts, short_side: int) -> Iterator[Differen
         yield Difference("interlaced", "", "still interlaced", "stay so")
     elif any(frame.facts.get("interlaced_frame") for frame in source.frames):
         yield Difference("interlaced", "interlaced", "progressive", "interlaced")
-    if output.video["pix_fmt"] != old["pix_fmt"]:
-        yield Difference(
-            "pixel format",
-            old["pix_fmt"],
-            output.video["pix_fmt"],
-            "bits become|alpha|chroma|4:2:0|palette|pix-fmt",
-        )
+    # The range is compared with the colours.
+    before, behind = (each["pix_fmt"].replace("yuvj", "yuv") for each in (old, new))
+    yield from _unlike(
+        "pixel format", before, behind, "bits become|alpha|chroma|4:2:0|palette|pix-fmt"
+    )
     changes = {
         (f.facts.get("width"), f.facts.get("height"), f.facts.get("sample_aspect_ratio"))
         for f in source.frames
