@@ -81,6 +81,9 @@ def _run(
     options: Sequence[str],
 ) -> Iterator[Record]:
     report.parent.mkdir(parents=True, exist_ok=True)
+    if report.exists() and not report.read_bytes().endswith(b"\n"):
+        with report.open("a") as lines:
+            lines.write("\n")
     worker = Worker(LONGEST_S)
     try:
         for number, file in enumerate(files, start=1):
