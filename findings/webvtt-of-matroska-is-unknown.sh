@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Question:  Does libav read WebVTT in a Matroska file?
-# Guess:     Yes: the Matroska specification names the codec S_TEXT/WEBVTT, mkvmerge writes it, and libav both reads
+# Guess:     Yes: the Matroska specification names the codec S_TEXT/WEBVTT, mkvmerge uses it, and libav both reads
 #            and writes WebVTT.
 # Behaviour: libav knows only WebM's older names, D_WEBVTT/SUBTITLES and its siblings, and writes them into .mkv too.
-#            A stream with the specified name has no codec at all, so it can be neither decoded nor copied by a muxer
-#            that asks for one. Here the name of a file that libav wrote is replaced, and an EBML void fills the
-#            rest.
+#            A stream with the specified name has no codec at all, though its packets are there. Here the name of a
+#            file that libav wrote is replaced, and an EBML void fills the rest.
 # Versions:  av 18.1.0 (libavformat 62.12.102, libavcodec 62.28.102), Python 3.11, Linux x86-64
 # Seen:      D_WEBVTT/SUBTITLES webvtt, S_TEXT/WEBVTT None, with a packet in both
 set -euo pipefail

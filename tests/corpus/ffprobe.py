@@ -127,8 +127,12 @@ def _ask(path: Path, *options: str) -> tuple[dict[str, Any], str]:
     except subprocess.TimeoutExpired:
         raise FfprobeError(f"ffprobe takes over {LONGEST_S:.0f} s") from None
     text = done.stdout.decode(errors="replace")
-    said = json.loads(text, strict=False) if text.strip() else {}
-    return said, done.stderr.decode(errors="replace")
+    errors = done.stderr.decode(errors="replace")
+    try:
+        return json.loads(text, strict=False) if text.strip() else {}, errors
+    except json.JSONDecodeError:
+        # It stopped in the middle: what cannot be opened ends so, and what it dies of.
+        raise FfprobeError(errors.strip() or f"ffprobe ends with {done.returncode}") from None
 
 
 def _packets(
