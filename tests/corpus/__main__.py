@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.corpus.accepted import reason_for
 from tests.corpus.cases import LONGEST_S, OPTIONS, Record, run_file
-from tests.corpus.compare import Difference
+from tests.corpus.difference import Difference
 from tests.corpus.ffprobe import FfprobeError, tool
 from tests.fuzz.worker import Worker
 
@@ -120,6 +120,9 @@ def report(records: Sequence[Record]) -> int:
         print(f"accepted {count} x {reason}")
     for file, each in sorted(wrong, key=lambda pair: (pair[1].field, pair[0])):
         print(f"{each.field}: {each.source} -> {each.output}: {file}")
+    for record in records:
+        if record.state == "ffprobe cannot":
+            print(f"restored and not compared, since ffprobe cannot read it: {record.file}")
     print(f"{len(records)} files, {len(wrong)} differences are wrong")
     return int(bool(wrong) or not any(record.state == "restored" for record in records))
 

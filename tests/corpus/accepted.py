@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from tests.corpus.compare import Difference
+from tests.corpus.difference import Difference
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.corpus.compare import Difference, differences
+from tests.corpus.compare import differences
+from tests.corpus.difference import Difference
 from tests.corpus.ffprobe import Facts, FfprobeError, facts_of
 from tests.fuzz.cases import failures_of
 from tests.fuzz.worker import Outcome, Worker

@@ -35,7 +35,6 @@ class Frame:
 
     time: Fraction | None
     """Best-effort, seconds."""
-    duration: Fraction | None
     facts: Mapping[str, Any]
     """ffprobe's fields as they are."""
 
@@ -174,10 +173,7 @@ def _film(
 
 def _frame(said: Mapping[str, Any], base: Fraction) -> Frame:
     stamp = said.get("best_effort_timestamp", said.get("pts"))
-    length = said.get("duration", said.get("pkt_duration"))
-    return Frame(
-        None if stamp is None else stamp * base, None if length is None else length * base, said
-    )
+    return Frame(None if stamp is None else stamp * base, said)
 
 
 def fraction(text: str | None) -> Fraction:
