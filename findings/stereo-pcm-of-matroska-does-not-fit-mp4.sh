@@ -23,6 +23,8 @@ for layout in ("mono", "stereo"):
         with av.open(f"sound.{old}", "w") as output:
             stream = output.add_stream("pcm_s16le", rate=48000, layout=layout)
             frame = av.AudioFrame(format="s16", layout=layout, samples=1024)
+            for plane in frame.planes:
+                plane.update(bytes(plane.buffer_size))
             frame.sample_rate, frame.pts = 48000, 0
             output.mux(stream.encode(frame))
             output.mux(stream.encode())
