@@ -65,7 +65,12 @@ def _times(source: Facts, output: Facts) -> Iterator[Difference]:
         return
     tick = max(base_of(source.video), base_of(output.video)) + MICROSECOND
     late = [(b - new[0]) - (a - old[0]) for a, b in zip(old, new, strict=True)]
-    wrong = [number for number, each in enumerate(late) if abs(each) > tick]
+    # Of frames that the source shows at one time each needs one of its own, before the next.
+    wrong = [
+        number
+        for number, each in enumerate(late)
+        if abs(each) > tick and not (0 < each < _next(old, number) - old[number])
+    ]
     if wrong:
         worst = max(wrong, key=lambda number: abs(late[number]))
         yield Difference(
@@ -78,6 +83,13 @@ def _times(source: Facts, output: Facts) -> Iterator[Difference]:
         yield Difference("first frame", in_seconds(old[0]), in_seconds(new[0]), _CLOCK_WORDS)
     yield from _last(source, output, tick)
     yield from _rate(new, output)
+
+
+def _next(times: Sequence[Fraction], number: int) -> Fraction:
+    """The first time after that of a frame which shares it with the frame before; its own if it shares it not."""
+    if number == 0 or times[number - 1] != times[number]:
+        return times[number]
+    return next((time for time in times[number:] if time > times[number]), times[number] + 1)
 
 
 def _last(source: Facts, output: Facts, tick: Fraction) -> Iterator[Difference]:

@@ -34,7 +34,7 @@ class Frame:
     """One decoded frame."""
 
     time: Fraction | None
-    """Best-effort, seconds."""
+    """Seconds."""
     facts: Mapping[str, Any]
     """ffprobe's fields as they are."""
 
@@ -172,7 +172,8 @@ def _film(
 
 
 def _frame(said: Mapping[str, Any], base: Fraction) -> Frame:
-    stamp = said.get("best_effort_timestamp", said.get("pts"))
+    # The best effort goes by the decode times as soon as two frames have one time.
+    stamp = said.get("pts", said.get("best_effort_timestamp"))
     return Frame(None if stamp is None else stamp * base, said)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.corpus import cases, ffprobe
 from tests.corpus.__main__ import main, report
@@ -19,6 +20,7 @@ from tests.corpus.cases import Record, run_file
 from tests.corpus.compare import differences
 from tests.corpus.difference import Difference
 from tests.corpus.ffprobe import Facts, FfprobeError, Frame, Packet
+from tests.corpus.stills import still_differences
 from tests.fuzz.worker import Outcome
 
 _PATHS = (Path("in.mkv"), Path("out.mkv"))
@@ -173,6 +175,36 @@ def test_bare_streams_have_the_times_of_their_rate() -> None:
     bare = replace(source, format={**source.format, "format_name": "m4v"})
     assert _found(_said(bare, 0, r_frame_rate="25/1"), _file(32)) == []
     assert _found(_said(bare, 0, r_frame_rate="50/1"), _file(32)) == ["frame times"]
+
+
+def test_frames_of_one_time_are_shown_one_after_the_other() -> None:
+    source, output = _file(64), _file(32)
+    same = [replace(f, time=_STEP if n == 2 else f.time) for n, f in enumerate(source.frames)]
+    between = [
+        replace(f, time=_STEP * 3 / 2 if n == 2 else f.time) for n, f in enumerate(output.frames)
+    ]
+    assert _found(replace(source, frames=same), replace(output, frames=between)) == []
+    assert _found(source, replace(output, frames=between)) == ["frame times"]
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "count", "found"),
+    [
+        ((64, 64), "RGB", 4, []),
+        ((64, 64), "RGBA", 4, ["alpha by Pillow"]),
+        ((64, 64), "RGB", 5, ["frames by Pillow"]),
+        ((64, 320), "RGB", 4, ["size by Pillow"]),
+    ],
+)
+def test_pillow_sees_pictures_that_ffprobe_cannot(
+    tmp_path: Path, size: tuple[int, int], mode: str, count: int, found: list[str]
+) -> None:
+    images = [
+        Image.new(mode, size, (40 * number, 0, 0, 200)[: len(mode)]) for number in range(count)
+    ]
+    path = tmp_path / "a.webp"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=40)
+    assert [each.field for each in still_differences(path, _file(32), 32)] == found
 
 
 def test_packets_that_the_file_does_not_show_are_not_expected() -> None:
