@@ -27,7 +27,9 @@ def test_a_finding_states_and_checks_what_it_saw(path: Path) -> None:
     assert packages
     assert all(_PINNED.fullmatch(word) for word in packages)
     # Every version that the header names is the one that is installed.
-    stated = dict(re.findall(r"\b(av|mutagen|pillow|pymediainfo) ([\d.]+\d)", head.group(1).lower()))
+    stated = dict(
+        re.findall(r"\b(av|mutagen|pillow|pymediainfo) ([\d.]+\d)", head.group(1).lower())
+    )
     assert stated == dict(word.split("==") for word in packages)
     assert "exit 1" in text
     assert "import starvsr" not in text

@@ -36,6 +36,43 @@ ACCEPTED = (
         source="^unknown$",
         output="^(bt709|smpte170m|bt470bg)$",
     ),
+    Accepted(
+        "8 bits are too few for PQ and HLG, which are written with 10",
+        field="^pixel format$",
+        source=r"^yuv4\d\dp$",
+        output=r"^yuv4\d\dp10le$",
+    ),
+    Accepted(
+        "RGB becomes YUV with all of its chroma, and grey gets chroma planes without colour: players take no other",
+        field="^pixel format$",
+        source="^(gbrp|rgb|bgr|gray)",
+        output="^yuv4(44|20)p",
+    ),
+    Accepted(
+        "ffprobe 5.1 neither turns AVIF nor reads its colours; the size is compared with Pillow's",
+        field="^(size|color_.*)$",
+        file=r"\.avif$",
+    ),
+    Accepted(
+        "ffprobe 5.1 shows GIF frames of 10 ms for 100; the file's own delays are kept",
+        field="^(frame times|last frame's duration|average rate)$",
+        file=r"assets/go_router/\w+\.gif$",
+    ),
+    Accepted(
+        "the same place, with four decimals",
+        field="^tag location(-eng)? of",
+        source=r"^\+40\.680-074\.500/",
+        output=r"^\+40\.6800-074\.5000/",
+    ),
+    Accepted(
+        "the window of wide film on a 4:3 set, which players do not use",
+        field="^side data AVPanScan$",
+    ),
+    Accepted(
+        "a matrix that is not converted is refused at once, with the reason",
+        field="^restored$",
+        output="^code 3: .* its colour matrix ",
+    ),
 )
 
 
