@@ -219,5 +219,6 @@ def _name(stream: Mapping[str, Any]) -> str:
 def _left(stream: Mapping[str, Any]) -> str:
     """Words of a line that tells what becomes of a stream."""
     words = {"cover": "cover", "data": "data stream|data", "attachment": "attach|font|left out"}
-    index = rf"stream {stream['index']}\b|streams [\d, and]*\b{stream['index']}\b"
+    number = stream["index"]
+    index = rf"stream {number}\b|streams [\d, and]*\b{number}\b|stream .*\b{number} \("
     return "|".join(filter(None, (index, words.get(str(stream.get("codec_type"))))))

@@ -158,6 +158,27 @@ def test_what_only_the_source_has_is_found(field: str) -> None:
     assert _found(_SOURCES[field](_file(64)), _file(32)) == [field]
 
 
+def test_a_wild_rate_does_not_end_the_film_early() -> None:
+    source = _file(64)
+    last = replace(source.packets[0][-1], duration=Fraction(1, 1000))
+    packets = {**source.packets, 0: [*source.packets[0][:-1], last]}
+    assert _found(replace(source, packets=packets), _file(32)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "video stream 2 is left out",
+        "streams 1 and 2 are left out",
+        "video stream 0 is restored, 1 (av1 8x8) and 2 (av1 8x8) are left out",
+    ],
+)
+def test_a_stream_is_told_of_by_its_number(line: str) -> None:
+    (lost,) = differences(_with(_file(64), _stream(2, "video")), _file(32), _PATHS, 32)
+    assert cases._is_told(lost, [line])
+    assert not cases._is_told(lost, [line.replace("2", "3")])
+
+
 def test_a_broadcast_begins_at_any_time() -> None:
     source = _moved_film(_file(64), Fraction(1000))
     assert _found(replace(source, format={"format_name": "mpegts"}), _file(32)) == []
