@@ -59,6 +59,11 @@ ACCEPTED = (
         file=r"assets/go_router/\w+\.gif$",
     ),
     Accepted(
+        "the edit list holds the last frame for longer or ends within it, which no packet says",
+        field="^last frame's duration$",
+        file=r"(mp4/bt601\.mov|only_preroll_sync_sample\.mp4)$",
+    ),
+    Accepted(
         "the same place, with four decimals",
         field="^tag location(-eng)? of",
         source=r"^\+40\.680-074\.500/",
