@@ -69,12 +69,6 @@ ACCEPTED = (
         file=r"sample_ipcm_24le\.mp4$",
     ),
     Accepted(
-        "the same place, with four decimals",
-        field="^tag location(-eng)? of",
-        source=r"^\+40\.680-074\.500/",
-        output=r"^\+40\.6800-074\.5000/",
-    ),
-    Accepted(
         "the window of wide film on a 4:3 set, which players do not use",
         field="^side data AVPanScan$",
     ),

@@ -10,6 +10,7 @@ from typing import Any
 from tests.corpus.ffprobe import Facts, fraction
 
 MICROSECOND = Fraction(1, 1_000_000)
+_MOST_PER_S = 240
 # Streams without a container: what times their demuxers give are guesses.
 _BARE = ("h264", "hevc", "m4v", "mpegvideo", "vc1", "obu")
 
@@ -45,4 +46,7 @@ def shown(facts: Facts) -> list[Fraction]:
     if not bare and all(stamp is not None for stamp in stamps):
         return sorted(stamp for stamp in stamps if stamp is not None)
     rate = fraction(facts.video.get("r_frame_rate")) or Fraction(25)
+    if rate > _MOST_PER_S:
+        # The clock of a camera with a variable rate, whose times are lost with the container.
+        rate = Fraction(25)
     return [number / rate for number in range(len(stamps))]

@@ -187,6 +187,8 @@ def tag_differences(
     for key, value in before.items():
         if _TECHNICAL.fullmatch(key):
             continue
+        if _same_place(key, value, behind.get(key, "")):
+            continue
         if behind.get(key) != value and value not in behind.values():
             yield Difference(
                 f"tag {key} of {name}",
@@ -196,6 +198,12 @@ def tag_differences(
             )
     old_language, new_language = (each.get("language", "und") for each in (before, behind))
     yield from unlike(f"language of {name}", old_language, new_language, "language")
+
+
+def _same_place(key: str, old: str, new: str) -> bool:
+    """Whether two locations (ISO 6709) are the same degrees, written with more or fewer digits."""
+    places = [[float(part) for part in re.findall(r"[+-][\d.]+", text)] for text in (old, new)]
+    return key.startswith("location") and bool(places[0]) and places[0] == places[1]
 
 
 def _marks(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Difference]:

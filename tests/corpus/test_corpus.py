@@ -196,6 +196,7 @@ def test_bare_streams_have_the_times_of_their_rate() -> None:
     bare = replace(source, format={**source.format, "format_name": "m4v"})
     assert _found(_said(bare, 0, r_frame_rate="25/1"), _file(32)) == []
     assert _found(_said(bare, 0, r_frame_rate="50/1"), _file(32)) == ["frame times"]
+    assert _found(_said(bare, 0, r_frame_rate="1000/1"), _file(32)) == []
 
 
 def test_frames_of_one_time_are_shown_one_after_the_other() -> None:
@@ -226,6 +227,18 @@ def test_pillow_sees_pictures_that_ffprobe_cannot(
     path = tmp_path / "a.webp"
     images[0].save(path, save_all=True, append_images=images[1:], duration=40)
     assert [each.field for each in still_differences(path, _file(32), 32)] == found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [("+40.680-074.500/", "+40.6800-074.5000/", True), ("+40.68-074.50/", "+40.68-074.51/", False)],
+)
+def test_a_location_may_have_more_digits(old: str, new: str, same: bool) -> None:
+    files = [
+        replace(facts, format={"format_name": "mp4", "tags": {"location": place}})
+        for facts, place in ((_file(64), old), (_file(32), new))
+    ]
+    assert (_found(*files) == []) == same
 
 
 def test_packets_that_the_file_does_not_show_are_not_expected() -> None:
