@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tests.corpus.accepted import reason_for
-from tests.corpus.cases import LONGEST_S, OPTIONS, Record, run_file
+from tests.corpus.cases import LONGEST_S, OPTIONS, Record, not_compared, run_file
 from tests.corpus.difference import Difference
 from tests.corpus.ffprobe import FfprobeError, tool
 from tests.fuzz.worker import Worker
@@ -89,7 +89,10 @@ def _run(
         for number, file in enumerate(files, start=1):
             record = known.get(str(file.relative_to(folder)))
             if record is None:
-                record = run_file(folder, file, worker, options)
+                try:
+                    record = run_file(folder, file, worker, options)
+                except Exception as error:
+                    record = not_compared(folder, file, error)
                 with report.open("a") as lines:
                     lines.write(json.dumps(record.as_json()) + "\n")
                 print(f"{number}/{len(files)} {record.state}, {record.seconds:.1f} s, {len(record.wrong)} wrong: "

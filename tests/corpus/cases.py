@@ -89,6 +89,12 @@ def run_file(folder: Path, file: Path, worker: Worker, options: Sequence[str] = 
     )
 
 
+def not_compared(folder: Path, file: Path, error: Exception) -> Record:
+    """The record of a file that the driver itself failed on."""
+    wrong = Difference("the driver itself", "", f"{type(error).__name__}: {error}"[:500])
+    return Record(str(file.relative_to(folder)), "failed", 0.0, {}, (), (wrong,), ())
+
+
 def _state(source: Facts | str, outcome: Outcome) -> str:
     reads = isinstance(source, Facts) and bool(source.frames)
     if outcome.code in _DONE:

@@ -375,6 +375,26 @@ def test_a_run_goes_on_where_it_was_ended(
     assert "2 files, 0 differences are wrong" in capsys.readouterr().out
 
 
+def test_a_file_that_the_driver_fails_on_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.mkv", "b.mkv"):
+        (tmp_path / name).write_bytes(b"a")
+
+    def fails(folder: Path, file: Path, *rest: object) -> Record:
+        if file.name == "a.mkv":
+            raise KeyError("width")
+        return replace(_record(), file=file.name)
+
+    monkeypatch.setattr("tests.corpus.__main__.run_file", fails)
+    monkeypatch.setattr("tests.corpus.__main__.Worker", lambda longest: _Worker())
+    monkeypatch.setattr("tests.corpus.__main__.tool", str)
+    assert main([str(tmp_path), "--report", str(tmp_path / "new" / "lines.jsonl")]) == 1
+    out = capsys.readouterr().out
+    assert "the driver itself:  -> KeyError: 'width': a.mkv" in out
+    assert "2 files, 1 differences are wrong" in out
+
+
 def test_missing_tools_and_folders_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
