@@ -169,7 +169,7 @@ def _picture(source: Facts, output: Facts, short_side: int) -> Iterator[Differen
             "size or aspect within the film",
             str(sorted(map(str, changes)))[:200],
             "one",
-            "change|sizes",
+            "another size|another sample aspect|change",
         )
 
 
