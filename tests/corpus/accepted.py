@@ -73,6 +73,11 @@ ACCEPTED = (
         field="^side data AVPanScan$",
     ),
     Accepted(
+        "a stream whose codec libav does not know is named before the work, with the option that leaves it out",
+        field="^restored$",
+        output=r"^code 7: .*libav does not know .* give --(audio|subtitles) none",
+    ),
+    Accepted(
         "a matrix that is not converted is refused at once, with the reason",
         field="^restored$",
         output="^code 3: .* its colour matrix ",

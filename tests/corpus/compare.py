@@ -97,7 +97,7 @@ def _last(source: Facts, output: Facts, tick: Fraction) -> Iterator[Difference]:
     steps = sorted(b - a for a, b in itertools.pairwise(shown(source)))
     # A rate of 1000 that the source states is no wish to end after a millisecond.
     least = steps[len(steps) // 2] / 2 if steps else 0
-    if old and old >= least and abs((new or 0) - old) > tick:
+    if old and old >= least and abs((new or 0) - old) > max(tick, Fraction(1, 1000)):
         yield Difference("last frame's duration", in_seconds(old), in_seconds(new), _CLOCK_WORDS)
 
 
@@ -131,7 +131,7 @@ def _rate(new: Sequence[Fraction], output: Facts) -> Iterator[Difference]:
     steps = [b - a for a, b in itertools.pairwise(new)]
     finest = fraction(output.video.get("r_frame_rate"))
     # libav's guess of Matroska's may be a multiple of the true one.
-    if max(steps) - min(steps) < Fraction(2, 1000) and finest > max(2 * true, Fraction(240)):
+    if max(steps) < 2 * min(steps) and finest > max(2 * true, Fraction(240)):
         yield Difference("finest rate", f"{float(true):.3f}", f"{float(finest):.3f}")
 
 
