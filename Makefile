@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check matrix fuzz kill inject lowest format clean
+.PHONY: demo test check matrix corpus fuzz kill inject lowest format clean
 
 demo: $(VENV)/.installed  ## upscale the sample 4x to out.mp4
 	$(BIN)/starvsr upscale examples/butterfly.mp4 out.mp4 --scale 4 --overwrite
@@ -37,6 +37,10 @@ lowest:  ## all tests with the lowest version of each dependency that pyproject.
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
 		--editable '.[dev,metrics,train]'
 	.venv-lowest/bin/python -m pytest -q --numprocesses 2
+
+corpus: $(VENV)/.dev-installed  ## every file of DIR through info, plan and upscale, compared by the system's ffprobe
+	@test -n "$(DIR)" || { echo "error: no folder is given: make corpus DIR=folder" >&2; exit 2; }
+	$(BIN)/python -m tests.corpus "$(DIR)"
 
 format: $(VENV)/.dev-installed
 	$(BIN)/ruff check --fix .

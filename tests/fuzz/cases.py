@@ -82,16 +82,18 @@ def run_case(seed: int, whole: dict[str, tuple[str, bytes]], folder: Path, worke
     return Case(seed, what, outcomes, tuple(failures))
 
 
-def failures_of(outcome: Outcome) -> list[str]:
+def failures_of(
+    outcome: Outcome, longest_s: float = LONGEST_S, most_bytes: int = MOST_BYTES
+) -> list[str]:
     """What is wrong with an outcome whatever the file was; empty is well."""
     failures = []
-    if outcome.hung or outcome.seconds > LONGEST_S:
-        failures.append(f"takes over {LONGEST_S:.0f} s")
+    if outcome.hung or outcome.seconds > longest_s:
+        failures.append(f"takes over {longest_s:.0f} s")
     if outcome.code < 0:
         failures.append(f"dies of signal {-outcome.code}")
     elif not outcome.hung and outcome.code not in _CODES:
         failures.append(f"ends with code {outcome.code}: {outcome.err[-500:]}")
-    if outcome.peak_bytes > MOST_BYTES:
+    if outcome.peak_bytes > most_bytes:
         failures.append(f"takes {outcome.peak_bytes / 2**30:.2f} GiB")
     if "Traceback" in outcome.err:
         failures.append(f"prints a traceback: {outcome.err[-500:]}")

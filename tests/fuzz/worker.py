@@ -41,7 +41,9 @@ class Outcome:
 class Worker:
     """A process that runs `starvsr` command lines. End it with `stop`."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest_s: float = LONGEST_S) -> None:
+        """longest_s: of one command line, seconds."""
+        self._longest_s = longest_s
         self._context = multiprocessing.get_context("spawn")
         self._start()
 
@@ -56,7 +58,7 @@ class Worker:
         with suppress(EOFError, ConnectionResetError, BrokenPipeError):
             self._ours.send(list(arguments))
             # Loading the program is no part of it.
-            if self._ours.poll(LONGEST_S + 30):
+            if self._ours.poll(self._longest_s + 30):
                 answer = self._ours.recv()
                 assert isinstance(answer, Outcome)
                 return answer
@@ -64,7 +66,7 @@ class Worker:
         self.stop()
         code = self._process.exitcode or 0
         self._start()
-        return Outcome(code, "", "", LONGEST_S if hung else 0.0, 0, hung)
+        return Outcome(code, "", "", self._longest_s if hung else 0.0, 0, hung)
 
     def stop(self) -> None:
         """End the process."""

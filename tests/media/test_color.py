@@ -236,12 +236,16 @@ def test_untagged_matrix(width: int, height: int, matrix: int) -> None:
     assert (color.matrix, color.range) == (matrix, LIMITED)
 
 
+@pytest.mark.parametrize("matrix", [8, 10, 12, 13, 14])
+def test_matrices_that_libswscale_does_not_convert_are_refused(matrix: int) -> None:
+    with pytest.raises(InputError, match=f"code {matrix} of"):
+        resolve_color(facts("yuv444p10le", matrix))
+
+
 def test_resolved_and_written_colors() -> None:
     assert resolve_color(facts("yuvj420p", 6)).range == FULL
     assert resolve_color(facts("rgb24", 1, 1)) == ColorInfo(0, FULL)
     assert resolve_color(facts("gray")).range == FULL
-    with pytest.raises(InputError, match="matrix"):
-        resolve_color(facts("yuv444p", 8))
     hdr = facts("yuv420p10le", color=ColorInfo(9, 1, 9, 16))
     assert output_color(hdr, "yuv420p10le", "libx265") == ColorInfo(9, 1, 9, 16, 1)
     assert output_color(facts("yuv420p"), "yuv420p", "libx264").matrix == 6

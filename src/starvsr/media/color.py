@@ -61,7 +61,6 @@ _MATRICES = {
     6: "smpte170m",
     7: "smpte240m",
     9: "bt2020",
-    10: "bt2020",
 }
 _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 # Subsamplings that libav supports up to 16 bits, by chroma shift (columns, rows).
