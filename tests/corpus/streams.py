@@ -185,7 +185,7 @@ def tag_differences(
         {key.lower(): value for key, value in each.get("tags", {}).items()} for each in (old, new)
     )
     for key, value in before.items():
-        if _TECHNICAL.fullmatch(key):
+        if not value or _TECHNICAL.fullmatch(key):
             continue
         if _same_place(key, value, behind.get(key, "")):
             continue
