@@ -38,15 +38,6 @@ def test_existing_output(cli: Cli, clip: Path, quick: list[str]) -> None:
     assert (code, message) == (7, f"{output} exists already: give --overwrite to replace it")
 
 
-@pytest.mark.parametrize("name", ["out", "out.mp4"])
-def test_output_is_a_folder(cli: Cli, clip: Path, quick: list[str], name: str) -> None:
-    output = clip.with_name(name)
-    output.mkdir()
-    # As with cp, the result goes into it.
-    assert cli("upscale", clip, output, *quick, "--frames", "1", "--overwrite").code == 0
-    assert [path.name for path in output.iterdir()] == [clip.name]
-
-
 def test_output_folder_is_missing(cli: Cli, clip: Path, quick: list[str]) -> None:
     folder = clip.with_name("no")
     code, message = refused(cli, clip, folder / "out.mp4", *quick)
