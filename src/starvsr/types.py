@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeAlias
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,35 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Film:
+    """A run of frames that four film frames in five were spread over by pull-down; `media.telecine` says how."""
+
+    first: int
+    """The first frame of the first whole cycle."""
+    last: int
+    """Exclusive end of the last whole cycle."""
+    top_repeat: int
+    """Frames of this number modulo 5 repeat the top field of the frame before them."""
+    bottom_repeat: int
+    """Frames of this number modulo 5 repeat the bottom field of the frame before them."""
+    lead: int = 0
+    """Frames before `first` that are the end of a cycle."""
+    rest: int = 0
+    """Frames from `last` on that are the beginning of a cycle."""
+
+
+class Source(NamedTuple):
+    """What one frame is made of."""
+
+    top: int
+    """The decoded frame that its top field is taken from."""
+    bottom: int
+    """The decoded frame that its bottom field is taken from."""
+    field: int | None = None
+    """0 or 1: the frame is interpolated from this field of `top`, by the order in which they are shown."""
+
+
+@dataclass(frozen=True)
 class VideoIndex:
     """What one pass over the whole video found; a frame's position in `pts` is its absolute index."""
 
@@ -104,12 +133,14 @@ class VideoIndex:
     """Frames that the file announces or contains but that cannot be decoded."""
     damaged_frames: int = 0
     """Frames that the decoder could only partly decode, and concealed the rest."""
-    interlaced_frames: int = 0
-    """Frames flagged as interlaced."""
     resized_frames: int = 0
     """Frames with another size than the first."""
     changes_aspect: bool = False
     """Whether the sample aspect changes in mid-stream."""
+    interlaced: tuple[int, ...] = ()
+    """Indices of frames flagged as interlaced, increasing."""
+    film: tuple[Film, ...] = ()
+    """Runs of telecined frames, if they were looked for."""
     whole: bool = True
     """Whether the pass reached the end."""
 
@@ -117,6 +148,19 @@ class VideoIndex:
     def frames(self) -> int:
         """Number of decodable frames."""
         return len(self.pts)
+
+
+_NOTHING = VideoIndex((), (), ())
+
+
+@dataclass(frozen=True)
+class MadeIndex(VideoIndex):
+    """The frames that a job makes of decoded frames: times, durations and cuts are those of the former."""
+
+    decoded: VideoIndex = _NOTHING
+    """The decoded frames, in ticks of the stream."""
+    sources: tuple[Source, ...] = ()
+    """What every frame is made of, in an order in which no earlier decoded frame is needed again."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from starvsr.job.journal import is_made, journal_folder
 from starvsr.job.workdir import check_outside, discard_left, is_begun
 from starvsr.media.dry_run import check_muxer
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
+from starvsr.media.fields import made_index, plan_fields
 from starvsr.media.files import check_target, written_errors
 from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index, expected_frames
@@ -122,6 +123,7 @@ def plan_video(
         info,
         scene_detect=options.windows.scene_detect,
         until_s=index_until_s if expected_frames(info) else None,
+        detelecine=options.look.detelecine,
         progress=progress,
     )
     wanted = output_size(info.width, info.height, options.size, even=False)
@@ -130,6 +132,10 @@ def plan_video(
         *encode_notes(asked, info, settings.codec, settings.pix_fmt, settings.container),
         *picture_notes(info, index, settings, options),
     )
+    before = info.time_base, info.frame_rate
+    info, index = made_index(info, index, plan_fields(info, index, options.look))
+    if (info.time_base, info.frame_rate) != before:
+        settings = check_encoder(encode, target_path, info, width, height)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)
     # More workers than segments would leave threads idle.
