@@ -30,11 +30,13 @@ CYCLE = 5
 # Columns that are measured, at least.
 _COLUMNS = 128
 # Frames of video per second, between which a pull-down of film can be.
-_RATES = (29, 31)
+_RATES = (25.5, 31)
 # Frames on each side among which a field's difference is high or low, and the place of the high one among all in order.
 _AROUND, _HIGH = 4, 6
 # A field repeats up to this share of the way from low to high, if high is so many times low and so many levels more.
 _REPEAT_SHARE, _MOVING_RATIO, _STILL = 0.4, 1.5, 0.05
+# A frame that is repeated whole differs by this share of the high difference at most.
+_SAME_SHARE = 0.15
 # What is neither may be a repeat up to so many times the usual repeat.
 _QUIET_RATIO = 2.0
 # How much less a frame may comb with another bottom field if it is of one film frame, and must if it is of two; and in
@@ -42,10 +44,10 @@ _QUIET_RATIO = 2.0
 _CLEAN_SHARE, _MIXED_SHARE, _MOST = 0.015, 0.002, 0.75
 # How much more than the frames of a whole cycle one beside it may comb that belongs to it.
 _COMBING_RATIO = 1.25
-# Cycles that show the pull-down, for `auto` and for `on`.
-_LEAST_CYCLES = {"auto": 4, "on": 2}
-# Frames shown for three and two fields in turn, at least; and how far a step may be from that, seconds.
-_LEAST_SOFT, _NEAR_S = 12, 0.0015
+# Cycles that show the pull-down, where the frames between two repeats comb and where they do not.
+_LEAST_CYCLES = {"auto": (4, np.inf), "on": (2, 5)}
+# Frames shown for three and two fields in turn, at least; how far a step may be from that, and a tick at most, seconds.
+_LEAST_SOFT, _NEAR_S, _COARSE_S = 12, 0.0015, 0.0011
 _FIELDS_S = (Fraction(1001, 60000), Fraction(1, 60))
 
 Plane = npt.NDArray[np.int16]
@@ -104,8 +106,7 @@ class FieldMeter:
         evidence = _Evidence(_Marks(tops), _Marks(bottoms), np.array(self._combing), gaps)
         found: list[_Run] = []
         for top, offset in product(range(CYCLE), range(1 if asked == "auto" else 0, CYCLE)):
-            bottom, least = (top + offset) % CYCLE, _LEAST_CYCLES[asked]
-            found += evidence.runs(top, bottom, least, sure=asked == "auto")
+            found += evidence.runs(top, (top + offset) % CYCLE, *_LEAST_CYCLES[asked])
         return tuple(_apart(found, len(pts)))
 
     def settled(self, cuts: Sequence[int], film: Sequence[Film]) -> tuple[int, ...]:
@@ -185,6 +186,8 @@ class _Marks:
         self.values = values
         self.repeats: Flags = seen & small
         self.moves: Flags = seen & ~small
+        self.same: Flags = self.repeats & (values <= _SAME_SHARE * high)
+        """Which differ so little from the one before that they are nothing but a repeat."""
 
     def contradicts(self, phase: int) -> Flags:
         """The frames at which a repeat is due and is not there."""
@@ -206,10 +209,10 @@ class _Evidence:
     gaps: Flags
     """Frames before which time does not go on as usual."""
 
-    def runs(self, top: int, bottom: int, least: int, *, sure: bool) -> Iterator[_Run]:
-        """Runs of whole cycles whose fields repeat at these frames modulo `CYCLE`; `least` of them must show it.
+    def runs(self, top: int, bottom: int, least: int, alone: float) -> Iterator[_Run]:
+        """Runs of whole cycles whose fields repeat at these frames modulo `CYCLE`.
 
-        sure: only if the frames between two repeats comb.
+        least: cycles that show it, if the frames between two repeats comb. alone: if they do not.
         """
         start, places = cycle_of(top, bottom)
         count = (len(self.gaps) - start) // CYCLE
@@ -220,7 +223,8 @@ class _Evidence:
 
         shown: Flags = np.logical_not(by_cycle(bad).any(axis=1))
         for marks, place in zip((self.tops, self.bottoms), places, strict=True):
-            shown = shown & by_cycle(marks.repeats)[:, place] & by_cycle(marks.moves).any(axis=1)
+            repeats = marks.same if top == bottom else marks.repeats
+            shown = shown & by_cycle(repeats)[:, place] & by_cycle(marks.moves).any(axis=1)
         for first, last in _spans([not any(cycle) for cycle in by_cycle(bad).tolist()]):
             inside = first + np.flatnonzero(shown[first:last])
             if len(inside) < least:
@@ -228,7 +232,7 @@ class _Evidence:
             began, ended = (start + int(cycle) * CYCLE for cycle in (inside[0], inside[-1] + 1))
             film = Film(began, ended, top, bottom)
             gain, is_usual = self._gain(places, (start + inside * CYCLE).tolist())
-            if (gain > _MIXED_SHARE and is_usual) or (not sure and gain > -np.inf):
+            if (gain > _MIXED_SHARE and is_usual) or (len(inside) >= alone and gain > -np.inf):
                 yield _Run(self._extended(film, bad), len(inside), gain)
 
     def _gain(self, repeats: tuple[int, int], cycles: list[int]) -> tuple[float, bool]:
@@ -319,9 +323,11 @@ def soft_film(pts: Sequence[int], time_base: Fraction) -> tuple[tuple[int, int],
     them, so that they can be shown evenly."""
     steps = np.diff(np.asarray(pts, np.float64)) * float(time_base)
     found: list[tuple[int, int]] = []
+    if time_base > _COARSE_S:
+        return ()
     for field_s, longer in product(map(float, _FIELDS_S), (0, 1)):
         fields = np.where(np.arange(len(steps)) % 2 == longer, 3, 2)
-        near = np.abs(steps - fields * field_s) < max(_NEAR_S, float(time_base))
+        near = np.abs(steps - fields * field_s) < _NEAR_S
         for first, last in _spans(near.tolist()):
             last -= (last - first) % 2
             free = all(last <= other[0] or other[1] <= first for other in found)
