@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from starvsr.media.encoder import IMAGES, EncoderSettings
+from starvsr.media.encoder import IMAGES, EncoderSettings, is_hardware
 from starvsr.media.fields import FieldPlan, plan_fields
 from starvsr.media.hdr import hdr_options
 from starvsr.media.pixfmt import PIX_FMT_KINDS, layout_of
@@ -28,7 +28,16 @@ def picture_notes(
         *_depth(info, settings, options.encode.pix_fmt),
         *_dynamic_range(info.hdr, settings.codec),
         *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
+        *_encoded_again(settings.codec),
     )
+
+
+def _encoded_again(codec: str) -> list[str]:
+    if not is_hardware(codec):
+        return []
+    return [
+        f"a job that is interrupted and resumed may differ in bits from an unbroken one: {codec} runs on a device"
+    ]
 
 
 def _dynamic_range(hdr: HdrInfo, codec: str) -> list[str]:
