@@ -5,6 +5,7 @@ python benchmarks/linear.py
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from functools import partial
@@ -85,4 +86,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Only --help.
+    argparse.ArgumentParser(description=__doc__).parse_args()
     main()

@@ -7,7 +7,7 @@ Predictions, not measurements; `benchmarks/memory_model.py` measures how good th
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from starvsr.errors import MemoryLimitError
@@ -70,7 +70,9 @@ def table() -> str:
 
 
 def main() -> None:
-    if "--write" not in sys.argv[1:]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="put the table into the document")
+    if not parser.parse_args().write:
         print(table())
         return
     before, rest = DOCUMENT.read_text().split(BEGIN)

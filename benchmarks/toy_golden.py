@@ -7,6 +7,7 @@ Run it once for new weights of the toy or a new sample, never to make a failing 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -33,4 +34,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # Only --help.
+    argparse.ArgumentParser(description=__doc__).parse_args()
     main()

@@ -41,4 +41,6 @@ def main(source: str, target: str, model: str = "auto") -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python examples/python_api.py INPUT OUTPUT [MODEL]")
     main(*sys.argv[1:])

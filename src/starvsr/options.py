@@ -96,8 +96,11 @@ class InputOptions:
 
     fps: Fraction | None = None
     """Frames per second of an image sequence; None is `DEFAULT_FPS`."""
+    video_stream: int | None = None
+    """Index among the file's video streams; None is the film (see `media.choice`)."""
 
     def __post_init__(self) -> None:
+        _check_range("--video-stream", self.video_stream, 0, math.inf, "0 or more")
         ok = self.fps is None or 0 < self.fps <= MOST_FPS
         _check(ok, "--fps", self.fps, f"a rate above 0 and at most {MOST_FPS}")
 
@@ -111,9 +114,8 @@ class SizeOptions:
     resolution: int | None = None
     """Short side of the output, pixels."""
     width: int | None = None
-    """Width of the output, pixels; alone, the height follows from the aspect."""
+    """Pixels of the output, as `height`; alone, either follows from the other and the aspect."""
     height: int | None = None
-    """Height of the output, pixels; alone, the width follows from the aspect."""
     max_resolution: int | None = None
     """Upper bound of the output's long side, pixels; a larger result is scaled down to it."""
 
@@ -141,7 +143,6 @@ class RangeOptions:
     end_s: float | None = None
     duration_s: float | None = None
     frames: int | None = None
-    """At most this many frames."""
 
     def __post_init__(self) -> None:
         _check_range("--start", self.start_s, 0, math.inf, "a time of 0 or more")
@@ -165,7 +166,6 @@ class PreviewOptions:
     """Which part of the input a before/after preview shows."""
 
     seconds: float
-    """Its duration."""
     at_s: float | None = None
     """Its start, seconds from the first frame; None is the first frame."""
 
@@ -192,7 +192,6 @@ class SamplingOptions:
     prompt: str | None = None
     """What the video shows; the model's quality words are appended."""
     negative_prompt: str | None = None
-    """What the video must not look like."""
     guidance_interval: tuple[float, float] | None = None
     """Fractions (0..1) of the steps between which guidance is applied; other steps cost half."""
     cache: float | None = None
@@ -351,7 +350,6 @@ class WeightsOptions:
     folder: Path | None = None
     """The weights folder; None is `STARVSR_WEIGHTS`, else `starvsr` in Hugging Face's home."""
     offline: bool = False
-    """Never download anything."""
 
 
 @dataclass(frozen=True)

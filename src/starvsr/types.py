@@ -35,6 +35,8 @@ class HdrInfo:
     """MaxCLL and MaxFALL, candela per square metre. Empty if absent."""
     dynamic: tuple[str, ...] = ()
     """Kinds of per-frame metadata, such as `Dolby Vision`."""
+    dolby_vision: tuple[int, ...] = ()
+    """Profile of Dolby Vision and compatibility of its base layer by their codes, if it has one."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +60,14 @@ class VideoInfo:
     container: str
     """libav's short name of the demuxer, such as `mov,mp4,m4a,3gp,3g2,mj2`."""
     stream_index: int
-    """The container's index of the video stream that is restored (the first that is not cover art)."""
+    """The container's index of the video stream that is restored (see `media.choice`)."""
     codec: str
     pix_fmt: str
     bit_depth: int
     width: int
-    """Displayed columns: after rotation, before sample aspect."""
+    """Displayed columns: cropped and rotated, before sample aspect."""
     height: int
-    """Displayed rows: after rotation, before sample aspect."""
+    """Displayed rows: cropped and rotated, before sample aspect."""
     rotation: int
     """Degrees clockwise by which the decoded frame is rotated for display: 0, 90, 180 or 270."""
     sample_aspect: Fraction
@@ -86,6 +88,12 @@ class VideoInfo:
     hdr: HdrInfo = HdrInfo()
     hwaccel: str = "none"
     """libav's name of the device type that decodes it; `none` is the CPU."""
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0)
+    """Columns left and right, and rows above and below, of a decoded frame that are cut off."""
+    beside: tuple[tuple[str, str], ...] = ()
+    """What it says beside its pictures, as kind and value (see `media.beside`)."""
+    foreign: tuple[int, ...] = ()
+    """Indices of the streams of other programs."""
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,8 @@ class VideoIndex:
     """Runs of telecined frames, if they were looked for."""
     whole: bool = True
     """Whether the pass reached the end."""
+    messages: tuple[tuple[int, bytes], ...] = ()
+    """Frames and what the picture stream says beside them (see `media.messages`)."""
 
     @property
     def frames(self) -> int:
@@ -193,9 +203,9 @@ class UNetConfig:
     """Where LIEM's gates are: `published`, before the layer norm before attention, where a gate has little
     effect (see `models.liem`); `acting`, after that norm; or `none`."""
     recurrent: ClassVar[bool] = False
-    """Frames do not depend on a `Memory` of the frames before them."""
+    """Whether frames depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = True
-    """Calls that differ only in their text can share their first part (`models.shared`)."""
+    """Whether calls that differ only in their text can share their first part (`models.shared`)."""
 
     def __post_init__(self) -> None:
         # JSON has lists.
@@ -222,7 +232,6 @@ class RecurrentConfig:
     deep_width: int = 96
     """Channels at half the latent's size."""
     deep_blocks: int = 2
-    """Residual blocks at half the latent's size."""
     blocks_behind: int = 1
     """Residual blocks after upsampling."""
     motion_width: int = 32
@@ -231,11 +240,8 @@ class RecurrentConfig:
     """Whether a LIEM gate precedes every residual block."""
 
     control: ClassVar[bool] = False
-    """There is no control branch, and so no hint."""
     recurrent: ClassVar[bool] = True
-    """Frames depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = False
-    """Calls that differ in their text share nothing."""
     context_width: ClassVar[int] = 1
     """Channels of a text token, which this network does not read."""
 
@@ -252,15 +258,11 @@ class CogVideoXConfig:
     time_width: int = 512
     """Channels of the time embedding."""
     context_width: int = 4096
-    """Channels of a text token."""
     liem: bool = True
     """Whether LIEM's gates are between norm and attention."""
     control: ClassVar[bool] = True
-    """The network receives the degraded latent as a hint."""
     recurrent: ClassVar[bool] = False
-    """Frames do not depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = False
-    """Calls that differ in their text share nothing: its tokens join the others from the start."""
 
     @property
     def width(self) -> int:
@@ -326,11 +328,9 @@ class AutoencoderSpec:
     chunk_frames: int | None = None
     """Frames that are decoded at once; None is the network's chunk."""
     chunk_overlap: int = 0
-    """Frames that neighbouring decoded chunks share."""
     tile: int | None = None
     """Side of a square tile, latent elements; None is the whole frame."""
     tile_overlap: int = 0
-    """Latent elements that neighbouring tiles share."""
     time_factor: int = 1
     """Frames per latent frame: `time_factor * k + 1` frames become `k + 1` latent ones, and runs of other lengths are
     padded with the last. Above 1, a run is coded whole in time, and only the network has temporal windows."""
@@ -402,10 +402,9 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """Where the network runs."""
+    """Where the network runs; its name is torch's: `cpu`, `cuda:0`, `mps`."""
 
     name: str
-    """A torch device string: `cpu`, `cuda:0`, `mps`."""
     description: str
     memory_bytes: int
     """Free memory of the device (of the machine for the CPU); 0 if unknown."""
@@ -419,7 +418,6 @@ class SegmentProgress:
     number: int
     """From 1."""
     count: int
-    """Segments of the job."""
     done: float
     """Frames of the segment, including those shared with its neighbours."""
     total: int

@@ -67,9 +67,7 @@ def test_folder(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     (tmp_path / "videos").mkdir()
     result = cli("upscale", tmp_path / "videos", tmp_path / "large", *quick)
     assert result.code == 3
-    assert result.error.startswith(
-        f"{tmp_path / 'videos'} contains no video: its files must end in"
-    )
+    assert result.error.startswith(f"{tmp_path / 'videos'} contains no video: none of its files")
     assert not (tmp_path / "large").exists()
     planned = cli("plan", tmp_path / "videos", *quick)
     assert planned.code == 2

@@ -235,7 +235,7 @@ def test_a_work_directory_in_use_or_of_an_older_version_is_refused(
     with open_journal(tmp_path / "other", first["request"], first["notes"], resume=True):
         outcome = cli("finish", tmp_path / "other")
         assert (outcome.code, "another process works in" in outcome.error) == (2, True)
-    older = whole.replace(b'{"version": 2,', b'{"version": 1,')
+    older = whole.replace(b'{"version": 3,', b'{"version": 1,')
     for content, said in (
         (older, "begun by another version of starvsr, in format 1; nothing was changed"),
         (b"torn", "its line 1 is damaged; nothing was changed"),

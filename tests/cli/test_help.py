@@ -204,6 +204,12 @@ def test_help_of_a_group(cli: Cli, word: str, flag: str) -> None:
     assert cli("upscale", "in.mp4", "out.mp4", "--help", "next.mp4").code == 0
 
 
+def test_a_shell_completes_models() -> None:
+    (model,) = (each for each in parameters("upscale") if each.name == "model")
+    offered = model.shell_complete(typer.Context(typer.main.get_command(app)), "st")
+    assert [item.value for item in offered] == ["star-light", "star-heavy", "star-cogvideox"]
+
+
 def test_help_of_no_group(cli: Cli) -> None:
     result = cli("upscale", "--help", "colour")
     assert result.code == 2

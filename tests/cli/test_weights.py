@@ -265,7 +265,8 @@ def test_gated_without_network_and_moved_are_weights_errors(
     use_hub(monkeypatch, "http://127.0.0.1:9", tmp_path / "home")
     alone = cli("download-weights", MODEL)
     assert alone.code == 4
-    assert "starvsr download-weights --source" in alone.error
+    assert "no answer from http://127.0.0.1:9" in alone.error
+    assert "starvsr download-weights --source" in alone.err
     assert not folder.exists()
 
 

@@ -37,6 +37,7 @@ NOTES: dict[str, Any] = {
         "provenance": "",
         "fps": None,
         "look": dataclasses.asdict(LookOptions()),
+        "video_stream": None,
         "segments": [[0, 0, 6, 0, 0]],
     },
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,7 +37,6 @@ from tests.media.clips import Audio, Clip, make
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 STEPS = 6
-CLIP = Clip(frames=20, width=32, height=24, audio=(Audio("flac", seconds=0.8),))
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +51,25 @@ def options(toy_path: Path) -> UpscaleOptions:
     )
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: the encoder may make another of the same pictures."""
+    audio = (Audio("flac", seconds=0.8),)
+    clip = Clip(frames=20, width=32, height=24, audio=audio)
+    return make(tmp_path_factory.mktemp("source") / "clip.mkv", clip)
+
+
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
-    return make(tmp_path / "clip.mkv", CLIP)
+def clip(tmp_path: Path, source: Path) -> Path:
+    return Path(shutil.copy(source, tmp_path))
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, options: UpscaleOptions) -> Packets:
+def alone(source: Path, options: UpscaleOptions) -> Packets:
     """What one process makes of the clip."""
-    folder = tmp_path_factory.mktemp("alone")
-    upscale_video(make(folder / "clip.mkv", CLIP), folder / "one.mkv", options)
-    return packets(folder / "one.mkv")
+    target = source.with_name("one.mkv")
+    upscale_video(source, target, options)
+    return packets(target)
 
 
 @pytest.fixture(scope="module")

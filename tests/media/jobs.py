@@ -31,9 +31,10 @@ def upscale(
     streams: StreamOptions | None = None,
     lengths: Sequence[int] = (5, 1, 4),
     alpha: bool = False,
+    video_stream: int | None = None,
 ) -> Path:
     """What a job does around its network: frames read, encoded at twice the size in parts, joined."""
-    info = probe(source)
+    info = probe(source, video_stream=video_stream)
     index = build_index(info, scene_detect=False)
     first, last = span or (0, index.frames)
     options = EncodeOptions(codec=codec, preset="veryfast" if codec.startswith("libx26") else None)

@@ -22,6 +22,7 @@ from starvsr.types import VideoIndex, VideoInfo
 from tests.media.clips import Payload, heard, payloads, tone
 from tests.media.jobs import opened
 from tests.media.matrix import Case, cover_data, home, write_source
+from tests.media.seen import differences
 from tests.media.test_audio import place_of
 
 MS = Fraction(1, 1000)
@@ -91,6 +92,7 @@ class Runner:
         return [
             *_Comparison(case, source, target).problems(),
             *_said(case, source, target, [*said.lines, *notes]),
+            *differences(source, target),
         ]
 
     def _restore(self, source: Path, target: Path) -> tuple[str, ...]:

@@ -13,11 +13,16 @@ import pytest
 
 from starvsr.errors import InputError, OutputError
 from starvsr.media.color import FromRgb, ToRgb, output_color, resolve_color
+from starvsr.media.index import build_index
 from starvsr.media.pixfmt import choose_pix_fmt, is_subsampled, layout_of
+from starvsr.media.probe import probe
+from starvsr.media.reader import read_frames
 from starvsr.options import EncodeOptions
 from starvsr.types import ColorInfo, VideoInfo
+from tests.media.clips import Clip, make
 
 Real = npt.NDArray[np.float64]
+
 WIDTH, HEIGHT = 64, 32
 # Shares of red and blue in luma (ITU-R BT.709, BT.601, BT.2020) by matrix code.
 SHARES = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}
@@ -317,3 +322,27 @@ def test_pixel_formats_asked_for() -> None:
 def test_subsampled() -> None:
     assert is_subsampled("yuv420p") and is_subsampled("yuv422p10le") and is_subsampled("nv12")
     assert not is_subsampled("yuv444p") and not is_subsampled("rgb24")
+
+
+@pytest.mark.parametrize(
+    "codec", ["vp8", "mjpeg", "mpeg1video", "theora", "vp6f", "flv1", "h263", "svq3", "webp"]
+)
+def test_codecs_that_are_bt601_by_definition(codec: str) -> None:
+    info = facts("yuv420p", codec=codec, width=1280, height=720)
+    assert resolve_color(info).matrix in (5, 6)
+    assert resolve_color(replace(info, codec="mpeg2video")).matrix == 1
+    tagged = replace(info, color=ColorInfo(matrix=1))
+    # A tag counts where the codec or its containers have one, which VP8 does not.
+    assert resolve_color(tagged).matrix == (5 if codec == "vp8" else 1)
+
+
+def test_vp8_with_alpha_has_the_colours_of_vp8_without(tmp_path: Path) -> None:
+    """libvpx, which decodes alpha, does not say that they are BT.601."""
+    clip = Clip(2, 1280, 16, codec="libvpx", pix_fmt="yuva420p", options={"auto-alt-ref": "0"})
+    found = []
+    for name, pix_fmt in (("a.webm", "yuva420p"), ("b.webm", "yuv420p")):
+        info = probe(make(tmp_path / name, replace(clip, pix_fmt=pix_fmt)))
+        assert resolve_color(info).matrix == 5
+        (frame,) = read_frames(info, build_index(info), 0, 1)
+        found.append(frame.astype(int))
+    assert np.abs(found[0] - found[1]).mean() < 257

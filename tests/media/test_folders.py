@@ -8,6 +8,7 @@ import pytest
 
 from starvsr.errors import InputError, OutputError
 from starvsr.media.folders import new_folders, videos_in
+from tests.media.clips import Audio, Clip, make
 
 
 def test_videos_by_name_without_hidden_ones_and_folders(tmp_path: Path) -> None:
@@ -17,9 +18,46 @@ def test_videos_by_name_without_hidden_ones_and_folders(tmp_path: Path) -> None:
     assert [path.name for path in videos_in(tmp_path)] == ["a.mkv", "b.MP4", "c.hevc"]
 
 
+def test_every_file_that_libav_reads_counts_whatever_its_name(tmp_path: Path) -> None:
+    names = (
+        "a.VOB",
+        "b.dv",
+        "c.MXF",
+        "d.M2TS",
+        "e.3gp",
+        "f.Wmv",
+        "g.FLV",
+        "h.ogv",
+        "i.GIF",
+        "j.y4m",
+        "k.mk3d",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    film = make(tmp_path / "film.mkv", Clip(frames=2))
+    sound = make(tmp_path / "sound.mkv", Clip(frames=0, audio=(Audio("aac", seconds=0.1),)))
+    for name in (
+        "l",
+        "m.mod",
+        "n.recording",
+        "beside.srt",
+        "beside.nfo",
+        "cover.JPG",
+        "half.mkv.part",
+    ):
+        (tmp_path / name).write_bytes(film.read_bytes())
+    sound.rename(tmp_path / "o.strange")
+    (tmp_path / "p.strange").write_text("1\n00:00:00,000 --> 00:00:01,000\nText\n")
+    (tmp_path / "q.strange").write_bytes(
+        make(tmp_path / "q.png", Clip(1, codec="png", pix_fmt="rgb24")).read_bytes()
+    )
+    found = [path.name for path in videos_in(tmp_path)]
+    assert found == sorted([*names, "film.mkv", "l", "m.mod", "n.recording"])
+
+
 def test_a_folder_without_videos_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hidden.mp4").touch()
-    with pytest.raises(InputError, match="contains no video: its files must end in one of"):
+    with pytest.raises(InputError, match="contains no video: none of its files"):
         videos_in(tmp_path)
 
 

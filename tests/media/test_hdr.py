@@ -8,9 +8,9 @@ from pathlib import Path
 import av
 import pytest
 
-from starvsr.errors import OutputError
+from starvsr.errors import InputError, OutputError
 from starvsr.media.encoder import check_encoder
-from starvsr.media.hdr import _display
+from starvsr.media.hdr import _display, _profile_of
 from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.pixfmt import choose_pix_fmt
@@ -19,6 +19,7 @@ from starvsr.options import EncodeOptions, UpscaleOptions
 from starvsr.types import ColorInfo, HdrInfo, VideoInfo
 from tests.media.clips import Clip, make
 from tests.media.jobs import upscale
+from tests.media.marked import dolby_vision
 from tests.media.test_color import facts
 
 PQ, HLG = 16, 18
@@ -131,17 +132,71 @@ def test_what_cannot_be_carried_is_said(tmp_path: Path) -> None:
     assert info.hdr == HdrInfo(DISPLAY, LIGHT, ("HDR10+",))
     index = build_index(info, scene_detect=False)
 
-    def said(codec: str) -> list[str]:
-        settings = check_encoder(EncodeOptions(codec=codec), tmp_path / "b.mkv", info, 64, 48)
+    def said(codec: str, name: str = "b.mkv") -> list[str]:
+        settings = check_encoder(EncodeOptions(codec=codec), tmp_path / name, info, 64, 48)
         return [
             note.split(":")[0] for note in picture_notes(info, index, settings, UpscaleOptions())
         ]
 
     assert said("libx265") == ["HDR10+ is left out"]
     display = "the mastering display and content light metadata is left out"
-    assert said("ffv1") == [display, "HDR10+ is left out"]
+    # Matroska has a place for what the codec has none for.
+    assert said("ffv1") == ["HDR10+ is left out"]
+    assert said("ffv1", "b.nut") == [display, "HDR10+ is left out"]
 
 
 def test_the_file_with_hdr10_plus_is_read_by_libav(tmp_path: Path) -> None:
     with av.open(str(_with_hdr10_plus(tmp_path / "a.hevc"))) as container:
         assert len(list(container.decode(video=0))) == 2
+
+
+@pytest.mark.parametrize(
+    ("profile", "compatible", "said"),
+    [
+        (5, 0, "refused"),
+        (7, 6, "profile 7"),
+        (8, 1, "profile 8"),
+        (8, 4, "profile 8"),
+        (10, 0, "refused"),
+        (10, 4, "profile 10"),
+    ],
+)
+def test_dolby_vision_by_its_profile(
+    profile: int, compatible: int, said: str, tmp_path: Path
+) -> None:
+    clip = Clip(4, pix_fmt="yuv420p10le", options={"preset": "ultrafast"})
+    source = dolby_vision(make(tmp_path / "a.mp4", clip), profile, compatible)
+    info = probe(source)
+    assert info.hdr.dynamic == ("Dolby Vision",) and info.hdr.dolby_vision == (profile, compatible)
+    if said == "refused":
+        with pytest.raises(InputError, match=f"Dolby Vision profile {profile} is not supported: "):
+            check_encoder(EncodeOptions(codec="libx264"), tmp_path / "o.mkv", info, 128, 96)
+        return
+    settings = check_encoder(EncodeOptions(codec="libx264"), tmp_path / "o.mkv", info, 128, 96)
+    (note,) = picture_notes(info, build_index(info), settings, UpscaleOptions())
+    assert note.startswith(f"Dolby Vision ({said}) is left out: ")
+
+
+@pytest.mark.parametrize(
+    ("profile", "full", "depth", "enhanced", "residual_off", "wanted"),
+    [
+        (0, 1, 12, 0, 1, (5, 0)),
+        (0, 0, 12, 0, 1, ()),
+        (1, 0, 12, 1, 0, (7, 6)),
+        (1, 0, 10, 1, 0, (4, 2)),
+        (1, 0, 12, 0, 1, (8, 1)),
+    ],
+)
+def test_the_profile_of_a_frame_s_own_metadata(
+    profile: int, full: int, depth: int, enhanced: int, residual_off: int, wanted: tuple[int, ...]
+) -> None:
+    header = bytearray(17)
+    header[4], header[10], header[13], header[15], header[16] = (
+        profile,
+        full,
+        depth,
+        enhanced,
+        residual_off,
+    )
+    assert _profile_of(struct.pack("=Q", 48) + bytes(40) + bytes(header)) == wanted
+    assert _profile_of(struct.pack("=Q", 48)) == ()

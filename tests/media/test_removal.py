@@ -19,6 +19,7 @@ from starvsr.media.removal import (
     remove_file,
     remove_folder,
     remove_tree,
+    write_over,
 )
 
 SOURCE = Path(starvsr.__file__).parent
@@ -201,3 +202,14 @@ def test_a_file_that_cannot_take_its_place_changes_nothing(tmp_path: Path) -> No
         temporary.write_bytes(b"1")
         raise ZeroDivisionError
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "made"]
+
+
+def test_bytes_are_written_over_in_regular_files_alone(tmp_path: Path, link: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    write_over(path, 3, b"abc", Right.TEMPORARY)
+    assert path.read_bytes() == b"012abc6789"
+    for wrong in (path, link):
+        with pytest.raises(OSError):
+            write_over(wrong, 8, b"abc", Right.TEMPORARY)
+    assert path.read_bytes() == b"012abc6789" and link.read_bytes() == b"mine"

@@ -67,6 +67,7 @@ def _file_facts(path: Path) -> dict[str, Any]:
         "sample_aspect": str(video.sample_aspect),
         "interlaced": "yes" if video.interlaced else "no",
         "color": _color_text(video),
+        **_beside(video),
         "chapters": video.chapters,
         "streams": [
             " ".join(filter(None, (f"{s.index}: {s.kind}", s.codec, s.language, s.detail)))
@@ -74,6 +75,38 @@ def _file_facts(path: Path) -> dict[str, Any]:
             for s in video.streams
         ],
     }
+
+
+def _beside(video: VideoInfo) -> dict[str, Any]:
+    """What the file says beside its pictures, as far as it does."""
+
+    facts: dict[str, Any] = {}
+    films = [
+        each.index
+        for each in video.streams
+        if each.kind == "video" and each.detail != "cover picture"
+    ]
+    if len(films) > 1:
+        facts["restored"] = (
+            f"stream {video.stream_index}, of the video streams {', '.join(map(str, films))}"
+        )
+    if any(video.crop):
+        facts["crop"] = "{} left, {} right, {} above, {} below".format(*video.crop)
+    if video.hdr.display or video.hdr.light:
+        light = ", ".join(map(str, video.hdr.light)) or "not said"
+        facts["hdr"] = (
+            f"mastering display {'said' if video.hdr.display else 'not said'}, content light {light}"
+        )
+    if video.hdr.dynamic:
+        facts["dynamic_hdr"] = ", ".join(video.hdr.dynamic)
+    if video.hdr.dolby_vision:
+        facts["dolby_vision"] = "profile {}, base layer compatibility {}".format(
+            *video.hdr.dolby_vision
+        )
+    facts |= {kind.replace(" ", "_"): value for kind, value in video.beside}
+    if video.foreign:
+        facts["other_programs"] = f"streams {', '.join(map(str, video.foreign))}"
+    return facts
 
 
 def _color_text(video: VideoInfo) -> str:

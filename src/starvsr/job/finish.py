@@ -75,7 +75,7 @@ def finish_job(
         place = _place(target, Path(facts.target), folder)
         check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
-        info = probe(source, Fraction(facts.fps) if facts.fps else None)
+        info = probe(source, Fraction(facts.fps) if facts.fps else None, facts.video_stream)
         index = build_index(
             info, scene_detect=False, detelecine=facts.look.detelecine, progress=progress
         )

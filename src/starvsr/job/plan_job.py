@@ -94,7 +94,7 @@ def plan_video(
         if target is not None
         else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
     )
-    info = probe(source_path, options.input.fps)
+    info = probe(source_path, options.input.fps, options.input.video_stream)
     if made_by := provenance_of(source_path):
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:

@@ -28,7 +28,7 @@ MOST_BYTES = 1 << 26
 """Limit of a journal's bytes: some 40,000 segments, 14 hours of video."""
 MOST_FIRST_BYTES = 1 << 24
 """Limit of its first line's bytes."""
-_VERSION = 2
+_VERSION = 3
 _SEAL = b', "sha256": "'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _STEP = re.compile(r"(core|seam|head|tail)-(0|[1-9][0-9]{0,6})")
@@ -57,6 +57,7 @@ class JobFacts:
     provenance: str
     fps: str | None
     look: LookOptions
+    video_stream: int | None
     segments: tuple[tuple[int, int, int, int, int], ...]
     """The fields of every `Segment`."""
 

@@ -38,6 +38,17 @@ def lacks_index(path: Path) -> bool:
     return bool(boxes) and not any(box.kind == b"moov" and box.end <= size for box in boxes)
 
 
+def read_index(path: Path) -> tuple[int, bytes]:
+    """Place and bytes of an mp4's or mov's `moov` box; no bytes if it has none. Raises OSError."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        moov = next((box for box in _outer_boxes(file, size) if box.kind == b"moov"), None)
+        if moov is None:
+            return 0, b""
+        file.seek(moov.start)
+        return moov.start, file.read(moov.end - moov.start)
+
+
 def whole_length(path: Path) -> int | None:
     """Bytes of an mp4 or mov up to the end of its last complete box if another one is truncated, else None.
 

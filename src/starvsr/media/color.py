@@ -13,6 +13,7 @@ Output with fewer than 16 bits is dithered (see `quantize`; 8-bit limited-range 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
@@ -25,6 +26,7 @@ from av.video.frame import VideoFrame
 
 from starvsr.errors import InputError
 from starvsr.media.graph import VideoGraph
+from starvsr.media.hdr import check_dolby_vision
 from starvsr.media.pixfmt import Layout, choose_pix_fmt, is_subsampled, layout_of
 from starvsr.media.quantize import (
     fill,
@@ -65,6 +67,10 @@ _FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp+bitexact"
 # Subsamplings that libav supports up to 16 bits, by chroma shift (columns, rows).
 _SAMPLINGS = {(0, 0): "444", (1, 0): "422", (1, 1): "420"}
 _JPEG_MATRIX = 5
+# Codecs whose pictures are BT.601 by definition, or by design where they have no sign for it, whatever their size.
+_BT601_CODECS = re.compile(
+    "mjpegb?|ljpeg|amv|sp5x|thp|webp|mpeg1video|h261|h263[ip]?|flv1|rv[12]0|svq[13]|vp[34578]|vp6[af]?|theora"
+)
 # Encoders whose decoders treat everything as limited range.
 _LIMITED_CODECS = ("prores", "prores_aw", "prores_ks", "mpeg1video", "mpeg2video", "mpeg4")
 
@@ -72,17 +78,20 @@ _LIMITED_CODECS = ("prores", "prores_aw", "prores_ks", "mpeg1video", "mpeg2video
 def resolve_color(info: VideoInfo) -> ColorInfo:
     """The source's colour with matrix and range always set.
 
-    Without a tag, the matrix is BT.709 if the frame has more than 576 lines or at least 1280 columns, and BT.601
-    otherwise, as in players (libav itself would assume BT.601 for every size, which shows the many
-    untagged HD files wrong). A range without a tag is limited; RGB and grey are full. Raises InputError for a
+    Without a tag, the matrix is BT.709 if the frame has more than 576 lines or at least 1280 columns and its codec
+    is not BT.601 by definition, and BT.601 otherwise, as in players (libav itself would assume BT.601 for every size,
+    which shows the many untagged HD files wrong). A range without a tag is limited; RGB and grey are full. Raises
+    InputError for Dolby Vision without a base layer (`hdr.check_dolby_vision`), and for a
     matrix that cannot be converted (YCgCo, ICtCp, constant luminance).
     """
+    check_dolby_vision(info)
     color, layout = info.color, layout_of(info.pix_fmt)
     if layout.rgb:
         return replace(color, matrix=0, range=FULL)
-    matrix = color.matrix
+    # VP8 has no sign for another one, whatever a container says; libvpx, its decoder with alpha, tags nothing.
+    matrix = _JPEG_MATRIX if info.codec == "vp8" else color.matrix
     if matrix in (0, UNSPECIFIED):
-        matrix = _usual_matrix(info.width, info.height)
+        matrix = _usual_matrix(info)
     if matrix not in _MATRICES:
         raise InputError(
             f"{info.path}: its colour matrix (code {matrix} of ISO/IEC 23091-2) is not supported: "
@@ -101,8 +110,11 @@ def resolve_color(info: VideoInfo) -> ColorInfo:
     )
 
 
-def _usual_matrix(width: int, height: int) -> int:
-    if min(width, height) > 576 or max(width, height) >= 1280:
+def _usual_matrix(info: VideoInfo) -> int:
+    width, height = info.width, info.height
+    if (min(width, height) > 576 or max(width, height) >= 1280) and not _BT601_CODECS.fullmatch(
+        info.codec
+    ):
         return 1
     return 5 if height == 576 else 6
 

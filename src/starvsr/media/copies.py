@@ -33,6 +33,9 @@ _STALE_TAGS = (
     "duration",
     "vendor_id",
     "alpha_mode",
+    # Those of the output are said by `media.carrier` and `media.timecode`.
+    "stereo_mode",
+    "timecode",
 )
 _STALE_STARTS = ("bps", "number_of_frames", "number_of_bytes", "_statistics", "duration-")
 _IMAGE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "webp": "image/webp"}

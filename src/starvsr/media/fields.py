@@ -103,6 +103,7 @@ def made_index(info: VideoInfo, index: VideoIndex, plan: FieldPlan) -> tuple[Vid
         damaged_frames=index.damaged_frames,
         resized_frames=index.resized_frames,
         changes_aspect=index.changes_aspect,
+        messages=_messages(index.messages, made),
         whole=index.whole,
         decoded=index,
         sources=tuple(source for _, source in made),
@@ -159,6 +160,14 @@ def _cuts(cuts: Sequence[int], made: Sequence[Made]) -> tuple[int, ...]:
     tops = [source.top for _, source in made]
     places = dict.fromkeys(bisect_left(tops, cut) for cut in cuts)
     return tuple(place for place in places if 0 < place < len(made))
+
+
+def _messages(
+    messages: Sequence[tuple[int, bytes]], made: Sequence[Made]
+) -> tuple[tuple[int, bytes], ...]:
+    """With the first frame that is made of their own, or of a later one."""
+    tops = [source.top for _, source in made]
+    return tuple((min(bisect_left(tops, at), len(tops) - 1), text) for at, text in messages)
 
 
 def _rate(info: VideoInfo, pts: Sequence[int]) -> Fraction | None:

@@ -2,25 +2,46 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from starvsr.errors import InputError
+from starvsr.media.choice import choose_stream
 from starvsr.media.files import written_errors
 from starvsr.media.removal import Right, remove_folder
+from starvsr.media.source import open_source
 
-VIDEO_SUFFIXES = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
-    *(".wmv", ".flv", ".ogv", ".3gp", ".mxf", ".y4m", ".gif", ".h264", ".264", ".hevc", ".265"),
+
+def _suffixes(*names: str) -> tuple[str, ...]:
+    return tuple(f".{name}" for line in names for name in line.split())
+
+
+VIDEO_SUFFIXES = _suffixes(
+    "mp4 m4v mov qt mkv mk3d webm avi divx ts m2ts mts m2t trp tp mpg mpeg mpe m1v m2v mpv mp2v vob vro evo",
+    "wmv asf flv f4v ogv ogm 3gp 3g2 mxf gxf dv dif rm rmvb nut ivf obu y4m gif apng mjpeg mjpg h261 h263",
+    "h264 264 avc hevc h265 265 vvc h266 266 vc1 amv nuv wtv ismv mj2 bik smk roq",
 )
 """Extensions of files that count as videos."""
+# Files beside videos, which are not opened to find out: pictures, sound, text, playlists, previews of cameras, what is
+# not complete, archives and data.
+_OTHER_SUFFIXES = _suffixes(
+    "jpg jpeg png bmp tif tiff webp heic heif avif jxl dng cr2 nef arw svg ico psd exr dpx",
+    "mp3 wav flac m4a m4b aac opus oga mka ac3 eac3 dts thd wma aif aiff mp2 ape mid",
+    "txt nfo srt ass ssa vtt sub idx sup lrc smi scc mcc stl mks xml xmp json csv md html htm toml yaml yml log ini",
+    "cue edl m3u m3u8 mpd pls ifo bup thm lrv lrf sav db url lnk torrent part partial crdownload tmp temp bak",
+    "zip rar 7z gz bz2 xz tar iso pdf doc docx odt xls xlsx py sh exe dll so md5 sha1 sha256 sfv par2 safetensors pt",
+    "pth onnx npy npz",
+)
+_PICTURES = re.compile(r"image2|ico|tty|.*_pipe")
 
 
 def videos_in(folder: Path) -> list[Path]:
     """The videos of a folder in name order, without hidden ones and subfolders.
 
-    Raises InputError if there are none, or the folder cannot be read.
+    A file is one by its extension in any case or, if that says nothing, because libav finds a video in it. Raises
+    InputError if there are none, or the folder cannot be read.
     """
     try:
         found = sorted(folder.iterdir())
@@ -31,15 +52,26 @@ def videos_in(folder: Path) -> list[Path]:
     videos = [
         path
         for path in found
-        if path.suffix.lower() in VIDEO_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
+        if not path.name.startswith(".") and path.is_file() and _is_video(path)
     ]
     if not videos:
         raise InputError(
-            f"{folder} contains no video: its files must end in one of {' '.join(VIDEO_SUFFIXES)}"
+            f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
+            "...) or content that libav reads as one"
         )
     return videos
+
+
+def _is_video(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES or suffix in _OTHER_SUFFIXES:
+        return suffix in VIDEO_SUFFIXES
+    try:
+        with open_source(path) as container:
+            context = choose_stream(container, path).codec_context
+            return not _PICTURES.fullmatch(container.format.name) and context.width > 0
+    except InputError:
+        return False
 
 
 @contextmanager

@@ -10,9 +10,10 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from av.container import InputContainer
 
 from starvsr.errors import InputError, UsageError
+from starvsr.media.choice import film_stream
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.pixfmt import layout_of
-from starvsr.media.source import open_source, video_stream
+from starvsr.media.source import open_source
 from starvsr.types import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def _decodes(info: VideoInfo, kind: str) -> bool:
         # PyAV raises, since fallback is off, if a stream has no such decoder.
         device = HWAccel(kind, allow_software_fallback=False)
         with open_source(info.path, device) as container:
-            stream = video_stream(container, info.path)
+            stream = film_stream(container, info)
             frame = next(iter(FrameDecoder(container, stream, one_thread=True)), None)
     except (av.FFmpegError, InputError, OSError, RuntimeError, ValueError) as error:
         logger.debug("no decoding by %s: %s", kind, error)

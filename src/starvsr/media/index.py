@@ -8,11 +8,12 @@ from av.video.frame import VideoFrame
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
+from starvsr.media.choice import film_stream
 from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.hwaccel import open_for
+from starvsr.media.messages import messages_of
 from starvsr.media.shots import ShotDetector
-from starvsr.media.source import video_stream
 from starvsr.media.telecine import FieldMeter, may_have_film
 from starvsr.media.timing import durations, nominal_ticks, repair_pts
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
@@ -81,9 +82,10 @@ class _Scan:
         self.aspects = set[object]()
         self.interlaced: list[int] = []
         self.film, self.fields = film, FieldMeter() if film != "off" else None
+        self.messages: list[tuple[int, bytes]] = []
         self.shots = ShotDetector() if scene_detect else None
         with open_for(info) as container:
-            stream = video_stream(container, info.path)
+            stream = film_stream(container, info)
             decoder = FrameDecoder(container, stream, one_thread=one_thread)
             for frame in decoder:
                 self._take(frame, decoder)
@@ -119,6 +121,7 @@ class _Scan:
         self.resized += (frame.width, frame.height) != self.sizes[0]
         # The decoder's is that of a later frame; a frame's own takes a filter graph.
         self.aspects.add(decoder.context.sample_aspect_ratio)
+        self.messages += ((len(self.raw_pts) - 1, each) for each in messages_of(frame))
         if self.fields is not None:
             self.fields.add(frame)
         if self.shots is not None:
@@ -143,6 +146,7 @@ class _Scan:
             interlaced=tuple(self.interlaced),
             film=film,
             whole=self.whole,
+            messages=tuple(self.messages),
         )
 
 

@@ -16,6 +16,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError, WorkDirError
+from starvsr.media.carrier import carrying, muxer_options, write_marks
 from starvsr.media.copies import (
     add_attachments,
     describe,
@@ -26,12 +27,15 @@ from starvsr.media.copies import (
 from starvsr.media.decode import readable_packets
 from starvsr.media.encoder import IMAGES, EncoderSettings, front_options, tag_alpha
 from starvsr.media.files import complete_or_absent, read_errors, write_whole, written_errors
+from starvsr.media.messages import with_messages
 from starvsr.media.others import Route, TimedPacket, other_packets
 from starvsr.media.passage import passages
 from starvsr.media.provenance import add_provenance
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.media.source import open_part, open_source
 from starvsr.media.span import Span
+from starvsr.media.tags import ReservedTags
+from starvsr.media.timecode import timecode_tags
 from starvsr.media.timing import decode_times
 from starvsr.options import StreamOptions
 from starvsr.types import VideoIndex, VideoInfo
@@ -84,7 +88,8 @@ def join(
         complete_or_absent(target, work_dir, on_complete) as temporary,
         open_source(info.path) as source,
         written_errors(target),
-        open_part(parts[0]) as model,
+        open_part(parts[0]) as first_part,
+        carrying(first_part, info, settings) as model,
         av.open(
             str(temporary),
             "w",
@@ -92,23 +97,31 @@ def join(
             container_options={
                 **_muxer_options(settings, info),
                 **front_options(settings, streams),
+                **muxer_options(info, settings),
             },
         ) as output,
     ):
         span = _span(info, index, first, last, source)
-        video = _add_video(output, model.streams.video[0], info, settings, streams, source)
+        video = _add_video(output, model, info, settings, streams, source)
+        if streams.metadata:
+            elapsed = (index.pts[first] - index.pts[0]) * info.time_base
+            video.metadata.update(timecode_tags(info, elapsed, Fraction(*settings.frame_rate)))
         routes = _add_others(output, source, info, target, streams, span)
         covers = add_attachments(info, source, output) if streams.attachments else []
         _add_tags(source, output, streams, span)
+        reserved = ReservedTags(output, wanted=streams.metadata)
         add_provenance(output, video, provenance)
         output.start_encoding()
         for stream, data in covers:
             output.mux(timeless_packet(stream, data))
         pictures = _video_packets(parts, numbers, index, info, span, video, first)
+        pictures = with_messages(pictures, _absolute(numbers, first), index.messages, video)
         others = other_packets(source, routes, span)
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
             output.mux(packet)
         output.close()
+        reserved.write(temporary)
+        write_marks(info, settings, temporary)
 
 
 def _first_image(info: VideoInfo, first: int) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from starvsr.media.carrier import holds_light
 from starvsr.media.encoder import IMAGES, EncoderSettings, is_hardware
 from starvsr.media.fields import FieldPlan, plan_fields
 from starvsr.media.hdr import hdr_options
+from starvsr.media.omitted import beside_notes
 from starvsr.media.pixfmt import PIX_FMT_KINDS, layout_of
 from starvsr.media.sequence import is_sequence
 from starvsr.options import DEFAULT_FPS, LookOptions, UpscaleOptions
@@ -26,7 +28,8 @@ def picture_notes(
         *_fields(info, index, plan_fields(info, index, options.look), options.look),
         *_alpha(info, settings),
         *_depth(info, settings, options.encode.pix_fmt),
-        *_dynamic_range(info.hdr, settings.codec),
+        *_dynamic_range(info.hdr, settings),
+        *beside_notes(info, index, settings, options.streams),
         *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
         *_encoded_again(settings.codec),
     )
@@ -40,15 +43,19 @@ def _encoded_again(codec: str) -> list[str]:
     ]
 
 
-def _dynamic_range(hdr: HdrInfo, codec: str) -> list[str]:
+def _dynamic_range(hdr: HdrInfo, settings: EncoderSettings) -> list[str]:
     notes = []
-    if (hdr.display or hdr.light) and not hdr_options(codec, hdr):
+    kept = hdr_options(settings.codec, hdr) or holds_light(settings.container)
+    if (hdr.display or hdr.light) and not kept:
         notes.append(
-            f"the mastering display and content light metadata is left out: {codec} does not support it; "
-            "--codec libx265, libx264 and libsvtav1 do"
+            "the mastering display and content light metadata is left out: neither the codec "
+            f"{settings.codec} nor {settings.container} has a place for it; --codec libx265, libx264 and libsvtav1 do"
         )
     if hdr.dynamic:
-        kinds = " and ".join(hdr.dynamic)
+        profile = f"Dolby Vision (profile {hdr.dolby_vision[0]})" if hdr.dolby_vision else ""
+        kinds = " and ".join(
+            profile if profile and each == "Dolby Vision" else each for each in hdr.dynamic
+        )
         notes.append(
             f"{kinds} is left out: it is valid for the source's own frames only; the base layer is restored"
         )

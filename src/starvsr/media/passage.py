@@ -21,11 +21,11 @@ from starvsr.media.audio import (
     find_audio_encoder,
 )
 from starvsr.media.copies import can_hold, left_out
+from starvsr.media.described import describe_file
 from starvsr.media.encoder import CONTAINERS, IMAGES, container_of
 from starvsr.media.files import open_regular
 from starvsr.media.firsts import first_packets
 from starvsr.media.others import Copying, Route
-from starvsr.media.siting import described
 from starvsr.media.source import is_text, open_source
 from starvsr.media.span import Span
 from starvsr.media.texts import add_texts
@@ -89,9 +89,9 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
     with open_source(info.path) as source:
         firsts = _firsts(info, streams)
         for stream in source.streams:
-            if _is_wanted(stream, streams) and firsts.get(stream.index) == b"":
+            if _is_wanted(stream, info, streams) and firsts.get(stream.index) == b"":
                 logger.warning("%s is left out: it is empty (no packets)", _name(stream))
-        for stream, passage in _passages(source, firsts, target, streams):
+        for stream, passage in _passages(source, info, firsts, target, streams):
             if passage.why:
                 logger.warning(_note(stream, passage))
         for stream in source.streams if streams.attachments else ():
@@ -105,27 +105,31 @@ def passages(
 ) -> Iterator[tuple[Stream, Passage]]:
     """Every audio and subtitle stream of the output, and how it gets there.
 
-    Data streams (camera telemetry, time code), further video streams and empty streams are left out. Raises OutputError
-    if a stream can neither be copied nor encoded or converted.
+    Data streams (camera telemetry), further video streams, other programs and empty streams are left out. Raises
+    OutputError if a stream can neither be copied nor encoded or converted.
     """
-    return _passages(source, _firsts(info, streams), target, streams)
+    return _passages(source, info, _firsts(info, streams), target, streams)
 
 
 def _firsts(info: VideoInfo, streams: StreamOptions) -> dict[int, bytes]:
     return {} if streams.audio == streams.subtitles == "none" else first_packets(info.path)
 
 
-def _is_wanted(stream: Stream, streams: StreamOptions) -> bool:
+def _is_wanted(stream: Stream, info: VideoInfo, streams: StreamOptions) -> bool:
     chosen = {"audio": streams.audio, "subtitle": streams.subtitles}
-    return chosen.get(stream.type, "none") != "none"
+    return chosen.get(stream.type, "none") != "none" and stream.index not in info.foreign
 
 
 def _passages(
-    source: InputContainer, firsts: dict[int, bytes], target: Path, streams: StreamOptions
+    source: InputContainer,
+    info: VideoInfo,
+    firsts: dict[int, bytes],
+    target: Path,
+    streams: StreamOptions,
 ) -> Iterator[tuple[Stream, Passage]]:
     for stream in source.streams:
         first = firsts.get(stream.index)
-        if not _is_wanted(stream, streams) or first == b"":
+        if not _is_wanted(stream, info, streams) or first == b"":
             logger.debug("stream %d (%s) is not copied", stream.index, stream.type)
         elif stream.type == "audio":
             yield stream, _audio(stream, first or b"", target, streams)
@@ -233,9 +237,7 @@ def _codec(stream: Stream) -> str:
     if context is not None:
         return context.codec.canonical_name
     container = stream.container
-    line = re.search(
-        rf"^ *Stream #0:{stream.index}\b.*?: \w+: ([\w.]+)", described(container), re.MULTILINE
-    )
+    line = re.match(r"\w+: ([\w.]+)", describe_file(container).streams.get(stream.index, ""))
     if line is not None and line[1] != "none":
         return line[1]
     if "matroska" in container.format.name and stream.type == "subtitle":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,13 +17,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from starvsr.errors import InputError, UsageError
+from starvsr.media.beside import beside_of, crop_of
+from starvsr.media.choice import choose_stream, foreign_streams
 from starvsr.media.decode import FrameDecoder
+from starvsr.media.described import describe_file
 from starvsr.media.graph import frame_aspect
 from starvsr.media.hdr import hdr_of
 from starvsr.media.orientation import orientation_of
 from starvsr.media.sequence import is_sequence, source_numbers
 from starvsr.media.siting import said_siting
-from starvsr.media.source import is_cover, open_source, video_stream
+from starvsr.media.source import is_cover, open_source
 from starvsr.media.undecodable import undecodable
 from starvsr.options import DEFAULT_FPS
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
@@ -37,19 +41,24 @@ _PROGRESSIVE = 1
 _MICROSECOND = Fraction(1, 1_000_000)
 
 
-def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
+def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = None) -> VideoInfo:
     """Read a video file's header, and decode its first frame.
 
-    fps: frames per second of an image sequence. Raises InputError if the file is missing, not readable, not media,
-    or contains no video; UsageError for the fps of a file that has its own.
+    fps: frames per second of an image sequence. video_stream: index among the video streams; None is the film.
+    Raises InputError if the file is missing, not readable, not media, or contains no video; UsageError for the fps of
+    a file that has its own, or a stream that it does not have.
     """
     with open_source(path) as container:
-        stream = video_stream(container, path)
+        stream = choose_stream(container, path, video_stream)
         frame = _first_frame(container, stream)
+        described = describe_file(container)
+        sides = described.sides.get(stream.index, {})
         pix_fmt = frame.format.name if frame else stream.codec_context.pix_fmt
         width, height = (frame.width, frame.height) if frame else (stream.width, stream.height)
         if not pix_fmt or not width or not height:
             raise InputError(undecodable(path, stream.index))
+        crop = crop_of(sides, width, height)
+        width, height = width - crop[0] - crop[1], height - crop[2] - crop[3]
         turned = orientation_of(frame)
         aspect = stream.sample_aspect_ratio or (frame_aspect(frame) if frame else Fraction(1))
         if turned.swaps_sides:
@@ -71,10 +80,15 @@ def probe(path: Path, fps: Fraction | None = None) -> VideoInfo:
             header_frames=stream.frames,
             interlaced=stream.codec_context.field_order > _PROGRESSIVE
             or bool(frame and frame.interlaced_frame),
-            color=replace(_color(stream, frame), chroma_location=said_siting(container, stream)),
-            streams=tuple(_describe(each) for each in container.streams),
+            color=_color(stream, frame, described.streams.get(stream.index, "")),
+            streams=tuple(
+                _describe(each, described.streams.get(each.index, "")) for each in container.streams
+            ),
             chapters=len(container.chapters()),
-            hdr=hdr_of(frame),
+            hdr=hdr_of(frame, sides),
+            crop=crop,
+            beside=beside_of(container, stream, frame, sides),
+            foreign=foreign_streams(described.programs, stream.index),
         )
     if is_sequence(path) and not path.exists():
         return _timed(info, fps or DEFAULT_FPS)
@@ -114,11 +128,12 @@ def _duration_s(container: InputContainer, stream: Stream) -> float | None:
     return None
 
 
-def _color(stream: VideoStream, frame: VideoFrame | None) -> ColorInfo:
+def _color(stream: VideoStream, frame: VideoFrame | None, described: str) -> ColorInfo:
     header = stream.codec_context
+    siting = said_siting(described, header.pix_fmt)
     if frame is None:
         return ColorInfo(
-            header.colorspace, header.color_range, header.color_primaries, header.color_trc
+            header.colorspace, header.color_range, header.color_primaries, header.color_trc, siting
         )
     # The container's tags take precedence in libav too: its decoders use them unless the bitstream has its own.
     return ColorInfo(
@@ -126,6 +141,7 @@ def _color(stream: VideoStream, frame: VideoFrame | None) -> ColorInfo:
         range=_first_set(frame.color_range, header.color_range, unset=0),
         primaries=_first_set(frame.color_primaries, header.color_primaries, unset=2),
         transfer=_first_set(frame.color_trc, header.color_trc, unset=2),
+        chroma_location=siting,
     )
 
 
@@ -133,10 +149,13 @@ def _first_set(*codes: int, unset: int) -> int:
     return next((int(code) for code in codes if code != unset), unset)
 
 
-def _describe(stream: Stream) -> StreamInfo:
+def _describe(stream: Stream, described: str) -> StreamInfo:
     context = stream.codec_context
     # Without a decoder PyAV has no name either, for which some of its streams raise AttributeError.
     codec = context.codec.canonical_name if context else getattr(stream, "name", None) or ""
+    if stream.type == "data" and (said := re.match(r"Data: (\w+)(?: \((\w+) /)?", described)):
+        # Of the kinds that libav has one name for, the container's own.
+        codec = (said[2] or "") if said[1] in ("none", "bin_data") else said[1]
     return StreamInfo(
         index=stream.index,
         kind=stream.type,

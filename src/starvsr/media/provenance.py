@@ -15,7 +15,8 @@ from av.stream import Stream
 from starvsr.media.source import open_source
 
 PROGRAM = "starvsr"
-_TAG = "STARVSR"
+TAG = "STARVSR"
+"""The tag's name, in capitals."""
 _MP4_TAG = "encoding_tool"
 # Of the compressor name in a sample entry.
 _MOST_BYTES = 31
@@ -23,10 +24,10 @@ _MOST_BYTES = 31
 
 def add_provenance(output: OutputContainer, video: Stream, text: str) -> None:
     """Tag a file that is being written with how it was made, replacing earlier tags; empty means nothing."""
-    for key in [key for key in output.metadata if key.upper() == _TAG]:
+    for key in [key for key in output.metadata if key.upper() == TAG]:
         del output.metadata[key]
     if text:
-        output.metadata[_MP4_TAG if output.format.name == "mp4" else _TAG] = text
+        output.metadata[_MP4_TAG if output.format.name == "mp4" else TAG] = text
         short = text.partition(":")[0].encode()[:_MOST_BYTES].decode(errors="ignore")
         video.metadata["encoder"] = short
 
@@ -41,5 +42,5 @@ def provenance_of(path: Path) -> str:
             for key, text in stream.metadata.items()
             if key.upper() == "ENCODER"
         ]
-    said = (tags.get(_TAG, ""), tags.get("ENCODER", ""), *encoders)
+    said = (tags.get(TAG, ""), tags.get("ENCODER", ""), *encoders)
     return next((text for text in said if text.startswith(f"{PROGRAM} ")), "")

@@ -12,13 +12,13 @@ import av
 from av.video.frame import VideoFrame
 
 from starvsr.errors import InputError
+from starvsr.media.choice import film_stream
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.deinterlace import decoded_span, made_frames
 from starvsr.media.hwaccel import open_for
 from starvsr.media.orientation import Orientation, orientation_of
-from starvsr.media.source import video_stream
 from starvsr.types import MadeIndex, VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _decoded(
     info: VideoInfo, index: VideoIndex, start: int | None, at: int, last: int
 ) -> Generator[VideoFrame, None, None]:
     with open_for(info) as container:
-        stream = video_stream(container, info.path)
+        stream = film_stream(container, info)
         if start is not None:
             try:
                 within_deadline(info.path, partial(container.seek, start, stream=stream), container)
@@ -138,7 +138,7 @@ def _checked(decoder: FrameDecoder, index: VideoIndex, start: int, at: int) -> I
 
 
 class _Upright:
-    """Converts decoded frames to upright pixels of the probed size."""
+    """Converts decoded frames to cropped, upright pixels of the probed size."""
 
     def __init__(self, info: VideoInfo, *, alpha: bool) -> None:
         self._info, self._alpha = info, alpha
@@ -146,9 +146,13 @@ class _Upright:
 
     def __call__(self, frame: VideoFrame) -> Pixels:
         turned: Orientation = orientation_of(frame)
+        left, right, above, below = self._info.crop
         sideways = turned.swaps_sides
         if sideways not in self._converters:
             width, height = self._info.width, self._info.height
-            size = (height, width) if sideways else (width, height)
+            width, height = (height, width) if sideways else (width, height)
+            size = width + left + right, height + above + below
             self._converters[sideways] = ToRgb(self._info, *size, alpha=self._alpha)
-        return turned.apply(self._converters[sideways](frame))
+        pixels = self._converters[sideways](frame)
+        rows, columns = pixels.shape[:2]
+        return turned.apply(pixels[above : rows - below, left : columns - right])

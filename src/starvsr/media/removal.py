@@ -1,4 +1,4 @@
-"""The only code that removes, truncates or replaces files; every call states its right to do so (`Right`).
+"""The only code that removes, truncates, replaces or writes over files; every call states its right to do so (`Right`).
 
 A name proves nothing: a folder of somebody's photographs may contain names like ours. So links and anything that is
 not a regular file stay, and links are never followed. `tests/media/test_removal.py` checks that no other
@@ -71,6 +71,17 @@ def cut_file(path: Path, size_bytes: int, right: Right) -> None:
         os.ftruncate(descriptor, size_bytes)
     finally:
         os.close(descriptor)
+
+
+def write_over(path: Path, place: int, content: bytes, right: Right) -> None:
+    """Write over some bytes of a regular file, whose size stays. Raises OSError, also for a link."""
+    logger.debug("%s: %d bytes at %d are written over: %s", path, len(content), place, right.value)
+    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(descriptor, "r+b") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode) or place + len(content) > file.seek(0, 2):
+            raise OSError(f"{path} is not a regular file of that size")
+        file.seek(place)
+        file.write(content)
 
 
 def put_in_place(made: Path, target: Path, right: Right) -> None:

@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
-
-import av.logging
-from av.container import InputContainer
-from av.video.stream import VideoStream
 
 LEFT, CENTRE, TOP_LEFT = 1, 2, 3
 SITINGS = {1: "left", 2: "center", 3: "topleft", 4: "top", 5: "bottomleft", 6: "bottom"}
@@ -21,35 +16,13 @@ _TOLD = {
     "libx265": tuple(SITINGS),
     "libsvtav1": (LEFT, TOP_LEFT),
 }
-# libav's log has one level for all threads.
-_level = threading.Lock()
 
 
-def said_siting(container: InputContainer, stream: VideoStream) -> int:
-    """libav's code of the location in the stream or container; 0 if unspecified.
-
-    PyAV has no field for it, but libav's own description of a file has one.
-    """
-    pattern = (
-        rf"^ *Stream #0:{stream.index}\b.*?: Video: .*?\b{stream.codec_context.pix_fmt}\(([^)]*)\)"
-    )
-    match = re.search(pattern, described(container), re.MULTILINE)
+def said_siting(described: str, pix_fmt: str | None) -> int:
+    """libav's code of the location in a stream or container, by libav's description; 0 if unspecified."""
+    match = re.search(rf"\b{pix_fmt}\(([^)]*)\)", described)
     facts = match[1].split(", ") if match else []
     return next((code for code, name in SITINGS.items() if name in facts), 0)
-
-
-def described(container: InputContainer) -> str:
-    """libav's own description of a file, which it logs, at its verbose level."""
-    # Messages of other threads are caught too, and not shown.
-    with _level, av.logging.Capture(local=False):
-        before = av.logging.get_level()
-        av.logging.set_libav_level(av.logging.VERBOSE)
-        av.logging.set_level(av.logging.INFO)
-        try:
-            return str(container.dumps_format())  # type: ignore[attr-defined]
-        finally:
-            av.logging.set_level(before)
-            av.logging.set_libav_level(av.logging.INFO)
 
 
 def usual_siting(codec: str) -> int:

@@ -13,7 +13,6 @@ import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Disposition, Stream
-from av.video.stream import VideoStream
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
@@ -165,18 +164,3 @@ def is_text(stream: Stream) -> bool:
         return False
     # Closed captions are commands to a screen: a packet is not a line, and has no duration.
     return context.codec.text_sub and context.codec.canonical_name != "eia_608"
-
-
-def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first video stream that is not a cover picture. Raises InputError."""
-    videos = container.streams.video
-    for stream in videos:
-        if not is_cover(stream):
-            if stream.codec_context is None:
-                raise InputError(f"{path}: this libav has no decoder for its video stream")
-            return stream
-    if videos:
-        raise InputError(f"{path} contains no video, only a cover picture")
-    if container.streams.audio:
-        raise InputError(f"{path} contains no video, only audio")
-    raise InputError(f"{path} contains no video stream")

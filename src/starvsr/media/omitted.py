@@ -1,0 +1,133 @@
+"""What of a source's streams, tags and statements beside its pictures is not in an output, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starvsr.media.beside import PROJECTION, STEREO, TIME_CODE, unheld, value_of
+from starvsr.media.carrier import holds
+from starvsr.media.encoder import IMAGES, EncoderSettings
+from starvsr.media.messages import inserter, kinds_of
+from starvsr.media.pixfmt import find_encoder
+from starvsr.media.tags import lost_tags
+from starvsr.options import StreamOptions
+from starvsr.types import StreamInfo, VideoIndex, VideoInfo
+
+COVER = "cover picture"
+"""What `StreamInfo.detail` says of one."""
+# A time code as a stream: the muxer writes another from the tag.
+_TIME_CODES = ("tmcd",)
+# Chapters as a stream of a mov or mp4, which are kept.
+_CHAPTERS = "text"
+
+
+def beside_notes(
+    info: VideoInfo, index: VideoIndex, settings: EncoderSettings, streams: StreamOptions
+) -> list[str]:
+    """One sentence for everything that is cut off or left out."""
+    return [
+        *_crop(info),
+        *_films(info),
+        *_other_programs(info),
+        *_data(info),
+        *_statements(info, settings, streams),
+        *_messages(index, settings),
+        *_tags(info, settings, streams),
+    ]
+
+
+def _crop(info: VideoInfo) -> list[str]:
+    if not any(info.crop):
+        return []
+    left, right, above, below = info.crop
+    sides = {"columns left": left, "right": right, "rows above": above, "below": below}
+    hidden = ", ".join(f"{count} {side}" for side, count in sides.items() if count)
+    return [f"what the source hides of its pictures is cut off: {hidden}"]
+
+
+def _films(info: VideoInfo) -> list[str]:
+    videos = [each for each in info.streams if each.kind == "video"]
+    others = [
+        f"{number} ({each.codec or 'unknown'}{_size(each)})"
+        for number, each in enumerate(videos)
+        if each.index != info.stream_index and each.detail != COVER
+    ]
+    if not others:
+        return []
+    chosen = next(i for i, each in enumerate(videos) if each.index == info.stream_index)
+    verb = "is" if len(others) == 1 else "are"
+    return [
+        f"video stream {chosen} is restored, {_listed(others)} {verb} left out: --video-stream chooses another"
+    ]
+
+
+def _size(stream: StreamInfo) -> str:
+    return f" {stream.detail.partition(' ')[0]}" if stream.detail else ""
+
+
+def _other_programs(info: VideoInfo) -> list[str]:
+    foreign = [each for each in info.streams if each.index in info.foreign and each.kind != "video"]
+    if not foreign:
+        return []
+    names = [f"{each.index} ({each.kind} {each.codec})" for each in foreign]
+    return [f"streams of other programs are left out: {_listed(names)}"]
+
+
+def _data(info: VideoInfo) -> list[str]:
+    known = ("video", "audio", "subtitle", "attachment")
+    names = [
+        f"{each.index} ({each.codec or each.kind})"
+        for each in info.streams
+        if each.kind not in known
+        and each.index not in info.foreign
+        and each.codec not in _TIME_CODES
+        and not (each.codec == _CHAPTERS and info.chapters)
+    ]
+    return [f"data streams are left out: {_listed(names)}"] if names else []
+
+
+def _statements(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
+    container, notes = settings.container, []
+    for kind in (STEREO, PROJECTION):
+        value = value_of(info, kind)
+        if value and not holds(info, kind, container) and f"{value} projection" not in unheld(info):
+            better = [
+                name
+                for name, muxer in ((".mp4", "mp4"), (".mkv", "matroska"))
+                if holds(info, kind, muxer)
+            ]
+            advice = f"; {' and '.join(better)} can hold it" if better else ""
+            notes.append(f"the {kind} ({value}) is left out: the output cannot hold it{advice}")
+    if value_of(info, TIME_CODE) and streams.metadata and container == IMAGES:
+        notes.append(
+            f"the time code {value_of(info, TIME_CODE)} is left out: images cannot hold it"
+        )
+    if kinds := unheld(info):
+        notes.append(f"no output can hold the source's {_listed(kinds)}: left out")
+    return notes
+
+
+def _messages(index: VideoIndex, settings: EncoderSettings) -> list[str]:
+    kinds = kinds_of(index.messages)
+    codec = find_encoder(settings.codec).canonical_name
+    if not kinds or (inserter(codec, None) and settings.container != IMAGES):
+        return []
+    return [
+        f"{_listed(kinds)} in the pictures cannot be kept by {settings.codec}: left out; --codec libx264, libx265 and "
+        "libsvtav1 keep them"
+    ]
+
+
+def _tags(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
+    if not streams.metadata:
+        return []
+    lost = lost_tags(info, settings.container)
+    if not lost:
+        return []
+    place = "images have" if settings.container == IMAGES else f"{settings.container} has"
+    return [f"tags are left out, for which {place} no place: {_listed(lost)}"]
+
+
+def _listed(names: Iterable[str]) -> str:
+    *before, last = names
+    return f"{', '.join(before)} and {last}" if before else last
