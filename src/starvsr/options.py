@@ -18,7 +18,8 @@ from starvsr.errors import UsageError
 SolverMode = Literal["fast", "normal"]
 Speed = Literal["exact", "balanced", "fast"]
 ColorFix = Literal["adain", "wavelet", "none"]
-Deinterlace = Literal["auto", "on", "off"]
+Deinterlace = Literal["auto", "on", "off", "field"]
+Detelecine = Literal["auto", "on", "off"]
 Attention = Literal["auto", "sdpa", "xformers"]
 Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Offload = Literal["auto", "none", "model", "block"]
@@ -253,7 +254,11 @@ class LookOptions:
     sharpen: float = 0.0
     """Amplification of fine detail; below 0, attenuation."""
     deinterlace: Deinterlace = "auto"
-    """`auto`: frames flagged as interlaced; `on`: all of them; `off`: none."""
+    """`auto`: frames flagged as interlaced; `on`: all of them; `off`: none; `field`: each field of the flagged ones, or
+    of all if none is flagged, becomes a frame."""
+    detelecine: Detelecine = "auto"
+    """Film frames in place of the frames of video that pull-down has spread them over: `auto`, where it is certain;
+    `on`, with less proof, and also where whole frames are repeated; `off`, never."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

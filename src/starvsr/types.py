@@ -95,6 +95,21 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
+class Film:
+    """A run of frames that four film frames in five were spread over by pull-down; `media.telecine` says how."""
+
+    first: int
+    last: int
+    """The first frame of the first whole cycle, and the exclusive end of the last one."""
+    top_repeat: int
+    bottom_repeat: int
+    """Frames of these numbers modulo 5 repeat the top, or the bottom, field of the frame before them."""
+    lead: int = 0
+    rest: int = 0
+    """Frames before `first` that are the end of a cycle, and from `last` on that are the beginning of one."""
+
+
+@dataclass(frozen=True)
 class VideoIndex:
     """What one pass over the whole video found; a frame's position in `pts` is its absolute index."""
 
@@ -110,8 +125,10 @@ class VideoIndex:
     """Frames that the file announces or contains but that cannot be decoded."""
     damaged_frames: int = 0
     """Frames that the decoder could only partly decode, and concealed the rest."""
-    interlaced_frames: int = 0
-    """Frames flagged as interlaced."""
+    interlaced: tuple[int, ...] = ()
+    """Indices of frames flagged as interlaced, increasing."""
+    film: tuple[Film, ...] = ()
+    """Runs of telecined frames, if they were looked for."""
     changing: tuple[str, ...] = ()
     """What changes in mid-stream, of `size` and `sample aspect`."""
     whole: bool = True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from tests.cli.conftest import Cli, as_nobody, listing
 from tests.media.clips import Audio, Clip, make
+from tests.media.test_telecine import a_film, clip, telecined
 
 
 def test_unwritable_folder(
@@ -121,6 +124,22 @@ def test_interlaced_input_is_said_and_deinterlaced(
     assert "interlaced and stay so" in cli("plan", source, *quick, "--deinterlace", "off").out
     result = cli("plan", source, *quick, "--deinterlace", "maybe")
     assert result.code == 2 and "--deinterlace" in result.error
+
+
+def test_telecined_input_is_said_and_becomes_film(
+    cli: Cli, tmp_path: Path, quick: list[str]
+) -> None:
+    source = clip(tmp_path / "in.mp4", telecined(a_film(20)))
+    result = cli("upscale", source, tmp_path / "out.mp4", *quick, "--segment-frames", "7")
+    assert result.code == 0 and "note: pull-down is undone in 25 of 25 frames" in result.err
+    info = probe(tmp_path / "out.mp4")
+    times = [pts * info.time_base for pts in build_index(info).pts]
+    assert times == [number * Fraction(1001, 24000) for number in range(20)]
+    plan = cli("plan", source, *quick, "--start", "0.2", "--end", "0.6")
+    # Of 0.208 to 0.583 s.
+    assert "10 of 20 frames" in plan.out and "pull-down is undone" in plan.out
+    off = cli("plan", source, *quick, "--detelecine", "off")
+    assert "25 of 25 frames" in off.out and "pull-down" not in off.out
 
 
 def test_images(cli: Cli, clip: Path, quick: list[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from starvsr.job.journal import open_journal
 from starvsr.media.encoder import EncoderSettings
-from starvsr.options import StreamOptions
+from starvsr.options import LookOptions, StreamOptions
 from starvsr.types import ColorInfo
 
 REQUEST = {"input": {"the input": "1" * 64}, "options": {"--scale": 2}}
@@ -36,6 +36,7 @@ NOTES: dict[str, Any] = {
         "streams": dataclasses.asdict(StreamOptions()),
         "provenance": "",
         "fps": None,
+        "look": dataclasses.asdict(LookOptions()),
         "video_stream": None,
         "segments": [[0, 0, 6, 0, 0]],
     },

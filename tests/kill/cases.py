@@ -7,21 +7,27 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import av
+import numpy as np
 
 from tests.kill.runs import STAGES, Job, Moment, Pace, Run, pace_of, run
 from tests.media.clips import Audio, Clip, make, payloads
 
 _FRAMES = 40
 _COMMON = ("--model", "nano", "--segment-frames", "12", "--device", "cpu", "--json")
-_KINDS = (
-    ("out.mkv", ("--codec", "ffv1")),
-    ("out.mp4", ("--codec", "libx264", "--preset", "veryfast")),
+_X264 = ("--codec", "libx264", "--preset", "veryfast")
+KINDS = (
+    ("out.mkv", "clip", ("--codec", "ffv1")),
+    ("out.mp4", "clip", _X264),
+    # Where x264's rate control has choices to make, in rows of 78 blocks (see `media/encoder.py`).
+    ("lively.mp4", "lively", (*_X264, "--crf", "23")),
 )
+"""Name of the output, which clip, options."""
+_LIVELY_FRAMES, _LIVELY_WIDTH, _LIVELY_HEIGHT = 24, 312, 180
 # A run that is quicker than the unbroken one may end before its moment.
 _MOST_TRIES = 8
 
@@ -52,22 +58,49 @@ class Case:
     """What should not have been; empty is well."""
 
 
-def whole_runs(folder: Path) -> list[Whole]:
+def whole_runs(
+    folder: Path, kinds: Sequence[tuple[str, str, tuple[str, ...]]] = KINDS
+) -> list[Whole]:
     """Run all jobs, in an empty folder."""
-    source = make(
-        folder / "clip.mkv",
-        Clip(
+    clips = {
+        "clip": Clip(
             frames=_FRAMES,
             width=96,
             height=72,
             audio=(Audio(seconds=_FRAMES / 25),),
             chapters=((0, 0.5, "Start"), (0.5, 1.5, "End")),
         ),
-    )
+        "lively": Clip(
+            frames=_LIVELY_FRAMES,
+            width=_LIVELY_WIDTH,
+            height=_LIVELY_HEIGHT,
+            codec="ffv1",
+            fill=_lively,
+        ),
+    }
     return [
-        _whole(Job(source, folder / f"whole-{name}" / name, (*_COMMON, *options)))
-        for name, options in _KINDS
+        _whole(
+            Job(
+                make(folder / f"{clip}.mkv", clips[clip]),
+                folder / f"whole-{name}" / name,
+                (*_COMMON, *options),
+            )
+        )
+        for name, clip, options in kinds
     ]
+
+
+def _lively(frame: av.VideoFrame, number: int) -> None:
+    """Noise on waves that move."""
+    rows, columns = np.mgrid[0:_LIVELY_HEIGHT, 0:_LIVELY_WIDTH]
+    waves = np.sin((columns + 7 * number) / 11) * np.cos((rows - 5 * number) / 7)
+    noise = np.random.default_rng(number).normal(0, 20, (_LIVELY_HEIGHT, _LIVELY_WIDTH))
+    luma = (126 + 70 * waves + noise).clip(16, 235)
+    for plane in frame.planes:
+        data = np.full((plane.height, plane.line_size), 128, np.uint8)
+        if plane.width == _LIVELY_WIDTH:
+            data[:, :_LIVELY_WIDTH] = luma
+        plane.update(data.tobytes())
 
 
 def _whole(job: Job) -> Whole:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kill.cases import (
+    KINDS,
     SIGNALS,
     Whole,
     content_of,
@@ -31,7 +32,7 @@ SEEDS = (3, 4, 7)
 
 @pytest.fixture(scope="module")
 def wholes(tmp_path_factory: pytest.TempPathFactory) -> list[Whole]:
-    return whole_runs(tmp_path_factory.mktemp("wholes"))
+    return whole_runs(tmp_path_factory.mktemp("wholes"), KINDS[:1])
 
 
 @pytest.mark.slow

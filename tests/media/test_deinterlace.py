@@ -12,11 +12,13 @@ import pytest
 
 from starvsr.errors import InputError
 from starvsr.media.encoder import check_encoder
+from starvsr.media.fields import made_index, plan_fields
 from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.options import Deinterlace, EncodeOptions, LookOptions, UpscaleOptions
+from starvsr.types import VideoIndex, VideoInfo
 from tests.media.clips import Clip, make
 
 Pixels = npt.NDArray[np.uint16]
@@ -42,10 +44,14 @@ def interlaced(path: Path, codec: str, options: dict[str, str], **changes: objec
     return make(path, Clip(time_base=Fraction(1, 25), **changes))  # type: ignore[arg-type]
 
 
-def read(path: Path, first: int, last: int, mode: str) -> list[Pixels]:
+def made(path: Path, mode: Deinterlace) -> tuple[VideoInfo, VideoIndex]:
     info = probe(path)
     index = build_index(info, scene_detect=False)
-    return list(read_frames(info, index, first, last, deinterlace=mode))
+    return made_index(info, index, plan_fields(info, index, LookOptions(deinterlace=mode)))
+
+
+def read(path: Path, first: int, last: int, mode: Deinterlace) -> list[Pixels]:
+    return list(read_frames(*made(path, mode), first, last))
 
 
 def combs(pixels: Pixels) -> float:
@@ -64,14 +70,15 @@ def test_the_same_from_every_start(
     path = interlaced(tmp_path / name, codec, options)
     info = probe(path)
     index = build_index(info, scene_detect=False)
-    assert info.interlaced and index.interlaced_frames == FRAMES
+    assert info.interlaced and index.interlaced == tuple(range(FRAMES))
     whole = read(path, 0, FRAMES, "auto")
     assert len(whole) == FRAMES
     assert all(combs(frame) < 0.02 for frame in whole)
     assert all(combs(frame) > 0.1 for frame in read(path, 0, FRAMES, "off"))
+    found = made(path, "auto")
     for first in range(FRAMES):
         for last in range(first + 1, min(FRAMES, first + 4) + 1):
-            part = read_frames(info, index, first, last, deinterlace="auto")
+            part = read_frames(*found, first, last)
             assert all(map(np.array_equal, part, whole[first:last])), (first, last)
 
 
@@ -92,11 +99,12 @@ def test_whole_frames_pass_as_they_are(tmp_path: Path) -> None:
     both.write_bytes(fields + whole + fields)
     index = build_index(probe(both), scene_detect=False)
     # The decoder drops a frame at every join.
-    assert index.interlaced_frames >= 2 * FRAMES - 2
-    asis, auto, forced = (read(both, 0, index.frames, mode) for mode in ("off", "auto", "on"))
+    assert len(index.interlaced) >= 2 * FRAMES - 2
+    modes: tuple[Deinterlace, ...] = ("off", "auto", "on")
+    asis, auto, forced = (read(both, 0, index.frames, mode) for mode in modes)
     assert not any(map(np.array_equal, asis, forced))
     untouched = list(map(np.array_equal, auto, asis))
-    assert sum(untouched) == index.frames - index.interlaced_frames >= FRAMES - 2
+    assert sum(untouched) == index.frames - len(index.interlaced) >= FRAMES - 2
     assert list(map(np.array_equal, auto, forced)) == [not same for same in untouched]
     behind = 1 + len(untouched) - untouched[::-1].index(True)
     for first in range(behind - 4, behind + 1):
@@ -112,11 +120,9 @@ def test_turned_pictures(tmp_path: Path) -> None:
 
 def test_a_picture_too_small_for_the_filter(tmp_path: Path) -> None:
     path = make(tmp_path / "a.mkv", Clip(frames=2, width=16, height=4))
-    info = probe(path)
-    index = build_index(info, scene_detect=False)
     with pytest.raises(InputError, match="16x4 is too small to be deinterlaced"):
-        next(read_frames(info, index, 0, 2, deinterlace="on"))
-    assert len(list(read_frames(info, index, 0, 2, deinterlace="auto"))) == 2
+        made(path, "on")
+    assert len(read(path, 0, 2, "auto")) == 2
 
 
 def test_what_is_said(tmp_path: Path) -> None:

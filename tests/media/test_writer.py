@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from platform import machine
 
 import av
 import numpy as np
@@ -124,6 +125,44 @@ def test_what_was_in_memory_before_changes_nothing(
         del rubbish
         made.add(write(tmp_path / f"{seed}.mp4", settings, info, frames=40).read_bytes())
     assert len(made) == 1
+
+
+def test_lively_frames_give_one_stream(tmp_path: Path, info: VideoInfo) -> None:
+    """Whatever was in memory, and whether the processor has AVX-512; 21 blocks in a row are no multiple of 16."""
+    width, height = 336, 192
+    rows, columns = np.mgrid[0:height, 0:width]
+    frames = []
+    for number in range(16):
+        noise = np.random.default_rng(number).normal(0, 5000, (height, width))
+        waves = np.sin((columns + 7 * number) / 11) * np.cos((rows - 5 * number) / 7)
+        luma = (32768 + 20000 * waves + noise).clip(0, 65535).astype(np.uint16)
+        frames.append(np.repeat(luma[..., None], 3, axis=2))
+    # The last one only where there is such a processor.
+    plain = (("preset", "veryfast"),)
+    limited = (*plain, ("x264-params", "asm=sse4.2"))
+    made = set()
+    for seed, extra in enumerate([plain, plain, plain, *([limited] * (machine() == "x86_64"))]):
+        path = tmp_path / f"{seed}.mkv"
+        settings = check_encoder(EncodeOptions(extra=extra), path, info, width, height)
+        assert dict(settings.options)["mbtree"] == "0"
+        with PartWriter(path, settings, info, width, height) as writer:
+            for number, pixels in enumerate(frames):
+                writer.write(pixels, number * 512, 512)
+        random = np.random.default_rng(seed)
+        rubbish = [random.bytes(int(size)) for size in random.integers(1_000, 300_000, 40)]
+        del rubbish
+        with av.open(str(path)) as container:
+            made.add(b"".join(bytes(packet) for packet in container.demux(video=0)))
+    assert len(made) == 1
+
+
+def test_what_runs_on_a_device_is_said(info: VideoInfo, tmp_path: Path) -> None:
+    settings = check_encoder(EncodeOptions(), tmp_path / "o.mp4", info, *SIZE)
+    index = build_index(info)
+    assert picture_notes(info, index, settings, UpscaleOptions()) == ()
+    device = dataclasses.replace(settings, codec="h264_nvenc")
+    (note,) = picture_notes(info, index, device, UpscaleOptions())
+    assert note.startswith("a job that is interrupted and resumed may differ in bits")
 
 
 def test_tags_and_aspect(tmp_path: Path) -> None:

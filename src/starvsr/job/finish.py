@@ -20,6 +20,7 @@ from starvsr.job.records import JOB_NOTE, JobFacts
 from starvsr.job.request import source_print
 from starvsr.job.workdir import check_outside
 from starvsr.media.encoder import CONTAINERS, IMAGES
+from starvsr.media.fields import made_index, plan_fields
 from starvsr.media.files import check_target, errors_of
 from starvsr.media.index import build_index
 from starvsr.media.join import join
@@ -75,8 +76,14 @@ def finish_job(
         check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
         info = probe(source, Fraction(facts.fps) if facts.fps else None, facts.video_stream)
-        gaps = str(request["options"].get("--gaps"))
-        index = build_index(info, scene_detect=False, gaps=gaps, progress=progress)
+        index = build_index(
+            info,
+            scene_detect=False,
+            gaps=str(request["options"].get("--gaps")),
+            detelecine=facts.look.detelecine,
+            progress=progress,
+        )
+        info, index = made_index(info, index, plan_fields(info, index, facts.look))
         segments = _segments(facts, index)
         stack.enter_context(errors_of(place))
         scratch = stack.enter_context(scratch_folder(place.parent))

@@ -37,6 +37,7 @@ def job_facts(
         streams=options.streams,
         provenance=provenance,
         fps=None if fps is None else str(fps),
+        look=options.look,
         video_stream=options.input.video_stream,
         segments=tuple(dataclasses.astuple(segment) for segment in plan.segments),
     )

@@ -16,6 +16,7 @@ from starvsr.job.workdir import check_outside, discard_left, is_begun
 from starvsr.media.clock import with_true_rate
 from starvsr.media.dry_run import check_muxer
 from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
+from starvsr.media.fields import made_index, plan_fields
 from starvsr.media.files import check_target, written_errors
 from starvsr.media.hwaccel import usable_device
 from starvsr.media.index import build_index, expected_frames
@@ -118,12 +119,15 @@ def plan_video(
         scene_detect=options.windows.scene_detect,
         gaps=options.input.gaps,
         until_s=index_until_s if expected_frames(info) else None,
+        detelecine=options.look.detelecine,
         progress=progress,
     )
-    info, stated = with_true_rate(info, index), info.frame_rate
-    if info.frame_rate != stated:
-        settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
+    stated = info.time_base, info.frame_rate
+    info = with_true_rate(info, index)
     notes = (*said, *picture_notes(info, index, settings, options))
+    info, index = made_index(info, index, plan_fields(info, index, options.look))
+    if (info.time_base, info.frame_rate) != stated:
+        settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
     check_times(info, index, plan.first, plan.last, target_path)

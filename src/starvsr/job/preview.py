@@ -196,7 +196,6 @@ def _compose(
                 index,
                 plan.first,
                 plan.last,
-                deinterlace=job.options.look.deinterlace,
             )
         ) as before,
         closing(read_frames(info, found, 0, plan.frames)) as after,

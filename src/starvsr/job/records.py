@@ -21,7 +21,7 @@ from starvsr.job.workdir import CORE, RAW, SEAM, check_regular
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import open_regular
 from starvsr.media.strict_json import parse_json
-from starvsr.options import StreamOptions
+from starvsr.options import LookOptions, StreamOptions
 from starvsr.types import AutoencoderSpec, WindowSpec
 
 MOST_BYTES = 1 << 26
@@ -56,6 +56,7 @@ class JobFacts:
     streams: StreamOptions
     provenance: str
     fps: str | None
+    look: LookOptions
     video_stream: int | None
     segments: tuple[tuple[int, int, int, int, int], ...]
     """The fields of every `Segment`."""

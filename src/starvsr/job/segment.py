@@ -111,7 +111,6 @@ class PartMaker:
             self.index,
             segment.first,
             segment.last,
-            deinterlace=self.restorer.look.deinterlace,
             alpha=self.alpha,
         )
 

@@ -59,6 +59,9 @@ _WORD_PRESETS = ("libx264", "libx264rgb", "libx265")
 _QUANTISED = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
 _HARDWARE = Capabilities.hardware.value | Capabilities.hybrid.value
 _ALWAYS = {
+    # The macroblock tree reads uninitialised memory on small frames, and with AVX-512 on all in which the number of
+    # blocks in a row is no multiple of 16: the same frames then give another stream every time.
+    **{name: {"mbtree": "0"} for name in ("libx264", "libx264rgb")},
     # Closed groups of pictures, and one frame thread: the output depends on the number of threads.
     "libx265": {"x265-params": "log-level=error:open-gop=0:frame-threads=2"},
     # Version 3 has checksums and slices that decode in parallel.
@@ -66,10 +69,9 @@ _ALWAYS = {
     **{name: {"rc": "constqp", "qp": "17"} for name in ("h264_nvenc", "hevc_nvenc")},
     **{name: {"flags": "+qscale", "global_quality": "236"} for name in _QUANTISED},
 }
-# On frames of up to some 25,000 pixels x264's macroblock tree, and x265 where they are one block wide, read
-# uninitialised memory: the same frames then differ from run to run.
+# Where frames are one block wide, x265 reads uninitialised memory: the same frames then differ from run to run.
 _SMALL_PX = 32_768
-_SMALL = {"libx264": {"mbtree": "0"}, "libx265": {"x265-params": "ctu=32"}}
+_SMALL = {"libx265": {"x265-params": "ctu=32"}}
 
 
 @dataclass(frozen=True)
@@ -268,7 +270,7 @@ def _try_open(
         )
     listed = " ".join(f"{key}={value}" for key, value in settings.options)
     advice = "check --codec, --pix-fmt, --preset, --crf and -e"
-    if find_encoder(settings.codec).capabilities & _HARDWARE:
+    if is_hardware(settings.codec):
         advice = (
             f"check the device and its driver, or give --codec {DEFAULT_CODEC}; otherwise {advice}"
         )
@@ -301,6 +303,11 @@ def _opened(settings: EncoderSettings, info: VideoInfo, target: Path) -> list[st
         except (av.FFmpegError, ValueError, OSError) as error:
             raise _cannot_hold(settings, target) from error
     return unused
+
+
+def is_hardware(codec: str) -> bool:
+    """Whether an encoder runs on a device of its own. Raises OutputError for an unknown one."""
+    return bool(find_encoder(codec).capabilities & _HARDWARE)
 
 
 def _check_aspect(settings: EncoderSettings, target: Path, info: VideoInfo) -> None:

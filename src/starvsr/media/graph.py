@@ -1,12 +1,15 @@
-"""A chain of libavfilter filters for frames of one kind."""
+"""A chain of libavfilter filters for frames of one kind, and the memory of a frame."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
 
+import numpy as np
+import numpy.typing as npt
 from av.filter import Graph
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 
 # Denominator in which a sample aspect is measured.
 _ASPECT_UNIT = 10_000
@@ -29,6 +32,12 @@ def linked(like: VideoFrame, filters: Sequence[tuple[str, str]], pix_fmt: str) -
         last = added
     graph.configure(auto_buffer=False)
     return graph
+
+
+def bytes_of(plane: VideoPlane) -> npt.NDArray[np.uint8]:
+    """A plane's memory: rows, and bytes of a row with its padding."""
+    size = plane.height * plane.line_size
+    return np.frombuffer(memoryview(plane), np.uint8)[:size].reshape(plane.height, -1)
 
 
 class VideoGraph:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from av.video.frame import VideoFrame
+
 from starvsr.errors import InputError
 from starvsr.media import boxes
 from starvsr.media.choice import film_stream
@@ -16,6 +18,7 @@ from starvsr.media.messages import messages_of
 from starvsr.media.shifts import Steps, decided
 from starvsr.media.shots import ShotDetector
 from starvsr.media.steps import Watch
+from starvsr.media.telecine import FieldMeter, may_have_film
 from starvsr.media.timing import durations
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
@@ -33,6 +36,7 @@ def build_index(
     scene_detect: bool = True,
     gaps: str = "auto",
     until_s: float | None = None,
+    detelecine: str = "off",
     progress: ProgressCallback | None = None,
 ) -> VideoIndex:
     """Decode the whole video once, in memory that does not grow with the size of its frames.
@@ -40,14 +44,15 @@ def build_index(
     scene_detect: also find shot changes; without it `cuts` is empty. gaps: `auto`, `close` or `keep` (see
     `media.steps`). until_s: frames from this time on,
     seconds from the first one, are not needed, and most are not read. Damaged sections are skipped and counted in
-    `lost_frames`. Raises InputError if no frame can be decoded.
+    `lost_frames`. detelecine: look for film as `auto`, `on` or `off` say. Raises InputError if no frame can be decoded.
     """
     until = float("inf") if until_s is None else until_s / float(info.time_base)
-    scan = _Scan(info, until, scene_detect, gaps, progress, one_thread=False)
+    film = detelecine if may_have_film(detelecine, info.frame_rate) else "off"
+    scan = _Scan(info, until, scene_detect, gaps, film, progress, one_thread=False)
     # The reader depends on what is lost too: both must see the same frames.
     if scan.failures or scan.lost:
         logger.debug("damaged: reading again with one thread")
-        scan = _Scan(info, until, scene_detect, gaps, progress, one_thread=True)
+        scan = _Scan(info, until, scene_detect, gaps, film, progress, one_thread=True)
     if not scan.raw_pts:
         raise InputError(f"{info.path}: no frame of its video can be decoded")
     if scan.damaged:
@@ -68,6 +73,7 @@ class _Scan:
         until: float,
         scene_detect: bool,
         gaps: str,
+        film: str,
         progress: ProgressCallback | None,
         *,
         one_thread: bool,
@@ -76,8 +82,10 @@ class _Scan:
         self.raw_pts: list[int | None] = []
         self.lengths: list[int] = []
         self.keyframes: list[int] = []
-        self.interlaced = beyond = 0
+        beyond = 0
         self.values: dict[str, set[object]] = {"size": set(), "sample aspect": set()}
+        self.interlaced: list[int] = []
+        self.film, self.fields = film, FieldMeter() if film != "off" else None
         self.messages: list[tuple[int, bytes]] = []
         self.shots = ShotDetector() if scene_detect else None
         with open_for(info) as container:
@@ -85,18 +93,7 @@ class _Scan:
             self.watch = Watch(container, stream, gaps)
             decoder = FrameDecoder(container, stream, one_thread=one_thread, watch=self.watch)
             for frame in decoder:
-                if decoder.at_keyframe:
-                    self.keyframes.append(len(self.raw_pts))
-                self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
-                self.lengths.append(frame.duration or 0)
-                self.watch.frame(self.raw_pts[-1])
-                self.interlaced += frame.interlaced_frame
-                self.values["size"].add((frame.width, frame.height))
-                # The decoder's is that of a later frame; a frame's own takes a filter graph.
-                self.values["sample aspect"].add(decoder.context.sample_aspect_ratio)
-                self.messages += ((len(self.raw_pts) - 1, each) for each in messages_of(frame))
-                if self.shots is not None:
-                    self.shots.add(frame)
+                self._take(frame, decoder)
                 if progress is not None and decoder.frames % _REPORT_EVERY == 0:
                     progress(_report(info, decoder.frames))
                 beyond += (self.raw_pts[-1] or 0) - (self.raw_pts[0] or 0) >= until
@@ -127,6 +124,23 @@ class _Scan:
         expected = 0 if promised else expected_frames(self.info)
         return expected - len(self.raw_pts) if expected else 1
 
+    def _take(self, frame: VideoFrame, decoder: FrameDecoder) -> None:
+        if decoder.at_keyframe:
+            self.keyframes.append(len(self.raw_pts))
+        if frame.interlaced_frame:
+            self.interlaced.append(len(self.raw_pts))
+        self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
+        self.lengths.append(frame.duration or 0)
+        self.watch.frame(self.raw_pts[-1])
+        self.values["size"].add((frame.width, frame.height))
+        # The decoder's is that of a later frame; a frame's own takes a filter graph.
+        self.values["sample aspect"].add(decoder.context.sample_aspect_ratio)
+        self.messages += ((len(self.raw_pts) - 1, each) for each in messages_of(frame))
+        if self.fields is not None:
+            self.fields.add(frame)
+        if self.shots is not None:
+            self.shots.add(frame)
+
     def index(self) -> VideoIndex:
         """The results, with true times."""
         info, stamps, base = self.info, self.raw_pts, self.info.time_base
@@ -138,14 +152,17 @@ class _Scan:
         left = self.end - (raw[-1] or 0) if self.whole and not self.lost else 0
         own = ((info.stream_index, frame, seconds) for frame, seconds in steps.frames)
         _tell(info, steps, pts)
+        cuts = self.shots.cuts() if self.shots is not None else ()
+        film = self.fields.film(pts, self.film) if self.fields is not None else ()
         return VideoIndex(
             pts=tuple(pts),
             durations=tuple(durations(pts, last_length(info, self.lengths[-1], nominal, left))),
             keyframe_pts=tuple(pts[i] for i in self.keyframes),
-            cuts=self.shots.cuts() if self.shots is not None else (),
+            cuts=self.fields.settled(cuts, film) if self.fields is not None else cuts,
             lost_frames=self.lost,
             damaged_frames=self.damaged,
-            interlaced_frames=self.interlaced,
+            interlaced=tuple(self.interlaced),
+            film=film,
             changing=tuple(name for name, values in self.values.items() if len(values) > 1),
             whole=self.whole,
             messages=tuple(self.messages),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from starvsr.media.carrier import holds_light
-from starvsr.media.deinterlace import frames_to_deinterlace
-from starvsr.media.encoder import IMAGES, EncoderSettings
+from starvsr.media.encoder import IMAGES, EncoderSettings, is_hardware
+from starvsr.media.fields import FieldPlan, plan_fields
 from starvsr.media.hdr import hdr_options
 from starvsr.media.omitted import beside_notes
 from starvsr.media.pixfmt import PIX_FMT_KINDS, layout_of
 from starvsr.media.sequence import is_sequence
-from starvsr.options import DEFAULT_FPS, UpscaleOptions
+from starvsr.options import DEFAULT_FPS, LookOptions, UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
 
 # Kinds of streams by their field in `StreamOptions`.
@@ -19,20 +21,29 @@ _WANTED = {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments
 def picture_notes(
     info: VideoInfo, index: VideoIndex, settings: EncoderSettings, options: UpscaleOptions
 ) -> tuple[str, ...]:
-    """One sentence for each. Raises InputError if the video is too small to be deinterlaced."""
+    """One sentence for each. index: of decoded frames. Raises InputError if they are too small to be deinterlaced."""
     return (
         *_images(info, settings, options),
         *(
             f"the {each} changes in mid-stream: the first frame's is used"
             for each in index.changing
         ),
-        *_fields(info, index, options.look.deinterlace),
+        *_fields(info, index, plan_fields(info, index, options.look), options.look),
         *_alpha(info, settings),
         *_depth(info, settings, options.encode.pix_fmt),
         *_dynamic_range(info.hdr, settings),
         *beside_notes(info, index, settings, options.streams),
         *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
+        *_encoded_again(settings.codec),
     )
+
+
+def _encoded_again(codec: str) -> list[str]:
+    if not is_hardware(codec):
+        return []
+    return [
+        f"a job that is interrupted and resumed may differ in bits from an unbroken one: {codec} runs on a device"
+    ]
 
 
 def _dynamic_range(hdr: HdrInfo, settings: EncoderSettings) -> list[str]:
@@ -92,20 +103,44 @@ def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions)
     return []
 
 
-def _fields(info: VideoInfo, index: VideoIndex, asked: str) -> list[str]:
-    which, marked = frames_to_deinterlace(info, index, asked), index.interlaced_frames
-    if which == "all":
-        return ["every frame is deinterlaced"]
-    if which == "interlaced":
-        return [
-            f"{marked} of {index.frames} frames are interlaced and are deinterlaced "
+def _fields(
+    info: VideoInfo, index: VideoIndex, plan: FieldPlan, look: LookOptions
+) -> Iterator[str]:
+    if plan.film:
+        rest = index.frames - plan.in_film
+        yield (
+            f"pull-down is undone in {plan.in_film} of {index.frames} frames: 4 film frames in place of 5 "
+            f"(--detelecine off leaves them){f'; the other {rest} keep their rate' if rest else ''}"
+        )
+    if plan.soft:
+        evenly = sum(last - first for first, last in plan.soft)
+        yield (
+            f"{evenly} of {index.frames} frames are shown for three and two fields in turn, and are now shown evenly "
+            "(--detelecine off leaves their times)"
+        )
+    if look.detelecine == "on" and not plan.film and not plan.soft:
+        yield "no pull-down is found: --detelecine on changes nothing"
+    yield from _interlaced(info, index, plan, look)
+
+
+def _interlaced(
+    info: VideoInfo, index: VideoIndex, plan: FieldPlan, look: LookOptions
+) -> Iterator[str]:
+    count, marked = len(plan.interpolated), len(index.interlaced)
+    some = "every frame" if count == index.frames else f"{count} of {index.frames} frames"
+    if plan.both and count:
+        yield f"each field of {some} becomes a frame"
+    elif count and look.deinterlace == "on":
+        yield f"{some} is deinterlaced" if count == index.frames else f"{some} are deinterlaced"
+    elif count:
+        yield (
+            f"{count} of {index.frames} frames are interlaced and are deinterlaced "
             "(--deinterlace off leaves them)"
-        ]
-    if marked:
-        return [f"{marked} of {index.frames} frames are interlaced and stay so"]
-    if info.interlaced and asked == "auto":
-        return [
+        )
+    elif marked > plan.in_film and look.deinterlace == "off":
+        yield f"{marked} of {index.frames} frames are interlaced and stay so"
+    elif info.interlaced and look.deinterlace == "auto" and not marked and not plan.film:
+        yield (
             "the header says interlaced, but no frame does, so none is deinterlaced: if combing is visible, give "
             "--deinterlace on"
-        ]
-    return []
+        )

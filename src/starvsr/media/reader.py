@@ -16,7 +16,8 @@ from starvsr.media.choice import film_stream
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
-from starvsr.media.deinterlace import CONTEXT_FRAMES, deinterlaced, frames_to_deinterlace
+from starvsr.media.deinterlace import decoded_span, made_frames
+from starvsr.media.fields import MadeIndex
 from starvsr.media.hwaccel import open_for
 from starvsr.media.orientation import Orientation, orientation_of
 from starvsr.types import VideoIndex, VideoInfo
@@ -33,28 +34,25 @@ def read_frames(
     first: int,
     last: int,
     *,
-    deinterlace: str = "off",
     alpha: bool = False,
 ) -> Generator[Pixels, None, None]:
     """Yield frames first..last-1 of the video, upright, as uint16 RGB (height, width, 3), 0..65535, C order.
 
-    deinterlace: `auto` (frames flagged as interlaced), `on` (all) or `off`. alpha: add a fourth channel, 0
-    transparent to 65535 opaque.
+    alpha: add a fourth channel, 0 transparent to 65535 opaque.
     The same frame has the same pixels whatever `first` is: decoding starts at a keyframe at or before it, frames
     shown before that keyframe (an open group of pictures) are not used, and every frame's time is
     compared with the index. If that fails, reading starts further back, and finally at the start, where frames
     are counted as the index counted them. Keeps one frame and the decoder's own. The file is closed when the
-    generator ends or is closed. Raises InputError if the file has changed since it was indexed or is too small to be
-    deinterlaced, ValueError if the range is not inside 0..index.frames.
+    generator ends or is closed. Raises InputError if the file has changed since it was indexed,
+    ValueError if the range is not inside 0..index.frames.
     """
     if not 0 <= first <= last <= index.frames:
         raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
-    which = frames_to_deinterlace(info, index, deinterlace)
     upright = _Upright(info, alpha=alpha)
     at = first
-    for start in _starts(index, _with_context(index, first, last, which)[0]):
+    for start in _starts(_decoded_index(index), _decoded_span(index, first, last)[0]):
         try:
-            for frame in _read_from(info, index, start, (at, last), which):
+            for frame in _read_from(info, index, start, (at, last)):
                 yield upright(frame)
                 at += 1
         except _Astray as error:
@@ -80,25 +78,26 @@ def _starts(index: VideoIndex, first: int) -> Iterator[int | None]:
     yield None
 
 
-def _with_context(index: VideoIndex, first: int, last: int, which: str) -> tuple[int, int]:
-    """The frames that must be decoded for frames first..last-1."""
-    if which == "none":
+def _decoded_index(index: VideoIndex) -> VideoIndex:
+    return index.decoded if isinstance(index, MadeIndex) else index
+
+
+def _decoded_span(index: VideoIndex, first: int, last: int) -> tuple[int, int]:
+    """The decoded frames that frames first..last-1 depend on."""
+    if not isinstance(index, MadeIndex) or first == last:
         return first, last
-    return max(0, first - CONTEXT_FRAMES), min(index.frames, last + CONTEXT_FRAMES)
+    return decoded_span(index.sources[first:last], index.decoded.frames)
 
 
 def _read_from(
-    info: VideoInfo, index: VideoIndex, start: int | None, span: tuple[int, int], which: str
+    info: VideoInfo, index: VideoIndex, start: int | None, span: tuple[int, int]
 ) -> Iterator[VideoFrame]:
-    decoded = _with_context(index, *span, which)
-    frames = _decoded(info, index, start, *decoded)
-    with closing(frames):
-        whole = frames if which == "none" else deinterlaced(frames, which)
-        for number, frame in enumerate(whole, start=decoded[0]):
-            if number >= span[0]:
-                yield frame
-            if number + 1 >= span[1]:
-                return
+    at, last = _decoded_span(index, *span)
+    with closing(_decoded(info, _decoded_index(index), start, at, last)) as frames:
+        if isinstance(index, MadeIndex):
+            yield from made_frames(frames, at, index.sources[slice(*span)])
+        else:
+            yield from frames
 
 
 def _decoded(
