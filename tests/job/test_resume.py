@@ -134,7 +134,7 @@ def test_a_job_with_a_cache_goes_on_the_same(
     upscale_video(clip, whole, options)
 
     def killed() -> None:
-        dying(38)
+        dying(50)
         upscale_video(clip, target, options)
 
     assert in_a_child(killed) == KILLED
