@@ -28,7 +28,7 @@ from starvsr.media.pixfmt import find_encoder, layout_of
 from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
 from starvsr.plan.plan import Segment
-from starvsr.types import Progress, ProgressCallback, VideoIndex
+from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 # A numerator and a denominator that a frame rate may have.
 _FPS = re.compile(r"[1-9][0-9]{0,17}(/[1-9][0-9]{0,17})?")
@@ -75,15 +75,8 @@ def finish_job(
         place = _place(target, Path(facts.target), folder)
         check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
-        info = probe(source, Fraction(facts.fps) if facts.fps else None, facts.video_stream)
-        index = build_index(
-            info,
-            scene_detect=False,
-            gaps=str(request["options"].get("--gaps")),
-            detelecine=facts.look.detelecine,
-            progress=progress,
-        )
-        info, index = made_index(info, index, plan_fields(info, index, facts.look))
+        gaps = str(request["options"].get("--gaps"))
+        info, index = _frames(source, facts, gaps, progress)
         segments = _segments(facts, index)
         stack.enter_context(errors_of(place))
         scratch = stack.enter_context(scratch_folder(place.parent))
@@ -107,6 +100,21 @@ def finish_job(
         )
         report(Progress("join", 1, 1))
     return FinishResult(place, end - first, kept.frames, kept.frames_after(end))
+
+
+def _frames(
+    source: Path, facts: JobFacts, gaps: str, progress: ProgressCallback | None
+) -> tuple[VideoInfo, VideoIndex]:
+    """The facts and the index of the frames that the job restores."""
+    info = probe(source, Fraction(facts.fps) if facts.fps else None, facts.video_stream)
+    index = build_index(
+        info,
+        scene_detect=False,
+        gaps=gaps,
+        detelecine=facts.look.detelecine,
+        progress=progress,
+    )
+    return made_index(info, index, plan_fields(info, index, facts.look))
 
 
 def _beginning(kept: KeptParts, segments: int) -> tuple[list[Path], int]:

@@ -90,42 +90,25 @@ def plan_video(
     """
     options = options or UpscaleOptions()
     source_path = Path(source)
-    target_path = (
-        Path(target)
-        if target is not None
-        else source_path.with_name(f"{source_path.stem}-upscaled.mkv")
-    )
+    beside = source_path.with_name(f"{source_path.stem}-upscaled.mkv")
+    target_path = beside if target is None else Path(target)
     info = probe(source_path, options.input.fps, options.input.video_stream)
     if made_by := provenance_of(source_path):
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
         _check_place(source_path, target_path, options)
-    device = _worker_device(options)
-    choice = choose_model(options.model, device, options.weights)
-    options = _effective(choice, options)
-    if options.workers.cluster is None:
-        _check_attention(options, device)
+    options, choice, device = _chosen(options)
     check_streams(info, target_path, options.streams)
     options, settings, said = _encoding(options, info, target_path)
+    stated = info.time_base, info.frame_rate
     if options.device.compile and options.workers.cluster is None:
         # Takes far longer than the other checks.
         _check_compiler(device)
     if fetch is not None and _lacking(choice, options):
         _fetch(choice, options, fetch, progress or (lambda _: None))
         choice = choose_model(options.model, device, options.weights)
-    info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
-    index = build_index(
-        info,
-        scene_detect=options.windows.scene_detect,
-        gaps=options.input.gaps,
-        until_s=index_until_s if expected_frames(info) else None,
-        detelecine=options.look.detelecine,
-        progress=progress,
-    )
-    stated = info.time_base, info.frame_rate
-    info = with_true_rate(info, index)
-    notes = (*said, *picture_notes(info, index, settings, options))
-    info, index = made_index(info, index, plan_fields(info, index, options.look))
+    until_s = index_until_s if expected_frames(info) else None
+    info, index, found = _indexed(info, options, settings, until_s, progress)
     if (info.time_base, info.frame_rate) != stated:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
@@ -135,9 +118,42 @@ def plan_video(
     sharing = min(options.workers.count, len(plan.segments))
     device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
     _warn_of_memory(plan)
+    notes = (*said, *found)
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes
     )
+
+
+def _chosen(options: UpscaleOptions) -> tuple[UpscaleOptions, ModelChoice, DeviceInfo]:
+    """The options that have an effect, the model, and the device of every worker."""
+    device = _worker_device(options)
+    choice = choose_model(options.model, device, options.weights)
+    options = _effective(choice, options)
+    if options.workers.cluster is None:
+        _check_attention(options, device)
+    return options, choice, device
+
+
+def _indexed(
+    info: VideoInfo,
+    options: UpscaleOptions,
+    settings: EncoderSettings,
+    until_s: float | None,
+    progress: ProgressCallback | None,
+) -> tuple[VideoInfo, VideoIndex, tuple[str, ...]]:
+    """The facts and the index of the frames to restore, made of those that are decoded, and what is said of both."""
+    info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
+    index = build_index(
+        info,
+        scene_detect=options.windows.scene_detect,
+        gaps=options.input.gaps,
+        until_s=until_s,
+        detelecine=options.look.detelecine,
+        progress=progress,
+    )
+    info = with_true_rate(info, index)
+    notes = picture_notes(info, index, settings, options)
+    return *made_index(info, index, plan_fields(info, index, options.look)), notes
 
 
 def _encoding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -83,48 +84,76 @@ def join(
     if settings.container == IMAGES:
         _write_images(parts, target, _first_image(info, first), work_dir, overwrite=overwrite)
         return
-    rate = Fraction(*settings.frame_rate)
-    times = timeline(info, index, first, last, rate, settings.container)
-    with (
-        complete_or_absent(target, work_dir, on_complete) as temporary,
-        open_source(info.path) as source,
-        written_errors(target),
-        open_part(parts[0]) as first_part,
-        carrying(first_part, info, settings) as model,
-        av.open(
-            str(temporary),
-            "w",
-            format=settings.container,
-            container_options={
-                **_muxer_options(settings, times),
-                **front_options(settings, streams),
-                **muxer_options(info, settings),
-            },
-        ) as output,
-    ):
-        span = _span(info, index, first, last, source)
-        video = _add_video(output, model, info, settings, streams, source)
+    job = _Join(parts, numbers, info, index, target, settings, streams, first, last, provenance)
+    with complete_or_absent(target, work_dir, on_complete) as temporary:
+        job.write(temporary)
+
+
+@dataclass(frozen=True)
+class _Join:
+    """What one file is made of; the fields are `join`'s parameters."""
+
+    parts: Sequence[Path]
+    numbers: Sequence[Sequence[int]]
+    """The frame of every packet of each part, in decode order, from 0."""
+    info: VideoInfo
+    index: VideoIndex
+    target: Path
+    settings: EncoderSettings
+    streams: StreamOptions
+    first: int
+    last: int
+    provenance: str
+
+    def write(self, path: Path) -> None:
+        """Write the file under another name. Raises OutputError."""
+        info, settings = self.info, self.settings
+        rate = Fraction(*settings.frame_rate)
+        times = timeline(info, self.index, self.first, self.last, rate, settings.container)
+        options = {
+            **_muxer_options(settings, times),
+            **front_options(settings, self.streams),
+            **muxer_options(info, settings),
+        }
+        with (
+            open_source(info.path) as source,
+            written_errors(self.target),
+            open_part(self.parts[0]) as first_part,
+            carrying(first_part, info, settings) as model,
+            av.open(str(path), "w", format=settings.container, container_options=options) as output,
+        ):
+            reserved = self._fill(output, source, model, times)
+            output.close()
+            reserved.write(path)
+            write_marks(info, settings, path)
+
+    def _fill(
+        self, output: OutputContainer, source: InputContainer, model: VideoStream, times: Timeline
+    ) -> ReservedTags:
+        """Add and write all streams; returns the tags that are written at the end."""
+        info, index, streams = self.info, self.index, self.streams
+        span = _span(info, index, self.first, self.last, source)
+        video = _add_video(output, model, info, self.settings, streams, source)
         video.time_base = Fraction(1, times.unit.denominator)
         if streams.metadata:
-            elapsed = (index.pts[first] - index.pts[0]) * info.time_base
-            video.metadata.update(timecode_tags(info, elapsed, Fraction(*settings.frame_rate)))
-        routes = _add_others(output, source, info, target, streams, span)
+            elapsed = (index.pts[self.first] - index.pts[0]) * info.time_base
+            rate = Fraction(*self.settings.frame_rate)
+            video.metadata.update(timecode_tags(info, elapsed, rate))
+        routes = _add_others(output, source, info, self.target, streams, span)
         covers = add_attachments(info, source, output) if streams.attachments else []
         _add_tags(source, output, streams, span, info, index)
         reserved = ReservedTags(output, wanted=streams.metadata)
-        add_provenance(output, video, provenance)
+        add_provenance(output, video, self.provenance)
         output.start_encoding()
         for stream, data in covers:
             output.mux(timeless_packet(stream, data))
-        pictures = _video_packets(parts, numbers, times, span, video, settings)
-        frames = [first + number for number in _in_one(numbers)]
+        pictures = _video_packets(self.parts, self.numbers, times, span, video, self.settings)
+        frames = [self.first + number for number in _in_one(self.numbers)]
         pictures = with_messages(pictures, frames, index.messages, video)
         others = other_packets(source, routes, span, index.shifts)
         for _, _, packet in heapq.merge(pictures, others, key=lambda timed: timed[:2]):
             output.mux(packet)
-        output.close()
-        reserved.write(temporary)
-        write_marks(info, settings, temporary)
+        return reserved
 
 
 def _first_image(info: VideoInfo, first: int) -> int:

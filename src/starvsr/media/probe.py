@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from av.audio.codeccontext import AudioCodecContext
 from av.container import InputContainer
@@ -71,11 +71,7 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
         if not pix_fmt or not width or not height:
             raise InputError(undecodable(path, stream.index))
         crop = crop_of(sides, width, height)
-        width, height = width - crop[0] - crop[1], height - crop[2] - crop[3]
-        turned = orientation_of(frame)
-        aspect = stream.sample_aspect_ratio or (frame_aspect(frame) if frame else Fraction(1))
-        if turned.swaps_sides:
-            width, height, aspect = height, width, 1 / aspect
+        size = width - crop[0] - crop[1], height - crop[2] - crop[3]
         info = VideoInfo(
             path=path,
             container=container.format.name,
@@ -83,10 +79,7 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
             codec=stream.codec_context.codec.canonical_name,
             pix_fmt=pix_fmt,
             bit_depth=bit_depth(pix_fmt),
-            width=width,
-            height=height,
-            rotation=turned.clockwise,
-            sample_aspect=aspect,
+            **_upright(stream, frame, *size),
             time_base=stream.time_base or _MICROSECOND,
             frame_rate=None,
             stated_rates=_stated_rates(stream),
@@ -106,18 +99,38 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
         )
         if is_sequence(path) and not path.exists():
             return _timed(info, fps or DEFAULT_FPS)
-        is_raw = bool(container.format.flags & _WITHOUT_TIMES)
         # Reads on, so it comes last.
         rate = true_rate(times.read_on(container, stream), info.time_base, info.stated_rates)
-    info = replace(info, frame_rate=rate)
+        is_raw = bool(container.format.flags & _WITHOUT_TIMES)
+    return _with_rate(replace(info, frame_rate=rate), fps, is_raw=is_raw)
+
+
+def _upright(
+    stream: VideoStream, frame: VideoFrame | None, width: int, height: int
+) -> dict[str, Any]:
+    """Displayed size, rotation and sample aspect of decoded frames of this size, once they are cropped."""
+    turned = orientation_of(frame)
+    aspect = stream.sample_aspect_ratio or (frame_aspect(frame) if frame else Fraction(1))
+    if turned.swaps_sides:
+        width, height, aspect = height, width, 1 / aspect
+    return {
+        "width": width,
+        "height": height,
+        "rotation": turned.clockwise,
+        "sample_aspect": aspect,
+    }
+
+
+def _with_rate(info: VideoInfo, fps: Fraction | None, *, is_raw: bool) -> VideoInfo:
+    """The facts at the rate that `--fps` gives. Raises UsageError for a file that has times."""
     if fps is None:
         return info
     if not is_raw:
         raise UsageError(
-            f"--fps is for image sequences and raw streams: {path} has times; leave it out"
+            f"--fps is for image sequences and raw streams: {info.path} has times; leave it out"
         )
     # All times of a raw stream are libav's own, at this rate.
-    base = info.time_base * (rate or DEFAULT_FPS) / fps
+    base = info.time_base * (info.frame_rate or DEFAULT_FPS) / fps
     return replace(info, time_base=base, frame_rate=fps, stated_rates=(fps,))
 
 
