@@ -122,10 +122,8 @@ class SizeOptions:
             allowed = f"a number above 0 and at most {MOST_SIDE_PX}, such as 2 or 1.5"
             _check(0 < self.scale <= MOST_SIDE_PX, "--scale", self.scale, allowed)
         pixels = f"a number of pixels from 1 to {MOST_SIDE_PX}"
-        _check_range("--resolution", self.resolution, 1, MOST_SIDE_PX, pixels)
-        _check_range("--width", self.width, 1, MOST_SIDE_PX, pixels)
-        _check_range("--height", self.height, 1, MOST_SIDE_PX, pixels)
-        _check_range("--max-resolution", self.max_resolution, 1, MOST_SIDE_PX, pixels)
+        for name in ("resolution", "width", "height", "max_resolution"):
+            _check_range(flag_of(name), getattr(self, name), 1, MOST_SIDE_PX, pixels)
         sides = self.width or self.height
         ways = {"--scale": self.scale, "--resolution": self.resolution, "--width/--height": sides}
         given = [flag for flag, value in ways.items() if value is not None]
@@ -254,11 +252,9 @@ class LookOptions:
     sharpen: float = 0.0
     """Amplification of fine detail; below 0, attenuation."""
     deinterlace: Deinterlace = "auto"
-    """`auto`: frames flagged as interlaced; `on`: all of them; `off`: none; `field`: each field of the flagged ones, or
-    of all if none is flagged, becomes a frame."""
+    """`auto`: flagged frames; `on`: all; `off`: none; `field`: each field of flagged ones (or of all) becomes a frame."""
     detelecine: Detelecine = "auto"
-    """Film frames in place of the frames of video that pull-down has spread them over: `auto`, where it is certain;
-    `on`, with less proof, and also where whole frames are repeated; `off`, never."""
+    """Undo pull-down of film: `auto`, where it is certain; `on`, with less proof, or for whole repeats; `off`, never."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

@@ -95,21 +95,6 @@ class VideoInfo:
 
 
 @dataclass(frozen=True)
-class Film:
-    """A run of frames that four film frames in five were spread over by pull-down; `media.telecine` says how."""
-
-    first: int
-    last: int
-    """The first frame of the first whole cycle, and the exclusive end of the last one."""
-    top_repeat: int
-    bottom_repeat: int
-    """Frames of these numbers modulo 5 repeat the top, or the bottom, field of the frame before them."""
-    lead: int = 0
-    rest: int = 0
-    """Frames before `first` that are the end of a cycle, and from `last` on that are the beginning of one."""
-
-
-@dataclass(frozen=True)
 class VideoIndex:
     """What one pass over the whole video found; a frame's position in `pts` is its absolute index."""
 
@@ -127,8 +112,8 @@ class VideoIndex:
     """Frames that the decoder could only partly decode, and concealed the rest."""
     interlaced: tuple[int, ...] = ()
     """Indices of frames flagged as interlaced, increasing."""
-    film: tuple[Film, ...] = ()
-    """Runs of telecined frames, if they were looked for."""
+    film: tuple[tuple[int, ...], ...] = ()
+    """Runs of telecined frames, if they were looked for; each is a `media.telecine.Film`."""
     changing: tuple[str, ...] = ()
     """What changes in mid-stream, of `size` and `sample aspect`."""
     whole: bool = True
@@ -276,11 +261,9 @@ class WindowSpec:
     tile_width: int | None
     tile_overlap: int
     whole_tiles: bool = False
-    """Whether every tile has the full size, for a network of one size; otherwise the smallest without more
-    tiles."""
+    """Whether every tile has the full size, for a network of one size; else the smallest without more tiles."""
     call_elements: int = 0
-    """Most latent elements (frames x rows x columns) of a call, which shortens chunks of large frames;
-    0 is no limit. Only for models whose frames do not depend on each other."""
+    """Most latent elements of a call, which shortens chunks of large frames (0: no limit); for independent frames."""
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from starvsr.media.index import build_index
 from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.media.telecine import FieldMeter, soft_film
+from starvsr.media.telecine import FieldMeter, Film, soft_film
 from starvsr.options import Deinterlace, Detelecine, EncodeOptions, LookOptions, UpscaleOptions
-from starvsr.types import Film, VideoIndex, VideoInfo
+from starvsr.types import VideoIndex, VideoInfo
 from tests.media.clips import Clip, make
 
 Luma = npt.NDArray[np.uint8]

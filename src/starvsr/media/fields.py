@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from starvsr.errors import InputError
 from starvsr.media.pixfmt import layout_of
-from starvsr.media.telecine import CYCLE, film_fields, soft_film
+from starvsr.media.telecine import CYCLE, Film, film_fields, soft_film
 from starvsr.options import LookOptions
-from starvsr.types import Film, VideoIndex, VideoInfo
+from starvsr.types import VideoIndex, VideoInfo
 
 # The minimum plane size of libavfilter's bwdif.
 _LEAST_ROWS, _LEAST_COLUMNS = 4, 3
@@ -70,7 +70,7 @@ class FieldPlan:
 
 def plan_fields(info: VideoInfo, index: VideoIndex, look: LookOptions) -> FieldPlan:
     """What the options mean for this video. Raises InputError if it is too small to be deinterlaced."""
-    film = index.film if look.detelecine != "off" else ()
+    film = tuple(Film(*each) for each in index.film) if look.detelecine != "off" else ()
     within = {n for each in film for n in range(each.first - each.lead, each.last + each.rest)}
     whole: Sequence[int] = range(index.frames)
     chosen = {

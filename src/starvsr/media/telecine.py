@@ -13,9 +13,10 @@ Soft pull-down only shows the film frames for three and for two fields in turn.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby, product
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,6 @@ from av.video.frame import VideoFrame
 
 from starvsr.media.graph import bytes_of
 from starvsr.media.pixfmt import layout_of
-from starvsr.types import Film
 
 CYCLE = 5
 """Frames of video to four of film."""
@@ -53,6 +53,20 @@ _FIELDS_S = (Fraction(1001, 60000), Fraction(1, 60))
 Plane = npt.NDArray[np.int16]
 Numbers = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
+
+
+class Film(NamedTuple):
+    """A run of frames that four film frames in five were spread over by pull-down."""
+
+    first: int
+    last: int
+    """The first frame of the first whole cycle, and the exclusive end of the last one."""
+    top_repeat: int
+    bottom_repeat: int
+    """Frames of these numbers modulo 5 repeat the top, or the bottom, field of the frame before them."""
+    lead: int = 0
+    rest: int = 0
+    """Frames before `first` that are the end of a cycle, and from `last` on that are the beginning of one."""
 
 
 def may_have_film(asked: str, frame_rate: Fraction | None) -> bool:
@@ -152,7 +166,7 @@ def _apart(found: list[_Run], frames: int) -> Iterator[Film]:
     taken = 0
     for film, following in zip(kept, [*(film.first for film in kept), frames][1:], strict=False):
         lead, rest = min(film.lead, film.first - taken), min(film.rest, following - film.last)
-        yield replace(film, lead=lead, rest=rest)
+        yield film._replace(lead=lead, rest=rest)
         taken = film.last + rest
 
 
@@ -268,7 +282,7 @@ class _Evidence:
             if not fits(film.last + rest, film.last - CYCLE):
                 break
             rest += 1
-        return replace(film, lead=lead, rest=rest)
+        return film._replace(lead=lead, rest=rest)
 
 
 def _is_usual(numbers: Numbers) -> bool:
