@@ -252,9 +252,9 @@ class LookOptions:
     sharpen: float = 0.0
     """Amplification of fine detail; below 0, attenuation."""
     deinterlace: Deinterlace = "auto"
-    """`auto`: flagged frames; `on`: all; `off`: none; `field`: each field of flagged ones (or of all) becomes a frame."""
+    """`auto`: flagged frames; `on`: all; `off`: none; `field`: each field of flagged ones, or of all, for itself."""
     detelecine: Detelecine = "auto"
-    """Undo pull-down of film: `auto`, where it is certain; `on`, with less proof, or for whole repeats; `off`, never."""
+    """Undo pull-down of film: `auto`, where it is certain; `on`, with less proof, or of whole frames; `off`, never."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
