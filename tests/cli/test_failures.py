@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, NoReturn
 
 import av
@@ -147,14 +148,28 @@ def files_of_at_most(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("segments", [(), ("--segment-frames", "8")], ids=["part", "shared"])
 def test_a_write_that_fails_in_the_middle(
-    cli: Cli, clip: Path, quick: list[str], segments: tuple[str, ...]
+    cli: Cli,
+    clip: Path,
+    quick: list[str],
+    segments: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Its temporary files would fail before.
+    monkeypatch.setattr("starvsr.job.plan_job.check_muxer", lambda *_: None)
     with files_of_at_most(1024):
         result = breaks_off(cli, clip, *quick, "--quiet", *segments)
     assert result.code == 7
     assert result.error == (
         f"{clip.with_name('out.mp4')} cannot be written: it would be larger than the file system or a limit allows"
     )
+
+
+def test_temporary_files_that_cannot_be_written(cli: Cli, clip: Path, quick: list[str]) -> None:
+    with files_of_at_most(1024):
+        result = breaks_off(cli, clip, *quick, "--quiet")
+    assert result.code == 7
+    assert result.error.startswith(f"temporary files cannot be written in {gettempdir()} (")
+    assert result.error.endswith("make room there, or set TMPDIR to another folder")
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_a_variable_is_named_and_its_value_is_not(
     errors = [line for line in found.stderr.splitlines() if line.startswith("error: ")]
     assert found.returncode == 4, found.stderr
     assert len(errors) == 1
-    assert name in errors[0]
+    assert name in found.stderr
     assert SECRET not in found.stdout + found.stderr
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +45,7 @@ def check_muxer(
     if streams.audio == "none" or all(each.kind != "audio" for each in info.streams):
         # Only audio ends the reading after a second; subtitles were tried each on its own.
         streams = replace(streams, subtitles="none")
-    with scratch_folder() as folder:
+    with scratch_folder() as folder, _disk_errors(folder):
         index, part = _two_frames(info), folder / f"part{settings.part_suffix}"
         fast = {**dict(settings.options), **_FAST.get(settings.codec, {})}
         quick = replace(settings, options=tuple(fast.items()))
@@ -75,6 +77,20 @@ def check_muxer(
                 f"{target.name}: libav's {settings.container} muxer refuses what the file would contain ({reason}): "
                 f"give {advice}, or an output with another extension"
             )
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Errors of the disk are the temporary folder's, of which nobody has heard before."""
+    try:
+        yield
+    except OutputError as error:
+        if not isinstance(error.__cause__, Exception) or not _is_of_the_disk(error.__cause__):
+            raise
+        raise OutputError(
+            f"temporary files cannot be written in {folder.parent} ({reason_of(error.__cause__)}): make room there, or "
+            "set TMPDIR to another folder"
+        ) from error.__cause__
 
 
 def _is_of_the_disk(error: Exception) -> bool:
