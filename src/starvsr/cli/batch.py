@@ -90,16 +90,17 @@ def find_items(
     with written_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
-        if not folder.exists() and folder.suffix.lower() in _KEPT_ENDINGS:
-            raise UsageError(
-                f"{folder} would be a folder for the videos of {inputs[0]}: give a name without {folder.suffix}"
-            )
         if not folder.exists() and not folder.absolute().parent.is_dir():
             raise OutputError(f"the folder {folder.parent} does not exist: create it first")
-    return [
+    items = [
         Item(source, folder / _name(template, source, number), options)
         for number, source in enumerate(_videos(inputs), start=1)
     ]
+    if not folder.exists() and folder.suffix.lower() in _KEPT_ENDINGS:
+        raise UsageError(
+            f"{folder} would be a folder for the videos of {inputs[0]}: give a name without {folder.suffix}"
+        )
+    return items
 
 
 def _videos(inputs: Sequence[Path]) -> list[Path]:
