@@ -90,7 +90,7 @@ def test_fields_are_numbered_as_frames(tmp_path: Path) -> None:
     index = build_index(info, scene_detect=False)
     plan = plan_fields(info, index, LookOptions(deinterlace="field"))
     made, _ = made_index(info, index, plan)
-    assert (made.frame_rate, value_of(made, TIME_CODE)) == (50, "10:00:00:40")
+    assert (made.frame_rate, value_of(made, TIME_CODE)) == (Fraction(50), "10:00:00:40")
 
 
 @pytest.mark.parametrize("home", [".mov", ".mp4", ".mkv"])
