@@ -17,6 +17,7 @@ from starvsr.media.index import build_index
 from starvsr.media.omitted import _films, _other_programs
 from starvsr.media.probe import probe
 from starvsr.options import InputOptions
+from starvsr.types import StreamInfo
 from tests.media.clips import Audio, Clip, make
 from tests.media.jobs import upscale
 from tests.media.marked import joined, two_programs
@@ -34,6 +35,36 @@ def test_a_still_is_not_the_film(suffix: str, tmp_path: Path) -> None:
     assert _films(info) == [
         "video stream 1 is restored, 0 (mjpeg 128x96) is left out: --video-stream chooses another"
     ]
+
+
+@pytest.mark.parametrize(
+    ("film", "gray", "said"),
+    [
+        (("av1", "64x48 yuv420p"), ("av1", "64x48 gray"), ", gray: alpha or depth"),
+        (("av1", "64x48 yuv420p10le"), ("av1", "64x48 gray10le"), ", gray: alpha or depth"),
+        (("av1", "64x48 gray"), ("av1", "64x48 gray"), ""),
+        (("av1", "64x48 yuv420p"), ("av1", "32x24 gray"), ""),
+        (("h264", "64x48 yuv420p"), ("ffv1", "64x48 gray"), ""),
+    ],
+)
+def test_the_alpha_of_an_avif_is_named(
+    film: tuple[str, str], gray: tuple[str, str], said: str, tmp_path: Path
+) -> None:
+    """libav lists it as a video stream of its own."""
+    info = probe(make(tmp_path / "a.mp4", FILM))
+    streams = tuple(
+        StreamInfo(number, "video", codec, detail=detail)
+        for number, (codec, detail) in enumerate((film, gray))
+    )
+    (note,) = _films(replace(info, streams=streams))
+    size = gray[1].partition(" ")[0]
+    assert f", 1 ({gray[0]} {size}{said}) is left out" in note
+
+
+def test_the_only_stream_is_one(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", FILM)
+    with pytest.raises(UsageError, match="has only 1 video stream: give 0"):
+        probe(path, video_stream=1)
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4"])

@@ -27,6 +27,15 @@ from tests.media.test_writer import largest_file
 VARIABLE = [0, 512, 1100, 1130, 5000, 5512, 6024, 12800, 12900, 14000, 14512, 20000, 20030, 22000]
 
 
+@pytest.mark.parametrize("target", ["o.mp4", "o.mkv"])
+def test_a_bare_stream_begins_at_0(tmp_path: Path, target: str) -> None:
+    base = Fraction(1, 25)
+    clip = Clip(frames=8, codec="mpeg2video", options={"bf": "2"}, time_base=base)
+    source = make(tmp_path / "a.m2v", clip)
+    assert times(source)[0] == base
+    assert times(upscale(source, tmp_path / target)) == [i * base for i in range(8)]
+
+
 @pytest.mark.parametrize("target", ["o.mp4", "o.mov", "o.mkv"])
 @pytest.mark.parametrize("pts", [None, VARIABLE, [9000 + each for each in VARIABLE]])
 def test_every_frame_keeps_its_time(tmp_path: Path, target: str, pts: list[int] | None) -> None:

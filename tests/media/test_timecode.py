@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +13,11 @@ import pytest
 from av.sidedata.sidedata import Type
 
 from starvsr.media.beside import TIME_CODE, _timecode_of, value_of
+from starvsr.media.fields import made_index, plan_fields
+from starvsr.media.index import build_index
 from starvsr.media.probe import probe
-from starvsr.media.timecode import moved_timecode
-from starvsr.options import StreamOptions
+from starvsr.media.timecode import counted_by, moved_timecode
+from starvsr.options import LookOptions, StreamOptions
 from tests.media.clips import Clip, make
 from tests.media.jobs import upscale
 
@@ -55,8 +58,39 @@ def test_every_number_of_an_hour_is_reached_once_in_order() -> None:
             assert moved_timecode("00:00:00;00", number / NTSC, NTSC) == text
 
 
-def test_another_rate_of_the_output() -> None:
-    assert moved_timecode("10:00:00:20", Fraction(0), Fraction(30), Fraction(24)) == "10:00:00:16"
+@pytest.mark.parametrize(
+    ("text", "rate", "shown", "moved"),
+    [
+        ("10:00:00:20", Fraction(30), Fraction(24), "10:00:00:16"),
+        # No number is dropped at 24 per second: libav's muxers would leave the time code out.
+        ("10:00:59;20", NTSC, NTSC * 4 / 5, "10:00:59:16"),
+        ("10:00:59;20", Fraction(25), Fraction(25), "10:00:59:20"),
+        ("10:00:59;20", NTSC, NTSC * 2, "10:00:59;40"),
+        ("10:00:59:20", Fraction(25), Fraction(50), "10:00:59:40"),
+    ],
+)
+def test_another_rate_of_the_output(
+    text: str, rate: Fraction, shown: Fraction, moved: str, tmp_path: Path
+) -> None:
+    assert moved_timecode(text, Fraction(0), rate, shown) == moved
+    info = replace(
+        probe(make(tmp_path / "a.mov", Clip(frames=2))),
+        frame_rate=rate,
+        beside=(("projection", "flat"), (TIME_CODE, text)),
+    )
+    made = counted_by(info, shown)
+    assert made.frame_rate == shown
+    assert made.beside == (("projection", "flat"), (TIME_CODE, moved))
+
+
+def test_fields_are_numbered_as_frames(tmp_path: Path) -> None:
+    tags = {"timecode": "10:00:00:20"}
+    source = make(tmp_path / "a.mov", Clip(frames=4, video_tags=tags))
+    info = probe(source)
+    index = build_index(info, scene_detect=False)
+    plan = plan_fields(info, index, LookOptions(deinterlace="field"))
+    made, _ = made_index(info, index, plan)
+    assert (made.frame_rate, value_of(made, TIME_CODE)) == (Fraction(50), "10:00:00:40")
 
 
 @pytest.mark.parametrize("home", [".mov", ".mp4", ".mkv"])

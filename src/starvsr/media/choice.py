@@ -94,7 +94,8 @@ def _asked(videos: Sequence[VideoStream], path: Path, number: int) -> VideoStrea
     given = f"--video-stream {number}: {path}"
     if number >= len(videos):
         allowed = "0" if len(videos) == 1 else f"0 to {len(videos) - 1}"
-        have = "no video stream" if not videos else f"only {len(videos)} video streams"
+        count = f"only {len(videos)} video stream{'s' * (len(videos) > 1)}"
+        have = count if videos else "no video stream"
         raise UsageError(
             f"{given} has {have}: " + (f"give {allowed}" if videos else "leave it out")
         )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from starvsr.errors import InputError
 from starvsr.media.pixfmt import layout_of
 from starvsr.media.telecine import CYCLE, Film, film_fields, soft_film
+from starvsr.media.timecode import counted_by
 from starvsr.options import LookOptions
 from starvsr.types import VideoIndex, VideoInfo
 
@@ -116,7 +117,7 @@ def made_index(info: VideoInfo, index: VideoIndex, plan: FieldPlan) -> tuple[Vid
         time_base=info.time_base * common / _PARTS,
         header_frames=round(info.header_frames * len(made) / index.frames),
     )
-    info = replace(info, frame_rate=_rate(info, pts))
+    info = counted_by(info, _rate(info, pts))
     return info, MadeIndex(
         pts=tuple(pts[:-1]),
         durations=tuple(b - a for a, b in pairwise(pts)),

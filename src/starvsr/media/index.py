@@ -50,7 +50,7 @@ def build_index(
     film = detelecine if may_have_film(detelecine, info.frame_rate) else "off"
     scan = _Scan(info, until, scene_detect, gaps, film, progress, one_thread=False)
     # The reader depends on what is lost too: both must see the same frames.
-    if scan.failures or scan.lost:
+    if scan.failures or scan.lost > scan.leading:
         logger.debug("damaged: reading again with one thread")
         scan = _Scan(info, until, scene_detect, gaps, film, progress, one_thread=True)
     if not scan.raw_pts:
@@ -104,8 +104,9 @@ class _Scan:
             self.end = (stream.start_time or 0) + (stream.duration or 0)
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)
-        # Decoders drop pictures before the first keyframe without an error.
-        failures = self.failures + min(self.watch.leading, undecoded)
+        # Decoders drop pictures that refer to none, or to one before the first keyframe, without an error.
+        self.leading = min(self.watch.leading, undecoded)
+        failures = self.failures + self.leading
         self.lost = min(failures, undecoded) + missing
         self.whole = beyond <= _BEYOND_FRAMES
         if not self.whole:

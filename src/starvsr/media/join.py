@@ -48,6 +48,7 @@ _ANEW = "they are not this job's; give --no-resume to start over"
 
 # Set on demuxers whose clock was running before the file began.
 _CLOCK_ANYWHERE = int(cast("int", Flags.ts_discont.value))
+_WITHOUT_TIMES = int(cast("int", Flags.no_timestamps.value))
 
 
 def join(
@@ -196,6 +197,9 @@ def _span(
     if (first, last) != (0, index.frames):
         end = (index.pts[last - 1] + index.durations[last - 1]) * info.time_base
         return Span(start, end, start)
+    if source.format.flags & _WITHOUT_TIMES:
+        # Of MPEG-2 with B-frames, libav has the first one shown a frame late.
+        return Span(start, None, start)
     if not source.format.flags & _CLOCK_ANYWHERE:
         return Span(start, None, Fraction(0))
     # A broadcast's clock starts anywhere within 26 hours: players would wait for it.

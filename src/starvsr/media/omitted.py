@@ -47,22 +47,32 @@ def _crop(info: VideoInfo) -> list[str]:
 
 def _films(info: VideoInfo) -> list[str]:
     videos = [each for each in info.streams if each.kind == "video"]
+    film = next(each for each in videos if each.index == info.stream_index)
     others = [
-        f"{number} ({each.codec or 'unknown'}{_size(each)})"
+        f"{number} ({each.codec or 'unknown'}{_size(each)}{_auxiliary(each, film)})"
         for number, each in enumerate(videos)
         if each.index != info.stream_index and each.detail != COVER
     ]
     if not others:
         return []
-    chosen = next(i for i, each in enumerate(videos) if each.index == info.stream_index)
     verb = "is" if len(others) == 1 else "are"
     return [
-        f"video stream {chosen} is restored, {_listed(others)} {verb} left out: --video-stream chooses another"
+        f"video stream {videos.index(film)} is restored, {_listed(others)} {verb} left out: "
+        "--video-stream chooses another"
     ]
 
 
 def _size(stream: StreamInfo) -> str:
     return f" {stream.detail.partition(' ')[0]}" if stream.detail else ""
+
+
+def _auxiliary(stream: StreamInfo, film: StreamInfo) -> str:
+    """What AVIF and HEIF have as another picture, which libav lists as any other stream."""
+    is_gray = stream.detail.partition(" ")[2].startswith("gray")
+    is_alike = (stream.codec, _size(stream)) == (film.codec, _size(film))
+    if is_gray and is_alike and not film.detail.partition(" ")[2].startswith("gray"):
+        return ", gray: alpha or depth"
+    return ""
 
 
 def _other_programs(info: VideoInfo) -> list[str]:

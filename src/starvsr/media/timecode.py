@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 from starvsr.media.beside import TIME_CODE, value_of
@@ -21,13 +22,27 @@ def timecode_tags(info: VideoInfo, elapsed_s: Fraction, shown: Fraction) -> dict
     return {"timecode": moved_timecode(text, elapsed_s, info.frame_rate, shown)} if text else {}
 
 
+def counted_by(info: VideoInfo, shown: Fraction | None) -> VideoInfo:
+    """The facts with another frame rate, by which the time code counts too."""
+    beside = tuple(
+        (
+            kind,
+            moved_timecode(text, Fraction(0), info.frame_rate, shown)
+            if kind == TIME_CODE
+            else text,
+        )
+        for kind, text in info.beside
+    )
+    return replace(info, frame_rate=shown, beside=beside)
+
+
 def moved_timecode(
     text: str, elapsed_s: Fraction, rate: Fraction | None, shown: Fraction | None = None
 ) -> str:
     """A time code of the form hh:mm:ss:ff some time later; with a semicolon or a dot it drops frame numbers.
 
     rate: frames per second, whose nearest integer frames are counted by. shown: those that the result counts by, if
-    others. Text of another form, and any without a rate, is returned unchanged.
+    others; only multiples of 30 drop numbers. Text of another form, and any without a rate, is returned unchanged.
     """
     match = _FORM.fullmatch(text.strip())
     if match is None or not rate:
@@ -46,7 +61,8 @@ def moved_timecode(
         passed = 9 * tens + (behind + 1 if rest >= 60 * nominal else 0)
         count += dropped * passed
     seconds, frames = divmod(count, nominal)
+    mark = ":" if shown and round(shown) % 30 else match[4]
     if shown and round(shown) != nominal:
         frames = frames * round(shown) // nominal
     hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
-    return f"{hours:02}:{minutes:02}:{seconds:02}{match[4]}{frames:02}"
+    return f"{hours:02}:{minutes:02}:{seconds:02}{mark}{frames:02}"
