@@ -45,6 +45,7 @@ def test_a_video_goes_in_and_comes_out(
     assert result.code == 0, result.err
     # Whatever is said is not among the video.
     assert "12 frames, 32x24 -> 32x24" in result.err and result.out == ""
+    assert "standard output: 12 frames in " in result.err and str(kept) not in result.err
     info, index = opened(made)
     assert (info.container, index.frames) == (container, FRAMES)
     assert [stream.kind for stream in info.streams] == ["video", "audio"]

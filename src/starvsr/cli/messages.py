@@ -18,6 +18,8 @@ _library = logging.getLogger("starvsr")
 _told = logging.getLogger("starvsr.cli")
 """Messages for users, printed without a level; the library's have one."""
 
+_words: dict[str, str] = {}
+
 # Enough of a file to tell whether it is text.
 _BEGINNING_BYTES = 4096
 
@@ -34,6 +36,11 @@ def say_error(text: str, error: BaseException | None = None, *ways: str) -> None
     """
     lines = (" ".join(line.split()) for line in (text, *ways))
     _library.error("\n  ".join(lines), exc_info=error)
+
+
+def say_as(path: Path, words: str) -> None:
+    """From now on, messages of this run have words for a temporary file's path."""
+    _words[str(path)] = words
 
 
 def set_verbosity(*, verbose: bool, quiet: bool) -> None:
@@ -84,6 +91,7 @@ def heard() -> Iterator[None]:
     try:
         yield
     finally:
+        _words.clear()
         for handler in [each for each in _library.handlers if each not in before]:
             _library.removeHandler(handler)
             with suppress(OSError):
@@ -102,7 +110,7 @@ class _Terminal(logging.Handler):
         least = logging.DEBUG if self.verbose else logging.ERROR if self.quiet else usual
         if record.levelno < least and not getattr(record, "always", False):
             return
-        text = record.getMessage()
+        text = _in_words(record.getMessage())
         echo(text if told else f"{record.levelname.lower()}: {text}", err=True)
         if self.verbose and record.exc_info:
             echo("".join(traceback.format_exception(*record.exc_info)), err=True, nl=False)
@@ -112,7 +120,7 @@ class _Printable(logging.Formatter):
     """Escapes as on a terminal, where logs are read."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
+        return printable(_in_words(super().format(record)))
 
 
 class _LogFile(logging.FileHandler):
@@ -124,3 +132,9 @@ class _LogFile(logging.FileHandler):
         # Flushing its buffer fails again.
         with suppress(OSError):
             self.close()
+
+
+def _in_words(text: str) -> str:
+    for path, words in _words.items():
+        text = text.replace(path, words)
+    return text

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal
 
-from starvsr.cli.messages import say
+from starvsr.cli.messages import say, say_as
 from starvsr.cli.streams import check_output, output_lost
 from starvsr.errors import InputError, UsageError
 from starvsr.options import UpscaleOptions
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starvsr.job.run import Job
 
 PIPE = Path("-")
+_SPOOLED = "standard-input"
 
 _PIECE_BYTES = 1 << 20
 
@@ -112,6 +113,8 @@ def piped(source: Path, target: Path, container: Container | None) -> Iterator[E
         ending = "mkv" if container in (None, "y4m") else container
         made = folder / f"standard-output.{ending}"
         spooled = stack.enter_context(_spooled(folder)) if source == PIPE else source
+        say_as(folder / _SPOOLED, "standard input")
+        say_as(made, "standard output")
         ends = Ends(spooled, made if target == PIPE else target, container)
         yield ends
         if target == PIPE:
@@ -124,7 +127,7 @@ def _spooled(folder: Path) -> Iterator[Path]:
 
     Raises InputError.
     """
-    path = folder / "standard-input"
+    path = folder / _SPOOLED
     nameless = Path("/proc/self/fd").is_dir()
     with tempfile.TemporaryFile(dir=folder) if nameless else path.open("x+b") as file:
         _keep_input(file, folder.parent)
