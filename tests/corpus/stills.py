@@ -20,7 +20,7 @@ def still_differences(source: Path, output: Facts, short_side: int) -> Iterator[
         with Image.open(source) as image:
             count, alpha = getattr(image, "n_frames", 1), "A" in image.getbands()
             width, height = image.size
-    except (OSError, ValueError, SyntaxError):
+    except (OSError, RuntimeError, ValueError, SyntaxError):
         return
     yield from unlike("frames by Pillow", count, len(output.frames), r"lost|damaged|picture")
     new = output.frames[0].facts
