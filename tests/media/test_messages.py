@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,15 @@ from av.sidedata.sidedata import Type
 
 from starvsr.media.encoder import check_encoder
 from starvsr.media.index import build_index
-from starvsr.media.messages import AFD, CAPTIONS, _as_leb128, _leb128, inserter, kinds_of
+from starvsr.media.messages import (
+    AFD,
+    CAPTIONS,
+    _as_leb128,
+    _leb128,
+    inserter,
+    kinds_of,
+    messages_of,
+)
 from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
 from starvsr.media.sidedata import side_data_of
@@ -155,3 +164,18 @@ def test_start_codes_and_lengths() -> None:
 def test_numbers_of_av1(number: int) -> None:
     data = _as_leb128(number)
     assert _leb128(b"\0" + data, 1) == (number, 1 + len(data))
+
+
+def test_a_frame_that_was_looked_at_is_let_go(tmp_path: Path) -> None:
+    """Without the garbage collector: frames of a film would fill the memory before it runs."""
+    path = make(tmp_path / "a.mp4", Clip(frames=20))
+    gc.collect()
+    gc.disable()
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                messages_of(frame)
+            alive = [each for each in gc.get_objects() if isinstance(each, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(alive) <= 2

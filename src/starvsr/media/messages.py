@@ -12,7 +12,7 @@ from av.sidedata.sidedata import Type
 from av.stream import Stream
 from av.video.frame import VideoFrame
 
-from starvsr.media.sidedata import side_data_of
+from starvsr.media.sidedata import has_any, side_data_of
 
 CAPTIONS, AFD = "closed captions", "active format"
 _WANTED = (Type.A53_CC, Type.AFD)
@@ -28,8 +28,7 @@ Insert = Callable[[bytes, Sequence[bytes]], bytes]
 def messages_of(frame: VideoFrame) -> list[bytes]:
     """A frame's A/53 captions and active format description as messages of ITU-T T.35."""
     try:
-        names = frame.side_data
-        if not any(kind in names for kind in _WANTED):
+        if not has_any(frame, _WANTED):
             return []
     except ValueError:
         # A type without a name; `side_data_of` copes, slowly.

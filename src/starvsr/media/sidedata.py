@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import cast
 
-from av.sidedata.sidedata import SideData, Type
+from av.sidedata.sidedata import SideData, SideDataContainer, Type
 from av.video.frame import VideoFrame
 
 from starvsr.media.graph import VideoGraph
@@ -16,9 +16,8 @@ _NAMELESS = sorted(set(range(40)) - {cast("int", kind.value) for kind in Type})
 
 def side_data_of(frame: VideoFrame) -> list[SideData]:
     """The side data of a frame, except types that PyAV does not know."""
-    # PyAV's stub calls this container a dict of names.
     try:
-        return list(cast("Iterable[SideData]", frame.side_data))
+        return list(_contents(frame))
     except ValueError:
         pass
     deletions = [("sidedata", f"mode=delete:type={number}") for number in _NAMELESS]
@@ -26,4 +25,15 @@ def side_data_of(frame: VideoFrame) -> list[SideData]:
     frame.pts = 0
     known = VideoGraph(frame, deletions, frame.format.name).run(frame)
     frame.pts = pts
-    return list(cast("Iterable[SideData]", known.side_data))
+    return list(_contents(known))
+
+
+def has_any(frame: VideoFrame, kinds: Iterable[Type]) -> bool:
+    """Whether a frame has side data of one of these types. Raises ValueError if it has one that PyAV does not know."""
+    found = {side.type for side in _contents(frame)}
+    return not found.isdisjoint(kinds)
+
+
+def _contents(frame: VideoFrame) -> Iterable[SideData]:
+    # `frame.side_data` would make a circle of references: frames would stay in memory until Python collects those.
+    return cast("Iterable[SideData]", SideDataContainer(frame))  # type: ignore[call-arg]
