@@ -12,7 +12,12 @@ import pytest
 from av.stream import Disposition
 
 from starvsr.errors import InputError, UsageError
-from starvsr.media.choice import choose_stream, film_stream, foreign_streams
+from starvsr.media.choice import (
+    choose_stream,
+    film_stream,
+    foreign_streams,
+    tagged_duration_s,
+)
 from starvsr.media.index import build_index
 from starvsr.media.omitted import _films, _other_programs
 from starvsr.media.probe import probe
@@ -151,3 +156,20 @@ def test_another_program_s_sound_is_left_out(tmp_path: Path) -> None:
 def test_streams_that_programs_share() -> None:
     assert foreign_streams([[0, 2], [1, 2, 3]], 0) == (1, 3)
     assert foreign_streams([[1, 2]], 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("01:02:03.500000000", 3723.5),
+        ("00:00:02", 2.0),
+        ("", None),
+        ("2 s", None),
+        # Python refuses to convert so many digits.
+        ("9" * 5000 + ":00:00", None),
+    ],
+    ids=["nanoseconds", "seconds", "none", "other", "huge"],
+)
+def test_the_duration_tag_of_a_stream(text: str, seconds: float | None) -> None:
+    stream = cast(Any, SimpleNamespace(metadata={"Duration": text}))
+    assert tagged_duration_s(stream) == seconds

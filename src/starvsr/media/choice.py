@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from starvsr.errors import InputError, UsageError
@@ -19,6 +19,8 @@ from starvsr.types import VideoInfo
 
 # Packets read to find out which streams are stills: seconds of a few interleaved streams.
 _LEAST_PACKETS, _MOST_PACKETS, _MOST_BYTES = 60, 600, 1 << 25
+# Bounded, as Python does not convert numbers of thousands of digits.
+_DURATION_TAG = re.compile(r"(\d{1,6}):(\d\d):(\d\d(?:\.\d{1,9})?)")
 _MICROSECOND = Fraction(1, 1_000_000)
 # A stream with fewer frames than another by more than this factor is a few stills beside a film.
 _FAR_FEWER = 10
@@ -77,6 +79,13 @@ def film_stream(container: InputContainer, info: VideoInfo) -> VideoStream:
     raise InputError(
         f"{info.path} has no video stream {info.stream_index} any more: has it changed since?"
     )
+
+
+def tagged_duration_s(stream: Stream) -> float | None:
+    """Seconds of a stream by the tag that writers of Matroska add, which has only the file's; None without one."""
+    text = next((text for key, text in stream.metadata.items() if key.lower() == "duration"), "")
+    said = _DURATION_TAG.fullmatch(text)
+    return said and 3600 * int(said[1]) + 60 * int(said[2]) + float(said[3])
 
 
 def foreign_streams(programs: Sequence[Sequence[int]], chosen: int) -> tuple[int, ...]:
@@ -144,13 +153,9 @@ def _duration_s(container: InputContainer, streams: Sequence[VideoStream]) -> di
     whole = float((container.duration or 0) * _MICROSECOND)
     found = {}
     for stream in streams:
-        tag = re.fullmatch(
-            r"(\d+):(\d\d):(\d\d(?:\.\d+)?)",
-            next((text for key, text in stream.metadata.items() if key.lower() == "duration"), ""),
-        )
         # Of Matroska's streams libav may give one the file's duration.
-        if tag:
-            found[stream.index] = int(tag[1]) * 3600 + int(tag[2]) * 60 + float(tag[3])
+        if tagged := tagged_duration_s(stream):
+            found[stream.index] = tagged
         elif stream.duration and stream.time_base:
             found[stream.index] = float(stream.duration * stream.time_base)
         else:

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from starvsr.errors import InputError, UsageError
 from starvsr.media.beside import beside_of, crop_of
-from starvsr.media.choice import choose_stream, foreign_streams
+from starvsr.media.choice import choose_stream, foreign_streams, tagged_duration_s
 from starvsr.media.clock import true_rate
 from starvsr.media.decode import FrameDecoder, readable_packets
 from starvsr.media.described import describe_file
@@ -43,8 +43,6 @@ logger = logging.getLogger(__name__)
 _MOST_PACKETS = 1000
 # libav's code of field order; greater ones are interlaced.
 _PROGRESSIVE = 1
-# Matroska has the file's duration, which is that of its longest stream; writers add the others as tags.
-_DURATION_TAG = re.compile(r"(\d{1,6}):(\d\d):(\d\d\.\d{1,9})")
 _MICROSECOND = Fraction(1, 1_000_000)
 # What is read to see which of several rates is true.
 _MOST_TIMES, _MOST_BYTES = 100, 2**24
@@ -201,9 +199,8 @@ def _first_frame(
 def _duration_s(container: InputContainer, stream: Stream) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if said := _DURATION_TAG.fullmatch(stream.metadata.get("DURATION", "")):
-        hours, minutes, seconds = said.groups()
-        return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+    if (tagged := tagged_duration_s(stream)) is not None:
+        return tagged
     if container.duration:
         return float(container.duration * _MICROSECOND)
     return None
