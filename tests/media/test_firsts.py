@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from starvsr.media.firsts import first_packets
 from starvsr.media.passage import check_streams
 from starvsr.media.probe import probe
+from starvsr.media.source import open_source
 from starvsr.options import StreamOptions
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import pictures, upscale
@@ -85,3 +87,22 @@ def test_no_sound_wanted_reads_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("starvsr.media.passage.first_packets", None)
     source = make(tmp_path / "a.mkv", Clip(audio=(Audio(seconds=0.1),)))
     check_streams(probe(source), tmp_path / "o.mkv", StreamOptions("none", "none"))
+
+
+def test_a_file_is_read_once_for_each_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To find out that a stream is empty, all of the file is read."""
+    path = make(tmp_path / "a.mkv", Clip(frames=3, audio=(Audio(seconds=0.1),)))
+    opened: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        opened.append(path)
+        return open_source(path)
+
+    monkeypatch.setattr("starvsr.media.firsts.open_source", counted)
+    assert first_packets(path) == first_packets(path)
+    assert len(opened) == 1
+    make(path, Clip(frames=4, audio=(Audio(seconds=0.2),)))
+    assert first_packets(path)
+    assert len(opened) == 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 from av.stream import Stream
 
+from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import readable_packets
 from starvsr.media.others import lacks_header
 from starvsr.media.source import open_source
@@ -17,6 +19,17 @@ def first_packets(path: Path) -> dict[int, bytes]:
     Empty data: the file was read to its end, and the stream has no packets. Subtitles are left out where only
     reading the whole file would tell. Raises InputError.
     """
+    try:
+        state = within_deadline(path, path.stat)
+    except OSError:
+        # An image sequence has no file of its own.
+        return _first_packets(path, None)
+    return _first_packets(path, (state.st_size, state.st_mtime_ns))
+
+
+# A job asks three times: when its streams are checked, in the dry run, and when it is joined.
+@lru_cache(maxsize=4)
+def _first_packets(path: Path, _state: tuple[int, int] | None) -> dict[int, bytes]:
     with open_source(path) as source:
         unseen = {
             stream.index for stream in source.streams if _is_doubtful(stream, source.format.name)
