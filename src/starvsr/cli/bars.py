@@ -88,12 +88,7 @@ class _Columns(RichProgress):
 
     def __init__(self, terminal: Console) -> None:
         self._terminal = terminal
-        super().__init__(console=terminal)
-
-    def get_renderables(self) -> Iterable[RenderableType]:
-        """Called for every refresh, so that a terminal may be resized."""
-        width = self._terminal.width
-        columns: list[tuple[int, ProgressColumn]] = [
+        self._from_width: list[tuple[int, ProgressColumn]] = [
             (0, TextColumn("{task.description:<15}")),
             (_BAR_WIDTH, BarColumn(bar_width=None)),
             (0, TaskProgressColumn()),
@@ -102,5 +97,10 @@ class _Columns(RichProgress):
             (_ELAPSED_WIDTH, TimeElapsedColumn()),
             (0, TextColumn("{task.fields[left]}", style="progress.remaining")),
         ]
-        self.columns = tuple(column for least, column in columns if width >= least)
+        super().__init__(console=terminal)
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Called for every refresh, so that a terminal may be resized."""
+        width = self._terminal.width
+        self.columns = tuple(column for least, column in self._from_width if width >= least)
         yield from super().get_renderables()
