@@ -58,8 +58,8 @@ def beside_of(
     sides = side_data_of(frame) if frame is not None else []
     found = dict(_of_frame(sides))
     found |= {kind: "yes" for name, kind in _UNHELD_NAMES.items() if name in described}
-    said = _said_timecode(stream.metadata) or _said_timecode(container.metadata)
-    if said := said or _timecode_of(sides):
+    tagged = _said_timecode(stream.metadata) or _said_timecode(container.metadata)
+    if said := tagged or _timecode_of(sides):
         found[TIME_CODE] = said
     return tuple(found.items())
 

@@ -27,38 +27,16 @@ from starvsr.types import VideoInfo
 
 # Identifiers of elements: a video's views and shown size; projection with kind, details and angles.
 _SHOWN = (0x54B0, 0x54BA)
-_STEREO, _PROJECTION, _KIND, _DETAILS, _ANGLES = (
-    0x53B8,
-    0x7670,
-    0x7671,
-    0x7672,
-    (0x7673, 0x7674, 0x7675),
-)
+_STEREO, _PROJECTION, _KIND, _DETAILS = 0x53B8, 0x7670, 0x7671, 0x7672
+_ANGLES = (0x7673, 0x7674, 0x7675)
 # Colour, with both light levels, and the mastering display with its ten numbers in the order of `HdrInfo.display`.
-_COLOUR, _LIGHT, _DISPLAY, _NUMBERS = (
-    0x55B0,
-    (0x55BC, 0x55BD),
-    0x55D0,
-    (*range(0x55D1, 0x55D9), 0x55DA, 0x55D9),
-)
+_COLOUR, _LIGHT, _DISPLAY = 0x55B0, (0x55BC, 0x55BD), 0x55D0
+_NUMBERS = (*range(0x55D1, 0x55D9), 0x55DA, 0x55D9)
+# By StereoMode.
 _STEREO_MODES = (
-    *(
-        "mono",
-        "left_right",
-        "bottom_top",
-        "top_bottom",
-        "checkerboard_rl",
-        "checkerboard_lr",
-        "row_interleaved_rl",
-    ),
-    *(
-        "row_interleaved_lr",
-        "col_interleaved_rl",
-        "col_interleaved_lr",
-        "anaglyph_cyan_red",
-        "right_left",
-    ),
-    *("anaglyph_green_magenta", "block_lr", "block_rl"),
+    *("mono", "left_right", "bottom_top", "top_bottom", "checkerboard_rl", "checkerboard_lr"),
+    *("row_interleaved_rl", "row_interleaved_lr", "col_interleaved_rl", "col_interleaved_lr"),
+    *("anaglyph_cyan_red", "right_left", "anaglyph_green_magenta", "block_lr", "block_rl"),
 )
 # What a muxer of libav takes of these; Matroska's takes all.
 _PACKINGS = {

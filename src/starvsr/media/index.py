@@ -42,9 +42,9 @@ def build_index(
     """Decode the whole video once, in memory that does not grow with the size of its frames.
 
     scene_detect: also find shot changes; without it `cuts` is empty. gaps: `auto`, `close` or `keep` (see
-    `media.steps`). until_s: frames from this time on,
-    seconds from the first one, are not needed, and most are not read. Damaged sections are skipped and counted in
-    `lost_frames`. detelecine: look for film as `auto`, `on` or `off` say. Raises InputError if no frame can be decoded.
+    `media.steps`). until_s: frames from this time on, seconds from the first one, are not needed, and most are not
+    read. detelecine: look for film as `auto`, `on` or `off` say. Damaged sections are skipped and counted in
+    `lost_frames`. Raises InputError if no frame can be decoded.
     """
     until = float("inf") if until_s is None else until_s / float(info.time_base)
     film = detelecine if may_have_film(detelecine, info.frame_rate) else "off"

@@ -29,14 +29,8 @@ _LISTING = ("mp4", "mov")
 _RESERVES = {
     "mp4": (
         (
-            "lyrics",
-            "synopsis",
-            "network",
-            "grouping",
-            "show",
-            "episode_id",
-            "composer",
-            "copyright",
+            *("lyrics", "synopsis", "network", "grouping"),
+            *("show", "episode_id", "composer", "copyright"),
         ),
         24,
     ),
