@@ -104,8 +104,7 @@ class _Scan:
             self.end = (stream.start_time or 0) + (stream.duration or 0)
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)
-        # Decoders drop pictures that refer to none, or to one before the first keyframe, without an error.
-        self.leading = min(self.watch.leading, undecoded)
+        self.leading = self.watch.leading.count(info, undecoded)
         failures = self.failures + self.leading
         self.lost = min(failures, undecoded) + missing
         self.whole = beyond <= _BEYOND_FRAMES

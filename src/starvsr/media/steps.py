@@ -14,13 +14,13 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from starvsr.media.leading import Leading
+
 # Streams' times step back by no more in sane files, where packets overlap, and ahead by no more while they play.
 _BACK_S, _STRANGE_S = Fraction(1, 10), 1
 # This many frames, or packets of sound (one of a transport stream's holds several), at most have wrong times, if the
 # times then go on as before.
 _WILD_FRAMES, _WILD_PACKETS = 3, 32
-# Packets after the first keyframe, of which codecs let fewer be shown before it.
-_MOST_LEADING = 64
 # Seconds of the source's clock of which it is remembered whether a stream has packets in them.
 _BUCKET_S = 2
 # Times are sums of durations there, which say how long a picture is held.
@@ -97,10 +97,7 @@ class Watch:
         self.breaks: list[Break] = []
         self.wild: list[tuple[Break, Break]] = []
         """Steps that a stream takes back at once."""
-        self._keyframes = 0
-        self._before_keyframe = 0
-        self._first_group: list[int] = []
-        self._first_shown: int | None = None
+        self.leading = Leading(video)
         self._raised: int | None = None
         self.in_order = True
         """Whether the pictures' packets come in the order of their times."""
@@ -151,29 +148,17 @@ class Watch:
             self._time(track, stamp, packet.duration or 0)
         track.number += 1
 
-    @property
-    def leading(self) -> int:
-        """Packets of pictures that decoders drop: before the first keyframe, or shown before the first frame."""
-        first = self._first_shown
-        earlier = 0 if first is None else sum(pts < first for pts in self._first_group)
-        return self._before_keyframe + earlier
-
     def frame(self, pts: int | None) -> None:
         """The next frame, with the time that the decoder gives, in the stream's ticks."""
         if self.video.number == 0:
-            self._first_shown = pts
+            self.leading.first_frame(pts)
         if pts is not None:
             self._time(self.video, pts, 0)
         self.video.number += 1
 
     def _picture(self, packet: Packet[Any]) -> None:
         pts = packet.pts
-        self._keyframes += packet.is_keyframe
-        if not packet.is_discard:
-            self._before_keyframe += self._keyframes == 0
-            is_near = self._keyframes == 1 and len(self._first_group) < _MOST_LEADING
-            if pts is not None and is_near:
-                self._first_group.append(pts)
+        self.leading.packet(packet)
         if pts is not None:
             self.in_order &= self._raised is None or pts >= self._raised
             self._raised = pts
