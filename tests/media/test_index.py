@@ -245,6 +245,31 @@ def test_times_in_decode_order(tmp_path: Path, suffix: str) -> None:
         assert all(np.array_equal(a, b) for a, b in zip(part, whole[first:], strict=False))
 
 
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", ".ts"), ("mpeg4", ".mkv")])
+def test_avi_begins_with_its_first_picture(tmp_path: Path, codec: str, suffix: str) -> None:
+    """Whatever the delay by reordering that libav adds; pictures that the decoder drops have been shown before it."""
+    options = {"bf": "2", "g": "12", "keyint_min": "12"}
+    options |= {"x264-params": "open-gop=1:b-adapt=0:scenecut=0"} if codec == "libx264" else {}
+    clip = Clip(frames=40, codec=codec, time_base=Fraction(1, 25), options=options)
+    plain = make(tmp_path / f"plain{suffix}", clip)
+    for skipped, lost in ((0, 0), (1, 2)):
+        path = tmp_path / f"{skipped}.avi"
+        with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+            stream = new.add_stream_from_template(old.streams.video[0])
+            keyframes, number = 0, 0
+            for packet in old.demux(video=0):
+                keyframes += packet.is_keyframe
+                if packet.size and keyframes > skipped:
+                    packet.pts, packet.dts, packet.time_base = number, number, Fraction(1, 25)
+                    packet.stream, packet.duration, number = stream, 1, number + 1
+                    new.mux(packet)
+        info, index = probe(path), index_of(path)
+        times = [pts * info.time_base for pts in index.pts]
+        assert index.lost_frames == lost
+        assert times == [Fraction(place, 25) for place in range(lost, number)]
+        assert len(list(read_frames(info, index, 20, 25))) == 5
+
+
 def test_decode_order_is_sought(tmp_path: Path) -> None:
     info = probe(in_decode_order(tmp_path / "a.avi"))
     index = build_index(info, scene_detect=False)

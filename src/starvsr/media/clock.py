@@ -82,6 +82,25 @@ def in_order(stamps: Sequence[int | None]) -> list[int | None]:
     return [None if stamp is None else next(ordered) for stamp in stamps]
 
 
+def begun_later(stamps: Sequence[int | None], nominal: int) -> list[int | None]:
+    """Times `in_order` whose first picture was decoded before some that were dropped, and is shown after them."""
+    first, *others = stamps
+    following = next((stamp for stamp in others if stamp is not None), None)
+    return [first if following is None else following - nominal, *others]
+
+
+def counted_times(stamps: Sequence[int | None], delay: int, nominal: int) -> list[int | None]:
+    """Times of a container that only counts pictures, without the delay that libav adds for their reordering.
+
+    libav has the last one follow by its duration, which in AVI is a tick.
+    """
+    times = [None if stamp is None else stamp - delay for stamp in stamps]
+    *_, before, last = (None, None, *times)
+    if before is not None and last is not None:
+        times[-1] = max(last, before + nominal)
+    return times
+
+
 def _repaired(times: Sequence[int | None], nominal: int) -> list[int]:
     good = _rising(times)
     places = [i for i, pts in enumerate(good) if pts is not None]

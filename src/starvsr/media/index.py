@@ -10,7 +10,15 @@ from av.video.frame import VideoFrame
 from starvsr.errors import InputError
 from starvsr.media import boxes
 from starvsr.media.choice import film_stream
-from starvsr.media.clock import frame_times, in_order, last_length, nominal_ticks, rises
+from starvsr.media.clock import (
+    begun_later,
+    counted_times,
+    frame_times,
+    in_order,
+    last_length,
+    nominal_ticks,
+    rises,
+)
 from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.hwaccel import open_for
@@ -147,6 +155,10 @@ class _Scan:
         is_decode_order = self.watch.in_order and not rises(stamps)
         raw = in_order(stamps) if is_decode_order else stamps
         nominal = nominal_ticks(raw, self.lengths, info.frame_rate, base)
+        if is_decode_order and self.leading:
+            raw = begun_later(raw, nominal)
+        if info.container == "avi" and self.watch.delay:
+            raw = counted_times(raw, self.watch.delay, nominal)
         steps = decided(self.watch, nominal)
         pts = frame_times(raw, self.lengths, nominal, base, steps)
         left = self.end - (raw[-1] or 0) if self.whole and not self.lost else 0

@@ -99,6 +99,8 @@ class Watch:
         """Steps that a stream takes back at once."""
         self.leading = Leading(video)
         self._raised: int | None = None
+        self._begins: int | None = None
+        self._earliest: int | None = None
         self.in_order = True
         """Whether the pictures' packets come in the order of their times."""
         self._listed: Sequence[Stream] = ()
@@ -148,6 +150,13 @@ class Watch:
             self._time(track, stamp, packet.duration or 0)
         track.number += 1
 
+    @property
+    def delay(self) -> int:
+        """Ticks from the decoding of the first picture to the display of the earliest one."""
+        if self._begins is None or self._earliest is None:
+            return 0
+        return max(0, self._earliest - self._begins)
+
     def frame(self, pts: int | None) -> None:
         """The next frame, with the time that the decoder gives, in the stream's ticks."""
         if self.video.number == 0:
@@ -159,9 +168,12 @@ class Watch:
     def _picture(self, packet: Packet[Any]) -> None:
         pts = packet.pts
         self.leading.packet(packet)
+        if self._begins is None:
+            self._begins = packet.dts
         if pts is not None:
             self.in_order &= self._raised is None or pts >= self._raised
             self._raised = pts
+            self._earliest = pts if self._earliest is None else min(pts, self._earliest)
 
     def _add_sparse(self, index: int, stamp: int | None, base: Fraction) -> None:
         times, last = self.sparse[index], self.video.time
