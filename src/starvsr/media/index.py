@@ -165,7 +165,7 @@ class _Scan:
         own = ((info.stream_index, frame, seconds) for frame, seconds in steps.frames)
         _tell(info, steps, pts)
         cuts = self.shots.cuts() if self.shots is not None else ()
-        film = self.fields.film(pts, self.film) if self.fields is not None else ()
+        film = self.fields.film(pts, base, self.film) if self.fields is not None else ()
         return VideoIndex(
             pts=tuple(pts),
             durations=tuple(durations(pts, last_length(info, self.lengths[-1], nominal, left))),
