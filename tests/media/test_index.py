@@ -238,6 +238,10 @@ def test_times_in_decode_order(tmp_path: Path, suffix: str) -> None:
     steps = {round(float((b - a) * info.time_base), 3) for a, b in pairwise(index.pts)}
     assert index.frames == 30 and steps == {0.04}
     assert index.durations[-1] * info.time_base == Fraction(1, 25)
+    # AVI counts pictures; the times of the others are those of decoding, after which pictures wait for the two that
+    # they are ordered with.
+    begins = {".avi": 0, ".asf": Fraction(2, 25)}
+    assert index.pts[0] * info.time_base == begins.get(suffix, index.pts[0] * info.time_base)
     # Any frame is found from the keyframe before it.
     whole = list(read_frames(info, index, 0, 30))
     for first in (5, 13, 24):
@@ -268,6 +272,28 @@ def test_avi_begins_with_its_first_picture(tmp_path: Path, codec: str, suffix: s
         assert index.lost_frames == lost
         assert times == [Fraction(place, 25) for place in range(lost, number)]
         assert len(list(read_frames(info, index, 20, 25))) == 5
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_avi_whose_pictures_begin_late(tmp_path: Path, codec: str) -> None:
+    """Where ffmpeg puts the gap after the first one; the pictures' rate is half the one that the header states."""
+    base = Fraction(1, 50)
+    options = {"bf": "2"} | ({"x264-params": "b-adapt=0"} if codec == "libx264" else {})
+    clip = Clip(frames=20, codec=codec, time_base=Fraction(1, 25), options=options)
+    plain = make(tmp_path / ("plain.ts" if codec == "libx264" else "plain.mkv"), clip)
+    path = tmp_path / "a.avi"
+    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        stream.time_base = base
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        for number, packet in enumerate(packets):
+            packet.pts = packet.dts = 60 * (number > 0) + 2 * number
+            packet.stream, packet.time_base, packet.duration = stream, base, 1
+            new.mux(packet)
+    info, index = probe(path), index_of(path)
+    times = [pts * info.time_base for pts in index.pts]
+    assert times == [Fraction(30 + number, 25) for number in range(20)]
+    assert set(index.durations) == {2} and info.time_base == base
 
 
 def test_decode_order_is_sought(tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def counted_times(stamps: Sequence[int | None], delay: int, nominal: int) -> lis
     return times
 
 
+def reorder_depth(stamps: Sequence[int | None]) -> int:
+    """How many pictures at most are decoded between one's decoding and its display. stamps: in decode order's times."""
+    known = [stamp for stamp in stamps if stamp is not None]
+    places = {stamp: place for place, stamp in enumerate(sorted(known))}
+    return max((places[stamp] - place for place, stamp in enumerate(known)), default=0)
+
+
 def _repaired(times: Sequence[int | None], nominal: int) -> list[int]:
     good = _rising(times)
     places = [i for i, pts in enumerate(good) if pts is not None]
@@ -169,7 +176,7 @@ def last_length(info: VideoInfo, stated: int, nominal: int, left: int = 0) -> in
     longest = _HELD_S / info.time_base
     if kind == "mov" and 3 * max(stated, nominal) < 2 * left <= 2 * longest:
         return left
-    return stated if stated > 0 and (kind in _WITH_DURATIONS or 2 * stated >= nominal) else nominal
+    return stated if stated > 0 and (kind in _WITH_DURATIONS or 2 * stated > nominal) else nominal
 
 
 def true_rate(

@@ -17,6 +17,7 @@ from starvsr.media.clock import (
     in_order,
     last_length,
     nominal_ticks,
+    reorder_depth,
     rises,
 )
 from starvsr.media.deadline import within_deadline
@@ -149,16 +150,24 @@ class _Scan:
         if self.shots is not None:
             self.shots.add(frame)
 
+    def _shown(self) -> tuple[list[int | None], int]:
+        """Times by the container of the frames as they are shown, and the usual ticks of one."""
+        info, stamps, delay = self.info, self.raw_pts, self.watch.delay
+        is_decode_order = self.watch.in_order and not rises(stamps)
+        raw = in_order(stamps) if is_decode_order else stamps
+        nominal = nominal_ticks(raw, self.lengths, info.frame_rate, info.time_base)
+        if is_decode_order and self.leading:
+            raw = begun_later(raw, nominal)
+        if info.container == "avi" and delay:
+            raw = counted_times(raw, delay, nominal)
+        elif info.container == "asf" and is_decode_order:
+            raw = counted_times(raw, delay - reorder_depth(stamps) * nominal, nominal)
+        return raw, nominal
+
     def index(self) -> VideoIndex:
         """The results, with true times."""
         info, stamps, base = self.info, self.raw_pts, self.info.time_base
-        is_decode_order = self.watch.in_order and not rises(stamps)
-        raw = in_order(stamps) if is_decode_order else stamps
-        nominal = nominal_ticks(raw, self.lengths, info.frame_rate, base)
-        if is_decode_order and self.leading:
-            raw = begun_later(raw, nominal)
-        if info.container == "avi" and self.watch.delay:
-            raw = counted_times(raw, self.watch.delay, nominal)
+        raw, nominal = self._shown()
         steps = decided(self.watch, nominal)
         pts = frame_times(raw, self.lengths, nominal, base, steps)
         left = self.end - (raw[-1] or 0) if self.whole and not self.lost else 0

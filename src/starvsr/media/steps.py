@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
+from statistics import median_low
 from typing import Any, cast
 
 from av.container import InputContainer
@@ -23,6 +24,8 @@ _BACK_S, _STRANGE_S = Fraction(1, 10), 1
 _WILD_FRAMES, _WILD_PACKETS = 3, 32
 # Seconds of the source's clock of which it is remembered whether a stream has packets in them.
 _BUCKET_S = 2
+# Packets of the video that show how much later than decoded pictures are shown.
+_FIRST_PACKETS = 32
 # Times are sums of durations there, which say how long a picture is held.
 _DURATIONS = ("mov", "avi", "gif", "image2")
 # Recorded from a running clock, although libav does not say so.
@@ -99,8 +102,7 @@ class Watch:
         """Steps that a stream takes back at once."""
         self.leading = Leading(video)
         self._raised: int | None = None
-        self._begins: int | None = None
-        self._earliest: int | None = None
+        self._first_times: list[tuple[int, int]] = []
         self.in_order = True
         """Whether the pictures' packets come in the order of their times."""
         self._listed: Sequence[Stream] = ()
@@ -152,10 +154,11 @@ class Watch:
 
     @property
     def delay(self) -> int:
-        """Ticks from the decoding of the first picture to the display of the earliest one."""
-        if self._begins is None or self._earliest is None:
-            return 0
-        return max(0, self._earliest - self._begins)
+        """Ticks that pictures are shown later than they are decoded, in the order of each."""
+        decoded = sorted(dts for dts, _ in self._first_times)
+        shown = sorted(pts for _, pts in self._first_times)
+        # libav may give the very first packet another decode time than the container.
+        return median_low([b - a for a, b in zip(decoded, shown, strict=True)] or [0])
 
     def frame(self, pts: int | None) -> None:
         """The next frame, with the time that the decoder gives, in the stream's ticks."""
@@ -168,12 +171,11 @@ class Watch:
     def _picture(self, packet: Packet[Any]) -> None:
         pts = packet.pts
         self.leading.packet(packet)
-        if self._begins is None:
-            self._begins = packet.dts
         if pts is not None:
+            if packet.dts is not None and len(self._first_times) < _FIRST_PACKETS:
+                self._first_times.append((packet.dts, pts))
             self.in_order &= self._raised is None or pts >= self._raised
             self._raised = pts
-            self._earliest = pts if self._earliest is None else min(pts, self._earliest)
 
     def _add_sparse(self, index: int, stamp: int | None, base: Fraction) -> None:
         times, last = self.sparse[index], self.video.time
