@@ -6,6 +6,8 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from shutil import which
+from subprocess import run
 from typing import Any, Literal
 
 import av
@@ -359,3 +361,14 @@ def test_frames_that_refer_to_pictures_before_the_first_keyframe_are_lost(
     index = index_of(path)
     assert early > 0 and (index.frames, index.lost_frames) == (len(times) - early, early)
     assert len(list(read_frames(probe(path), index, 0, index.frames))) == index.frames
+
+
+@pytest.mark.skipif(which("ffmpeg") is None, reason="PyAV's wheel has no encoder of Theora")
+def test_headers_of_chained_theora_are_no_lost_frames(tmp_path: Path) -> None:
+    one, path = tmp_path / "one.ogv", tmp_path / "a.ogv"
+    clip = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=1", "-c:v", "libtheora"]
+    run(["ffmpeg", "-v", "error", *clip, str(one)], check=True, timeout=60)
+    path.write_bytes(2 * one.read_bytes())
+    index = index_of(path)
+    assert (index.frames, index.lost_frames) == (2 * index_of(one).frames, 0)
+    assert index.shifts[0][1:] == (index.frames // 2, 1)
