@@ -371,4 +371,4 @@ def test_headers_of_chained_theora_are_no_lost_frames(tmp_path: Path) -> None:
     path.write_bytes(2 * one.read_bytes())
     index = index_of(path)
     assert (index.frames, index.lost_frames) == (2 * index_of(one).frames, 0)
-    assert index.shifts[0][1:] == (index.frames // 2, 1)
+    assert index.shifts[0] == (0, index.frames // 2, Fraction(1))
