@@ -363,6 +363,17 @@ def test_frames_that_refer_to_pictures_before_the_first_keyframe_are_lost(
     assert len(list(read_frames(probe(path), index, 0, index.frames))) == index.frames
 
 
+@pytest.mark.parametrize("suffix", [".m1v", ".m2v"])
+def test_bare_streams_with_b_frames_are_even(tmp_path: Path, suffix: str) -> None:
+    """libav has the first picture of MPEG-1 shown a frame early."""
+    codec = {".m1v": "mpeg1video", ".m2v": "mpeg2video"}[suffix]
+    clip = Clip(frames=20, codec=codec, time_base=Fraction(1, 25), options={"bf": "2"})
+    path = make(tmp_path / f"a{suffix}", clip)
+    info, index = probe(path), index_of(path)
+    assert {ticks * info.time_base for ticks in index.durations} == {Fraction(1, 25)}
+    assert len(list(read_frames(info, index, 0, 20))) == 20 and index.lost_frames == 0
+
+
 @pytest.mark.skipif(which("ffmpeg") is None, reason="PyAV's wheel has no encoder of Theora")
 def test_headers_of_chained_theora_are_no_lost_frames(tmp_path: Path) -> None:
     one, path = tmp_path / "one.ogv", tmp_path / "a.ogv"

@@ -83,7 +83,7 @@ def in_order(stamps: Sequence[int | None]) -> list[int | None]:
 
 
 def begun_later(stamps: Sequence[int | None], nominal: int) -> list[int | None]:
-    """Times `in_order` whose first picture was decoded before some that were dropped, and is shown after them."""
+    """Times whose first picture was decoded before others, and is shown after them: right before the second one."""
     first, *others = stamps
     following = next((stamp for stamp in others if stamp is not None), None)
     return [first if following is None else following - nominal, *others]

@@ -156,7 +156,7 @@ class _Scan:
         is_decode_order = self.watch.in_order and not rises(stamps)
         raw = in_order(stamps) if is_decode_order else stamps
         nominal = nominal_ticks(raw, self.lengths, info.frame_rate, info.time_base)
-        if is_decode_order and self.leading:
+        if (is_decode_order and self.leading) or (self.watch.is_bare and _is_early(raw, nominal)):
             raw = begun_later(raw, nominal)
         if info.container == "avi" and delay:
             raw = counted_times(raw, delay, nominal)
@@ -190,6 +190,12 @@ class _Scan:
             stamps=tuple(stamps) if stamps != pts else (),
             shifts=(*own, *steps.shifts),
         )
+
+
+def _is_early(stamps: Sequence[int | None], nominal: int) -> bool:
+    """Whether the first picture of a bare stream is held: libav may not know yet that others are shown before it."""
+    first, second = (*stamps, None, None)[:2]
+    return first is not None and second is not None and second - first >= 2 * nominal
 
 
 def _tell(info: VideoInfo, steps: Steps, pts: Sequence[int]) -> None:

@@ -31,6 +31,7 @@ _DURATIONS = ("mov", "avi", "gif", "image2")
 # Recorded from a running clock, although libav does not say so.
 _RUNNING = ("flv", "live_flv")
 _DISCONTINUOUS = int(cast("int", Flags.ts_discont.value))
+_WITHOUT_TIMES = int(cast("int", Flags.no_timestamps.value))
 
 
 @dataclass
@@ -93,6 +94,8 @@ class Watch:
         self.is_running = (
             gaps == "close" or name in _RUNNING or bool(container.format.flags & _DISCONTINUOUS)
         )
+        self.is_bare = bool(container.format.flags & _WITHOUT_TIMES)
+        """Whether all times are libav's own, by a rate."""
         self._position = 0
         self.video = self._track(video)
         self.tracks = {video.index: self.video}
