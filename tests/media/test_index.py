@@ -374,6 +374,28 @@ def test_bare_streams_with_b_frames_are_even(tmp_path: Path, suffix: str) -> Non
     assert len(list(read_frames(info, index, 0, 20))) == 20 and index.lost_frames == 0
 
 
+@pytest.mark.parametrize("twice", [False, True])
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_h264_in_a_program_stream_is_even(tmp_path: Path, skipped: int, twice: bool) -> None:
+    """Where few packets have a time, which is not always theirs, and libav makes times of decoding of some."""
+    options = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:b-adapt=0:scenecut=0"}
+    plain = make(tmp_path / "plain.ts", Clip(frames=75, options=options))
+    path = tmp_path / "a.mpg"
+    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        keyframes = 0
+        for packet in old.demux(video=0):
+            keyframes += packet.is_keyframe
+            if packet.size and keyframes > skipped:
+                packet.stream = stream
+                new.mux(packet)
+    path.write_bytes(path.read_bytes() * (1 + twice))
+    info, index = probe(path), index_of(path)
+    steps = [(b - a) * info.time_base for a, b in pairwise(index.pts)]
+    assert set(steps) == {Fraction(1, 25)}
+    assert len(list(read_frames(info, index, 0, index.frames))) == index.frames
+
+
 @pytest.mark.skipif(which("ffmpeg") is None, reason="PyAV's wheel has no encoder of Theora")
 def test_headers_of_chained_theora_are_no_lost_frames(tmp_path: Path) -> None:
     one, path = tmp_path / "one.ogv", tmp_path / "a.ogv"

@@ -71,9 +71,9 @@ def frame_times(
 
 
 def rises(stamps: Sequence[int | None]) -> bool:
-    """Whether all known times ascend."""
+    """Whether no known time falls."""
     known = [stamp for stamp in stamps if stamp is not None]
-    return all(a < b for a, b in pairwise(known))
+    return all(a <= b for a, b in pairwise(known))
 
 
 def in_order(stamps: Sequence[int | None]) -> list[int | None]:
@@ -156,11 +156,15 @@ def nominal_ticks(
 
     stamps, lengths: as for `frame_times`, where times in decode order are sorted already.
     """
-    steps = [b - a for a, b in pairwise(stamps) if a is not None and b is not None and b > a]
-    if steps:
-        return median_low(steps)
-    if frame_rate:
-        return max(1, round(1 / (frame_rate * base)))
+    known = [(number, stamp) for number, stamp in enumerate(stamps) if stamp is not None]
+    near = [b - a for (i, a), (j, b) in pairwise(known) if b > a and j == i + 1]
+    if near:
+        return median_low(near)
+    # Frames may be missing in between.
+    steps = [round(Fraction(b - a, j - i)) for (i, a), (j, b) in pairwise(known) if b > a]
+    stated = [round(1 / (frame_rate * base))] if frame_rate else []
+    if guesses := [*stated, *([median_low(steps)] if steps else [])]:
+        return max(1, min(guesses))
     return median_low(
         [length for length in lengths if length > 0] or [round(Fraction(1, 25) / base)]
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 
 from av.video.frame import VideoFrame
 
@@ -89,6 +90,9 @@ class _Scan:
     ) -> None:
         self.info = info
         self.raw_pts: list[int | None] = []
+        self.has_pts = False
+        self.guessed: list[int] = []
+        """Frames whose time is that of decoding."""
         self.lengths: list[int] = []
         self.keyframes: list[int] = []
         beyond = 0
@@ -138,9 +142,13 @@ class _Scan:
             self.keyframes.append(len(self.raw_pts))
         if frame.interlaced_frame:
             self.interlaced.append(len(self.raw_pts))
+        if frame.pts is None and frame.dts is not None:
+            self.guessed.append(len(self.raw_pts))
         self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
         self.lengths.append(frame.duration or 0)
-        self.watch.frame(self.raw_pts[-1])
+        self.has_pts |= frame.pts is not None
+        # The clock may step between a frame's decoding and its display.
+        self.watch.frame(frame.pts if self.has_pts else frame.dts)
         self.values["size"].add((frame.width, frame.height))
         # The decoder's is that of a later frame; a frame's own takes a filter graph.
         self.values["sample aspect"].add(decoder.context.sample_aspect_ratio)
@@ -150,9 +158,22 @@ class _Scan:
         if self.shots is not None:
             self.shots.add(frame)
 
+    def _stated(self) -> list[int | None]:
+        """The frames' times, but of few known ones none that is uncertain."""
+        stamps = list(self.raw_pts)
+        if not self.has_pts or 2 * stamps.count(None) < len(stamps):
+            return stamps
+        uncertain = set(self.guessed)
+        known = [n for n, stamp in enumerate(stamps) if stamp is not None and n not in uncertain]
+        for number, following in pairwise(known):
+            # Two that begin in one packet of a program stream have the same time, which is that of one of them.
+            if stamps[number] == stamps[following]:
+                uncertain |= {number, following}
+        return [None if n in uncertain else stamp for n, stamp in enumerate(stamps)]
+
     def _shown(self) -> tuple[list[int | None], int]:
         """Times by the container of the frames as they are shown, and the usual ticks of one."""
-        info, stamps, delay = self.info, self.raw_pts, self.watch.delay
+        info, stamps, delay = self.info, self._stated(), self.watch.delay
         is_decode_order = self.watch.in_order and not rises(stamps)
         raw = in_order(stamps) if is_decode_order else stamps
         nominal = nominal_ticks(raw, self.lengths, info.frame_rate, info.time_base)

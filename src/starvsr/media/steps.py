@@ -49,6 +49,8 @@ class Break:
     """Source time at which it did."""
     ends: dict[int, Fraction]
     """How far the other streams had come."""
+    count: int = 1
+    """Packets or frames since the last one with a time."""
 
 
 @dataclass
@@ -62,7 +64,9 @@ class Track:
     bucket: int
     number: int = 0
     time: int | None = None
-    """Of the last packet."""
+    """Of the last packet that has one."""
+    timed: int = 0
+    """Its number."""
     length: int = 0
     """Duration of the last packet."""
     begins: int = 0
@@ -195,6 +199,7 @@ class Watch:
         elif track.recent or not last - track.back <= time <= last + track.ahead:
             self._step(track, last, time)
         # Where durations make the times, the one before a gap includes it.
+        track.timed = track.number
         track.time, track.length = time, length if length < track.ahead else track.length
         track.buckets.add(time // track.bucket)
 
@@ -230,7 +235,8 @@ class Watch:
             if each.time is not None and each is not track
         }
         before, after = (last + track.length) * track.base, time * track.base
-        return Break(track.stream, track.number, self._position, before, after, ends)
+        count = track.number - track.timed
+        return Break(track.stream, track.number, self._position, before, after, ends, count)
 
     @staticmethod
     def _returns(first: Break, step: Break) -> bool:
