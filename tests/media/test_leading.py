@@ -57,6 +57,47 @@ def header(folder: Path, suffix: str) -> bytes:
         )
 
 
+@pytest.mark.parametrize("suffix", [".h264", ".mkv"])
+def test_frames_before_the_first_keyframe_are_lost(tmp_path: Path, suffix: str) -> None:
+    plain = make(
+        tmp_path / "plain.mp4",
+        Clip(frames=24, options={"g": "6", "keyint_min": "6", "sc_threshold": "0", "bf": "0"}),
+    )
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for number, packet in enumerate(old.demux(video=0)):
+            if packet.size and number:
+                packet.stream = stream
+                new.mux(packet)
+    index = build_index(probe(path))
+    assert (index.frames, index.lost_frames) == (18, 5)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_frames_that_refer_to_pictures_before_the_first_keyframe_are_lost(
+    tmp_path: Path, suffix: str
+) -> None:
+    """A recording that begins within a stream of open groups: what is shown before its first I picture is dropped."""
+    options = {"x264-params": "open-gop=1:keyint=12:min-keyint=12:bframes=3:b-adapt=0:scenecut=0"}
+    plain = make(tmp_path / f"plain{suffix}", Clip(frames=40, options=options))
+    path = tmp_path / f"a{suffix}"
+    with av.open(str(plain)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        keyframes, times = 0, []
+        for packet in old.demux(video=0):
+            keyframes += packet.is_keyframe
+            if packet.size and keyframes > 1 and packet.pts is not None:
+                times.append((packet.pts, packet.is_keyframe))
+                packet.stream = stream
+                new.mux(packet)
+    first = next(pts for pts, is_keyframe in times if is_keyframe)
+    early = sum(pts < first for pts, _ in times)
+    index = build_index(probe(path))
+    assert early > 0 and (index.frames, index.lost_frames) == (len(times) - early, early)
+    assert len(list(read_frames(probe(path), index, 0, index.frames))) == index.frames
+
+
 @pytest.mark.parametrize(("suffix", "lost"), [(".h264", 3), (".hevc", 3), (".m2v", 2), (".m4v", 2)])
 def test_bare_stream_that_begins_with_an_open_group(tmp_path: Path, suffix: str, lost: int) -> None:
     packets, keyframes = bare_packets(tmp_path, suffix)
