@@ -72,13 +72,15 @@ def interlaced(frames: int) -> list[Luma]:
     return [woven(picture(n + 0.5), picture(n)) for n in range(frames)]
 
 
-def found(frames: Sequence[Luma], asked: str = "auto") -> list[tuple[int, ...]]:
+def found(
+    frames: Sequence[Luma], asked: str = "auto", rate: Fraction = Fraction(30000, 1001)
+) -> list[tuple[int, ...]]:
     meter = FieldMeter()
     for frame in frames:
         meter.add_luma(frame)
     return [
         (f.first - f.lead, f.last + f.rest, f.top_repeat, f.bottom_repeat)
-        for f in meter.film(range(len(frames)), asked)
+        for f in meter.film(range(len(frames)), 1 / rate, asked)
     ]
 
 
@@ -134,6 +136,27 @@ def test_repeats_of_whole_frames_only_if_asked() -> None:
     assert found(frames) == []
     assert found(frames, "on") == [(0, 50, 2, 2)]
     assert found(telecined(a_film(12)), "on") == [(0, 15, 2, 4)]
+
+
+@pytest.mark.parametrize("rate", [24, 25, 50, Fraction(60000, 1001)])
+@pytest.mark.parametrize("asked", ["auto", "on"])
+@pytest.mark.parametrize("pattern", [TFF, WHOLE])
+def test_other_rates_have_no_film(
+    rate: Fraction, asked: str, pattern: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    assert found(telecined(a_film(40), pattern), asked, Fraction(rate)) == []
+
+
+def test_film_at_another_rate_is_left_and_said(tmp_path: Path) -> None:
+    pts = [n * 1200 for n in range(50)]
+    path = clip(tmp_path / "a.mp4", telecined(a_film(40), WHOLE), rate=25, pts=pts)
+    info = probe(path)
+    index = build_index(info, detelecine="on")
+    assert made(path, "on")[1] == index and index.frames == 50
+    settings = check_encoder(EncodeOptions(), path, info, WIDTH, HEIGHT)
+    options = UpscaleOptions(look=LookOptions(detelecine="on"))
+    (note,) = picture_notes(info, index, settings, options)
+    assert note.startswith("no pull-down is found, which only video of 29.97 or 30 frames a second")
 
 
 def test_a_break_in_the_pattern_and_a_still_part() -> None:
@@ -294,4 +317,4 @@ def test_runs_are_plain_data() -> None:
     meter = FieldMeter()
     for frame in telecined(a_film(40))[3:]:
         meter.add_luma(frame)
-    assert meter.film(range(47), "auto") == (Film(2, 47, 4, 1, lead=2),)
+    assert meter.film(range(47), Fraction(1, 30), "auto") == (Film(2, 47, 4, 1, lead=2),)

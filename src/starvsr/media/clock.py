@@ -71,15 +71,41 @@ def frame_times(
 
 
 def rises(stamps: Sequence[int | None]) -> bool:
-    """Whether all known times ascend."""
+    """Whether no known time falls."""
     known = [stamp for stamp in stamps if stamp is not None]
-    return all(a < b for a, b in pairwise(known))
+    return all(a <= b for a, b in pairwise(known))
 
 
 def in_order(stamps: Sequence[int | None]) -> list[int | None]:
     """The known times in ascending order."""
     ordered = iter(sorted(stamp for stamp in stamps if stamp is not None))
     return [None if stamp is None else next(ordered) for stamp in stamps]
+
+
+def begun_later(stamps: Sequence[int | None], nominal: int) -> list[int | None]:
+    """Times whose first picture was decoded before others, and is shown after them: right before the second one."""
+    first, *others = stamps
+    following = next((stamp for stamp in others if stamp is not None), None)
+    return [first if following is None else following - nominal, *others]
+
+
+def counted_times(stamps: Sequence[int | None], delay: int, nominal: int) -> list[int | None]:
+    """Times of a container that only counts pictures, without the delay that libav adds for their reordering.
+
+    libav has the last one follow by its duration, which in AVI is a tick.
+    """
+    times = [None if stamp is None else stamp - delay for stamp in stamps]
+    *_, before, last = (None, None, *times)
+    if before is not None and last is not None:
+        times[-1] = max(last, before + nominal)
+    return times
+
+
+def reorder_depth(stamps: Sequence[int | None]) -> int:
+    """How many pictures at most are decoded between one's decoding and its display. stamps: in decode order's times."""
+    known = [stamp for stamp in stamps if stamp is not None]
+    places = {stamp: place for place, stamp in enumerate(sorted(known))}
+    return max((places[stamp] - place for place, stamp in enumerate(known)), default=0)
 
 
 def _repaired(times: Sequence[int | None], nominal: int) -> list[int]:
@@ -130,11 +156,15 @@ def nominal_ticks(
 
     stamps, lengths: as for `frame_times`, where times in decode order are sorted already.
     """
-    steps = [b - a for a, b in pairwise(stamps) if a is not None and b is not None and b > a]
-    if steps:
-        return median_low(steps)
-    if frame_rate:
-        return max(1, round(1 / (frame_rate * base)))
+    known = [(number, stamp) for number, stamp in enumerate(stamps) if stamp is not None]
+    near = [b - a for (i, a), (j, b) in pairwise(known) if b > a and j == i + 1]
+    if near:
+        return median_low(near)
+    # Frames may be missing in between.
+    steps = [round(Fraction(b - a, j - i)) for (i, a), (j, b) in pairwise(known) if b > a]
+    stated = [round(1 / (frame_rate * base))] if frame_rate else []
+    if guesses := [*stated, *([median_low(steps)] if steps else [])]:
+        return max(1, min(guesses))
     return median_low(
         [length for length in lengths if length > 0] or [round(Fraction(1, 25) / base)]
     )
@@ -150,7 +180,7 @@ def last_length(info: VideoInfo, stated: int, nominal: int, left: int = 0) -> in
     longest = _HELD_S / info.time_base
     if kind == "mov" and 3 * max(stated, nominal) < 2 * left <= 2 * longest:
         return left
-    return stated if stated > 0 and (kind in _WITH_DURATIONS or 2 * stated >= nominal) else nominal
+    return stated if stated > 0 and (kind in _WITH_DURATIONS or 2 * stated > nominal) else nominal
 
 
 def true_rate(

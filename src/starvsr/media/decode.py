@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 _PACKETIZED = ("mpegts", "mpeg", "rtp", "rtsp")
 # libav's own decoders for these drop alpha.
 _WITH_ALPHA = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+# First byte of Theora's headers; those of pictures are less.
+_THEORA_HEADER = 0x80
 # This many failures in a row, without one packet between them, are the end of what can be read.
 _MAX_FAILURES = 64
 # Amount that one call reads, which takes a thread: enough to hide the thread's cost, but not to fill memory
@@ -120,6 +122,7 @@ class FrameDecoder:
         self.container, self.stream, self.most_packets = container, stream, most_packets
         self._watch = watch
         self.context = decoder_of(stream)
+        self._is_theora = self.context.codec.canonical_name == "theora"
         self.packets = 0
         """Packets read, except those that the container marks as not shown (by an edit list)."""
         self.all_packets = 0
@@ -143,6 +146,9 @@ class FrameDecoder:
                 watch.packet(packet)
                 if packet.stream_index != self.stream.index:
                     continue
+            if self._is_header(packet):
+                self._take_in(packet)
+                continue
             self.all_packets += 1
             self.packets += not packet.is_discard
             if is_cut_short(self.container, packet):
@@ -158,6 +164,17 @@ class FrameDecoder:
         for frame in self._decode(None):
             self.at_keyframe = frame.key_frame
             yield frame
+
+    def _is_header(self, packet: av.Packet[Stream]) -> bool:
+        """Whether it has no picture, but begins another Theora stream that is chained to the one before."""
+        return self._is_theora and memoryview(packet)[0] >= _THEORA_HEADER
+
+    def _take_in(self, header: av.Packet[Stream]) -> None:
+        try:
+            self.context.decode(header)
+        except (av.FFmpegError, OSError) as error:
+            # libav's decoder uses it, and says that it is no frame.
+            logger.debug("a header in mid-stream: %s", error)
 
     def _decode(self, packet: av.Packet[Stream] | None) -> list[VideoFrame]:
         try:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import pairwise
 
 from av.video.frame import VideoFrame
 
 from starvsr.errors import InputError
 from starvsr.media import boxes
 from starvsr.media.choice import film_stream
-from starvsr.media.clock import frame_times, in_order, last_length, nominal_ticks, rises
+from starvsr.media.clock import (
+    begun_later,
+    counted_times,
+    frame_times,
+    in_order,
+    last_length,
+    nominal_ticks,
+    reorder_depth,
+    rises,
+)
 from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.hwaccel import open_for
@@ -80,6 +90,9 @@ class _Scan:
     ) -> None:
         self.info = info
         self.raw_pts: list[int | None] = []
+        self.has_pts = False
+        self.guessed: list[int] = []
+        """Frames whose time is that of decoding."""
         self.lengths: list[int] = []
         self.keyframes: list[int] = []
         beyond = 0
@@ -104,8 +117,7 @@ class _Scan:
             self.end = (stream.start_time or 0) + (stream.duration or 0)
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)
-        # Decoders drop pictures that refer to none, or to one before the first keyframe, without an error.
-        self.leading = min(self.watch.leading, undecoded)
+        self.leading = self.watch.leading.count(info, undecoded)
         failures = self.failures + self.leading
         self.lost = min(failures, undecoded) + missing
         self.whole = beyond <= _BEYOND_FRAMES
@@ -130,9 +142,13 @@ class _Scan:
             self.keyframes.append(len(self.raw_pts))
         if frame.interlaced_frame:
             self.interlaced.append(len(self.raw_pts))
+        if frame.pts is None and frame.dts is not None:
+            self.guessed.append(len(self.raw_pts))
         self.raw_pts.append(frame.pts if frame.pts is not None else frame.dts)
         self.lengths.append(frame.duration or 0)
-        self.watch.frame(self.raw_pts[-1])
+        self.has_pts |= frame.pts is not None
+        # The clock may step between a frame's decoding and its display.
+        self.watch.frame(frame.pts if self.has_pts else frame.dts)
         self.values["size"].add((frame.width, frame.height))
         # The decoder's is that of a later frame; a frame's own takes a filter graph.
         self.values["sample aspect"].add(decoder.context.sample_aspect_ratio)
@@ -142,19 +158,44 @@ class _Scan:
         if self.shots is not None:
             self.shots.add(frame)
 
+    def _stated(self) -> list[int | None]:
+        """The frames' times, but of few known ones none that is uncertain."""
+        stamps = list(self.raw_pts)
+        if not self.has_pts or 2 * stamps.count(None) < len(stamps):
+            return stamps
+        uncertain = set(self.guessed)
+        known = [n for n, stamp in enumerate(stamps) if stamp is not None and n not in uncertain]
+        for number, following in pairwise(known):
+            # Two that begin in one packet of a program stream have the same time, which is that of one of them.
+            if stamps[number] == stamps[following]:
+                uncertain |= {number, following}
+        return [None if n in uncertain else stamp for n, stamp in enumerate(stamps)]
+
+    def _shown(self) -> tuple[list[int | None], int]:
+        """Times by the container of the frames as they are shown, and the usual ticks of one."""
+        info, stamps, delay = self.info, self._stated(), self.watch.delay
+        is_decode_order = self.watch.in_order and not rises(stamps)
+        raw = in_order(stamps) if is_decode_order else stamps
+        nominal = nominal_ticks(raw, self.lengths, info.frame_rate, info.time_base)
+        if (is_decode_order and self.leading) or (self.watch.is_bare and _is_early(raw, nominal)):
+            raw = begun_later(raw, nominal)
+        if info.container == "avi" and delay:
+            raw = counted_times(raw, delay, nominal)
+        elif info.container == "asf" and is_decode_order:
+            raw = counted_times(raw, delay - reorder_depth(stamps) * nominal, nominal)
+        return raw, nominal
+
     def index(self) -> VideoIndex:
         """The results, with true times."""
         info, stamps, base = self.info, self.raw_pts, self.info.time_base
-        is_decode_order = self.watch.in_order and not rises(stamps)
-        raw = in_order(stamps) if is_decode_order else stamps
-        nominal = nominal_ticks(raw, self.lengths, info.frame_rate, base)
+        raw, nominal = self._shown()
         steps = decided(self.watch, nominal)
         pts = frame_times(raw, self.lengths, nominal, base, steps)
         left = self.end - (raw[-1] or 0) if self.whole and not self.lost else 0
         own = ((info.stream_index, frame, seconds) for frame, seconds in steps.frames)
         _tell(info, steps, pts)
         cuts = self.shots.cuts() if self.shots is not None else ()
-        film = self.fields.film(pts, self.film) if self.fields is not None else ()
+        film = self.fields.film(pts, base, self.film) if self.fields is not None else ()
         return VideoIndex(
             pts=tuple(pts),
             durations=tuple(durations(pts, last_length(info, self.lengths[-1], nominal, left))),
@@ -170,6 +211,12 @@ class _Scan:
             stamps=tuple(stamps) if stamps != pts else (),
             shifts=(*own, *steps.shifts),
         )
+
+
+def _is_early(stamps: Sequence[int | None], nominal: int) -> bool:
+    """Whether the first picture of a bare stream is held: libav may not know yet that others are shown before it."""
+    first, second = (*stamps, None, None)[:2]
+    return first is not None and second is not None and second - first >= 2 * nominal
 
 
 def _tell(info: VideoInfo, steps: Steps, pts: Sequence[int]) -> None:

@@ -119,7 +119,10 @@ def _fields(
             "(--detelecine off leaves their times)"
         )
     if look.detelecine == "on" and not plan.film and not plan.soft:
-        yield "no pull-down is found: --detelecine on changes nothing"
+        yield (
+            "no pull-down is found, which only video of 29.97 or 30 frames a second can have: --detelecine on changes "
+            "nothing"
+        )
     yield from _interlaced(info, index, plan, look)
 
 

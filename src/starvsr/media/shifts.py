@@ -176,7 +176,8 @@ class _Decision:
             for each in group
         }
         if self._watch.video.stream in needed:
-            needed[self._watch.video.stream] += self._usual
+            last = next(each for each in group if each.stream == self._watch.video.stream)
+            needed[self._watch.video.stream] += last.count * self._usual
         most = max(needed.values())
         pictures = needed.get(self._watch.video.stream, most)
         total = pictures if most - pictures <= _OVERLAP_S else most

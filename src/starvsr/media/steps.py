@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
+from statistics import median_low
 from typing import Any, cast
 
 from av.container import InputContainer
@@ -14,20 +15,23 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
 
+from starvsr.media.leading import Leading
+
 # Streams' times step back by no more in sane files, where packets overlap, and ahead by no more while they play.
 _BACK_S, _STRANGE_S = Fraction(1, 10), 1
 # This many frames, or packets of sound (one of a transport stream's holds several), at most have wrong times, if the
 # times then go on as before.
 _WILD_FRAMES, _WILD_PACKETS = 3, 32
-# Packets after the first keyframe, of which codecs let fewer be shown before it.
-_MOST_LEADING = 64
 # Seconds of the source's clock of which it is remembered whether a stream has packets in them.
 _BUCKET_S = 2
+# Packets of the video that show how much later than decoded pictures are shown.
+_FIRST_PACKETS = 32
 # Times are sums of durations there, which say how long a picture is held.
 _DURATIONS = ("mov", "avi", "gif", "image2")
 # Recorded from a running clock, although libav does not say so.
 _RUNNING = ("flv", "live_flv")
 _DISCONTINUOUS = int(cast("int", Flags.ts_discont.value))
+_WITHOUT_TIMES = int(cast("int", Flags.no_timestamps.value))
 
 
 @dataclass
@@ -45,6 +49,8 @@ class Break:
     """Source time at which it did."""
     ends: dict[int, Fraction]
     """How far the other streams had come."""
+    count: int = 1
+    """Packets or frames since the last one with a time."""
 
 
 @dataclass
@@ -58,7 +64,9 @@ class Track:
     bucket: int
     number: int = 0
     time: int | None = None
-    """Of the last packet."""
+    """Of the last packet that has one."""
+    timed: int = 0
+    """Its number."""
     length: int = 0
     """Duration of the last packet."""
     begins: int = 0
@@ -90,6 +98,8 @@ class Watch:
         self.is_running = (
             gaps == "close" or name in _RUNNING or bool(container.format.flags & _DISCONTINUOUS)
         )
+        self.is_bare = bool(container.format.flags & _WITHOUT_TIMES)
+        """Whether all times are libav's own, by a rate."""
         self._position = 0
         self.video = self._track(video)
         self.tracks = {video.index: self.video}
@@ -97,11 +107,9 @@ class Watch:
         self.breaks: list[Break] = []
         self.wild: list[tuple[Break, Break]] = []
         """Steps that a stream takes back at once."""
-        self._keyframes = 0
-        self._before_keyframe = 0
-        self._first_group: list[int] = []
-        self._first_shown: int | None = None
+        self.leading = Leading(video)
         self._raised: int | None = None
+        self._first_times: list[tuple[int, int]] = []
         self.in_order = True
         """Whether the pictures' packets come in the order of their times."""
         self._listed: Sequence[Stream] = ()
@@ -152,29 +160,27 @@ class Watch:
         track.number += 1
 
     @property
-    def leading(self) -> int:
-        """Packets of pictures that decoders drop: before the first keyframe, or shown before the first frame."""
-        first = self._first_shown
-        earlier = 0 if first is None else sum(pts < first for pts in self._first_group)
-        return self._before_keyframe + earlier
+    def delay(self) -> int:
+        """Ticks that pictures are shown later than they are decoded, in the order of each."""
+        decoded = sorted(dts for dts, _ in self._first_times)
+        shown = sorted(pts for _, pts in self._first_times)
+        # libav may give the very first packet another decode time than the container.
+        return median_low([b - a for a, b in zip(decoded, shown, strict=True)] or [0])
 
     def frame(self, pts: int | None) -> None:
         """The next frame, with the time that the decoder gives, in the stream's ticks."""
         if self.video.number == 0:
-            self._first_shown = pts
+            self.leading.first_frame(pts)
         if pts is not None:
             self._time(self.video, pts, 0)
         self.video.number += 1
 
     def _picture(self, packet: Packet[Any]) -> None:
         pts = packet.pts
-        self._keyframes += packet.is_keyframe
-        if not packet.is_discard:
-            self._before_keyframe += self._keyframes == 0
-            is_near = self._keyframes == 1 and len(self._first_group) < _MOST_LEADING
-            if pts is not None and is_near:
-                self._first_group.append(pts)
+        self.leading.packet(packet)
         if pts is not None:
+            if packet.dts is not None and len(self._first_times) < _FIRST_PACKETS:
+                self._first_times.append((packet.dts, pts))
             self.in_order &= self._raised is None or pts >= self._raised
             self._raised = pts
 
@@ -193,6 +199,7 @@ class Watch:
         elif track.recent or not last - track.back <= time <= last + track.ahead:
             self._step(track, last, time)
         # Where durations make the times, the one before a gap includes it.
+        track.timed = track.number
         track.time, track.length = time, length if length < track.ahead else track.length
         track.buckets.add(time // track.bucket)
 
@@ -228,7 +235,8 @@ class Watch:
             if each.time is not None and each is not track
         }
         before, after = (last + track.length) * track.base, time * track.base
-        return Break(track.stream, track.number, self._position, before, after, ends)
+        count = track.number - track.timed
+        return Break(track.stream, track.number, self._position, before, after, ends, count)
 
     @staticmethod
     def _returns(first: Break, step: Break) -> bool:

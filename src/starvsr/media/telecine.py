@@ -103,16 +103,19 @@ class FieldMeter:
         self._combing[-1][1] = _combing(tops, last[1])
         self._combing[-2][2] = _combing(last[0], bottoms)
 
-    def film(self, pts: Sequence[int], asked: str) -> tuple[Film, ...]:
+    def film(self, pts: Sequence[int], base: Fraction, asked: str) -> tuple[Film, ...]:
         """The runs of telecined frames, in order, which do not overlap.
 
-        pts: times of all frames that were taken. asked: `auto` wants more proof than `on`, which also takes repeats of
-        whole frames.
+        pts: times of all frames that were taken, in ticks of `base`; where frames usually follow each other at another
+        rate than 30 a second, none is film. asked: `auto` wants more proof than `on`, which also takes repeats of whole
+        frames.
         """
         if len(pts) < 2 * CYCLE:
             return ()
         steps = np.diff(np.asarray(pts, np.float64), prepend=pts[0])
         usual = float(np.median(steps[1:]))
+        if not _RATES[0] < 1 / (usual * base) < _RATES[1]:
+            return ()
         repeats = np.array(self._repeats)
         gaps = (np.abs(steps - usual) > usual / 2) | np.isnan(repeats[:, 0])
         gaps[0] = False
