@@ -247,6 +247,20 @@ STAR_COGVIDEOX = ModelSpec(
     ),
 )
 
+
+def of_width(spec: ModelSpec, network: CogVideoXConfig) -> ModelSpec:
+    """STAR on CogVideoX with a network of another size, its parameters not counted.
+
+    If positions are added, noise levels, the scale of latents and the type are those of CogVideoX-2B, as in its
+    published configurations (THUDM/CogVideo 6a93ac6, `sat/configs`: `cogvideox_2b.yaml`, `inference.yaml`).
+    """
+    if not network.rotary:
+        coder = dataclasses.replace(spec.autoencoder, scaling_factor=1.15258426)
+        schedule = "shifted_linear_zero_snr"
+        spec = dataclasses.replace(spec, schedule=schedule, autoencoder=coder, half="fp16")
+    return dataclasses.replace(spec, network=network, parameters=0, largest_unit=0)
+
+
 SPECS: dict[str, ModelSpec] = {
     spec.name: spec for spec in (NANO, STAR_LIGHT, STAR_HEAVY, STAR_COGVIDEOX, TOY)
 }

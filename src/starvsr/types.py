@@ -218,6 +218,8 @@ class CogVideoXConfig:
     context_width: int = 4096
     liem: bool = True
     """Whether LIEM's gates are between norm and attention."""
+    rotary: bool = True
+    """Whether positions turn queries and keys, as in the 5B one; else sines and cosines are added to the tokens."""
     control: ClassVar[bool] = True
     recurrent: ClassVar[bool] = False
     shares: ClassVar[bool] = False
@@ -228,8 +230,7 @@ class CogVideoXConfig:
         return self.heads * self.head_width
 
 
-if TYPE_CHECKING:
-    # Code that has a spec knows which of them it is.
+if TYPE_CHECKING:  # Code that has a spec knows which of them it is.
     NetworkConfig: TypeAlias = Any
 else:
     NetworkConfig = UNetConfig | RecurrentConfig | CogVideoXConfig
@@ -345,7 +346,7 @@ class ModelSpec:
     text: TextSpec | None = None
     """None for a model without a prompt."""
     schedule: str = "logsnr_cosine_interp"
-    """Noise levels: `logsnr_cosine_interp`, or `scaled_linear_zero_snr` for a `start` of `noise`."""
+    """Noise levels: `logsnr_cosine_interp`, or one of `schedule.SNR_SHIFTS` for a `start` of `noise`."""
     half: str = "fp16"
     """`--precision auto` on devices other than the CPU: `fp16` or `bf16`."""
     cfg_dynamic: bool = False

@@ -22,6 +22,7 @@ from starvsr.restore.guidance import dynamic_scale
 from starvsr.restore.latents import POSTERIOR_DRAW
 from starvsr.restore.noise import FrameNoise
 from starvsr.specs import SPECS
+from starvsr.types import CogVideoXConfig
 from starvsr.zoo.sat import from_sat
 from tests.job.test_published import frames_of
 from tests.job.test_resume import packets
@@ -29,6 +30,7 @@ from tests.media.clips import Audio, Clip, make, payloads
 from tests.models.test_causal_vae import diffusers_module
 from tests.restore.test_sampling import published_vpsde
 from tests.zoo.published_cogvideox import (
+    SMALL_2B,
     SMALL_COGVIDEOX,
     T5_CONFIG,
     install_small_cogvideox,
@@ -53,6 +55,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_small_cogvideox(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="module")
+def narrow_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model, whose published file has the sizes of the smaller CogVideoX."""
+    return install_small_cogvideox(tmp_path_factory.mktemp("narrow"), network=SMALL_2B)
 
 
 @pytest.fixture(autouse=True)
@@ -80,15 +88,23 @@ def upscaled(clip: Path, weights: Path, tmp_path: Path, *flags: str) -> Tensor:
 
 
 @torch.inference_mode()
-def expected(frames: Tensor, *, steps: int, seed: int = 666, cfg: float | None = None) -> Tensor:
+def expected(
+    frames: Tensor,
+    *,
+    steps: int,
+    seed: int = 666,
+    cfg: float | None = None,
+    config: CogVideoXConfig = WHOLE.network,
+) -> Tensor:
     """The whole method from the published files, without any of our windows, caches or loading.
 
     Steps as in NJU-PCALab/STAR 69b8bc5, `cogvideox-based/sat`: `sample_sr.py`, the sampler VPSDEDPMPP2MSampler.
     """
+    scale, shift = (0.7, 1.0) if config.rotary else (1.15258426, 3.0)
     with torch.device("meta"):
-        shapes = StarCogVideoX(WHOLE.network).state_dict()
-    network = StarCogVideoX(WHOLE.network).eval()
-    network.load_state_dict(dict(from_sat(sat_checkpoint(), shapes)))
+        shapes = StarCogVideoX(config).state_dict()
+    network = StarCogVideoX(config).eval()
+    network.load_state_dict(dict(from_sat(sat_checkpoint(config), shapes)))
     text = T5Encoder.from_state(T5_CONFIG, t5_state(), word_pieces())("a good video", 24)
     positive, negative = (network.embed(each) for each in (text, torch.zeros_like(text)))
     large = functional.interpolate(frames, size=SIZE, mode="bicubic", align_corners=False)
@@ -97,21 +113,21 @@ def expected(frames: Tensor, *, steps: int, seed: int = 666, cfg: float | None =
     vae = diffusers_module()
     mean, log_variance = vae.encoder(video.transpose(0, 1)[None])[0].chunk(2, dim=1)
     noise = FrameNoise(seed, 0, mean.shape, by_run=True)
-    hint = network.see(0.7 * (mean + torch.exp(log_variance / 2) * noise(POSTERIOR_DRAW)))
+    hint = network.see(scale * (mean + torch.exp(log_variance / 2) * noise(POSTERIOR_DRAW)))
 
     def velocity(x: Tensor, t: Tensor) -> Tensor:
         v_pos, v_neg = (
             network(x.float(), t, context, hint).double() for context in (positive, negative)
         )
-        scale = dynamic_scale(int(t), steps=steps, scale=6) if cfg is None else cfg
-        guided: Tensor = v_neg + scale * (v_pos - v_neg)
+        strength = dynamic_scale(int(t), steps=steps, scale=6) if cfg is None else cfg
+        guided: Tensor = v_neg + strength * (v_pos - v_neg)
         return guided
 
     noises = [noise(step).double() for step in range(steps + 1)]
-    z = published_vpsde(velocity, noises[0], noises[1:], steps)
+    z = published_vpsde(velocity, noises[0], noises[1:], steps, shift)
     if z.shape[2] % 2 == 0:
         z = torch.cat([z, z[:, :, -1:]], dim=2)
-    pictures = vae.decode(z.float() / 0.7).sample[0].transpose(0, 1)[: len(frames)]
+    pictures = vae.decode(z.float() / scale).sample[0].transpose(0, 1)[: len(frames)]
     # sample_sr.py clamps what was decoded before adain_color_fix, which clamps again.
     return adain(pictures.clamp(-1, 1), frames).clamp(-1, 1)
 
@@ -134,6 +150,28 @@ def test_the_command_line_equals_the_plain_loop(
     reference = expected(frames_of(clip), **options)  # type: ignore[arg-type]
     assert result.shape == reference.shape == (frames, 3, *SIZE)
     assert (result - reference).norm() < 1e-3 * reference.norm()
+
+
+def test_a_file_with_the_sizes_of_2b_equals_the_plain_loop(
+    narrow_weights: Path, tmp_path: Path
+) -> None:
+    clip = clip_of(tmp_path, 9)
+    with patch.dict(SPECS, {NAME: WHOLE}):
+        result = upscaled(clip, narrow_weights, tmp_path, "--tile", "0", "--steps", "3")
+    reference = expected(frames_of(clip), steps=3, config=SMALL_2B)
+    assert (result - reference).norm() < 1e-3 * reference.norm()
+
+
+def test_a_plan_counts_the_network_that_the_file_has(
+    weights: Path, narrow_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    clip, sizes = clip_of(tmp_path, 17), []
+    for folder in (weights, narrow_weights):
+        flags = ["--model", NAME, "--weights-dir", str(folder), "--json", "--tile", "0"]
+        assert run(["plan", str(clip), *flags]) == 0
+        plan = json.loads(capfd.readouterr().out.splitlines()[0])["plan"]
+        sizes.append(plan["layout"]["peak_bytes"])
+    assert sizes[1] > sizes[0], "the file has more weights, although one autoencoder dwarfs both"
 
 
 @pytest.mark.parametrize("room", [True, False])

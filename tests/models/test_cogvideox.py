@@ -22,6 +22,7 @@ from tests.models.helpers import relative_error
 SMALL = CogVideoXConfig(
     latent_channels=4, layers=3, heads=2, head_width=32, time_width=16, context_width=12
 )
+ADDED = dataclasses.replace(SMALL, rotary=False)
 GRIDS = [(1, 2, 2), (3, 6, 10), (2, 10, 4)]
 
 
@@ -64,7 +65,8 @@ def diffusers_output(
         text_embed_dim=SMALL.context_width,
         num_layers=SMALL.layers,
         norm_eps=1e-6,
-        use_rotary_positional_embeddings=True,
+        max_text_seq_length=y.shape[1],
+        use_rotary_positional_embeddings=network.config.rotary,
     ).eval()
     state = {k: v for k, v in network.state_dict().items() if ".processor." not in k}
     model.load_state_dict(state)
@@ -73,15 +75,18 @@ def diffusers_output(
         SMALL.head_width, ((0, 0), (rows, columns)), (rows, columns), frames
     )
     both = rearrange(torch.cat([x, hint], 1), "b c f h w -> b f c h w")
-    out = model(both, y, t, image_rotary_emb=places).sample
+    out = model(both, y, t, image_rotary_emb=places if network.config.rotary else None).sample
     video: Tensor = rearrange(out, "b f c h w -> b c f h w")
     return video
 
 
 @pytest.mark.parametrize("size", GRIDS)
+@pytest.mark.parametrize("config", [SMALL, ADDED], ids=["5B", "2B"])
 @torch.no_grad()
-def test_without_liem_it_is_diffusers_transformer(size: tuple[int, int, int]) -> None:
-    network = seeded(dataclasses.replace(SMALL, liem=False))
+def test_without_liem_it_is_diffusers_transformer(
+    config: CogVideoXConfig, size: tuple[int, int, int]
+) -> None:
+    network = seeded(dataclasses.replace(config, liem=False))
     given = inputs(size, batch=2)
     assert relative_error(call(network, *given), diffusers_output(network, *given)) < 1e-5
 
@@ -151,6 +156,20 @@ class Plain:
                 out[index, 2 * pair + 1] = b * math.cos(angle) + a * math.sin(angle)
         return out
 
+    def placed(self, image: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        """Of a place's waves: those of the frame, then of the column and of the row, 1.875 to a step."""
+        c = image.shape[-1]
+        waves = []
+        for index in range(len(image)):
+            t, rest = divmod(index, grid[1] * grid[2])
+            h, w = divmod(rest, grid[2])
+            row: list[float] = []
+            for place, width in ((t, c // 4), (w / 1.875, 3 * c // 8), (h / 1.875, 3 * c // 8)):
+                angles = [place * 10000 ** (-2 * i / width) for i in range(width // 2)]
+                row += [*map(math.sin, angles), *map(math.cos, angles)]
+            waves.append(row)
+        return image + torch.tensor(waves, dtype=torch.float64)
+
     def attend(self, name: str, tokens: Tensor, m: int, grid: tuple[int, int, int]) -> Tensor:
         d, heads = self.config.head_width, []
         q, k, v = (self.linear(f"{name}.to_{part}", tokens) for part in "qkv")
@@ -159,7 +178,8 @@ class Plain:
             turned = []
             for part, norm in ((q, "norm_q"), (k, "norm_k")):
                 normed = self.norm(f"{name}.{norm}", part[:, own])
-                turned.append(torch.cat([normed[:m], self.turned(normed[m:], grid)]))
+                image = self.turned(normed[m:], grid) if self.config.rotary else normed[m:]
+                turned.append(torch.cat([normed[:m], image]))
             weights = torch.softmax(turned[0] @ turned[1].T / math.sqrt(d), dim=-1)
             heads.append(weights @ v[:, own])
         return self.linear(f"{name}.to_out.0", torch.cat(heads, -1))
@@ -193,6 +213,7 @@ class Plain:
         weight, bias = (self.state[f"patch_embed.proj.{part}"] for part in ("weight", "bias"))
         patches = F.conv2d(video, weight, bias, stride=2)
         image = patches.permute(0, 2, 3, 1).reshape(math.prod(grid), -1)
+        image = image if self.config.rotary else self.placed(image, grid)
         text, time = self.linear("patch_embed.text_proj", y.double()), self.time(t)
         for number in range(self.config.layers):
             image, text = self.block(f"transformer_blocks.{number}", image, text, time, grid)
@@ -202,9 +223,10 @@ class Plain:
         return patches.permute(3, 0, 1, 4, 2, 5).reshape(x.shape)
 
 
+@pytest.mark.parametrize("config", [SMALL, ADDED], ids=["5B", "2B"])
 @torch.no_grad()
-def test_with_liem_it_is_what_the_description_says() -> None:
-    network, (x, t, y, hint) = seeded(), inputs((3, 6, 10), batch=2)
+def test_with_liem_it_is_what_the_description_says(config: CogVideoXConfig) -> None:
+    network, (x, t, y, hint) = seeded(config), inputs((3, 6, 10), batch=2)
     plain = Plain(network)
     wanted = torch.stack([plain(x[i], int(t[i]), y[i], hint[i]) for i in range(2)])
     assert relative_error(call(network, x, t, y, hint), wanted) < 1e-5
@@ -216,6 +238,19 @@ def test_full_size() -> None:
     sizes = {name: value.numel() for name, value in network.named_parameters()}
     gates = sum(size for name, size in sizes.items() if ".processor." in name)
     assert (sum(sizes.values()) - gates, gates) == (5_570_479_680, 4_200)
+
+
+def test_full_size_of_2b() -> None:
+    import diffusers
+
+    library: Any = diffusers
+    with torch.device("meta"):
+        ours = StarCogVideoX(CogVideoXConfig(layers=30, heads=30, rotary=False)).state_dict()
+        # Its defaults are CogVideoX-2B's, but for the hint's channels.
+        theirs = library.CogVideoXTransformer3DModel(in_channels=32, norm_eps=1e-6).state_dict()
+    plain = {name: value.shape for name, value in ours.items() if ".processor." not in name}
+    assert plain == {name: value.shape for name, value in theirs.items()}
+    assert len(ours) - len(plain) == 60
 
 
 def test_a_larger_grid_counts_on() -> None:

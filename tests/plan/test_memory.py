@@ -36,6 +36,7 @@ CONFIGS = {
     "wide": WIDE,
     "nano": NANO.network,
     "cogvideox": COGVIDEOX,
+    "cogvideox-added": dataclasses.replace(COGVIDEOX, rotary=False),
 }
 
 
@@ -94,6 +95,7 @@ def test_a_tiny_autoencoder_takes_no_more_than_the_one_known_by_that_name() -> N
         ("nano", (8, 90, 96)),
         ("cogvideox", (1, 8, 8)),
         ("cogvideox", (7, 20, 32)),
+        ("cogvideox-added", (7, 20, 32)),
     ],
 )
 def test_network_peak_is_what_is_alive(name: str, window: tuple[int, int, int]) -> None:

@@ -285,10 +285,13 @@ def test_one_step_takes_one_step(sigmas: list[float]) -> None:
         one_step(wavy, torch.ones(2), torch.tensor(sigmas))
 
 
-def published_vpsde(network: Network, x: Tensor, noises: list[Tensor], steps: int) -> Tensor:
+def published_vpsde(
+    network: Network, x: Tensor, noises: list[Tensor], steps: int, shift: float = 1.0
+) -> Tensor:
     """CogVideoX's sampler as its description has it, on `x_t` itself, in float64 and with levels of its own."""
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
-    plain = (1 - betas).cumprod(0).sqrt()
+    power = (1 - betas).cumprod(0)
+    plain = (power / (shift + (1 - shift) * power)).sqrt()
     times = [int(999 - i * 999 / steps) for i in range(steps)]
     first, last = plain[times[-1]], plain[999]
     alphas = [*((plain[times] - last) * first / (first - last)).tolist(), 1.0]

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from starvsr.restore.schedule import NoiseSchedule, logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.restore.schedule import (
+    SNR_SHIFTS,
+    NoiseSchedule,
+    logsnr_cosine_interp,
+    scaled_linear_zero_snr,
+)
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SCHEDULE = logsnr_cosine_interp()
@@ -212,15 +218,17 @@ def test_the_steps_of_cogvideox_have_the_printed_levels() -> None:
     assert schedule.alphas[-2:] == (levels[38], levels[18])
 
 
-def test_the_steps_of_cogvideox_follow_their_equations() -> None:
+@pytest.mark.parametrize("shift", SNR_SHIFTS.values())
+def test_the_steps_of_cogvideox_follow_their_equations(shift: float) -> None:
     """In plain numbers."""
     roots = [0.00085**0.5 + (0.012**0.5 - 0.00085**0.5) * i / 999 for i in range(1000)]
     levels = [1.0]
     for root in roots:
         levels.append(levels[-1] * (1 - root**2))
-    plain = [level**0.5 for level in levels[1:]]
+    # Of signal and noise, the noise's power counts `shift` times.
+    plain = [(level / (level + shift * (1 - level))) ** 0.5 for level in levels[1:]]
     for steps in (2, 7, 50, 333):
-        schedule = scaled_linear_zero_snr(steps)
+        schedule = scaled_linear_zero_snr(steps, shift)
         times = [int(999 - 999 * i / steps + 1e-9) for i in range(steps)]
         assert list(schedule.times) == times
         low, high = plain[999], plain[times[-1]]
@@ -232,6 +240,22 @@ def test_the_steps_of_cogvideox_follow_their_equations() -> None:
         )
         nearest = [min(known, key=lambda level: abs(level - a)) for a in visited]
         assert schedule.alphas == pytest.approx(nearest, abs=1e-12)
+
+
+@pytest.mark.parametrize("shift", SNR_SHIFTS.values())
+def test_all_levels_of_cogvideox_are_those_of_its_scheduler(shift: float) -> None:
+    import diffusers
+
+    library: Any = diffusers
+    scheduler = library.CogVideoXDPMScheduler(
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        snr_shift_scale=shift,
+        timestep_spacing="trailing",
+    )
+    ours = torch.tensor(scaled_linear_zero_snr(1000, shift).alphas).flip(0)
+    torch.testing.assert_close(ours, scheduler.alphas_cumprod.sqrt().to(ours), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 50, 1000])

@@ -14,12 +14,19 @@ from torch import Tensor
 from starvsr.errors import UsageError, WeightsError
 from starvsr.models.device import device_info
 from starvsr.models.unet import StarUNet
+from starvsr.options import WeightsOptions
 from starvsr.train.config import (
     CheckpointConfig,
     ModelConfig,
     OptimizerConfig,
 )
-from starvsr.train.model import WeightAverage, new_weights, start_model, trained_parameters
+from starvsr.train.model import (
+    INITIAL_NAME,
+    WeightAverage,
+    new_weights,
+    start_model,
+    trained_parameters,
+)
 from starvsr.train.trainer import train
 from starvsr.zoo.choose import choose_model
 from tests.conftest import TOY
@@ -34,6 +41,9 @@ from tests.train.toys import (
     write_model,
     write_sources,
 )
+from tests.zoo.published import install_small, small_models
+from tests.zoo.test_base import venhancer_of
+from tests.zoo.test_base import write as write_base
 
 
 @pytest.mark.parametrize("parts", ["control+liem", "liem", "temporal", "all"])
@@ -148,3 +158,39 @@ def test_a_name_and_a_description_of_ones_own(root: Path) -> None:
 def test_a_missing_base_is_named(root: Path) -> None:
     with pytest.raises(WeightsError, match="nowhere"):
         train(config_of(root, model=ModelConfig("./nowhere.safetensors")), options(root))
+
+
+def test_training_starts_from_venhancers_checkpoint(tmp_path: Path) -> None:
+    write_sources(tmp_path / "sources", side=64)
+    write_base(tmp_path / "venhancer_v2.pt", venhancer_of())
+    install_small(tmp_path / "weights")
+    config = train_config(
+        Path("small-star"),
+        parts="control+liem",
+        data=data_config(frames=2, crop=(32, 32)),
+        optimizer=OptimizerConfig(lr=1e-3, weight_decay=0.0, ema_decay=0.0),
+        steps=2,
+    )
+    model = ModelConfig(base="small-star", checkpoint="venhancer_v2.pt")
+    with small_models():
+        weights = WeightsOptions(folder=tmp_path / "weights")
+        run_options = options(tmp_path, base=tmp_path, weights=weights)
+        train(dataclasses.replace(config, model=model), run_options)
+    start, after = load_file(tmp_path / "run" / INITIAL_NAME), weights_of(tmp_path)
+    published = venhancer_of()["out.2.bias"]
+    assert torch.equal(start["head.conv.bias"], published)
+    assert torch.equal(after["head.conv.bias"], published.to(after["head.conv.bias"]))
+    changed = {name for name in start if not torch.equal(start[name].float(), after[name].float())}
+    assert {name.partition(".")[0] for name in changed} == {
+        "control",
+        "encoder",
+        "decoder",
+        "middle",
+    }
+    assert all(name.startswith("control.") or ".gate" in name for name in changed)
+
+
+def test_a_checkpoint_and_new_weights_are_refused_together(tmp_path: Path) -> None:
+    config = ModelConfig(base="star-light", checkpoint="a.pt", pretrained=False)
+    with pytest.raises(UsageError, match="leave out checkpoint"):
+        start_model(config, tmp_path, "cpu", seed=0, folder=tmp_path)

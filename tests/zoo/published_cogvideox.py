@@ -86,6 +86,17 @@ SMALL_COGVIDEOX = counted(
     )
 )
 
+SMALL_2B = CogVideoXConfig(
+    latent_channels=4,
+    layers=3,
+    heads=3,
+    head_width=16,
+    time_width=16,
+    context_width=24,
+    rotary=False,
+)
+"""What a file published as the same model may contain."""
+
 _STAR, _BASE = "small/STAR", "small/CogVideoX"
 T5_FILES = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
@@ -184,10 +195,8 @@ def sat_checkpoint(
     with torch.device("meta"):
         laid_out = to_sat(build_network(config).state_dict(), rank=rank)
     shapes = {f"model.diffusion_model.{name}": tuple(t.shape) for name, t in laid_out.items()}
-    tables = {
-        f"model.diffusion_model.mixins.pos_embed.freqs_{name}": torch.rand(9, config.head_width)
-        for name in ("sin", "cos")
-    }
+    named = ("freqs_sin", "freqs_cos") if config.rotary else ("pos_embedding",)
+    tables = {f"model.diffusion_model.mixins.pos_embed.{name}": torch.rand(9, 8) for name in named}
     # What else a training run writes.
     rest = {
         "iteration": 1,
@@ -201,12 +210,16 @@ def sat_checkpoint(
     return {**rest, "module": {**seeded_state_dict(shapes), **tables}}
 
 
-def write_published_cogvideox(folder: Path) -> None:
+def write_published_cogvideox(
+    folder: Path, network: CogVideoXConfig = SMALL_COGVIDEOX.network
+) -> None:
     """Write every published file as `folder/owner/repository/path`. The same bytes' worth each time, seeded."""
     for component in SMALL_COMPONENTS.values():
         for source in component.sources:
             (folder / source.repository / source.path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(sat_checkpoint(), folder / _STAR / "CogVideoX-5B-based/1/mp_rank_00_model_states.pt")
+    torch.save(
+        sat_checkpoint(network), folder / _STAR / "CogVideoX-5B-based/1/mp_rank_00_model_states.pt"
+    )
     base = folder / _BASE
     save_file(causal_vae_state(), base / "vae/diffusion_pytorch_model.safetensors")
     (base / "vae/config.json").write_text(json.dumps(VAE_CONFIG))
@@ -228,11 +241,13 @@ def small_cogvideox(spec: ModelSpec = SMALL_COGVIDEOX) -> Iterator[None]:
 
 
 def install_small_cogvideox(
-    folder: Path, components: Mapping[str, Component] = SMALL_COMPONENTS
+    folder: Path,
+    components: Mapping[str, Component] = SMALL_COMPONENTS,
+    network: CogVideoXConfig = SMALL_COGVIDEOX.network,
 ) -> Path:
     """Fill a weights folder with components made from published files; gives the folder."""
     published = folder / ".published"
-    write_published_cogvideox(published)
+    write_published_cogvideox(published, network)
     with small_cogvideox():
         for component in components.values():
             make_component(

@@ -13,10 +13,11 @@ from torch import Tensor
 from starvsr.errors import WeightsError
 from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.types import CogVideoXConfig
-from starvsr.zoo.sat import from_sat, to_sat
+from starvsr.zoo.sat import config_of, from_sat, to_sat
 from tests.golden.seeded_init import seeded_state_dict
 from tests.models.helpers import relative_error
-from tests.models.test_cogvideox import SMALL, Plain, call, diffusers_output, inputs
+from tests.models.test_cogvideox import ADDED, SMALL, Plain, call, diffusers_output, inputs
+from tests.zoo.published_cogvideox import SMALL_2B
 
 MANIFEST = json.loads(
     (Path(__file__).parent.parent / "golden" / "cogvideox_sat_keys.json").read_text()
@@ -66,6 +67,31 @@ def test_every_key_of_the_manifest(lora: bool) -> None:
     given = {name: torch.empty(shape, device="meta") for name, shape in base.items()}
     back = from_sat({"module": given}, state)
     assert {n: t.shape for n, t in back.items()} == {n: t.shape for n, t in state.items()}
+
+
+@pytest.mark.parametrize("rank", [0, RANK])
+@pytest.mark.parametrize("config", [CogVideoXConfig(), SMALL, ADDED, SMALL_2B], ids=range(4))
+def test_sizes_are_read_from_shapes(config: CogVideoXConfig, rank: int) -> None:
+    given = {
+        f"{PREFIX}{name}": tensor for name, tensor in to_sat(state_of(config), rank=rank).items()
+    }
+    if not config.rotary:
+        given[f"{PREFIX}mixins.pos_embed.pos_embedding"] = torch.zeros(1, 9, config.width)
+    for known in (CogVideoXConfig(), SMALL):
+        known = dataclasses.replace(known, context_width=config.context_width)
+        assert config_of({"module": given}, known) == config
+    back = from_sat(given, state_of(config))
+    assert {n: t.shape for n, t in back.items()} == {
+        n: t.shape for n, t in state_of(config).items()
+    }
+
+
+def test_sizes_that_no_tensor_says_are_those_known() -> None:
+    assert config_of({"anything": torch.zeros(1)}, SMALL) == SMALL
+    strange = {f"{PREFIX}mixins.adaln_layer.query_layernorm_list.0.weight": torch.zeros(0)}
+    assert config_of(strange, SMALL).heads == 64
+    many = {f"transformer.layers.{n}.x": torch.zeros(1) for n in range(999)}
+    assert config_of(many, SMALL).layers == 64
 
 
 @torch.no_grad()

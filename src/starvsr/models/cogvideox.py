@@ -25,6 +25,8 @@ PATCH = 2
 """Rows and columns of latent elements that are one token."""
 _EPS = 1e-6
 _MAX_PERIOD = 10000.0
+_PLACES_APART = 1.875
+"""Rows and columns of the video from one position to the next, where positions are added to the tokens."""
 
 TokenGrid = tuple[int, int, int]
 """Frames, rows and columns of image tokens, which stand in this order."""
@@ -49,7 +51,7 @@ class GatedAttention(nn.Module):
         hidden_states: Tensor,
         encoder_hidden_states: Tensor,
         attention_mask: None,
-        image_rotary_emb: tuple[Tensor, Tensor],
+        image_rotary_emb: tuple[Tensor, Tensor] | None,
         grid: TokenGrid,
     ) -> tuple[Tensor, Tensor]:
         """Image tokens `b n c`, which fill the grid, and text tokens `b m c`; returns the same. Nothing is masked."""
@@ -60,10 +62,9 @@ class GatedAttention(nn.Module):
             for part in (attn.to_q(tokens), attn.to_k(tokens), attn.to_v(tokens))
         )
         del tokens
-        q, k = (
-            _with_places(norm(part), text_tokens, image_rotary_emb)
-            for norm, part in ((attn.norm_q, q), (attn.norm_k, k))
-        )
+        q, k = attn.norm_q(q), attn.norm_k(k)
+        if image_rotary_emb is not None:
+            q, k = (_with_places(part, text_tokens, image_rotary_emb) for part in (q, k))
         mixed = rearrange(attention(q, k, v, self.backend), "b n h d -> b n (h d)")
         out: Tensor = attn.to_out[0](mixed)
         return out[:, text_tokens:], out[:, :text_tokens]
@@ -106,6 +107,27 @@ def rotary_turns(grid: TokenGrid, head_width: int, device: torch.device) -> tupl
         angles.append(along.view(*shape, -1).expand(*grid, -1))
     together = rearrange(torch.cat(angles, dim=-1), "f h w d -> (f h w) 1 d")
     return together.cos().float().to(device), together.sin().float().to(device)
+
+
+def add_places(image: Tensor, grid: TokenGrid) -> Tensor:
+    """Adds sines and cosines of their positions to image tokens `b n width`, in place (CogVideoX-2B's).
+
+    A quarter of the channels encodes the frame, then three eighths each the column and the row.
+    """
+    frames, rows, columns = grid
+    tokens = image.view(len(image), frames, rows, columns, -1)
+    quarter, space = image.shape[2] // 4, image.shape[2] * 3 // 8
+    tokens[..., :quarter] += _waves(frames, 1, quarter).to(image)[:, None, None]
+    tokens[..., quarter : quarter + space] += _waves(columns, _PLACES_APART, space).to(image)
+    tokens[..., quarter + space :] += _waves(rows, _PLACES_APART, space).to(image)[:, None]
+    return image
+
+
+def _waves(length: int, apart: float, width: int) -> Tensor:
+    """Sines, then cosines, of `length` positions, float64 `length width`."""
+    rates = _MAX_PERIOD ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] / apart * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
 
 
 class PatchProjection(nn.Conv2d):
@@ -199,7 +221,11 @@ class StarCogVideoX(VideoNetwork):
         patches = self.patch_embed["proj"](rearrange(x, "b c f h w -> (b f) c h w"), hint)
         image = rearrange(patches, "(b f) c h w -> b (f h w) c", f=frames)
         del patches
-        turns = rotary_turns(grid, self.config.head_width, x.device)
+        turns = None
+        if self.config.rotary:
+            turns = rotary_turns(grid, self.config.head_width, x.device)
+        else:
+            image = add_places(image, grid)
         text = context
         for block in self.transformer_blocks:
             image, text = block(

@@ -30,7 +30,7 @@ def cogvideox_peak_bytes(
     # In a feed-forward: the block's input, what attention gave and the sum of both, the normed tokens, the text's once
     # more, and four times as wide the hidden ones in front of and behind the activation.
     held = (12 * tokens + text_tokens) * config.width
-    angles = image * config.head_width * _FLOAT32_BYTES
+    angles = image * config.head_width * _FLOAT32_BYTES if config.rotary else 0
     return held * bytes_per_element + angles
 
 

@@ -35,7 +35,7 @@ from starvsr.restore.guidance import dynamic_scale
 from starvsr.restore.latents import LatentCoder
 from starvsr.restore.noise import FrameNoise
 from starvsr.restore.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
-from starvsr.restore.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
+from starvsr.restore.schedule import SNR_SHIFTS, logsnr_cosine_interp, scaled_linear_zero_snr
 from starvsr.restore.sharpen import sharpen_luma_
 from starvsr.restore.step_cache import ReusingDenoiser
 from starvsr.restore.upsample import upsample
@@ -111,8 +111,8 @@ class Restorer:
 
     def _levels(self) -> tuple[Levels, Tensor]:
         """The noise levels, and those that the solver visits. Raises ValueError if they are invalid."""
-        if self.model.spec.schedule == "scaled_linear_zero_snr":
-            levels = scaled_linear_zero_snr(self.settings.steps)
+        if shift := SNR_SHIFTS.get(self.model.spec.schedule):
+            levels = scaled_linear_zero_snr(self.settings.steps, shift)
             return levels, levels.sigmas
         schedule = logsnr_cosine_interp()
         return schedule, schedule.sigmas_for(

@@ -21,6 +21,9 @@ FAST_SPLIT_TIME = 500
 
 SCALED_LINEAR_LEVELS = 1000
 
+SNR_SHIFTS = {"scaled_linear_zero_snr": 1.0, "shifted_linear_zero_snr": 3.0}
+"""By what a model's schedule divides every signal-to-noise ratio: CogVideoX-5B's and 2B's."""
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseSchedule:
@@ -187,17 +190,19 @@ class StepSchedule:
 
 
 @cache
-def scaled_linear_zero_snr(steps: int) -> StepSchedule:
+def scaled_linear_zero_snr(steps: int, shift: float = 1.0) -> StepSchedule:
     """The schedule of STAR on CogVideoX for `steps` steps, spread evenly over the times from 999 down.
 
-    Square roots of betas are linear between those of 0.00085 and 0.012. Zero terminal SNR (Lin et al., 2023) is brought
-    about, as published, on the steps' amplitudes alone, so that the last step's stays as it was; estimates of x_0 are
-    made with the nearest amplitude of the same done to all 1000. Raises ValueError unless `steps` is 1 .. 1000.
+    Square roots of betas are linear between those of 0.00085 and 0.012; signal-to-noise ratios are divided by `shift`.
+    Zero terminal SNR (Lin et al., 2023) is brought about, as published, on the steps' amplitudes alone, so that the
+    last step's stays as it was; estimates of x_0 are made with the nearest amplitude of the same done to all 1000.
+    Raises ValueError unless `steps` is 1 .. 1000.
     """
     if not 1 <= steps <= SCALED_LINEAR_LEVELS:
         raise ValueError(f"steps must be 1 .. {SCALED_LINEAR_LEVELS}, got {steps}")
     roots = torch.linspace(0.00085**0.5, 0.012**0.5, SCALED_LINEAR_LEVELS, dtype=torch.float64)
-    plain = (1 - roots**2).cumprod(0).sqrt()
+    power = (1 - roots**2).cumprod(0)
+    plain = (power / (shift + (1 - shift) * power)).sqrt()
     last = SCALED_LINEAR_LEVELS - 1
     times = [last * (steps - i) // steps for i in range(steps)]
     visited, known = _zero_terminal(plain[times].flip(0)).flip(0), _zero_terminal(plain)

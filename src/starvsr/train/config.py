@@ -59,6 +59,8 @@ class ModelConfig:
     """Name of the result; empty: the base's."""
     spec: dict[str, Any] = field(default_factory=dict)
     """Changed fields of the base's `ModelSpec`, nested, such as `network.width`."""
+    checkpoint: str = ""
+    """A file with published names, of VEnhancer or of STAR, whose weights are taken instead of the base's."""
 
 
 @dataclass(frozen=True)

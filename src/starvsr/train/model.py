@@ -26,6 +26,7 @@ from starvsr.models.transformers import TemporalTransformer
 from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.train.config import DataConfig, ModelConfig
 from starvsr.types import ModelSpec
+from starvsr.zoo.base import read_base
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice, save_model
 from starvsr.zoo.spec_json import spec_from_json, spec_to_json
@@ -44,9 +45,9 @@ def start_model(
 ) -> tuple[LoadedModel, tuple[Path, ...]]:
     """The model that training starts from, in float32 on a device, and the folders of its components.
 
-    device: a torch device string. output: an existing folder; a model with new weights is written there first, the same
-    for the same seed. folder: what a base's path is relative to. Raises WeightsError if the base is missing or does not
-    fit its changed description, UsageError for invalid changes.
+    device: a torch device string. output: an existing folder; a model with new weights, or a checkpoint's, is written
+    there first, the same for the same seed. folder: what paths are relative to. Raises WeightsError if the base is
+    missing or does not fit its changed description, UsageError for invalid changes.
     """
     info = device_info(device)
     name = config.base
@@ -63,7 +64,9 @@ def start_model(
             f"[model] base = {config.base!r} cannot be trained here: it starts from noise alone, and training supports "
             "models that start from the degraded latent: give a base such as nano or star-light"
         )
-    if config.pretrained:
+    if config.checkpoint and not config.pretrained:
+        raise UsageError("[model] pretrained = false starts from new weights: leave out checkpoint")
+    if config.pretrained and not config.checkpoint:
         if spec.network != choice.spec.network:
             raise UsageError(
                 "[model.spec.network] changes the network, so the base's weights cannot be used: also give pretrained "
@@ -71,7 +74,10 @@ def start_model(
             )
     else:
         path = output / INITIAL_NAME
-        save_model(path, spec, new_weights(spec, seed))
+        state: Mapping[str, Tensor] = new_weights(spec, seed)
+        if config.checkpoint:
+            state = read_base(folder / config.checkpoint, state)
+        save_model(path, spec, state)
         # Components lie beside the base, or in the weights folder.
         choice = dataclasses.replace(choice, path=path, missing=())
     # A model's file is found by its original name.

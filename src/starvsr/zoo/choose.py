@@ -9,8 +9,8 @@ from pathlib import Path
 
 from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.options import WeightsOptions
-from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components
-from starvsr.types import DeviceInfo, ModelSpec
+from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components, of_width
+from starvsr.types import CogVideoXConfig, DeviceInfo, ModelSpec, NetworkConfig
 from starvsr.zoo.environment import check_hub_variables
 from starvsr.zoo.folder import find_component, weights_folder
 from starvsr.zoo.metadata import METADATA_KEY, read_metadata
@@ -85,6 +85,9 @@ def _automatic(device: DeviceInfo, folder: Path) -> ModelChoice:
 def _known(name: str, folder: Path, reason: str) -> ModelChoice:
     spec, folders = SPECS[name], (folder,)
     path = None if name in EMBEDDED else find_component(name, folders)
+    if path is not None and isinstance(spec.network, CogVideoXConfig):
+        # Published with the widths of either CogVideoX.
+        spec = _sized(spec, read_spec(path).network, path)
     missing = _missing(fetched_components(name), folders)
     return ModelChoice(spec, path, reason, folders, missing)
 
@@ -101,6 +104,17 @@ def _counted(path: Path) -> ModelSpec:
             return dataclasses.replace(
                 spec, parameters=known.parameters, largest_unit=known.largest_unit
             )
+    return _count(spec, path)
+
+
+def _sized(spec: ModelSpec, network: NetworkConfig, path: Path) -> ModelSpec:
+    """The spec with the network that its file has. Raises WeightsError if that cannot be built."""
+    if network == spec.network or not isinstance(network, CogVideoXConfig):
+        return spec
+    return _count(of_width(spec, network), path)
+
+
+def _count(spec: ModelSpec, path: Path) -> ModelSpec:
     # Torch, which takes seconds to load, is needed for networks of other sizes only.
     from starvsr.models.build import counted
 

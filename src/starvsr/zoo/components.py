@@ -25,8 +25,8 @@ from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer, read_vocabulary
-from starvsr.specs import SPECS, Component
-from starvsr.types import CogVideoXConfig
+from starvsr.specs import SPECS, Component, of_width
+from starvsr.types import CogVideoXConfig, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, not_plain, read_pickle, read_safetensors
 from starvsr.zoo.configs import (
     MOST_CONFIG,
@@ -38,8 +38,8 @@ from starvsr.zoo.configs import (
 )
 from starvsr.zoo.convert import from_published, published_tensors, to_published
 from starvsr.zoo.metadata import METADATA_KEY, made_again, read_metadata
-from starvsr.zoo.sat import from_sat
-from starvsr.zoo.spec_json import spec_to_json
+from starvsr.zoo.sat import config_of, from_sat
+from starvsr.zoo.spec_json import spec_from_json, spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 
 COMPONENT_KEY = "starvsr_component"
@@ -165,10 +165,25 @@ def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
 def _read_network(component: Component, sources: Mapping[str, Path]) -> _Content:
     path, spec = sources[component.sources[0].path], SPECS[component.name]
     content = read_pickle(path)
+    if isinstance(spec.network, CogVideoXConfig):
+        spec = _as_wide_as(path, content, spec)
     wanted = empty_network(spec.network).state_dict()
     published = _from_sat if isinstance(spec.network, CogVideoXConfig) else _from_published
     tensors = published(path, content, wanted, f"the network of {spec.name}")
     return _Content(tensors, {}, {METADATA_KEY: spec_to_json(spec)})
+
+
+def _as_wide_as(path: Path, content: Mapping[str, object], spec: ModelSpec) -> ModelSpec:
+    """The spec with the sizes that the file has. Raises WeightsError if there can be no network of these."""
+    try:
+        network = config_of(content, spec.network)
+        if network != spec.network:
+            spec = of_width(spec, network)
+            spec_from_json(spec_to_json(spec))
+            empty_network(network)
+    except (WeightsError, ValueError) as error:
+        raise WeightsError(f"{path} is not the network of {spec.name}: {error}") from error
+    return spec
 
 
 def _from_published(

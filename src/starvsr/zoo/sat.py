@@ -6,6 +6,7 @@ Low-rank updates (LoRA) of attention may be merged into the weights or stored be
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -15,18 +16,23 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import WeightsError
+from starvsr.models.cogvideox import PATCH
+from starvsr.types import CogVideoXConfig
 from starvsr.zoo.checkpoint import listed, misfits, not_plain
 from starvsr.zoo.convert import published_tensors
 
 _PREFIX = "model.diffusion_model."
 # Autoencoder and text encoder, which are separate components.
 _OTHER_PARTS = ("first_stage_model.", "conditioner.")
-# Computed position tables, and one that was never read.
+# Computed position tables, which are added or which turn, and one that was never read.
+_ADDED_TABLE = "mixins.pos_embed.pos_embedding"
 _TABLES = (
+    _ADDED_TABLE,
     "mixins.pos_embed.freqs_sin",
     "mixins.pos_embed.freqs_cos",
     "transformer.position_embeddings.weight",
 )
+_MOST_LAYERS = 64
 _LORA_LAYERS = {"attention.query_key_value": 3, "attention.dense": 1}
 """Layers with low-rank updates, and their number, stacked."""
 _FIRST_UPDATE = "transformer.layers.0.attention.dense.matrix_A.0"
@@ -85,6 +91,34 @@ def from_sat(content: Mapping[str, object], wanted: Mapping[str, Tensor]) -> Map
             f"the parameters are not those of this network, in {len(problems)} tensors: {listed(problems)}"
         )
     return _Lazy({name: partial(_made, _source(name), tensors) for name in wanted})
+
+
+def config_of(content: Mapping[str, object], known: CogVideoXConfig) -> CogVideoXConfig:
+    """The sizes of the network in a checkpoint's content, read from its shapes.
+
+    The text's width, which the encoder sets, and what no tensor says are as in `known`, so that misfits can be named
+    against it. Raises WeightsError if there are no tensors.
+    """
+    tensors = published_tensors(content, "module")
+    shapes = {name.removeprefix(_PREFIX): tensor.shape for name, tensor in tensors.items()}
+
+    def size(name: str, axis: int, otherwise: int) -> int:
+        shape = shapes.get(name, ())
+        return int(shape[axis]) if axis < len(shape) else otherwise
+
+    layers = {m[1] for m in map(re.compile(r"transformer\.layers\.(\d+)\.").match, shapes) if m}
+    width = size("transformer.final_layernorm.weight", 0, known.width)
+    head = size("mixins.adaln_layer.query_layernorm_list.0.weight", 0, known.head_width)
+    latent = size("mixins.final_layer.linear.weight", 0, PATCH**2 * known.latent_channels)
+    return dataclasses.replace(
+        known,
+        latent_channels=latent // PATCH**2,
+        layers=min(len(layers), _MOST_LAYERS) or known.layers,
+        heads=max(width // max(head, 1), 1),
+        head_width=head,
+        time_width=size("time_embed.0.weight", 0, known.time_width),
+        rotary=_ADDED_TABLE not in shapes,
+    )
 
 
 def to_sat(state: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:

@@ -34,7 +34,7 @@ _NESTED: dict[str, type[Any]] = {
 _CHOICES = {
     "start": ("noised", "clean", "noise"),
     "solver": ("one_step", "dpmpp_2m_sde", "vpsde_dpmpp_2m"),
-    "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr"),
+    "schedule": ("logsnr_cosine_interp", "scaled_linear_zero_snr", "shifted_linear_zero_snr"),
     "upsampling": ("bicubic", "bilinear"),
     "color_fix": ("adain", "wavelet", "none"),
     "half": ("fp16", "bf16"),
@@ -127,7 +127,7 @@ def _check_together(spec: ModelSpec) -> None:
     """Raise ValueError for values that are valid alone but not together."""
     if spec.network.recurrent and (spec.solver, spec.steps) != ("one_step", 1):
         raise ValueError("a recurrent network goes over a video once, in one step")
-    if (spec.start == "noise") != (spec.schedule == "scaled_linear_zero_snr"):
+    if (spec.start == "noise") != spec.schedule.endswith("zero_snr"):
         raise ValueError(f"a start of {spec.start} does not go with {spec.schedule}")
     rule, windows, coder = spec.size_rule, spec.windows, spec.autoencoder
     if (
