@@ -99,8 +99,28 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
             return _timed(info, fps or DEFAULT_FPS)
         # Reads on, so it comes last.
         rate = true_rate(times.read_on(container, stream), info.time_base, info.stated_rates)
-        is_raw = bool(container.format.flags & _WITHOUT_TIMES)
-    return _with_rate(replace(info, frame_rate=rate), fps, is_raw=is_raw)
+        if fps is not None:
+            _check_raw(container, path)
+    info = replace(info, frame_rate=rate)
+    return info if fps is None else _at_rate(info, fps)
+
+
+def check_asked(path: Path, fps: Fraction | None, video_stream: int | None) -> None:
+    """Raise what `probe` raises for these, by the header alone."""
+    if fps is None and video_stream is None:
+        return
+    with open_source(path) as container:
+        if video_stream is not None:
+            choose_stream(container, path, video_stream)
+        if fps is not None and (path.exists() or not is_sequence(path)):
+            _check_raw(container, path)
+
+
+def _check_raw(container: InputContainer, path: Path) -> None:
+    if not container.format.flags & _WITHOUT_TIMES:
+        raise UsageError(
+            f"--fps is for image sequences and raw streams: {path} has times; leave it out"
+        )
 
 
 def _upright(
@@ -119,14 +139,8 @@ def _upright(
     }
 
 
-def _with_rate(info: VideoInfo, fps: Fraction | None, *, is_raw: bool) -> VideoInfo:
-    """The facts at the rate that `--fps` gives. Raises UsageError for a file that has times."""
-    if fps is None:
-        return info
-    if not is_raw:
-        raise UsageError(
-            f"--fps is for image sequences and raw streams: {info.path} has times; leave it out"
-        )
+def _at_rate(info: VideoInfo, fps: Fraction) -> VideoInfo:
+    """The facts of a raw stream at the rate that `--fps` gives."""
     # All times of a raw stream are libav's own, at this rate.
     base = info.time_base * (info.frame_rate or DEFAULT_FPS) / fps
     return replace(info, time_base=base, frame_rate=fps, stated_rates=(fps,))
