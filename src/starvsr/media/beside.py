@@ -84,9 +84,7 @@ def value_of(info: VideoInfo, kind: str) -> str:
 def unheld(info: VideoInfo) -> list[str]:
     """Kinds that no output can hold."""
     names = [*_UNHELD.values(), *_UNHELD_NAMES.values()]
-    kinds = [kind for kind, _ in info.beside if kind in names]
-    other = value_of(info, PROJECTION).partition(" at ")[0]
-    return kinds + ([f"{other} projection"] if other in _OTHER_PROJECTIONS.values() else [])
+    return [kind for kind, _ in info.beside if kind in names]
 
 
 def _of_frame(sides: Sequence[SideData]) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,11 @@ class Box(NamedTuple):
     end: int
 
 
+def boxed(kind: bytes, content: bytes) -> bytes:
+    """A box of an mp4 or mov."""
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
 def is_cut(path: Path) -> bool:
     """Whether an mp4, mov, Matroska or RIFF file is shorter than its structure says.
 

@@ -17,7 +17,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError, WorkDirError
-from starvsr.media.carrier import carrying, muxer_options, write_marks
+from starvsr.media.carrier import carrying, muxer_options, reserve_marks, write_marks
 from starvsr.media.clock import shown_chapters
 from starvsr.media.copies import (
     add_attachments,
@@ -247,6 +247,7 @@ def _add_video(
         hevc = context.codec.canonical_name == "hevc"
         context.codec_tag = "hvc1" if hevc else model.codec_context.codec_tag
     describe(stream, source.streams[info.stream_index], settings.container, streams)
+    reserve_marks(stream, info, settings)
     tag_alpha(stream, settings)
     return stream
 

@@ -100,13 +100,13 @@ def _statements(info: VideoInfo, settings: EncoderSettings, streams: StreamOptio
     container, notes = settings.container, []
     for kind in (STEREO, PROJECTION):
         value = value_of(info, kind)
-        if value and not holds(info, kind, container) and f"{value} projection" not in unheld(info):
+        if value and not holds(info, kind, container):
             better = [
                 name
-                for name, muxer in ((".mp4", "mp4"), (".mkv", "matroska"))
+                for name, muxer in ((".mp4", "mp4"), (".mov", "mov"), (".mkv", "matroska"))
                 if holds(info, kind, muxer)
             ]
-            advice = f"; {' and '.join(better)} can hold it" if better else ""
+            advice = f"; {_listed(better)} can hold it" if better else ""
             notes.append(f"the {kind} ({value}) is left out: the output cannot hold it{advice}")
     if value_of(info, TIME_CODE) and streams.metadata and container == IMAGES:
         notes.append(
