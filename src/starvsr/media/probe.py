@@ -24,7 +24,7 @@ from starvsr.errors import InputError, UsageError
 from starvsr.media.beside import beside_of, crop_of
 from starvsr.media.choice import choose_stream, foreign_streams, tagged_duration_s
 from starvsr.media.clock import true_rate
-from starvsr.media.decode import FrameDecoder, readable_packets
+from starvsr.media.decode import FrameDecoder, lacks_side_data, native_frame, readable_packets
 from starvsr.media.described import describe_file
 from starvsr.media.graph import frame_aspect
 from starvsr.media.hdr import hdr_of
@@ -62,6 +62,7 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
         stream = choose_stream(container, path, video_stream)
         times = _FirstTimes()
         frame = _first_frame(container, stream, times)
+        marked = _marked(path, stream, frame)
         described = describe_file(container)
         sides = described.sides.get(stream.index, {})
         pix_fmt = frame.format.name if frame else stream.codec_context.pix_fmt
@@ -77,7 +78,7 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
             codec=stream.codec_context.codec.canonical_name,
             pix_fmt=pix_fmt,
             bit_depth=bit_depth(pix_fmt),
-            **_upright(stream, frame, *size),
+            **_upright(stream, marked, *size),
             time_base=stream.time_base or _MICROSECOND,
             frame_rate=None,
             stated_rates=_stated_rates(stream),
@@ -90,9 +91,9 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
                 _describe(each, described.streams.get(each.index, "")) for each in container.streams
             ),
             chapters=len(container.chapters()),
-            hdr=hdr_of(frame, sides),
+            hdr=hdr_of(marked, sides),
             crop=crop,
-            beside=beside_of(container, stream, frame, sides),
+            beside=beside_of(container, stream, marked, sides),
             foreign=foreign_streams(described.programs, stream.index),
         )
         if is_sequence(path) and not path.exists():
@@ -208,6 +209,16 @@ def _first_frame(
         container, stream, one_thread=True, most_packets=_MOST_PACKETS, watch=times
     )
     return next(iter(decoder), None)
+
+
+def _marked(path: Path, stream: VideoStream, frame: VideoFrame | None) -> VideoFrame | None:
+    """The first frame with what the container says of it."""
+    codec = stream.codec_context.codec.canonical_name
+    if frame is None or not lacks_side_data(codec, frame.format.name):
+        return frame
+    with open_source(path) as container:
+        same = next(each for each in container.streams.video if each.index == stream.index)
+        return native_frame(container, same)
 
 
 def _duration_s(container: InputContainer, stream: Stream) -> float | None:
