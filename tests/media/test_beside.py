@@ -283,6 +283,19 @@ def test_the_light_of_hdr_is_kept_by_the_container(suffix: str, tmp_path: Path) 
     assert made.hdr == HdrInfo(DISPLAY, LIGHT) and made.bit_depth == 10
 
 
+def test_the_light_of_h264_is_in_the_container_too(tmp_path: Path) -> None:
+    """Many readers do not look for it in the stream."""
+    source = make(tmp_path / "a.mov", CLIP)
+    with_box(source, b"clli", struct.pack(">2H", *LIGHT))
+    red, green, blue, white, levels = (DISPLAY[at : at + 2] for at in range(0, 10, 2))
+    numbers = (*green, *blue, *red, *white, *reversed(levels))
+    with_box(source, b"mdcv", struct.pack(">8H2I", *numbers))
+    made = upscale(source, tmp_path / "o.mp4")
+    assert probe(source).hdr == probe(made).hdr == HdrInfo(DISPLAY, LIGHT)
+    data = made.read_bytes()
+    assert struct.pack(">4s2H", b"clli", *LIGHT) in data and b"mdcv" in data
+
+
 def test_what_no_output_can_hold_is_said(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mp4", replace(CLIP, color={"colorspace": 1}))
     profile = bytes(4) + b"none" + bytes(120)

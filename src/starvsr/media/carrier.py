@@ -21,7 +21,6 @@ from av.video.stream import VideoStream
 from starvsr.media.beside import PROJECTION, PROJECTIONS, STEREO, projection_numbers, value_of
 from starvsr.media.elements import VIDEO, element, find_element, inserted
 from starvsr.media.encoder import EncoderSettings
-from starvsr.media.hdr import hdr_options
 from starvsr.media.removal import Right, write_over
 from starvsr.media.sample_entry import entry_boxes, has_place, reserve_entry, write_entry
 from starvsr.types import VideoInfo
@@ -143,8 +142,8 @@ def _elements(info: VideoInfo, settings: EncoderSettings) -> tuple[bytes, bytes]
         made += element(_STEREO, bytes([_STEREO_MODES.index(value_of(info, STEREO))]))
     if container in _PACKINGS and holds(info, PROJECTION, container):
         made += _projection(value_of(info, PROJECTION), settings.width / info.width)
-    in_stream = bool(hdr_options(settings.codec, info.hdr))
-    return made, _light(info) if not in_stream and holds_light(container) else b""
+    # Also where the stream says it: many readers do not look for it in H.264.
+    return made, _light(info) if holds_light(container) else b""
 
 
 def _projection(value: str, scale: float) -> bytes:

@@ -32,6 +32,7 @@ _STALE_TAGS = (
     "compatible_brands",
     "duration",
     "vendor_id",
+    "file_package_umid",
     "alpha_mode",
     # Those of the output are said by `media.carrier` and `media.timecode`.
     "stereo_mode",

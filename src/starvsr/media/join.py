@@ -279,7 +279,11 @@ def _add_tags(
         output.metadata.update(kept_tags(source.metadata))
     if streams.chapters:
         chapters = shown_chapters(source.chapters(), info, index)
-        output.set_chapters(moved_chapters(chapters, span.start, span.end, span.origin))
+        moved = moved_chapters(chapters, span.start, span.end, span.origin)
+        for chapter in moved if output.format.name in ("mp4", "mov") else ():
+            # libav's muxer would give it the title of another one.
+            chapter["metadata"].setdefault("title", "")
+        output.set_chapters(moved)
 
 
 def _frame_numbers(part: Path) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from av.audio.layout import AudioLayout
+
 from starvsr.media.beside import PROJECTION, STEREO, TIME_CODE, unheld, value_of
 from starvsr.media.carrier import holds
 from starvsr.media.encoder import IMAGES, EncoderSettings
@@ -17,6 +19,8 @@ COVER = "cover picture"
 """What `StreamInfo.detail` says of one."""
 # A time code as a stream: the muxer writes another from the tag.
 _TIME_CODES = ("tmcd",)
+# Muxers that say how many channels there are, not which.
+_COUNTING_CHANNELS = ("matroska", "nut")
 # Chapters as a stream of a mov or mp4, which are kept.
 _CHAPTERS = "text"
 
@@ -32,6 +36,7 @@ def beside_notes(
         *_data(info),
         *_statements(info, settings, streams),
         *_messages(index, settings),
+        *_layouts(info, settings, streams),
         *_tags(info, settings, streams),
     ]
 
@@ -126,6 +131,30 @@ def _messages(index: VideoIndex, settings: EncoderSettings) -> list[str]:
         f"{_listed(kinds)} in the pictures cannot be kept by {settings.codec}: left out; --codec libx264, libx265 and "
         "libsvtav1 keep them"
     ]
+
+
+def _layouts(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
+    """Which channels a copy of PCM has, where the container only says how many."""
+    if settings.container not in _COUNTING_CHANNELS or streams.audio != "copy":
+        return []
+    sounds = [
+        each for each in info.streams if each.kind == "audio" and each.index not in info.foreign
+    ]
+    notes = []
+    for each in sounds:
+        layout = each.detail.rpartition(" ")[0].rpartition(" ")[0]
+        if each.codec.startswith("pcm_") and not _is_usual(layout):
+            notes.append(
+                f"the channel layout of audio stream {each.index} ({layout}) is left out: for PCM the container has no "
+                "place for it; .mov has"
+            )
+    return notes
+
+
+def _is_usual(layout: str) -> bool:
+    """Whether a layout is what players take for its number of channels."""
+    usual = AudioLayout(f"{AudioLayout(layout).nb_channels}c")
+    return layout.endswith(" channels") or usual.name == layout
 
 
 def _tags(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
