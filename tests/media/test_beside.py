@@ -260,6 +260,93 @@ def test_views_in_separate_frames_are_said(suffix: str, tmp_path: Path) -> None:
         assert value_of(probe(made), STEREO) == ""
 
 
+@pytest.mark.parametrize(
+    ("rotation", "value"),
+    [
+        ((90, False, False), "bottom_top"),
+        ((-90, False, False), "top_bottom"),
+        ((180, False, False), "right_left"),
+        ((0, True, False), "right_left"),
+        ((0, False, True), "left_right"),
+    ],
+)
+def test_views_of_a_turned_picture(
+    rotation: tuple[float, bool, bool], value: str, tmp_path: Path
+) -> None:
+    """The left view is where the pixels of the left half are in the upright picture."""
+
+    def halves(frame: av.VideoFrame, number: int) -> None:
+        levels = np.full((48, 64), 200, np.uint8)
+        levels[:, :32] = 50
+        fill = np.full((24, 32), 128, np.uint8)
+        pixels = np.concatenate([levels.reshape(-1), fill.reshape(-1), fill.reshape(-1)])
+        made = av.VideoFrame.from_ndarray(pixels.reshape(72, 64), "yuv420p")
+        for plane, source_plane in zip(frame.planes, made.planes, strict=True):
+            plane.update(bytes(source_plane))
+
+    clip = replace(CLIP, rotation=rotation, fill=halves)
+    source = with_box(make(tmp_path / "a.mp4", clip), b"st3d", bytes(4) + b"\2")
+    info = probe(source)
+    assert value_of(info, STEREO) == value
+    (frame,) = read_frames(info, build_index(info), 0, 1)
+    rows, columns = frame.shape[:2]
+    left = {
+        "left_right": frame[:, : columns // 2],
+        "right_left": frame[:, columns // 2 :],
+        "top_bottom": frame[: rows // 2],
+        "bottom_top": frame[rows // 2 :],
+    }
+    assert left[value].mean() < frame.mean() / 1.3
+    made = probe(upscale(source, tmp_path / "o.mkv"))
+    assert (value_of(made, STEREO), made.rotation) == (value, 0)
+
+
+@pytest.mark.parametrize(
+    ("elements", "crop", "said"),
+    [
+        # Eighths of the whole, and of the half that a tile shows.
+        (
+            [sphere(1, 0, 0, 0, 0, 0)],
+            (8, 0, 0, 12),
+            "tiled equirectangular at 0 0 0 536870912 0 0 1073741824 0",
+        ),
+        (
+            [sphere(1, 0, 0, 0, 1 << 30, 1 << 30, yaw=45.0)],
+            (8, 8, 0, 0),
+            "tiled equirectangular at 45 0 0 1342177280 0 1342177280 0 0",
+        ),
+        ([sphere(2, 0, 0, 0)], (8, 8, 8, 8), ""),
+        ([sphere(1, 0, 0, 0, 0, 0), SIDE_BY_SIDE], (8, 8, 0, 0), "left_right"),
+        ([SIDE_BY_SIDE], (8, 8, 4, 4), "left_right"),
+        ([SIDE_BY_SIDE], (8, 0, 0, 0), ""),
+        ([(0x53B8, b"\x09")], (8, 8, 0, 0), ""),
+    ],
+)
+def test_what_is_cut_off_of_views_and_projections(
+    elements: list[tuple[int, bytes]],
+    crop: tuple[int, int, int, int],
+    said: str,
+    tmp_path: Path,
+) -> None:
+    source = with_elements(cropped(make(tmp_path / "a.mkv", CLIP), *crop), *elements)
+    info = probe(source)
+    for suffix in (".mkv", ".mp4"):
+        made = probe(upscale(source, tmp_path / f"o{suffix}"))
+        assert [value for _, value in made.beside] == ([said] if said else [])
+        told = notes(info, tmp_path / f"o{suffix}").count("of which a part is cut off) is left out")
+        assert told == len(elements) - bool(said)
+
+
+def test_a_turned_projection_is_left_out(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mp4", replace(CLIP, rotation=(180, False, False)))
+    projection = boxed(b"proj", boxed(b"prji", bytes(4) + b"equi"))
+    info = probe(with_box(source, b"vexu", projection))
+    assert value_of(info, PROJECTION) == "equirectangular, turned"
+    said = "the projection (equirectangular, turned) is left out: the output cannot hold it"
+    assert said in notes(info, tmp_path / "o.mp4")
+    assert probe(upscale(source, tmp_path / "o.mp4")).beside == ()
+
+
 def test_a_packing_in_the_picture_stream_is_kept(tmp_path: Path) -> None:
     clip = replace(CLIP, options={"x264-params": "frame-packing=4"})
     made = upscale(make(tmp_path / "a.mkv", clip), tmp_path / "o.mp4")

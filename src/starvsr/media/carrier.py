@@ -18,7 +18,15 @@ from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
 
-from starvsr.media.beside import PROJECTION, PROJECTIONS, STEREO, projection_numbers, value_of
+from starvsr.media.beside import (
+    HALF,
+    PROJECTION,
+    PROJECTIONS,
+    QUARTER,
+    STEREO,
+    projection_numbers,
+    value_of,
+)
 from starvsr.media.elements import VIDEO, element, find_element, inserted
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.removal import Right, write_over
@@ -44,8 +52,6 @@ _PACKINGS = {
     "webm": ("left_right", "right_left", "top_bottom", "bottom_top"),
 }
 _IN_BOXES = ("mp4", "mov")
-# Half a sphere is an equirectangular picture from which a quarter is cut off on both sides.
-_HALF, _QUARTER = "half equirectangular", 1 << 30
 # The tracks lie in a file's first bytes.
 _HEADER = 1 << 20
 # Muxers that write the light of HDR.
@@ -59,9 +65,7 @@ def holds(info: VideoInfo, kind: str, container: str) -> bool:
         return has_place(kind, value)
     if kind == STEREO:
         return value in _PACKINGS.get(container, ())
-    return container in _PACKINGS and (
-        value == _HALF or projection_numbers(value)[0] in PROJECTIONS
-    )
+    return container in _PACKINGS and (value == HALF or projection_numbers(value)[0] in PROJECTIONS)
 
 
 def holds_light(container: str) -> bool:
@@ -148,8 +152,9 @@ def _elements(info: VideoInfo, settings: EncoderSettings) -> tuple[bytes, bytes]
 
 def _projection(value: str, scale: float) -> bytes:
     name, (*angles, left, above, right, below, padding) = projection_numbers(value)
-    if name == _HALF:
-        left = right = _QUARTER
+    if name == HALF:
+        # From a whole one, a quarter is cut off on both sides.
+        left = right = QUARTER
     # A tile is Matroska's equirectangular kind, with bounds.
     kind = 2 if name == "cubemap" else 1
     details = (

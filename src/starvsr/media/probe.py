@@ -93,7 +93,7 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
             chapters=len(container.chapters()),
             hdr=hdr_of(marked, sides),
             crop=crop,
-            beside=beside_of(container, stream, marked, sides),
+            beside=beside_of(container, stream, marked, sides, crop),
             foreign=foreign_streams(described.programs, stream.index),
         )
         if is_sequence(path) and not path.exists():

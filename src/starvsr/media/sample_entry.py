@@ -13,7 +13,7 @@ from pathlib import Path
 from av.stream import Stream
 
 from starvsr.errors import OutputError
-from starvsr.media.beside import PROJECTION, PROJECTIONS, STEREO, projection_numbers, value_of
+from starvsr.media.beside import HALF, PROJECTION, PROJECTIONS, STEREO, projection_numbers, value_of
 from starvsr.media.boxes import boxed, read_index
 from starvsr.media.removal import Right, write_over
 from starvsr.types import VideoInfo
@@ -22,7 +22,7 @@ _PACKINGS = {"top_bottom": 1, "left_right": 2}
 """By their numbers in `st3d`."""
 # Apple's names of projections that have no numbers.
 _APPLE = {
-    "half equirectangular": b"hequ",
+    HALF: b"hequ",
     "rectilinear": b"rect",
     "fisheye": b"fish",
     "immersive": b"prim",
