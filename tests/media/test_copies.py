@@ -7,10 +7,11 @@ from pathlib import Path
 
 import av
 import pytest
+from av.stream import Disposition
 
 from starvsr.media.encoder import check_encoder
 from starvsr.media.index import build_index
-from starvsr.media.omitted import beside_notes
+from starvsr.media.omitted import _listed, beside_notes
 from starvsr.media.passage import check_streams
 from starvsr.media.probe import probe
 from starvsr.options import EncodeOptions, StreamOptions
@@ -81,6 +82,33 @@ def test_which_channels_pcm_has(
     assert any(note.startswith(said) for note in notes) == is_said
     detail = probe(made).streams[1].detail.partition(" ")[0]
     assert is_said or detail == layout or codec.startswith("pcm_")
+
+
+ROLES = ("comment", "forced", "hearing_impaired", "dub", "original", "visual_impaired")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".webm", ".nut"])
+def test_roles_of_streams_are_kept_or_said(suffix: str, tmp_path: Path) -> None:
+    sounds = tuple(
+        Audio("libopus", seconds=0.4, disposition=Disposition[role]) for role in ("default", *ROLES)
+    )
+    source = make(tmp_path / "a.mkv", Clip(frames=10, audio=sounds))
+    codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
+    made, info = upscale(source, tmp_path / f"o{suffix}", codec=codec), probe(source)
+    settings = check_encoder(EncodeOptions(codec=codec), made, info, 128, 96)
+    with av.open(str(made)) as container:
+        found = [each.disposition for each in container.streams.audio]
+    lost = [
+        f"{role.replace('_', ' ')} of stream {number}"
+        for number, role in enumerate(ROLES, 2)
+        if not found[number - 1] & Disposition[role]
+    ]
+    notes = beside_notes(info, build_index(info), settings, StreamOptions())
+    said = [note.partition("no place: ")[2] for note in notes if note.startswith("stream roles")]
+    assert said == ([_listed(lost)] if lost else [])
+    assert bool(lost) == (suffix not in (".mkv",))
+    without = beside_notes(info, build_index(info), settings, StreamOptions(audio="none"))
+    assert not any(note.startswith("stream roles") for note in without)
 
 
 def test_nothing_else_where_nothing_is_wanted(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from starvsr.media.beside import (
 )
 from starvsr.media.elements import VIDEO, element, find_element, inserted
 from starvsr.media.encoder import EncoderSettings
+from starvsr.media.hdr import hdr_options
 from starvsr.media.removal import Right, write_over
 from starvsr.media.sample_entry import entry_boxes, has_place, reserve_entry, write_entry
 from starvsr.types import VideoInfo
@@ -146,8 +147,9 @@ def _elements(info: VideoInfo, settings: EncoderSettings) -> tuple[bytes, bytes]
         made += element(_STEREO, bytes([_STEREO_MODES.index(value_of(info, STEREO))]))
     if container in _PACKINGS and holds(info, PROJECTION, container):
         made += _projection(value_of(info, PROJECTION), settings.width / info.width)
-    # Also where the stream says it: many readers do not look for it in H.264.
-    return made, _light(info) if holds_light(container) else b""
+    # Many readers do not look for it in H.264.
+    in_stream = hdr_options(settings.codec, info.hdr) and settings.codec != "libx264"
+    return made, _light(info) if holds_light(container) and not in_stream else b""
 
 
 def _projection(value: str, scale: float) -> bytes:

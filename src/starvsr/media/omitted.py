@@ -8,6 +8,7 @@ from av.audio.layout import AudioLayout
 
 from starvsr.media.beside import PROJECTION, STEREO, TIME_CODE, unheld, value_of
 from starvsr.media.carrier import holds
+from starvsr.media.copies import lost_roles
 from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.messages import inserter, kinds_of
 from starvsr.media.pixfmt import find_encoder
@@ -37,6 +38,7 @@ def beside_notes(
         *_statements(info, settings, streams),
         *_messages(index, settings),
         *_layouts(info, settings, streams),
+        *_roles(info, settings, streams),
         *_tags(info, settings, streams),
     ]
 
@@ -155,6 +157,15 @@ def _is_usual(layout: str) -> bool:
     """Whether a layout is what players take for its number of channels."""
     usual = AudioLayout(f"{AudioLayout(layout).nb_channels}c")
     return layout.endswith(" channels") or usual.name == layout
+
+
+def _roles(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
+    lost = [] if settings.container == IMAGES else lost_roles(info, settings.container, streams)
+    if not lost:
+        return []
+    return [
+        f"stream roles are left out, for which {settings.container} has no place: {_listed(lost)}"
+    ]
 
 
 def _tags(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
