@@ -318,7 +318,10 @@ def test_views_of_a_turned_picture(
         ([sphere(2, 0, 0, 0)], (8, 8, 8, 8), ""),
         ([sphere(1, 0, 0, 0, 0, 0), SIDE_BY_SIDE], (8, 8, 0, 0), "left_right"),
         ([SIDE_BY_SIDE], (8, 8, 4, 4), "left_right"),
+        ([SIDE_BY_SIDE], (8, 8, 0, 12), "left_right"),
         ([SIDE_BY_SIDE], (8, 0, 0, 0), ""),
+        ([(0x53B8, b"\x03")], (8, 0, 4, 4), "top_bottom"),
+        ([(0x53B8, b"\x03")], (0, 0, 4, 0), ""),
         ([(0x53B8, b"\x09")], (8, 8, 0, 0), ""),
     ],
 )

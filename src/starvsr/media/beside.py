@@ -150,7 +150,8 @@ def _as_shown(
     if any(crop) and projection:
         projection = _marked(projection, _CUT) if packing else _cropped(projection, crop, size)
     # Two halves stay halves if as much is cut off on both sides.
-    if any(crop) and (packing not in _QUARTER_TURN or crop[0] != crop[1] or crop[2] != crop[3]):
+    ends = crop[2:] if packing in ("top_bottom", "bottom_top") else crop[:2]
+    if any(crop) and (packing not in _QUARTER_TURN or ends[0] != ends[1]):
         packing = _marked(packing, _CUT)
     if turned != Orientation():
         projection = _marked(projection, _TURNED)

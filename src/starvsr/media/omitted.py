@@ -114,7 +114,8 @@ def _statements(info: VideoInfo, settings: EncoderSettings, streams: StreamOptio
                 if holds(info, kind, muxer)
             ]
             advice = f"; {_listed(better)} can hold it" if better else ""
-            notes.append(f"the {kind} ({value}) is left out: the output cannot hold it{advice}")
+            name = value.partition(" at ")[0]
+            notes.append(f"the {kind} ({name}) is left out: the output cannot hold it{advice}")
     if value_of(info, TIME_CODE) and streams.metadata and container == IMAGES:
         notes.append(
             f"the time code {value_of(info, TIME_CODE)} is left out: images cannot hold it"
