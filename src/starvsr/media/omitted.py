@@ -13,6 +13,7 @@ from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.messages import inserter, kinds_of
 from starvsr.media.pixfmt import find_encoder
 from starvsr.media.tags import lost_tags
+from starvsr.media.timecode import is_timecode
 from starvsr.options import StreamOptions
 from starvsr.types import StreamInfo, VideoIndex, VideoInfo
 
@@ -116,10 +117,11 @@ def _statements(info: VideoInfo, settings: EncoderSettings, streams: StreamOptio
             advice = f"; {_listed(better)} can hold it" if better else ""
             name = value.partition(" at ")[0]
             notes.append(f"the {kind} ({name}) is left out: the output cannot hold it{advice}")
-    if value_of(info, TIME_CODE) and streams.metadata and container == IMAGES:
-        notes.append(
-            f"the time code {value_of(info, TIME_CODE)} is left out: images cannot hold it"
-        )
+    code = value_of(info, TIME_CODE) if streams.metadata else ""
+    if code and container == IMAGES:
+        notes.append(f"the time code {code} is left out: images cannot hold it")
+    elif code and container in ("mp4", "mov") and not is_timecode(code):
+        notes.append(f"the time code {code!r} is left out: it is not of the form hh:mm:ss:ff")
     if kinds := unheld(info):
         notes.append(f"no output can hold the source's {_listed(kinds)}: left out")
     return notes
