@@ -195,9 +195,7 @@ def test_a_codec_that_libav_does_not_decode_is_named(tmp_path: Path) -> None:
     data = source.read_bytes()
     assert data.count(b"mp4a") == 1
     source.write_bytes(data.replace(b"mp4a", b"ac-4").replace(b"esds", b"free"))
-    says = (
-        r"audio stream 1 \(ac4\) cannot be read: libav does not know its codec; give --audio none"
-    )
+    says = r"audio stream 1 \(ac4\) cannot be read: this libav has no decoder for it; give --audio none"
     with pytest.raises(OutputError, match=says):
         check_streams(probe(source), tmp_path / "o.mp4", StreamOptions())
     check_streams(probe(source), tmp_path / "o.mp4", StreamOptions(audio="none"))

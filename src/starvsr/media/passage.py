@@ -212,7 +212,7 @@ def _unreadable(stream: Stream) -> str:
             f"{name} cannot be read: libav does not know this form of WebVTT; save it with mkvextract, or give "
             f"{_without(stream)}"
         )
-    return f"{name} cannot be read: libav does not know its codec; give {_without(stream)}"
+    return f"{name} cannot be read: this libav has no decoder for it; give {_without(stream)}"
 
 
 def _without(stream: Stream) -> str:
