@@ -50,6 +50,8 @@ class AudioSettings:
     layout: str
     """Channel layout, by libav's name."""
     sample_format: str
+    read_as: str = ""
+    """The layout that is read from the output, if it is another one."""
 
 
 def find_audio_encoder(name: str) -> Codec:
@@ -89,7 +91,7 @@ def audio_settings(name: str, stream: Stream, container: str) -> AudioSettings |
         settings = replace(wanted, layout=layout)
         channels = av.AudioLayout(layout).nb_channels
         if channels == context.layout.nb_channels and _opens(settings, container):
-            return settings
+            return replace(settings, read_as=_read_layout(settings, container) or "")
     return None
 
 
@@ -130,7 +132,8 @@ def _read_layout(settings: AudioSettings, container: str) -> str | None:
         with av.open(file, "w", format=container) as scratch:
             stream = add_audio(scratch, settings)
             frame = AudioFrame.from_ndarray(silence, "flt", settings.layout)
-            frame.sample_rate = settings.rate
+            frame.sample_rate, frame.pts = settings.rate, 0
+            frame.time_base = Fraction(1, settings.rate)
             scratch.mux([*stream.encode(frame), *stream.encode(None)])
         file.seek(0)
         with av.open(file, "r") as written:
