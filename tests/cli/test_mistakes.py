@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from starvsr.cli.upscale_options import parse_resolution
 from tests.cli.conftest import Cli
+from tests.media.clips import Clip
+from tests.media.marked import joined
 
 
 @pytest.mark.parametrize(
@@ -82,15 +85,17 @@ def test_an_existing_folder_or_a_slash_means_into_it(
         ({"output": "out.gif"}, "job 2 (clip.mp4), output: out.gif: the extension .gif"),
         ({"output": "a/b/out.mkv"}, "job 2 (clip.mp4), output: the folder "),
         ({"codec": "x265"}, "job 2 (clip.mp4), codec: --codec x265 is not a video encoder"),
+        ({"video-stream": 1}, "job 2 (clip.mp4), input: --video-stream 1: "),
+        ({"fps": 30}, "job 2 (clip.mp4), input: --fps is for image sequences and raw streams"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_every_job_is_checked_before_the_first(
-    cli: Cli, clip: Path, quick: list[str], change: dict[str, str], told: str
+    cli: Cli, clip: Path, quick: list[str], change: dict[str, str | int], told: str
 ) -> None:
     second = {"input": "clip.mp4", "output": "two.mkv", **change}
     lines = ["[[job]]", 'input = "clip.mp4"', 'output = "one.mkv"', "[[job]]"]
-    lines += [f'{key} = "{value}"' for key, value in second.items()]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in second.items()]
     jobs = clip.with_name("jobs.toml")
     jobs.write_text("\n".join(lines))
     result = cli("upscale", "--jobs", jobs, *quick, "--frames", "1")
@@ -102,6 +107,10 @@ def test_every_input_is_checked_before_the_first(cli: Cli, clip: Path, quick: li
     folder = clip.with_name("out")
     result = cli("upscale", clip, clip.with_name("no.mp4"), folder, *quick, "--frames", "1")
     assert (result.code, "no.mp4 does not exist" in result.error) == (3, True)
+    more = joined(clip.with_name("two.mkv"), Clip(frames=2), Clip(frames=2))
+    arguments = (more, clip, folder, *quick, "--frames", "1", "--video-stream", "1")
+    result = cli("upscale", *arguments)
+    assert (result.code, "clip.mp4 has only 1 video stream: give 0" in result.error) == (2, True)
     assert not folder.exists()
 
 

@@ -178,6 +178,17 @@ def test_options_without_effect_are_warned_about_under_auto(cli: Cli, clip: Path
 
 
 @pytest.mark.parametrize(
+    ("name", "has_front"), [("o.mkv", False), ("o%d.png", False), ("o.mp4", True), ("o.mov", True)]
+)
+def test_an_index_in_front_that_a_container_does_not_have(
+    cli: Cli, clip: Path, name: str, has_front: bool
+) -> None:
+    result = cli("plan", clip, clip.with_name(name), "--no-faststart", "--device", "cpu")
+    said = "warning: --no-faststart would have no effect: only .mp4 and .mov have an index"
+    assert (result.code, said in result.err) == (0, not has_front)
+
+
+@pytest.mark.parametrize(
     "given", [["--steps", "12"], ["--parity"], ["--cfg", "3", "--prompt", "a bee"], ["--seed", "4"]]
 )
 def test_options_without_effect_are_dropped_under_auto(clip: Path, given: list[str]) -> None:

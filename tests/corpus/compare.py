@@ -216,16 +216,24 @@ def _side_kinds(facts: Facts) -> dict[str, str]:
     for carrier in carriers:
         for each in carrier.get("side_data_list", ()):
             kind = each.get("side_data_type", "unknown")
-            content = {key: value for key, value in each.items() if key != "side_data_type"}
+            content = {
+                key: _decimal(value) for key, value in each.items() if key != "side_data_type"
+            }
             found.setdefault(kind, str(content or "present")[:200])
     if facts.video.get("closed_captions"):
         found["Closed Captions"] = "present"
-    code = facts.video.get("tags", {}).get("timecode") or facts.format.get("tags", {}).get(
-        "timecode"
-    )
-    if code:
-        found["timecode"] = code
+    for tags in (facts.format.get("tags", {}), facts.video.get("tags", {})):
+        codes = (text for key, text in tags.items() if key.lower() == "timecode")
+        for code in codes:
+            found["timecode"] = code
     return found
+
+
+def _decimal(value: object) -> object:
+    """A fraction as a number: denominators differ by container and codec."""
+    if isinstance(value, str) and re.fullmatch(r"\d+/\d+", value):
+        return f"{float(fraction(value)):.4f}"
+    return value
 
 
 def _turn(facts: Facts) -> int:

@@ -223,7 +223,7 @@ def _chapter(number: int, start_s: float, end_s: float, title: str) -> Any:
         "start": round(start_s * 1000),
         "end": round(end_s * 1000),
         "time_base": MILLISECOND,
-        "metadata": {"title": title},
+        "metadata": {"title": title} if title else {},
     }
 
 

@@ -146,6 +146,10 @@ def _said(case: Case, source: Path, target: Path, lines: list[str]) -> Iterator[
         expected.append("font.ttf is left out")
     if case.extra == "cover" and case.target not in COVERED:
         expected.append("cover picture")
+    with av.open(str(source)) as opened:
+        roles = [each.disposition & Disposition.comment for each in _of_kind(opened, "audio")]
+    if any(roles) and case.target in (".webm", ".mov"):
+        expected.append("stream roles are left out")
     if case.picture == "interlaced":
         expected.append("are interlaced and are deinterlaced")
     before, behind = (layout_of(probe(path).pix_fmt) for path in (source, target))

@@ -80,8 +80,13 @@ def _of_tracks(
             for name, value in old.items():
                 if allowed.fullmatch(name) or _is_known(old, name):
                     continue
-                if new.get(name) != value:
+                if _plain(new.get(name)) != _plain(value):
                     yield f"{kind} {number}: {name} is {new.get(name)}, not {value}"
+
+
+def _plain(value: object) -> object:
+    """Without the unit that MediaInfo adds to a stream's light, and not to Matroska's."""
+    return value.removesuffix(" cd/m2") if isinstance(value, str) else value
 
 
 def _is_known(track: dict[str, Any], name: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -20,6 +22,7 @@ from starvsr.options import EncodeOptions, UpscaleOptions
 from starvsr.types import ColorInfo
 from tests.media.clips import Clip, make
 from tests.media.jobs import upscale
+from tests.media.marked import with_elements
 from tests.media.test_color import facts
 
 Pixels = npt.NDArray[np.uint16]
@@ -173,3 +176,20 @@ def test_webm_gets_the_encoder_that_keeps_alpha(tmp_path: Path) -> None:
     assert info.bit_depth > 8
     settings = check_encoder(EncodeOptions(), tmp_path / "b.webm", info, WIDTH, HEIGHT)
     assert (settings.codec, settings.pix_fmt) == ("libvpx-vp9", "yuva420p")
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_what_the_container_says_of_transparent_frames(codec: str, tmp_path: Path) -> None:
+    """The decoders for alpha do not pass on its side data."""
+    options = {"auto-alt-ref": "0"} if codec == "libvpx" else {}
+    made = replace(clip(codec, "yuva420p"), options=options, video_tags={"alpha_mode": "1"})
+    plain = make(tmp_path / "plain.webm", made)
+    source = tmp_path / "a.webm"
+    source.write_bytes(plain.read_bytes())
+    roll = b"\x76\x71\x81\0" + b"\x76\x75\x88" + struct.pack(">d", 90.0)
+    with_elements(source, (0x7670, roll), (0x53B8, b"\1"))
+    info = probe(source)
+    assert (info.width, info.height, info.rotation) == (HEIGHT, WIDTH, 270)
+    assert info.beside == (("3D packing", "left_right"),)
+    for turned, frame in zip(read(source), read(plain), strict=True):
+        assert np.ptp(frame[..., 3]) > 0 and np.array_equal(turned, np.rot90(frame))

@@ -164,6 +164,9 @@ def test_clock_that_is_set_anew(tmp_path: Path) -> None:
     ("source_codec", "layout", "container", "codec", "expected"),
     [
         ("ac3", "5.1(side)", "webm", "libopus", (48000, "5.1", "flt")),
+        # What AAC says of it, few decoders know.
+        ("ac3", "5.1(side)", "mp4", "aac", (48000, "5.1", "fltp")),
+        ("ac3", "5.1(side)", "matroska", "flac", (48000, "5.1(side)", "s32")),
         ("flac", "stereo", "webm", "libopus", (48000, "stereo", "s16")),
         ("aac", "stereo", "mp4", "flac", (48000, "stereo", "s32")),
         ("aac", "5.1", "mp4", "libmp3lame", None),

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import av
 import pytest
+from av.stream import Disposition
 
+from starvsr.media.encoder import check_encoder
+from starvsr.media.index import build_index
+from starvsr.media.omitted import _listed, beside_notes
 from starvsr.media.passage import check_streams
 from starvsr.media.probe import probe
-from starvsr.options import StreamOptions
+from starvsr.options import EncodeOptions, StreamOptions
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import RICH, upscale
 
@@ -40,6 +44,71 @@ def test_everything_else_of_an_mp4(tmp_path: Path) -> None:
     assert probe(made).chapters == 2
     with av.open(str(made)) as container:
         assert container.metadata["title"] == "A film"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_chapters_without_a_title(suffix: str, tmp_path: Path) -> None:
+    """An untitled one does not get the title of the one after it."""
+    clip = Clip(frames=10, chapters=((0, 0.1, ""), (0.1, 0.3, ""), (0.3, 0.4, "Last")))
+    source = make(tmp_path / "a.mkv", clip)
+    with av.open(str(upscale(source, tmp_path / f"o{suffix}"))) as made:
+        chapters = [(c["start"] * (c["time_base"] or 0), c["metadata"]) for c in made.chapters()]
+    assert [1000 * start for start, _ in chapters] == [0, 100, 300]
+    assert [tags.get("title", "") for _, tags in chapters] == ["", "", "Last"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "codec", "suffix", "is_said"),
+    [
+        ("5.1(side)", "pcm_s32le", ".mkv", True),
+        ("5.1", "pcm_s32le", ".mkv", False),
+        ("quad", "pcm_s16le", ".mkv", True),
+        ("quad", "pcm_s16le", ".mov", False),
+        ("quad", "flac", ".mkv", False),
+        ("stereo", "pcm_s16le", ".mkv", False),
+    ],
+)
+def test_which_channels_pcm_has(
+    layout: str, codec: str, suffix: str, is_said: bool, tmp_path: Path
+) -> None:
+    """Matroska says for PCM how many there are."""
+    clip = Clip(frames=10, audio=(Audio(codec, seconds=0.4, layout=layout),))
+    source = make(tmp_path / ("a.mkv" if codec == "flac" else "a.mov"), clip)
+    made = upscale(source, tmp_path / f"o{suffix}")
+    info = probe(source)
+    settings = check_encoder(EncodeOptions(), made, info, 128, 96)
+    notes = beside_notes(info, build_index(info), settings, StreamOptions())
+    said = f"the channel layout of audio stream 1 ({layout}) is left out: "
+    assert any(note.startswith(said) for note in notes) == is_said
+    detail = probe(made).streams[1].detail.partition(" ")[0]
+    assert is_said or detail == layout or codec.startswith("pcm_")
+
+
+ROLES = ("comment", "forced", "hearing_impaired", "dub", "original", "visual_impaired")
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov", ".webm", ".nut"])
+def test_roles_of_streams_are_kept_or_said(suffix: str, tmp_path: Path) -> None:
+    sounds = tuple(
+        Audio("libopus", seconds=0.4, disposition=Disposition[role]) for role in ("default", *ROLES)
+    )
+    source = make(tmp_path / "a.mkv", Clip(frames=10, audio=sounds))
+    codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
+    made, info = upscale(source, tmp_path / f"o{suffix}", codec=codec), probe(source)
+    settings = check_encoder(EncodeOptions(codec=codec), made, info, 128, 96)
+    with av.open(str(made)) as container:
+        found = [each.disposition for each in container.streams.audio]
+    lost = [
+        f"{role.replace('_', ' ')} of stream {number}"
+        for number, role in enumerate(ROLES, 2)
+        if not found[number - 1] & Disposition[role]
+    ]
+    notes = beside_notes(info, build_index(info), settings, StreamOptions())
+    said = [note.partition("no place: ")[2] for note in notes if note.startswith("stream roles")]
+    assert said == ([_listed(lost)] if lost else [])
+    assert bool(lost) == (suffix not in (".mkv",))
+    without = beside_notes(info, build_index(info), settings, StreamOptions(audio="none"))
+    assert not any(note.startswith("stream roles") for note in without)
 
 
 def test_nothing_else_where_nothing_is_wanted(tmp_path: Path) -> None:

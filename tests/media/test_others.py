@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
+from av.packet import Packet
 
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import times, upscale
@@ -55,3 +57,30 @@ def test_ordinary_priming_is_copied(tmp_path: Path) -> None:
         )
         assert [each.data for each in new] == [each.data for each in old]
         assert old[0].start < 0
+
+
+def test_packets_shorter_than_a_tick_of_matroska(tmp_path: Path) -> None:
+    """As those of TrueHD, of which 1200 a second would become 1000."""
+    plain, source = make(tmp_path / "plain.mkv", Clip(frames=25)), tmp_path / "a.mkv"
+    rate, samples = 48000, 40
+    with av.open(str(plain)) as old, av.open(str(source), "w") as new:
+        video = new.add_stream_from_template(old.streams.video[0], opaque=True)
+        sound = new.add_stream("pcm_s16le", rate=rate, layout="mono")
+        new.start_encoding()
+        packets: list[Packet[Any]] = [packet for packet in old.demux(video=0) if packet.size]
+        for packet in packets:
+            packet.stream = video
+        for number in range(rate // samples):
+            short: Packet[Any] = Packet(bytes([number % 256, 1]) * samples)
+            short.stream, short.time_base = sound, Fraction(1, rate)
+            short.pts = short.dts = number * samples
+            short.duration = samples
+            packets.append(short)
+        packets.sort(key=lambda each: (each.dts or 0) * each.time_base)
+        for packet in packets:
+            new.mux(packet)
+    (old_sound,), (new_sound,) = (
+        payloads(path, "audio") for path in (source, upscale(source, tmp_path / "o.mkv"))
+    )
+    late = [b.start - a.start for a, b in zip(old_sound, new_sound, strict=True)]
+    assert max(map(abs, late)) <= Fraction(1, 1000)

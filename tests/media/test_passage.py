@@ -195,9 +195,7 @@ def test_a_codec_that_libav_does_not_decode_is_named(tmp_path: Path) -> None:
     data = source.read_bytes()
     assert data.count(b"mp4a") == 1
     source.write_bytes(data.replace(b"mp4a", b"ac-4").replace(b"esds", b"free"))
-    says = (
-        r"audio stream 1 \(ac4\) cannot be read: libav does not know its codec; give --audio none"
-    )
+    says = r"audio stream 1 \(ac4\) cannot be read: this libav has no decoder for it; give --audio none"
     with pytest.raises(OutputError, match=says):
         check_streams(probe(source), tmp_path / "o.mp4", StreamOptions())
     check_streams(probe(source), tmp_path / "o.mp4", StreamOptions(audio="none"))
@@ -235,3 +233,21 @@ def test_pictures_and_captions_cannot_become_text(
         check_streams(info, tmp_path / target, StreamOptions())
     check_streams(info, tmp_path / target, StreamOptions(subtitles="none"))
     check_streams(info, tmp_path / f"o{better}", StreamOptions())
+
+
+@pytest.mark.parametrize(
+    ("layout", "codec", "read"),
+    [("2.1", "flac", "3.0"), ("5.1", "ac3", ""), ("6.1", "aac", "7 channels"), ("quad", "aac", "")],
+)
+def test_channels_that_are_read_as_others_are_said(
+    layout: str, codec: str, read: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = Clip(frames=3, audio=(Audio("pcm_s16le", seconds=0.1, layout=layout),))
+    source = make(tmp_path / "a.mov", clip)
+    with caplog.at_level(logging.WARNING):
+        check_streams(probe(source), tmp_path / "o.mp4", StreamOptions(audio=codec))
+    said = f"its channels, {layout}, are read as {read} from {codec} in this container"
+    assert [said in message for message in caplog.messages] == ([True] if read else [])
+    with av.open(str(upscale(source, tmp_path / "o.mp4", streams=StreamOptions(codec)))) as made:
+        heard = next(made.decode(audio=0)).layout.name
+    assert heard.removesuffix("(side)") == (read or layout)

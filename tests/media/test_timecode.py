@@ -13,11 +13,13 @@ import pytest
 from av.sidedata.sidedata import Type
 
 from starvsr.media.beside import TIME_CODE, _timecode_of, value_of
+from starvsr.media.encoder import check_encoder
 from starvsr.media.fields import made_index, plan_fields
 from starvsr.media.index import build_index
+from starvsr.media.omitted import beside_notes
 from starvsr.media.probe import probe
 from starvsr.media.timecode import counted_by, moved_timecode
-from starvsr.options import LookOptions, StreamOptions
+from starvsr.options import EncodeOptions, LookOptions, StreamOptions
 from tests.media.clips import Clip, make
 from tests.media.jobs import upscale
 
@@ -162,3 +164,14 @@ def test_a_mxf_has_one_for_the_whole_file(tmp_path: Path) -> None:
         output.mux(stream.encode(None))
     made = upscale(path, tmp_path / "o.mov", span=(2, 3))
     assert value_of(probe(made), TIME_CODE) == "02:00:00:02"
+
+
+@pytest.mark.parametrize(("target", "is_kept"), [(".mkv", True), (".mp4", False), (".mov", False)])
+def test_what_is_no_time_code(target: str, is_kept: bool, tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", Clip(frames=5, video_tags={"TIMECODE": "roll 7"}))
+    info, made = probe(source), upscale(source, tmp_path / f"o{target}")
+    settings = check_encoder(EncodeOptions(), made, info, 128, 96)
+    notes = beside_notes(info, build_index(info), settings, StreamOptions())
+    said = "the time code 'roll 7' is left out: it is not of the form hh:mm:ss:ff"
+    assert notes == ([] if is_kept else [said])
+    assert value_of(probe(made), TIME_CODE) == ("roll 7" if is_kept else "")

@@ -47,3 +47,24 @@ def test_noise_of_a_known_codec(tmp_path: Path) -> None:
     path.write_bytes(memory.getvalue())
     with pytest.raises(InputError, match=r"\(vp9\) cannot be decoded: it is damaged, encrypted"):
         probe(path)
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.05, "truncated"), (0.3, "truncated"), (0.9, "truncated"), (1, "damaged")]
+)
+def test_a_picture_that_is_not_whole(share: float, said: str, tmp_path: Path) -> None:
+    """libav says the same of a recording without its index."""
+    path = tmp_path / "a.avif"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libsvtav1", options={"preset": "12"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        output.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), "rgb24")))
+        output.mux(stream.encode(None))
+    assert probe(path).codec == "av1"
+    data = path.read_bytes()
+    # Its data is of another codec, or missing.
+    payload = data.index(b"mdat") + 4
+    whole = data[:payload] + bytes(len(data) - payload)
+    path.write_bytes(whole[: int(len(data) * share)])
+    with pytest.raises(InputError, match=f"AVIF or HEIF picture.*{said}|{said} AVIF or HEIF"):
+        probe(path)

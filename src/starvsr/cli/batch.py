@@ -155,8 +155,9 @@ def check_items(items: Sequence[Item], *, keep_going: bool = False) -> None:
     """Find mistakes of all items before the first one's work.
 
     Raises UsageError if an output is also an input, or the output of two items. Without `keep_going` it raises
-    InputError for an input that does not exist, OutputError for an extension or an encoder that does not; for items of
-    a `--jobs` file UsageError, which names the job and the key.
+    InputError for an input that does not exist, OutputError for an extension or an encoder that does not, UsageError
+    for a video stream or a rate that an input cannot have; for items of a `--jobs` file UsageError, which names the job
+    and the key.
     """
     by_target: dict[str, Item] = {}
     own = {os.path.realpath(item.source) for item in items}
@@ -180,11 +181,13 @@ def _check_item(item: Item) -> None:
     from starvsr.media.encoder import container_of
     from starvsr.media.files import check_folder
     from starvsr.media.pixfmt import find_encoder
+    from starvsr.media.probe import check_asked
     from starvsr.media.source import check_exists
 
-    encoder = item.options.encode.codec
+    encoder, given = item.options.encode.codec, item.options.input
     checks: list[tuple[str, Callable[[], object]]] = [
         ("input", lambda: check_exists(item.source)),
+        ("input", lambda: check_asked(item.source, given.fps, given.video_stream)),
         ("output", lambda: container_of(item.target)),
         ("output", lambda: check_folder(item.target)),
         ("codec", lambda: encoder == "auto" or find_encoder(encoder)),

@@ -15,7 +15,13 @@ from starvsr.job.journal import is_made, journal_folder
 from starvsr.job.workdir import check_outside, discard_left, is_begun
 from starvsr.media.clock import with_true_rate
 from starvsr.media.dry_run import check_muxer
-from starvsr.media.encoder import EncoderSettings, check_encoder, container_of, with_codec
+from starvsr.media.encoder import (
+    EncoderSettings,
+    check_encoder,
+    container_of,
+    has_front,
+    with_codec,
+)
 from starvsr.media.fields import made_index, plan_fields
 from starvsr.media.files import check_target, written_errors
 from starvsr.media.hwaccel import usable_device
@@ -109,6 +115,10 @@ def plan_video(
         choice = choose_model(options.model, device, options.weights)
     until_s = index_until_s if expected_frames(info) else None
     info, index, found = _indexed(info, options, settings, until_s, progress)
+    if not options.streams.faststart and not has_front(settings.container):
+        logger.warning(
+            "--no-faststart would have no effect: only .mp4 and .mov have an index that can be in front"
+        )
     if (info.time_base, info.frame_rate) != stated:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)

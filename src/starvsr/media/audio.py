@@ -50,6 +50,8 @@ class AudioSettings:
     layout: str
     """Channel layout, by libav's name."""
     sample_format: str
+    read_as: str = ""
+    """The layout that is read from the output, if it is another one."""
 
 
 def find_audio_encoder(name: str) -> Codec:
@@ -70,8 +72,8 @@ def audio_settings(name: str, stream: Stream, container: str) -> AudioSettings |
     """How the encoder `name` should encode a stream for libav's muxer `container`; None if it cannot.
 
     The source's rate, layout and depth are kept if the encoder supports them. An unsupported rate becomes the next
-    higher one, an unsupported layout the common one with as many channels (5.1 for 5.1(side)). Raises
-    OutputError if there is no such encoder.
+    higher one, a layout that is not read again as it was (AAC's 5.1(side)) the one behind instead of at the side, an
+    unsupported one the common one with as many channels. Raises OutputError if there is no such encoder.
     """
     codec = find_audio_encoder(name)
     context = stream.codec_context
@@ -82,11 +84,14 @@ def audio_settings(name: str, stream: Stream, container: str) -> AudioSettings |
         return None
     rate = _rate(codec, context.sample_rate)
     wanted = AudioSettings(name, rate, context.layout.name, sample_format)
+    for layout in dict.fromkeys((wanted.layout, wanted.layout.removesuffix("(side)"))):
+        if _read_layout(replace(wanted, layout=layout), container) == layout:
+            return replace(wanted, layout=layout)
     for layout in (wanted.layout, *_COMMON_LAYOUTS):
         settings = replace(wanted, layout=layout)
         channels = av.AudioLayout(layout).nb_channels
         if channels == context.layout.nb_channels and _opens(settings, container):
-            return settings
+            return replace(settings, read_as=_read_layout(settings, container) or "")
     return None
 
 
@@ -113,6 +118,28 @@ def _opens(settings: AudioSettings, container: str) -> bool:
     except (av.FFmpegError, ValueError, OSError):
         return False
     return True
+
+
+def _read_layout(settings: AudioSettings, container: str) -> str | None:
+    """The layout that is read from a file with a little silence of these settings; None if it cannot be written.
+
+    AAC has no number for 5.1(side), for one, and what it says instead few decoders know.
+    """
+    file = io.BytesIO()
+    channels = av.AudioLayout(settings.layout).nb_channels
+    silence = np.zeros((1, channels * _SILENCE_SAMPLES), np.float32)
+    try:
+        with av.open(file, "w", format=container) as scratch:
+            stream = add_audio(scratch, settings)
+            frame = AudioFrame.from_ndarray(silence, "flt", settings.layout)
+            frame.sample_rate, frame.pts = settings.rate, 0
+            frame.time_base = Fraction(1, settings.rate)
+            scratch.mux([*stream.encode(frame), *stream.encode(None)])
+        file.seek(0)
+        with av.open(file, "r") as written:
+            return next(written.decode(audio=0)).layout.name
+    except (av.FFmpegError, ValueError, OSError, StopIteration):
+        return None
 
 
 def _rounding(ticks: Fraction) -> Fraction:

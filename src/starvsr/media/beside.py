@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from starvsr.media.messages import AFD, CAPTIONS
+from starvsr.media.orientation import Orientation, orientation_of
 from starvsr.media.sidedata import side_data_of
 from starvsr.types import VideoInfo
 
@@ -33,7 +34,20 @@ _PACKINGS = {
 _OTHER_PACKINGS = {3: "separate views", 8: "of unknown packing"}
 # libav's kinds of projection.
 PROJECTIONS = ("equirectangular", "cubemap", "tiled equirectangular")
-_OTHER_PROJECTIONS = {3: "half equirectangular", 4: "rectilinear", 5: "fisheye", 6: "immersive"}
+HALF = "half equirectangular"
+WHOLE, QUARTER = 1 << 32, 1 << 30
+"""Of a projection's bounds."""
+_OTHER_PROJECTIONS = {3: HALF, 4: "rectilinear", 5: "fisheye", 6: "immersive"}
+# Where two views lie once their picture is mirrored, and once it is turned clockwise by 90 degrees.
+_MIRRORED = {"left_right": "right_left", "right_left": "left_right"}
+_QUARTER_TURN = {
+    "left_right": "top_bottom",
+    "top_bottom": "right_left",
+    "right_left": "bottom_top",
+    "bottom_top": "left_right",
+}
+# What no container can say of a packing or projection.
+_CUT, _TURNED = ", of which a part is cut off", ", turned"
 # What has no place in any output: libav's types, and libav's names of what only its description has.
 _UNHELD = {
     Type.ICC_PROFILE: "ICC profile",
@@ -50,13 +64,17 @@ def beside_of(
     stream: VideoStream,
     frame: VideoFrame | None,
     described: Mapping[str, str],
+    crop: Sequence[int] = (0, 0, 0, 0),
 ) -> tuple[tuple[str, str], ...]:
     """Kinds and values of what a file, one of its streams and its first frame say.
 
-    described: the stream's side data by libav's description.
+    described: the stream's side data by libav's description. crop: hidden columns left and right and rows above and
+    below. Packing and projection are those of the cropped, upright picture.
     """
     sides = side_data_of(frame) if frame is not None else []
     found = dict(_of_frame(sides))
+    if frame is not None:
+        found |= _as_shown(found, crop, (frame.width, frame.height), orientation_of(frame))
     found |= {kind: "yes" for name, kind in _UNHELD_NAMES.items() if name in described}
     tagged = _said_timecode(stream.metadata) or _said_timecode(container.metadata)
     if said := tagged or _timecode_of(sides):
@@ -84,9 +102,7 @@ def value_of(info: VideoInfo, kind: str) -> str:
 def unheld(info: VideoInfo) -> list[str]:
     """Kinds that no output can hold."""
     names = [*_UNHELD.values(), *_UNHELD_NAMES.values()]
-    kinds = [kind for kind, _ in info.beside if kind in names]
-    other = value_of(info, PROJECTION).partition(" at ")[0]
-    return kinds + ([f"{other} projection"] if other in _OTHER_PROJECTIONS.values() else [])
+    return [kind for kind, _ in info.beside if kind in names]
 
 
 def _of_frame(sides: Sequence[SideData]) -> Iterator[tuple[str, str]]:
@@ -124,6 +140,58 @@ def projection_numbers(text: str) -> tuple[str, list[float]]:
     """Kind, and yaw, pitch, roll, bounds (left, top, right, bottom) and padding of a projection's value."""
     kind, _, numbers = text.partition(" at ")
     return kind, [float(number) for number in numbers.split()] if numbers else [0.0] * 8
+
+
+def _as_shown(
+    found: Mapping[str, str], crop: Sequence[int], size: tuple[int, int], turned: Orientation
+) -> Iterator[tuple[str, str]]:
+    """Packing and projection once a decoded frame of this size is cropped and brought upright."""
+    packing, projection = found.get(STEREO, ""), found.get(PROJECTION, "")
+    if any(crop) and projection:
+        projection = _marked(projection, _CUT) if packing else _cropped(projection, crop, size)
+    # Two halves stay halves if as much is cut off on both sides.
+    ends = crop[2:] if packing in ("top_bottom", "bottom_top") else crop[:2]
+    if any(crop) and (packing not in _QUARTER_TURN or ends[0] != ends[1]):
+        packing = _marked(packing, _CUT)
+    if turned != Orientation():
+        projection = _marked(projection, _TURNED)
+        packing = (
+            _turned(packing, turned) if packing in _QUARTER_TURN else _marked(packing, _TURNED)
+        )
+    yield from (
+        (kind, text) for kind, text in ((STEREO, packing), (PROJECTION, projection)) if text
+    )
+
+
+def _turned(packing: str, turned: Orientation) -> str:
+    packing = _MIRRORED.get(packing, packing) if turned.mirrored else packing
+    for _ in range(turned.clockwise // 90):
+        packing = _QUARTER_TURN[packing]
+    return packing
+
+
+def _marked(said: str, mark: str) -> str:
+    """A packing or projection, if there is one, of another name."""
+    name, at, numbers = said.partition(" at ")
+    return name and f"{name}{mark}{at}{numbers}"
+
+
+def _cropped(projection: str, crop: Sequence[int], size: tuple[int, int]) -> str:
+    """A projection of which the picture shows less; the bounds are fractions of the whole sphere."""
+    name, (*angles, left, above, right, below, padding) = projection_numbers(projection)
+    if name == HALF:
+        left = right = QUARTER
+    elif "equirectangular" not in name:
+        return _marked(projection, _CUT)
+    wide, high = (WHOLE - left - right) / size[0], (WHOLE - above - below) / size[1]
+    bounds = (
+        left + crop[0] * wide,
+        above + crop[2] * high,
+        right + crop[1] * wide,
+        below + crop[3] * high,
+    )
+    numbers = (*angles, *map(round, bounds), padding)
+    return f"{PROJECTIONS[2]} at {' '.join(f'{number:.10g}' for number in numbers)}"
 
 
 def _said_timecode(tags: Mapping[str, str]) -> str:

@@ -8,6 +8,8 @@ from typing import BinaryIO, NamedTuple
 
 # Box types that an mp4 or mov can begin with; anything else is another format.
 _FIRST_TYPES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp", b"pnot")
+# Brands of AVIF and HEIF, stills and sequences.
+_PICTURE_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"hevx", b"mif1", b"msf1")
 _EBML_HEADER, _EBML_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -19,6 +21,11 @@ class Box(NamedTuple):
     end: int
 
 
+def boxed(kind: bytes, content: bytes) -> bytes:
+    """A box of an mp4 or mov."""
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
 def is_cut(path: Path) -> bool:
     """Whether an mp4, mov, Matroska or RIFF file is shorter than its structure says.
 
@@ -28,6 +35,13 @@ def is_cut(path: Path) -> bool:
     with path.open("rb") as file:
         boxes = _outer_boxes(file, size) or _ebml_elements(file) or _riff_chunk(file)
     return bool(boxes) and boxes[-1].end > size
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file says that it is AVIF or HEIF. Raises OSError if it cannot be read."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in _PICTURE_BRANDS
 
 
 def lacks_index(path: Path) -> bool:

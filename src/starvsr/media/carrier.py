@@ -15,14 +15,23 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.stream import VideoStream
 
-from starvsr.media.beside import PROJECTION, PROJECTIONS, STEREO, projection_numbers, value_of
-from starvsr.media.boxes import read_index
+from starvsr.media.beside import (
+    HALF,
+    PROJECTION,
+    PROJECTIONS,
+    QUARTER,
+    STEREO,
+    projection_numbers,
+    value_of,
+)
 from starvsr.media.elements import VIDEO, element, find_element, inserted
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.hdr import hdr_options
 from starvsr.media.removal import Right, write_over
+from starvsr.media.sample_entry import entry_boxes, has_place, reserve_entry, write_entry
 from starvsr.types import VideoInfo
 
 # Identifiers of elements: a video's views and shown size; projection with kind, details and angles.
@@ -38,26 +47,26 @@ _STEREO_MODES = (
     *("row_interleaved_rl", "row_interleaved_lr", "col_interleaved_rl", "col_interleaved_lr"),
     *("anaglyph_cyan_red", "right_left", "anaglyph_green_magenta", "block_lr", "block_rl"),
 )
-# What a muxer of libav takes of these; Matroska's takes all.
+# What the muxers of libav take of these; Matroska's takes all.
 _PACKINGS = {
     "matroska": _STEREO_MODES,
     "webm": ("left_right", "right_left", "top_bottom", "bottom_top"),
-    "mp4": ("left_right", "top_bottom"),
 }
+_IN_BOXES = ("mp4", "mov")
 # The tracks lie in a file's first bytes.
 _HEADER = 1 << 20
-# libav's box vexu of a stream with two eyes, without anything else.
-_TWO_VIEWS = b"\0\0\0\x1dvexu\0\0\0\x15eyes\0\0\0\x0dstri\0\0\0\0\x03"
 # Muxers that write the light of HDR.
 _LIT = ("matroska", "webm", "mp4", "mov")
 
 
 def holds(info: VideoInfo, kind: str, container: str) -> bool:
-    """Whether libav's muxer of this name can write the source's 3D packing or projection."""
+    """Whether an output of libav's muxer of this name can hold the source's 3D packing or projection."""
     value = value_of(info, kind)
+    if container in _IN_BOXES:
+        return has_place(kind, value)
     if kind == STEREO:
         return value in _PACKINGS.get(container, ())
-    return container in _PACKINGS and projection_numbers(value)[0] in PROJECTIONS
+    return container in _PACKINGS and (value == HALF or projection_numbers(value)[0] in PROJECTIONS)
 
 
 def holds_light(container: str) -> bool:
@@ -66,30 +75,33 @@ def holds_light(container: str) -> bool:
 
 
 def muxer_options(info: VideoInfo, settings: EncoderSettings) -> dict[str, str]:
-    """Options without which libav's muxer would not write it, or not as `write_marks` needs it."""
+    """Options without which libav's muxer would not write it as `write_marks` needs it."""
     elements, _ = _elements(info, settings)
-    if not elements or settings.container not in _PACKINGS:
-        return {}
-    # Its boxes are not in the mp4 standard itself; a checksum would be of a size that is not kept.
-    return {"strict": "unofficial"} if settings.container == "mp4" else {"write_crc32": "0"}
+    # A checksum would be of a size that is not kept.
+    return {"write_crc32": "0"} if elements and settings.container in _PACKINGS else {}
+
+
+def reserve_marks(video: Stream, info: VideoInfo, settings: EncoderSettings) -> None:
+    """Make room for what `write_marks` writes, before the header of an output is written."""
+    reserve_entry(video, _boxes(info, settings))
 
 
 def write_marks(info: VideoInfo, settings: EncoderSettings, path: Path) -> None:
-    """Mend what the muxer wrote of two views in one picture. Raises OSError.
+    """Write or mend what the muxer does not write rightly in a complete file. Raises OSError, OutputError.
 
-    In an mp4 a box for two streams of views is voided: libav writes both, and reads the packing from neither then. In
-    Matroska the shown size is that of one view, which libav's muxer takes for square samples.
+    In an mp4 and mov these are boxes. In Matroska the shown size is that of one view, which libav's muxer takes for
+    square samples.
     """
-    packing = value_of(info, STEREO)
-    if not packing or not holds(info, STEREO, settings.container):
-        return
-    if settings.container == "mp4":
-        place, index = read_index(path)
-        found = index.find(_TWO_VIEWS)
-        if found >= 0:
-            write_over(path, place + found + 4, b"free", Right.TEMPORARY)
-    elif info.sample_aspect != 1:
+    write_entry(path, _boxes(info, settings), settings.container)
+    two_views = settings.container in _PACKINGS and holds(info, STEREO, settings.container)
+    if two_views and info.sample_aspect != 1:
         _write_aspect(info.sample_aspect, path)
+
+
+def _boxes(info: VideoInfo, settings: EncoderSettings) -> bytes:
+    return (
+        entry_boxes(info, settings.width / info.width) if settings.container in _IN_BOXES else b""
+    )
 
 
 def _write_aspect(aspect: Fraction, path: Path) -> None:
@@ -131,16 +143,20 @@ def carrying(
 def _elements(info: VideoInfo, settings: EncoderSettings) -> tuple[bytes, bytes]:
     """Elements of the video and of its colour."""
     container, made = settings.container, b""
-    if (packing := value_of(info, STEREO)) and holds(info, STEREO, container):
-        made += element(_STEREO, bytes([_STEREO_MODES.index(packing)]))
-    if (projection := value_of(info, PROJECTION)) and holds(info, PROJECTION, container):
-        made += _projection(projection, settings.width / info.width)
-    in_stream = bool(hdr_options(settings.codec, info.hdr))
-    return made, _light(info) if not in_stream and holds_light(container) else b""
+    if container in _PACKINGS and holds(info, STEREO, container):
+        made += element(_STEREO, bytes([_STEREO_MODES.index(value_of(info, STEREO))]))
+    if container in _PACKINGS and holds(info, PROJECTION, container):
+        made += _projection(value_of(info, PROJECTION), settings.width / info.width)
+    # Many readers do not look for it in H.264.
+    in_stream = hdr_options(settings.codec, info.hdr) and settings.codec != "libx264"
+    return made, _light(info) if holds_light(container) and not in_stream else b""
 
 
 def _projection(value: str, scale: float) -> bytes:
     name, (*angles, left, above, right, below, padding) = projection_numbers(value)
+    if name == HALF:
+        # From a whole one, a quarter is cut off on both sides.
+        left = right = QUARTER
     # A tile is Matroska's equirectangular kind, with bounds.
     kind = 2 if name == "cubemap" else 1
     details = (

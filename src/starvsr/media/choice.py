@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 
 from starvsr.errors import InputError, UsageError
 from starvsr.media.decode import readable_packets
-from starvsr.media.source import is_cover, open_source
+from starvsr.media.source import broken_picture, is_cover, open_source
 from starvsr.types import VideoInfo
 
 # Packets read to find out which streams are stills: seconds of a few interleaved streams.
@@ -123,7 +123,7 @@ def _none(container: InputContainer, path: Path) -> str:
         return f"{path} contains no video, only a cover picture"
     if container.streams.audio:
         return f"{path} contains no video, only audio"
-    return f"{path} contains no video stream"
+    return broken_picture(path) or f"{path} contains no video stream"
 
 
 def _packets(streams: Sequence[VideoStream], path: Path) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import av
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 from starvsr.media.decode import readable_packets
 from starvsr.media.source import is_cover, open_source
@@ -32,6 +32,7 @@ _STALE_TAGS = (
     "compatible_brands",
     "duration",
     "vendor_id",
+    "file_package_umid",
     "alpha_mode",
     # Those of the output are said by `media.carrier` and `media.timecode`.
     "stereo_mode",
@@ -39,6 +40,18 @@ _STALE_TAGS = (
 )
 _STALE_STARTS = ("bps", "number_of_frames", "number_of_bytes", "_statistics", "duration-")
 _IMAGE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "webp": "image/webp"}
+# What a stream is for, by libav's names, and which of them its muxers write.
+_ROLES = (
+    *("dub", "original", "comment", "lyrics", "karaoke", "forced"),
+    *("hearing_impaired", "visual_impaired", "captions", "descriptions"),
+)
+_HELD_ROLES = {
+    "mp4": {*_ROLES} - {"original", "lyrics", "karaoke"},
+    "matroska": {*_ROLES} - {"lyrics", "karaoke", "captions"},
+    "matroska audio": {*_ROLES} - {"lyrics", "karaoke", "captions", "descriptions"},
+    "webm": {"forced"},
+    "nut": {*_ROLES[:5]},
+}
 # Of a language's two codes, the one in QuickTime's list, to which libav does not convert.
 _QUICKTIME_LANGUAGES = {
     "deu": "ger", "nld": "dut", "ell": "gre", "isl": "ice", "zho": "chi", "sqi": "alb", "mkd": "mac", "hye": "arm",
@@ -61,6 +74,30 @@ def describe(copy: Stream, stream: Stream, container: str, streams: StreamOption
         known = _QUICKTIME_LANGUAGES if container == "mov" else {}
         tags["language"] = known.get(stream.language, stream.language)
     copy.metadata.update(tags)
+
+
+def lost_roles(info: VideoInfo, container: str, streams: StreamOptions) -> list[str]:
+    """Roles of the source's streams for which an output of this muxer has no place. Raises InputError."""
+    wanted = {"video": "copy", "audio": streams.audio, "subtitle": streams.subtitles}
+    lost = []
+    with open_source(info.path) as source:
+        for stream in source.streams:
+            is_film = stream.type != "video" or stream.index == info.stream_index
+            if (
+                is_film
+                and stream.index not in info.foreign
+                and wanted.get(stream.type, "none") != "none"
+            ):
+                roles = [role for role in _ROLES if stream.disposition & Disposition[role]]
+                held = _HELD_ROLES.get(f"{container} {stream.type}") or _HELD_ROLES.get(
+                    container, set()
+                )
+                lost += [
+                    f"{role.replace('_', ' ')} of stream {stream.index}"
+                    for role in roles
+                    if role not in held
+                ]
+    return lost
 
 
 def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from starvsr.media.deadline import within_deadline
+from starvsr.media.pixfmt import layout_of
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,16 @@ def decoder_of(stream: VideoStream) -> VideoCodecContext:
     return own
 
 
+def lacks_side_data(codec: str, pix_fmt: str) -> bool:
+    """Whether a stream's frames lack what the container says of them, as they do from the decoders for alpha."""
+    return codec in _WITH_ALPHA and layout_of(pix_fmt).alpha
+
+
+def native_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
+    """The first frame from the container's own decoder, which has the container's side data but no alpha."""
+    return next(iter(FrameDecoder(container, stream, one_thread=True, native=True)), None)
+
+
 class Watch(Protocol):
     """Sees the packets that a decoder reads."""
 
@@ -117,11 +128,12 @@ class FrameDecoder:
         one_thread: bool = False,
         most_packets: int | None = None,
         watch: Watch | None = None,
+        native: bool = False,
     ) -> None:
-        """watch: sees the packets of all its streams, in the container's order."""
+        """watch: sees the packets of all its streams, in the container's order. native: without alpha."""
         self.container, self.stream, self.most_packets = container, stream, most_packets
         self._watch = watch
-        self.context = decoder_of(stream)
+        self.context = stream.codec_context if native else decoder_of(stream)
         self._is_theora = self.context.codec.canonical_name == "theora"
         self.packets = 0
         """Packets read, except those that the container marks as not shown (by an edit list)."""

@@ -381,9 +381,14 @@ def add_video(
     return stream
 
 
+def has_front(container: str) -> bool:
+    """Whether libav's muxer of this name can write the index in front of the data."""
+    return container in ("mp4", "mov")
+
+
 def front_options(settings: EncoderSettings, streams: StreamOptions) -> dict[str, str]:
-    """The muxer's option to write the index of mp4 and mov in front: at its end, libav moves the data once."""
-    in_front = streams.faststart and settings.container in ("mp4", "mov")
+    """The muxer's option to write the index in front: at its end, libav moves the data once."""
+    in_front = streams.faststart and has_front(settings.container)
     return {"movflags": "+faststart"} if in_front else {}
 
 

@@ -17,7 +17,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from starvsr.errors import OutputError, WorkDirError
-from starvsr.media.carrier import carrying, muxer_options, write_marks
+from starvsr.media.carrier import carrying, muxer_options, reserve_marks, write_marks
 from starvsr.media.clock import shown_chapters
 from starvsr.media.copies import (
     add_attachments,
@@ -247,6 +247,7 @@ def _add_video(
         hevc = context.codec.canonical_name == "hevc"
         context.codec_tag = "hvc1" if hevc else model.codec_context.codec_tag
     describe(stream, source.streams[info.stream_index], settings.container, streams)
+    reserve_marks(stream, info, settings)
     tag_alpha(stream, settings)
     return stream
 
@@ -278,7 +279,11 @@ def _add_tags(
         output.metadata.update(kept_tags(source.metadata))
     if streams.chapters:
         chapters = shown_chapters(source.chapters(), info, index)
-        output.set_chapters(moved_chapters(chapters, span.start, span.end, span.origin))
+        moved = moved_chapters(chapters, span.start, span.end, span.origin)
+        for chapter in moved if output.format.name in ("mp4", "mov") else ():
+            # libav's muxer would give it the title of another one.
+            chapter["metadata"].setdefault("title", "")
+        output.set_chapters(moved)
 
 
 def _frame_numbers(part: Path) -> list[int]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from av.audio.layout import AudioLayout
+
 from starvsr.media.beside import PROJECTION, STEREO, TIME_CODE, unheld, value_of
 from starvsr.media.carrier import holds
+from starvsr.media.copies import lost_roles
 from starvsr.media.encoder import IMAGES, EncoderSettings
 from starvsr.media.messages import inserter, kinds_of
 from starvsr.media.pixfmt import find_encoder
 from starvsr.media.tags import lost_tags
+from starvsr.media.timecode import is_timecode
 from starvsr.options import StreamOptions
 from starvsr.types import StreamInfo, VideoIndex, VideoInfo
 
@@ -17,6 +21,8 @@ COVER = "cover picture"
 """What `StreamInfo.detail` says of one."""
 # A time code as a stream: the muxer writes another from the tag.
 _TIME_CODES = ("tmcd",)
+# Muxers that say how many channels there are, not which.
+_COUNTING_CHANNELS = ("matroska", "nut")
 # Chapters as a stream of a mov or mp4, which are kept.
 _CHAPTERS = "text"
 
@@ -32,6 +38,8 @@ def beside_notes(
         *_data(info),
         *_statements(info, settings, streams),
         *_messages(index, settings),
+        *_layouts(info, settings, streams),
+        *_roles(info, settings, streams),
         *_tags(info, settings, streams),
     ]
 
@@ -100,18 +108,20 @@ def _statements(info: VideoInfo, settings: EncoderSettings, streams: StreamOptio
     container, notes = settings.container, []
     for kind in (STEREO, PROJECTION):
         value = value_of(info, kind)
-        if value and not holds(info, kind, container) and f"{value} projection" not in unheld(info):
+        if value and not holds(info, kind, container):
             better = [
                 name
-                for name, muxer in ((".mp4", "mp4"), (".mkv", "matroska"))
+                for name, muxer in ((".mp4", "mp4"), (".mov", "mov"), (".mkv", "matroska"))
                 if holds(info, kind, muxer)
             ]
-            advice = f"; {' and '.join(better)} can hold it" if better else ""
-            notes.append(f"the {kind} ({value}) is left out: the output cannot hold it{advice}")
-    if value_of(info, TIME_CODE) and streams.metadata and container == IMAGES:
-        notes.append(
-            f"the time code {value_of(info, TIME_CODE)} is left out: images cannot hold it"
-        )
+            advice = f"; {_listed(better)} can hold it" if better else ""
+            name = value.partition(" at ")[0]
+            notes.append(f"the {kind} ({name}) is left out: the output cannot hold it{advice}")
+    code = value_of(info, TIME_CODE) if streams.metadata else ""
+    if code and container == IMAGES:
+        notes.append(f"the time code {code} is left out: images cannot hold it")
+    elif code and container in ("mp4", "mov") and not is_timecode(code):
+        notes.append(f"the time code {code!r} is left out: it is not of the form hh:mm:ss:ff")
     if kinds := unheld(info):
         notes.append(f"no output can hold the source's {_listed(kinds)}: left out")
     return notes
@@ -125,6 +135,39 @@ def _messages(index: VideoIndex, settings: EncoderSettings) -> list[str]:
     return [
         f"{_listed(kinds)} in the pictures cannot be kept by {settings.codec}: left out; --codec libx264, libx265 and "
         "libsvtav1 keep them"
+    ]
+
+
+def _layouts(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
+    """Which channels a copy of PCM has, where the container only says how many."""
+    if settings.container not in _COUNTING_CHANNELS or streams.audio != "copy":
+        return []
+    sounds = [
+        each for each in info.streams if each.kind == "audio" and each.index not in info.foreign
+    ]
+    notes = []
+    for each in sounds:
+        layout = each.detail.rpartition(" ")[0].rpartition(" ")[0]
+        if each.codec.startswith("pcm_") and not _is_usual(layout):
+            notes.append(
+                f"the channel layout of audio stream {each.index} ({layout}) is left out: for PCM the container has no "
+                "place for it; .mov has"
+            )
+    return notes
+
+
+def _is_usual(layout: str) -> bool:
+    """Whether a layout is what players take for its number of channels."""
+    usual = AudioLayout(f"{AudioLayout(layout).nb_channels}c")
+    return layout.endswith(" channels") or usual.name == layout
+
+
+def _roles(info: VideoInfo, settings: EncoderSettings, streams: StreamOptions) -> list[str]:
+    lost = [] if settings.container == IMAGES else lost_roles(info, settings.container, streams)
+    if not lost:
+        return []
+    return [
+        f"stream roles are left out, for which {settings.container} has no place: {_listed(lost)}"
     ]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from av.container import InputContainer
+from av.format import Flags
 from av.packet import Packet
 from av.stream import Stream
 
@@ -23,6 +24,8 @@ logger = logging.getLogger(__name__)
 _OPUS_PRIMING_S, _PRIMING_PACKETS = Fraction(8, 100), 2
 # How far after the end of a range a badly interleaved file may still have packets of the range.
 _INTERLEAVING_S = 10
+# Of muxers that accept packets at one time.
+_NONSTRICT = int(cast("int", Flags.ts_nonstrict.value))
 
 TimedPacket = tuple[Fraction, int, "Packet[Stream]"]
 
@@ -51,6 +54,9 @@ class Copying:
         """stream: of the output. convert: it has an encoder for the source's text (see `texts.add_texts`)."""
         self.stream = stream
         self._span, self._convert = span, convert
+        # A packet of TrueHD is shorter than a tick of Matroska, whose muxer accepts equal times.
+        nonstrict = stream.type == "subtitle" or stream.container.format.flags & _NONSTRICT
+        self._least_step = 0 if nonstrict else 1
         self._last_dts: int | None = None
         self._priming: list[Packet[Any]] = []
         """Packets before the first one that is shown, which are not."""
@@ -89,7 +95,7 @@ class Copying:
         dts = round((times[0] - self._span.origin) / base)
         if self._last_dts is not None:
             # In some files copied streams go back in time, which a muxer refuses.
-            dts = max(dts, self._last_dts + (0 if self.stream.type == "subtitle" else 1))
+            dts = max(dts, self._last_dts + self._least_step)
         self._last_dts = dts
         made.time_base = base
         made.pts = made.dts = dts

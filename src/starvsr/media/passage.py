@@ -94,6 +94,8 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
         for stream, passage in _passages(source, info, firsts, target, streams):
             if passage.why:
                 logger.warning(_note(stream, passage))
+            if (other := _other_layout(stream, passage)) is not None:
+                logger.warning(other)
         for stream in source.streams if streams.attachments else ():
             note = left_out(stream, container_of(target))
             if note:
@@ -188,6 +190,18 @@ def _note(stream: Stream, passage: Passage) -> str:
     return f"{_name(stream)} is encoded by {passage.audio.codec}{cut}: {passage.why}"
 
 
+def _other_layout(stream: Stream, passage: Passage) -> str | None:
+    """The message about channels that are read as others once they are encoded; None if they are not, or lie behind."""
+    if passage.audio is None or not isinstance(stream.codec_context, AudioCodecContext):
+        return None
+    was, read = stream.codec_context.layout.name, passage.audio.read_as
+    # A source that says only how many there are loses nothing.
+    says_which = not was.endswith(" channels")
+    if not read or not says_which or read.removesuffix("(side)") == was.removesuffix("(side)"):
+        return None
+    return f"{_name(stream)}: its channels, {was}, are read as {read} from {passage.audio.codec} in this container"
+
+
 def _cannot_hold(target: Path, stream: Stream, first: bytes = b"") -> str:
     better = [end for end in _RECOMMENDED if is_copied(CONTAINERS[end], stream, first)]
     flag = _without(stream)
@@ -212,7 +226,7 @@ def _unreadable(stream: Stream) -> str:
             f"{name} cannot be read: libav does not know this form of WebVTT; save it with mkvextract, or give "
             f"{_without(stream)}"
         )
-    return f"{name} cannot be read: libav does not know its codec; give {_without(stream)}"
+    return f"{name} cannot be read: this libav has no decoder for it; give {_without(stream)}"
 
 
 def _without(stream: Stream) -> str:

@@ -24,7 +24,7 @@ from starvsr.errors import InputError, UsageError
 from starvsr.media.beside import beside_of, crop_of
 from starvsr.media.choice import choose_stream, foreign_streams, tagged_duration_s
 from starvsr.media.clock import true_rate
-from starvsr.media.decode import FrameDecoder, readable_packets
+from starvsr.media.decode import FrameDecoder, lacks_side_data, native_frame, readable_packets
 from starvsr.media.described import describe_file
 from starvsr.media.graph import frame_aspect
 from starvsr.media.hdr import hdr_of
@@ -62,6 +62,7 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
         stream = choose_stream(container, path, video_stream)
         times = _FirstTimes()
         frame = _first_frame(container, stream, times)
+        marked = _marked(path, stream, frame)
         described = describe_file(container)
         sides = described.sides.get(stream.index, {})
         pix_fmt = frame.format.name if frame else stream.codec_context.pix_fmt
@@ -77,7 +78,7 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
             codec=stream.codec_context.codec.canonical_name,
             pix_fmt=pix_fmt,
             bit_depth=bit_depth(pix_fmt),
-            **_upright(stream, frame, *size),
+            **_upright(stream, marked, *size),
             time_base=stream.time_base or _MICROSECOND,
             frame_rate=None,
             stated_rates=_stated_rates(stream),
@@ -90,17 +91,37 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
                 _describe(each, described.streams.get(each.index, "")) for each in container.streams
             ),
             chapters=len(container.chapters()),
-            hdr=hdr_of(frame, sides),
+            hdr=hdr_of(marked, sides),
             crop=crop,
-            beside=beside_of(container, stream, frame, sides),
+            beside=beside_of(container, stream, marked, sides, crop),
             foreign=foreign_streams(described.programs, stream.index),
         )
         if is_sequence(path) and not path.exists():
             return _timed(info, fps or DEFAULT_FPS)
         # Reads on, so it comes last.
         rate = true_rate(times.read_on(container, stream), info.time_base, info.stated_rates)
-        is_raw = bool(container.format.flags & _WITHOUT_TIMES)
-    return _with_rate(replace(info, frame_rate=rate), fps, is_raw=is_raw)
+        if fps is not None:
+            _check_raw(container, path)
+    info = replace(info, frame_rate=rate)
+    return info if fps is None else _at_rate(info, fps)
+
+
+def check_asked(path: Path, fps: Fraction | None, video_stream: int | None) -> None:
+    """Raise what `probe` raises for these, by the header alone."""
+    if fps is None and video_stream is None:
+        return
+    with open_source(path) as container:
+        if video_stream is not None:
+            choose_stream(container, path, video_stream)
+        if fps is not None and (path.exists() or not is_sequence(path)):
+            _check_raw(container, path)
+
+
+def _check_raw(container: InputContainer, path: Path) -> None:
+    if not container.format.flags & _WITHOUT_TIMES:
+        raise UsageError(
+            f"--fps is for image sequences and raw streams: {path} has times; leave it out"
+        )
 
 
 def _upright(
@@ -119,14 +140,8 @@ def _upright(
     }
 
 
-def _with_rate(info: VideoInfo, fps: Fraction | None, *, is_raw: bool) -> VideoInfo:
-    """The facts at the rate that `--fps` gives. Raises UsageError for a file that has times."""
-    if fps is None:
-        return info
-    if not is_raw:
-        raise UsageError(
-            f"--fps is for image sequences and raw streams: {info.path} has times; leave it out"
-        )
+def _at_rate(info: VideoInfo, fps: Fraction) -> VideoInfo:
+    """The facts of a raw stream at the rate that `--fps` gives."""
     # All times of a raw stream are libav's own, at this rate.
     base = info.time_base * (info.frame_rate or DEFAULT_FPS) / fps
     return replace(info, time_base=base, frame_rate=fps, stated_rates=(fps,))
@@ -194,6 +209,16 @@ def _first_frame(
         container, stream, one_thread=True, most_packets=_MOST_PACKETS, watch=times
     )
     return next(iter(decoder), None)
+
+
+def _marked(path: Path, stream: VideoStream, frame: VideoFrame | None) -> VideoFrame | None:
+    """The first frame with what the container says of it."""
+    codec = stream.codec_context.codec.canonical_name
+    if frame is None or not lacks_side_data(codec, frame.format.name):
+        return frame
+    with open_source(path) as container:
+        same = next(each for each in container.streams.video if each.index == stream.index)
+        return native_frame(container, same)
 
 
 def _duration_s(container: InputContainer, stream: Stream) -> float | None:

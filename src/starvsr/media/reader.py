@@ -15,11 +15,12 @@ from starvsr.errors import InputError
 from starvsr.media.choice import film_stream
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
-from starvsr.media.decode import FrameDecoder
+from starvsr.media.decode import FrameDecoder, lacks_side_data, native_frame
 from starvsr.media.deinterlace import decoded_span, made_frames
 from starvsr.media.fields import MadeIndex
 from starvsr.media.hwaccel import open_for
-from starvsr.media.orientation import Orientation, orientation_of
+from starvsr.media.orientation import orientation_of
+from starvsr.media.source import open_source
 from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -152,9 +153,14 @@ class _Upright:
     def __init__(self, info: VideoInfo, *, alpha: bool) -> None:
         self._info, self._alpha = info, alpha
         self._converters: dict[bool, ToRgb] = {}
+        self._turned = None
+        if lacks_side_data(info.codec, info.pix_fmt):
+            with open_source(info.path) as container:
+                marked = native_frame(container, film_stream(container, info))
+                self._turned = orientation_of(marked)
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        turned: Orientation = orientation_of(frame)
+        turned = orientation_of(frame) if self._turned is None else self._turned
         left, right, above, below = self._info.crop
         sideways = turned.swaps_sides
         if sideways not in self._converters:

@@ -141,7 +141,20 @@ class _Front(io.RawIOBase):
         super().close()
 
 
+def broken_picture(path: Path) -> str:
+    """The message about an AVIF or HEIF of which nothing can be read; empty for other files."""
+    if not path.is_file() or not boxes.is_picture(path):
+        return ""
+    if boxes.is_cut(path):
+        return f"{path} is a truncated AVIF or HEIF picture: copy or download it again"
+    return (
+        f"{path} is an AVIF or HEIF picture that is damaged, or of a form that libav does not read"
+    )
+
+
 def _refusal(path: Path, error: Exception) -> str:
+    if picture := broken_picture(path):
+        return picture
     if path.is_file() and boxes.lacks_index(path):
         return (
             f"{path} cannot be read: its index (the moov box) is missing, as when a recording or a download was "

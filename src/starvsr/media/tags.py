@@ -16,7 +16,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from starvsr.errors import OutputError
-from starvsr.media.boxes import read_index
+from starvsr.media.boxes import boxed, read_index
 from starvsr.media.copies import kept_tags
 from starvsr.media.encoder import IMAGES
 from starvsr.media.provenance import TAG
@@ -148,31 +148,28 @@ def _content(container: str, tags: Mapping[str, str]) -> bytes:
     """The tags as boxes: in an mp4 free ones of its list, in a mov a list of its own with its keys."""
     if container == "mp4":
         return b"".join(
-            _box(
+            boxed(
                 b"----",
-                _box(b"mean", bytes(4) + b"com.apple.iTunes")
-                + _box(b"name", bytes(4) + name.encode())
+                boxed(b"mean", bytes(4) + b"com.apple.iTunes")
+                + boxed(b"name", bytes(4) + name.encode())
                 + _data(text),
             )
             for name, text in tags.items()
         )
-    keys = b"".join(_box(b"mdta", name.encode()) for name in tags)
+    keys = b"".join(boxed(b"mdta", name.encode()) for name in tags)
     items = b"".join(
-        _box(number.to_bytes(4, "big"), _data(text)) for number, text in enumerate(tags.values(), 1)
+        boxed(number.to_bytes(4, "big"), _data(text))
+        for number, text in enumerate(tags.values(), 1)
     )
-    return _box(
+    return boxed(
         b"meta",
         bytes(4)
-        + _box(b"hdlr", bytes(8) + b"mdta" + bytes(13))
-        + _box(b"keys", bytes(4) + len(tags).to_bytes(4, "big") + keys)
-        + _box(b"ilst", items),
+        + boxed(b"hdlr", bytes(8) + b"mdta" + bytes(13))
+        + boxed(b"keys", bytes(4) + len(tags).to_bytes(4, "big") + keys)
+        + boxed(b"ilst", items),
     )
 
 
 def _data(text: str) -> bytes:
     # Kind 1 is UTF-8.
-    return _box(b"data", (1).to_bytes(4, "big") + bytes(4) + text.encode())
-
-
-def _box(kind: bytes, content: bytes) -> bytes:
-    return (8 + len(content)).to_bytes(4, "big") + kind + content
+    return boxed(b"data", (1).to_bytes(4, "big") + bytes(4) + text.encode())

@@ -13,6 +13,11 @@ _FORM = re.compile(r"([0-9]{1,2}):([0-9]{1,2}):([0-9]{1,2})([:;.,])([0-9]{1,3})"
 _DAY_S = 24 * 60 * 60
 
 
+def is_timecode(text: str) -> bool:
+    """Whether it has the form hh:mm:ss:ff, without which libav's mp4 muxer writes none."""
+    return _FORM.fullmatch(text.strip()) is not None
+
+
 def timecode_tags(info: VideoInfo, elapsed_s: Fraction, shown: Fraction) -> dict[str, str]:
     """The time code of an output as its video stream's tag, which libav's mp4 muxer writes as a track; empty without.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from starvsr.media.decode import readable_packets
-from starvsr.media.source import open_source
+from starvsr.media.source import broken_picture, open_source
 
 # A WebP file with this flag of its extended header is a sequence of pictures.
 _EXTENDED, _FLAGS_AT, _ANIMATED = b"VP8X", 20, 2
@@ -18,6 +18,8 @@ def undecodable(path: Path, index: int) -> str:
         first = next((bytes(packet) for packet in readable_packets(source, stream)), b"")
         context = stream.codec_context
         codec = context.codec.canonical_name if context else "unknown"
+    if picture := broken_picture(path):
+        return picture
     if not first:
         return (
             f"{path}: its video stream ({codec}) has no packets, as in the init segment of a stream: join it with the "
