@@ -82,6 +82,8 @@ def test_an_existing_folder_or_a_slash_means_into_it(
         ({"output": "out.gif"}, "job 2 (clip.mp4), output: out.gif: the extension .gif"),
         ({"output": "a/b/out.mkv"}, "job 2 (clip.mp4), output: the folder "),
         ({"codec": "x265"}, "job 2 (clip.mp4), codec: --codec x265 is not a video encoder"),
+        ({"crf": "60"}, "job 2 (clip.mp4), crf or preset: --crf 60 is not allowed"),
+        ({"output": "a.webm", "crf": "64"}, "for the encoder libvpx-vp9: give 0 (best) to 63"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
