@@ -36,6 +36,12 @@ from tests.cli.conftest import Cli
         ("plan clip.mp4 --memory-limit 1KB", 5, "and 1 KiB can be used: give a larger"),
         ("plan clip.mp4 --resolution 1920x1080", 2, "give the short side, such as 1080, 1080p or"),
         ("evaluate clip.mp4 --metrics niqee", 2, "did you mean niqe? choose from psnr_y"),
+        ("evaluate clip.mp4 --metrics niqe brisque", 2, "by commas: --metrics niqe,brisque"),
+        (
+            "compare clip.mp4 clip.mp4 --metrics niqe brisque psnr_y",
+            2,
+            "separate metrics by commas: --metrics niqe,brisque,psnr_y",
+        ),
         ("download-weights --dir", 2, "requires an argument; see starvsr download-weights --help"),
         ("upscale clip.mp4 --preview", 2, "requires an argument; see starvsr upscale --help"),
     ],

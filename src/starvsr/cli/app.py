@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -167,11 +168,22 @@ def _meant(arguments: list[str]) -> str:
     first, *rest = arguments or [""]
     files = [each for each in arguments if not each.startswith("-") and each not in _commands()]
     shown = "INPUT OUTPUT" if len(files) < 2 else shlex.join(files[:2])
+    metrics = _metrics_apart(arguments)
+    if len(metrics) > 1:
+        return evaluate.metrics_advice(metrics)
     if "-i" in arguments and (first in ("upscale", "plan") or first not in _commands()):
         return f"INPUT and OUTPUT are given without -i or -o: starvsr upscale {shown}"
     if first in _commands() or first.startswith("-") or not rest or not Path(first).suffix:
         return ""
     return f"{first} is not a command: did you mean starvsr upscale {shlex.join(arguments)}?"
+
+
+def _metrics_apart(arguments: list[str]) -> list[str]:
+    """Names of metrics that stand one after the other behind `--metrics`."""
+    from starvsr.metrics.registry import METRICS
+
+    after = arguments[arguments.index("--metrics") + 1 :] if "--metrics" in arguments else []
+    return list(itertools.takewhile(METRICS.__contains__, after))
 
 
 def _commands() -> set[str]:
