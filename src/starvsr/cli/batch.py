@@ -124,7 +124,9 @@ def _matches(pattern: Path) -> list[Path]:
         raise UsageError(f"the pattern {pattern} is not allowed: {error}") from error
     found = [path for path in found if not path.name.startswith(".")]
     if not found:
-        raise InputError(f"{pattern} does not exist, and matches no files as a pattern")
+        raise InputError(
+            f"{pattern} does not exist, and matches no files as a pattern: check the name"
+        )
     return found
 
 
