@@ -299,7 +299,7 @@ def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
     lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
     assert lines["input"] == f"{clip}: 32x24, 12 of 12 frames"
     assert lines["output"] == f"{clip.with_name('clip-upscaled.mkv')}: 64x48, libx264 yuv420p"
-    assert lines["model"].startswith(f"{toy_path}, as requested, on processor with ")
+    assert lines["model"].startswith(f"{toy_path}, as requested, on CPU with ")
     assert lines["segments"] == "2, the longest of 7 frames"
     assert lines["shots"] == "1"
     assert {"chunks", "tiles", "network", "memory", "latent", "latents"} <= set(lines)
