@@ -94,6 +94,14 @@ def parameters(command: str) -> list[Any]:
     return list(group.commands[command].params)
 
 
+@pytest.mark.parametrize("command", ["upscale", "evaluate", "info", "finish"])
+def test_types_are_shown_only_of_options_that_take_a_value(cli: Cli, command: str) -> None:
+    text = cli(command, "--help").out
+    assert "<bool>" not in text and "list[" not in text and "<path>" not in text
+    assert "[[" not in text
+    assert "<" in text or command != "evaluate"
+
+
 def test_help_and_refused_options_load_nothing_heavy() -> None:
     shown = subprocess.run(
         [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True

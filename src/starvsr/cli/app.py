@@ -14,7 +14,7 @@ import typer
 from starvsr import __version__
 from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
 from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
-from starvsr.cli.help import HELP_NAMES, HelpByNeed
+from starvsr.cli.help import HELP_NAMES, Command, HelpByNeed
 from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import guarded, reserve_descriptors
@@ -68,26 +68,26 @@ app.command(
     cls=HelpByNeed,
     context_settings=_HELP,
 )(upscale.plan)
-app.command("finish", short_help="Write a playable file from an interrupted upscale.")(
+app.command("finish", cls=Command, short_help="Write a playable file from an interrupted upscale.")(
     finish.finish
 )
-app.command("download-weights", short_help="Download, check and convert model weights.")(
-    weights.download_weights
-)
-app.command("info", short_help="Show what a file contains, or what this installation supports.")(
-    info.info
-)
-app.command("degrade", short_help="Degrade videos, as test inputs or training pairs.")(
+app.command(
+    "download-weights", cls=Command, short_help="Download, check and convert model weights."
+)(weights.download_weights)
+app.command(
+    "info", cls=Command, short_help="Show what a file contains, or what this installation supports."
+)(info.info)
+app.command("degrade", cls=Command, short_help="Degrade videos, as test inputs or training pairs.")(
     degrade.degrade
 )
-app.command("train", short_help="Train a network, or resume training.")(train.train)
-app.command("evaluate", short_help="Measure videos, with or without their originals.")(
+app.command("train", cls=Command, short_help="Train a network, or resume training.")(train.train)
+app.command("evaluate", cls=Command, short_help="Measure videos, with or without their originals.")(
     evaluate.evaluate
 )
-app.command("compare", short_help="Compare two videos: metrics and an HTML player.")(
+app.command("compare", cls=Command, short_help="Compare two videos: metrics and an HTML player.")(
     compare.compare
 )
-app.command("bench", short_help="Measure how fast this machine is.")(bench.bench)
+app.command("bench", cls=Command, short_help="Measure how fast this machine is.")(bench.bench)
 
 
 def main() -> NoReturn:
@@ -180,9 +180,11 @@ def _meant(arguments: list[str]) -> str:
 
 def _metrics_apart(arguments: list[str]) -> list[str]:
     """Names of metrics that stand one after the other behind `--metrics`."""
+    if "--metrics" not in arguments:
+        return []
     from starvsr.metrics.registry import METRICS
 
-    after = arguments[arguments.index("--metrics") + 1 :] if "--metrics" in arguments else []
+    after = arguments[arguments.index("--metrics") + 1 :]
     return list(itertools.takewhile(METRICS.__contains__, after))
 
 

@@ -42,7 +42,7 @@ def evaluate(
     reference: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[REFERENCE]",
+            metavar="REFERENCE",
             help="The ground truth: a video, or a folder with the same names. Without it, only no-reference "
             "metrics are computed.",
         ),

@@ -29,7 +29,7 @@ ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"
 def info(
     input: Annotated[
         Path | None,
-        typer.Argument(metavar="[INPUT]", help="A media file (default: show this installation)."),
+        typer.Argument(metavar="INPUT", help="A media file (default: show this installation)."),
     ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
