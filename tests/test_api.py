@@ -50,13 +50,13 @@ def test_public_names(name: str) -> None:
 def test_help_explains_every_option() -> None:
     groups = [getattr(starvsr, name) for name in starvsr.__all__ if name.endswith("Options")]
     for group in groups:
-        text = pydoc.render_doc(group, renderer=pydoc.plaintext)
+        text = pydoc.plain(pydoc.render_doc(group))
         for field in dataclasses.fields(group):
             assert f"{field.name}: " in text
-    text = pydoc.render_doc(starvsr.SizeOptions, renderer=pydoc.plaintext)
+    text = pydoc.plain(pydoc.render_doc(starvsr.SizeOptions))
     assert "scale: float | None = None" in text
     assert "Factor of both sides, above 0 and at most `MOST_SIDE_PX`" in text
-    assert "SizeOptions(scale=2)" in pydoc.render_doc(starvsr.upscale_video)
+    assert "SizeOptions(scale=2)" in pydoc.plain(pydoc.render_doc(starvsr.upscale_video))
 
 
 def test_names_are_listed_before_their_first_use() -> None:

@@ -116,7 +116,9 @@ def _with_fields(group: object) -> str:
         if isinstance(field, ast.AnnAssign):
             lines += ["", ast.unparse(field)]
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                lines += [f"    {line}" for line in inspect.cleandoc(after.value.value).split("\n")]
+                lines += [
+                    f"    {line}" for line in inspect.cleandoc(str(after.value.value)).split("\n")
+                ]
     return "\n".join(lines)
 
 
