@@ -216,6 +216,10 @@ def test_a_shell_completes_models() -> None:
     (model,) = (each for each in parameters("upscale") if each.name == "model")
     offered = model.shell_complete(typer.Context(typer.main.get_command(app)), "st")
     assert [item.value for item in offered] == ["star-light", "star-heavy", "star-cogvideox"]
+    for command, name in ("bench", "model"), ("download-weights", "models"):
+        (model,) = (each for each in parameters(command) if each.name == name)
+        offered = model.shell_complete(typer.Context(typer.main.get_command(app)), "star-c")
+        assert [item.value for item in offered] == ["star-cogvideox"]
 
 
 def test_help_of_no_group(cli: Cli) -> None:

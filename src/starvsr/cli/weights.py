@@ -15,6 +15,7 @@ from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
+from starvsr.cli.upscale_options import completing
 from starvsr.cli.weights_report import list_json, list_text, plan_json, plan_text, verified_text
 from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components
@@ -30,6 +31,7 @@ def download_weights(
         typer.Argument(
             metavar="MODEL",
             help=f"star-light, star-heavy, star-cogvideox, all, or a component (default: {DEFAULT_MODEL}).",
+            autocompletion=completing(EVERYTHING, *COMPONENTS),
         ),
     ] = None,
     list_only: Annotated[
