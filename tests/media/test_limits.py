@@ -92,7 +92,7 @@ def test_containers() -> None:
         ("libx264", "crf", "51", "51.5", "give 0 (best) to 51"),
         ("libx265", "crf", "51", "52", "give 0 (best) to 51"),
         ("libsvtav1", "crf", "63", "64", "give 0 (best) to 63"),
-        ("libvpx-vp9", "crf", "0", "-1", "give 0 (best) to 63"),
+        ("libvpx-vp9", "crf", "-1", "-2", "give 0 (best) to 63"),
         ("libx264", "preset", "veryslow", "fastt", "did you mean fast? give one of ultrafast, "),
         ("libx265", "preset", "placebo", "p7", "give one of ultrafast, superfast, "),
         ("libx264", "preset", "9", "10", "give one of ultrafast, superfast, "),

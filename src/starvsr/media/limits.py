@@ -91,9 +91,11 @@ def check_quality(codec: str, options: EncodeOptions) -> None:
 
 def _crf_advice(codec: str, option: CodecOption, value: str) -> str:
     """What is allowed; empty if that includes the value."""
-    # -1 is libav's "not given".
     least, most = max(option.min, 0), _MOST_CRF.get(codec, option.max)
-    return "" if _is_number(value, least, most) else f"give {least:g} (best) to {most:g}"
+    # -1 is libav's "none", for those who set another rate control by -e.
+    if _is_number(value, least, most) or (option.min < 0 and _is_number(value, -1, -1)):
+        return ""
+    return f"give {least:g} (best) to {most:g}"
 
 
 def _preset_advice(codec: str, option: CodecOption, value: str) -> str:
