@@ -67,11 +67,7 @@ def _check_choices(group: Any) -> None:
         _check(ok, flag_of(name), repr(value), f"one of {', '.join(allowed)}")
 
 
-_FLAGS = {
-    "extra": "-e",
-    "folder": "--weights-dir",
-    "count": "--workers",
-}
+_FLAGS = {"extra": "-e", "folder": "--weights-dir", "count": "--workers"}
 _NEGATED = ("chapters", "metadata", "attachments", "faststart", "provenance")
 
 
@@ -149,9 +145,10 @@ class RangeOptions:
         _check_range("--frames", self.frames, 1, math.inf, "1 or more")
         if self.end_s is not None and self.duration_s is not None:
             raise UsageError("--end and --duration contradict each other: give one of them")
-        if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
+        start = self.start_s or 0.0
+        if self.end_s is not None and self.end_s <= start:
             raise UsageError(
-                f"--end {self.end_s:g} is not after --start {self.start_s or 0:g}: give a later end"
+                f"--end {self.end_s:g} is not after --start {start:g}: give a later end"
             )
 
     @property
