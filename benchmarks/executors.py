@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,13 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import av
-import onnxruntime
-import openvino
 import torch
 import torch.nn.functional as F
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 from torch import Tensor, nn
-from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+
+try:
+    import onnxruntime
+    import openvino
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
+except ModuleNotFoundError as error:
+    sys.exit(f"{__doc__}\nerror: {error.name} is not installed")
 
 from starvsr.models.recurrent import RecurrentNet, State
 from starvsr.zoo.load import load_model

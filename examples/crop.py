@@ -31,6 +31,8 @@ def save_png(pixels: np.ndarray, path: Path) -> None:
 
 def main() -> None:
     """Left half: the input enlarged by bicubic interpolation. Right half: the output."""
+    if len(sys.argv) != 4:
+        sys.exit("usage: python examples/crop.py INPUT UPSCALED PICTURE.png")
     source, upscaled, target = sys.argv[1:]
     after = frame_of(upscaled)
     before = frame_of(source).reformat(

@@ -37,7 +37,7 @@ from starvsr.types import (
 from starvsr.zoo.load import save_model
 from tests.golden.seeded_init import fill_module
 
-CPU = DeviceInfo("cpu", "processor", 1 << 34, 2)
+CPU = DeviceInfo("cpu", "CPU", 1 << 34, 2)
 
 TOY = counted(
     ModelSpec(

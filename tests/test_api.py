@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.metadata
+import pydoc
 import runpy
 import subprocess
 import sys
@@ -44,6 +45,18 @@ def test_public_names(name: str) -> None:
         assert value.__name__ == name
         assert value.__doc__
         assert getattr(importlib.import_module(value.__module__), name) is value
+
+
+def test_help_explains_every_option() -> None:
+    groups = [getattr(starvsr, name) for name in starvsr.__all__ if name.endswith("Options")]
+    for group in groups:
+        text = pydoc.plain(pydoc.render_doc(group))
+        for field in dataclasses.fields(group):
+            assert f"{field.name}: " in text
+    text = pydoc.plain(pydoc.render_doc(starvsr.SizeOptions))
+    assert "scale: float | None = None" in text
+    assert "Factor of both sides, above 0 and at most `MOST_SIDE_PX`" in text
+    assert "SizeOptions(scale=2)" in pydoc.plain(pydoc.render_doc(starvsr.upscale_video))
 
 
 def test_names_are_listed_before_their_first_use() -> None:

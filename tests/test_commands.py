@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from starvsr import errors
-from starvsr.cli.app import EXIT_BUG, run
+from starvsr.cli.app import EXIT_BUG, app, run
 from starvsr.cli.batch import EXIT_SOME_FAILED
 from starvsr.cli.ending import HungUp, Interrupted, Terminated
 from starvsr.cli.upscale import EXIT_DAMAGED
 from tests.media.clips import Audio, Clip, make
-from tests.test_docs import BLOCK, ROOT
+from tests.test_docs import BLOCK, ROOT, script
 
 # Models that have to be downloaded.
 FETCHED = ("star-light", "star-heavy", "star-cogvideox")
@@ -71,6 +71,28 @@ def test_the_commands_of_the_readme_do_what_they_say(
     made = {path.name for path in tmp_path.iterdir()}
     assert made >= {"jobs.mkv", "out-preview.mp4", "out-preview.png", "out-partial.mp4"}
     assert "compare.html" in made
+
+
+def test_the_table_of_options_is_the_programs() -> None:
+    generator = script("options_table")
+    text = (ROOT / "docs" / "cli.md").read_text()
+    table = text.split(generator.BEGIN)[1].split(generator.END)[0]
+    assert table.strip() == generator.table().strip(), "python benchmarks/options_table.py --write"
+
+
+def test_defaults_in_the_text_are_those_of_the_table() -> None:
+    """Such as "`--scale` (default 4)"."""
+    table = script("options_table").table()
+    text = (ROOT / "docs" / "cli.md").read_text().partition("## Options and defaults")[0]
+    stated = re.findall(r"`(--[a-z-]+)[^`]*` \((?:[^()]*, )?default ([^(),]+)\)", text)
+    assert len(stated) >= 2
+    assert [(flag, value) for flag, value in stated if f"`{flag}` ({value})" not in table] == []
+
+
+def test_the_table_of_commands_is_the_programs() -> None:
+    text = (ROOT / "docs" / "cli.md").read_text().partition("## Sizes")[0]
+    listed = re.findall(r"^\| `starvsr ([a-z-]+)", text, re.MULTILINE)
+    assert sorted(listed) == sorted(command.name or "" for command in app.registered_commands)
 
 
 def test_the_table_of_exit_codes_is_the_programs() -> None:

@@ -34,14 +34,19 @@ NAME = re.compile(r"(?<![\w/.])starvsr(?:\.\w+)+(?!\w)")
 MODULE = re.compile(rf"(?<![\w/.])(?:{'|'.join(ROOMS)})/\w+\.py")
 
 
-def test_the_table_of_windows_is_the_planners() -> None:
-    spec = importlib.util.spec_from_file_location(
-        "memory_table", ROOT / "benchmarks" / "memory_table.py"
-    )
+def script(name: str) -> Any:
+    """A script of `benchmarks/` as a module."""
+    path = ROOT / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
-    generator = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generator)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_windows_is_the_planners() -> None:
+    generator = script("memory_table")
     text = (ROOT / "docs" / "memory.md").read_text()
     table = text.split(generator.BEGIN)[1].split(generator.END)[0]
     assert table.strip() == generator.table().strip(), "python benchmarks/memory_table.py --write"

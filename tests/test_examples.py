@@ -1,4 +1,4 @@
-"""The shell scripts of examples/, run as a user would run them, on clips that take milliseconds."""
+"""The programs of examples/, run as a user would run them, on clips that take milliseconds."""
 
 from __future__ import annotations
 
@@ -50,6 +50,14 @@ def script(
 def clip(path: Path, frames: int = 2) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     return make(path, Clip(frames=frames, width=32, height=24))
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_programs_without_arguments_say_how_they_are_used(name: str) -> None:
+    found = subprocess.run([sys.executable, EXAMPLES / name], capture_output=True, text=True)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert found.stderr.startswith(f"usage: python examples/{name} INPUT ")
+    assert len(found.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)

@@ -138,7 +138,7 @@ def test_ranges_that_cannot_be() -> None:
         RangeOptions(end_s=2, duration_s=1)
     with pytest.raises(UsageError, match=r"--end 1 is not after --start 2"):
         RangeOptions(start_s=2, end_s=1)
-    with pytest.raises(UsageError, match=r"--end 0 is not after --start 0\.0"):
+    with pytest.raises(UsageError, match=r"--end 0 is not after --start 0"):
         RangeOptions(end_s=0)
     assert RangeOptions(start_s=1, end_s=2, frames=5).end_s == 2
 

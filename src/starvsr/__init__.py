@@ -93,8 +93,33 @@ def __getattr__(name: str) -> object:
     if name not in __all__ or home is None:
         raise AttributeError(f"module 'starvsr' has no attribute {name!r}")
     value: object = getattr(import_module(f"starvsr.{home}"), name)
+    if hasattr(value, "__dataclass_fields__"):
+        value.__doc__ = _with_fields(value)
     globals()[name] = value
     return value
+
+
+def _with_fields(group: object) -> str:
+    """The docstrings of a dataclass and of its fields, which Python does not keep: `help()` shows them."""
+    import ast
+    import inspect
+    from itertools import pairwise
+
+    lines = [inspect.getdoc(group) or ""]
+    try:
+        (tree,) = ast.parse(inspect.getsource(group)).body  # type: ignore[arg-type]
+    except OSError:
+        # Installed without its source.
+        return lines[0]
+    assert isinstance(tree, ast.ClassDef)
+    for field, after in pairwise([*tree.body, ast.Pass()]):
+        if isinstance(field, ast.AnnAssign):
+            lines += ["", ast.unparse(field)]
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                lines += [
+                    f"    {line}" for line in inspect.cleandoc(str(after.value.value)).split("\n")
+                ]
+    return "\n".join(lines)
 
 
 def __dir__() -> list[str]:

@@ -42,7 +42,8 @@ MOST_WORKERS, MOST_STEPS = 256, 1000
 
 def _check(ok: bool, flag: str, value: object, allowed: str) -> None:
     if not ok:
-        raise UsageError(f"{flag} {value} is not allowed: give {allowed}")
+        given = f"{value:g}" if isinstance(value, float) else value
+        raise UsageError(f"{flag} {given} is not allowed: give {allowed}")
 
 
 def _check_range(flag: str, value: float | None, least: float, most: float, allowed: str) -> None:
@@ -66,11 +67,7 @@ def _check_choices(group: Any) -> None:
         _check(ok, flag_of(name), repr(value), f"one of {', '.join(allowed)}")
 
 
-_FLAGS = {
-    "extra": "-e",
-    "folder": "--weights-dir",
-    "count": "--workers",
-}
+_FLAGS = {"extra": "-e", "folder": "--weights-dir", "count": "--workers"}
 _NEGATED = ("chapters", "metadata", "attachments", "faststart", "provenance")
 
 
@@ -148,8 +145,11 @@ class RangeOptions:
         _check_range("--frames", self.frames, 1, math.inf, "1 or more")
         if self.end_s is not None and self.duration_s is not None:
             raise UsageError("--end and --duration contradict each other: give one of them")
-        if self.end_s is not None and self.end_s <= (self.start_s or 0.0):
-            raise UsageError(f"--end {self.end_s} is not after --start {self.start_s or 0.0}")
+        start = self.start_s or 0.0
+        if self.end_s is not None and self.end_s <= start:
+            raise UsageError(
+                f"--end {self.end_s:g} is not after --start {start:g}: give a later end"
+            )
 
     @property
     def whole(self) -> bool:

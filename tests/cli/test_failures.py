@@ -232,9 +232,11 @@ def test_a_full_disk(
         assert packets(output) == packets(measured)
 
 
+@pytest.mark.parametrize("relative", [False, True])
 def test_what_is_kept_is_said_of_a_disk_that_was_full_at_shared_frames(
-    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, clip: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch, relative: bool
 ) -> None:
+    monkeypatch.chdir(clip.parent)
     opened, done = Path.open, clip.with_name("out.mkv.starvsr") / "000000-core.mkv"
 
     def full(path: Path, *arguments: Any, **named: Any) -> Any:
@@ -243,11 +245,13 @@ def test_what_is_kept_is_said_of_a_disk_that_was_full_at_shared_frames(
         return opened(path, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", full)
-    output = clip.with_name("out.mkv")
+    output = Path("out.mkv") if relative else clip.with_name("out.mkv")
     result = cli("upscale", clip, output, *quick, "--segment-frames", "8")
     assert result.code == 7
     assert result.error.startswith(f"{output} cannot be written: no space left in")
-    assert f"finished parts are kept in {done.parent}" in result.err
+    kept = "out.mkv.starvsr" if relative else str(done.parent)
+    assert f"finished parts are kept in {kept}: the same command resumes, and " in result.err
+    assert f"`starvsr finish {kept}` makes" in result.err
 
 
 @pytest.mark.slow

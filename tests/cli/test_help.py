@@ -94,6 +94,14 @@ def parameters(command: str) -> list[Any]:
     return list(group.commands[command].params)
 
 
+@pytest.mark.parametrize("command", ["upscale", "evaluate", "info", "finish"])
+def test_types_are_shown_only_of_options_that_take_a_value(cli: Cli, command: str) -> None:
+    text = cli(command, "--help").out
+    assert "<bool>" not in text and "list[" not in text and "<path>" not in text
+    assert "[[" not in text
+    assert "<" in text or command != "evaluate"
+
+
 def test_help_and_refused_options_load_nothing_heavy() -> None:
     shown = subprocess.run(
         [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True
@@ -208,6 +216,10 @@ def test_a_shell_completes_models() -> None:
     (model,) = (each for each in parameters("upscale") if each.name == "model")
     offered = model.shell_complete(typer.Context(typer.main.get_command(app)), "st")
     assert [item.value for item in offered] == ["star-light", "star-heavy", "star-cogvideox"]
+    for command, name in ("bench", "model"), ("download-weights", "models"):
+        (model,) = (each for each in parameters(command) if each.name == name)
+        offered = model.shell_complete(typer.Context(typer.main.get_command(app)), "star-c")
+        assert [item.value for item in offered] == ["star-cogvideox"]
 
 
 def test_help_of_no_group(cli: Cli) -> None:

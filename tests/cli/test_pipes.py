@@ -98,7 +98,10 @@ def test_an_empty_pipe_is_an_error(
 ) -> None:
     standing_in(monkeypatch, b"")
     result = cli("upscale", "-", clip.with_name("o.mkv"), *quick)
-    assert (result.code, result.error) == (3, "standard input is empty (0 bytes)")
+    assert (result.code, result.error) == (
+        3,
+        "standard input is empty (0 bytes): pipe a video to it, or name a file",
+    )
     assert list(listing(clip.parent)) == ["clip.mp4"]
 
 

@@ -75,7 +75,7 @@ def test_names_that_differ_in_their_ending_alone(cli: Cli, clip: Path, quick: li
         (["--preview", "1", "-to", "2", "--frames", "3"], "--preview and --end and --frames cont"),
         (["--preview", "1", "-t", "2"], "--preview and --duration contradict each other"),
         (["--preview", "1", "--work-dir", "w"], "--preview and --work-dir contradict each other"),
-        (["--preview", "0"], "--preview 0.0 is not allowed: give a time above 0"),
+        (["--preview", "0"], "--preview 0 is not allowed: give a time above 0"),
         (["--preview", "soon"], "'soon' is not a time: give seconds or hh:mm:ss.s"),
         (["--at", "1"], "--at would have no effect without --preview"),
         (["--preview", "1", "--at", "9"], "the video is 0.480 s long"),

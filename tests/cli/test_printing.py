@@ -38,7 +38,7 @@ def test_titles_of_a_file(cli: Cli, tmp_path: Path) -> None:
     assert f"{SPELLED}\\nvideo none" in result.out
     assert "\x1b" not in result.out
     as_json = json.loads(cli("info", "--json", tmp_path / "a.mkv").out)
-    assert HOSTILE in as_json["streams"][-1]
+    assert HOSTILE in as_json["streams"][-1]["detail"]
 
 
 def test_megabytes_of_a_title(cli: Cli, tmp_path: Path) -> None:

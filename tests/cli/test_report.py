@@ -299,7 +299,7 @@ def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
     lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
     assert lines["input"] == f"{clip}: 32x24, 12 of 12 frames"
     assert lines["output"] == f"{clip.with_name('clip-upscaled.mkv')}: 64x48, libx264 yuv420p"
-    assert lines["model"].startswith(f"{toy_path}, as requested, on processor with ")
+    assert lines["model"].startswith(f"{toy_path}, as requested, on CPU with ")
     assert lines["segments"] == "2, the longest of 7 frames"
     assert lines["shots"] == "1"
     assert {"chunks", "tiles", "network", "memory", "latent", "latents"} <= set(lines)
@@ -384,16 +384,40 @@ def test_info_of_a_file_as_json(cli: Cli, clip: Path) -> None:
     found = one_object(result.out)
     assert (found["version"], found["event"]) == (1, "info")
     assert found["file"] == str(clip)
-    assert found["frames"] == FRAMES
-    assert len(found["streams"]) == 2
+    assert (found["frames"], found["frame_rate"], found["duration_s"]) == (FRAMES, [25, 1], 0.48)
+    assert (
+        found["video"] | {"stream": 0, "width": 32, "height": 24, "bit_depth": 8} == found["video"]
+    )
+    assert (found["rotation"], found["interlaced"], found["crop"]["left"]) == (0, False, 0)
+    assert [each["kind"] for each in found["streams"]] == ["video", "audio"]
+    assert found["streams"][1] == {
+        "index": 1,
+        "kind": "audio",
+        "codec": "aac",
+        "language": "eng",
+        "detail": "mono 48000 Hz",
+        "empty": False,
+    }
 
 
 def test_info_of_a_file_that_says_little(cli: Cli, tmp_path: Path) -> None:
     wide = make(tmp_path / "wide.mkv", Clip(frames=2, sample_aspect=Fraction(4, 3)))
     result = cli("info", wide, "--json")
     found = one_object(result.out)
-    assert found["frames"] == "not said"
-    assert found["sample_aspect"] == "4/3"
+    assert found["frames"] is None
+    assert found["sample_aspect"] == [4, 3]
+    assert "frames         not said\n" in cli("info", wide).out
+
+
+def test_info_names_colours_as_ffmpeg_does(cli: Cli, tmp_path: Path) -> None:
+    color = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
+    clip = Clip(frames=1, pix_fmt="yuv420p10le", color=color)
+    source = make(tmp_path / "hdr.mp4", clip)
+    assert "color          matrix bt2020nc, primaries bt2020, transfer smpte2084, range tv" in (
+        cli("info", source).out
+    )
+    found = one_object(cli("info", source, "--json").out)["color"]
+    assert (found["transfer"], found["chroma_location"]) == ("smpte2084", "left")
 
 
 def test_info_of_the_installation(cli: Cli) -> None:
@@ -403,7 +427,11 @@ def test_info_of_the_installation(cli: Cli) -> None:
     assert {"starvsr", "torch", "PyAV", "device", "attention", "encoders", "models"} <= names
     assert "libx264" in result.out
     assert "nano: " in result.out
-    assert one_object(cli("info", "--json").out)["event"] == "info"
+    found = one_object(cli("info", "--json").out)
+    assert found["event"] == "info"
+    assert "libx264" in found["encoders"]
+    assert (found["device"]["name"], type(found["device"]["memory_bytes"])) == ("cpu", int)
+    assert {"nano", "star-light"} <= {model["name"] for model in found["models"]}
 
 
 def test_info_of_what_is_no_video(cli: Cli, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_a_refused_run_with_new_weights_leaves_nothing(cli: Cli, root: Path) -> 
 @pytest.mark.parametrize(
     ("extra", "named"),
     [
-        (["--steps", "0"], "steps = 0 is not allowed"),
+        (["--steps", "0"], "--steps 0 is not allowed: give 1 or more"),
         (["--steps", "x"], "'x' is not an integer"),
         (["--workers", "-1"], "--workers -1 is not allowed"),
         (["--device", "cuda"], "cuda"),

@@ -203,7 +203,10 @@ def test_plan_says_what_is_converted(cli: Cli, hub: HubServer, folder: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["star-huge"], "the model star-huge is unknown: give one of all, nano, star-light"),
+        (
+            ["star-huge"],
+            "the model star-huge is unknown: did you mean star-heavy? give one of all, nano, star-light",
+        ),
         (["--list", "--verify"], "contradict each other"),
         (["--source", "./nowhere"], "neither a folder that exists nor a repository"),
         (["--quiet", "--verbose"], "contradict each other"),

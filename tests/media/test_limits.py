@@ -1,4 +1,4 @@
-"""Sizes that encoders do not take are refused with what helps, and are theirs indeed."""
+"""Sizes, qualities and presets that encoders do not take are refused with what helps, and are theirs indeed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import pytest
 from av.video.codeccontext import VideoCodecContext
 
 from starvsr.errors import OutputError
-from starvsr.media.limits import check_size, holds
+from starvsr.media.limits import check_quality, check_size, holds
+from starvsr.options import EncodeOptions
 
 
-def opens(codec: str, width: int, height: int) -> bool:
+def opens(codec: str, width: int, height: int, **options: str) -> bool:
     context = cast("VideoCodecContext", VideoCodecContext.create(codec, "w"))
     formats = context.codec.video_formats
     assert formats
     context.width, context.height = width, height
     context.pix_fmt, context.time_base = formats[0].name, Fraction(1, 25)
-    context.options = {"x265-params": "log-level=none:ctu=32"} if codec == "libx265" else {}
+    own = {"x265-params": "log-level=none:ctu=32"} if codec == "libx265" else {}
+    context.options = {**own, **options}
     context.thread_count = 4
     try:
         context.open()
@@ -82,3 +84,37 @@ def test_any_size_of_the_others() -> None:
 
 def test_containers() -> None:
     assert holds("webm", "libsvtav1") and not holds("webm", "libx264")
+
+
+@pytest.mark.parametrize(
+    ("codec", "option", "taken", "beyond", "allowed"),
+    [
+        ("libx264", "crf", "51", "51.5", "give 0 (best) to 51"),
+        ("libx265", "crf", "51", "52", "give 0 (best) to 51"),
+        ("libsvtav1", "crf", "63", "64", "give 0 (best) to 63"),
+        ("libvpx-vp9", "crf", "-1", "-2", "give 0 (best) to 63"),
+        ("libx264", "preset", "veryslow", "fastt", "did you mean fast? give one of ultrafast, "),
+        ("libx265", "preset", "placebo", "p7", "give one of ultrafast, superfast, "),
+        ("libx264", "preset", "9", "10", "give one of ultrafast, superfast, "),
+        ("libsvtav1", "preset", "13", "medium", "give -2 to 13"),
+    ],
+)
+def test_qualities_and_presets(
+    codec: str, option: str, taken: str, beyond: str, allowed: str
+) -> None:
+    def options(value: str) -> EncodeOptions:
+        return EncodeOptions(crf=float(value)) if option == "crf" else EncodeOptions(preset=value)
+
+    check_quality(codec, options(taken))
+    assert opens(codec, 64, 64, **{option: taken})
+    with pytest.raises(OutputError) as refused:
+        check_quality(codec, options(beyond))
+    given = f"--{option} {beyond} is not allowed for the encoder {codec}: "
+    assert str(refused.value).startswith(given + allowed)
+    with pytest.raises(OutputError, match=f"^-e {option}={beyond} is not allowed"):
+        check_quality(codec, EncodeOptions(extra=((option, beyond),)))
+
+
+def test_encoders_without_them() -> None:
+    for codec in ("ffv1", "prores_ks", "png"):
+        check_quality(codec, EncodeOptions(crf=100, preset="fastt"))

@@ -205,7 +205,8 @@ def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
         (EncodeOptions(extra=(("nonsense", "1"),)), "o.mp4", "-e nonsense"),
         (EncodeOptions(codec="ffv1", crf=20), "o.mkv", "--crf 20"),
         (EncodeOptions(codec="libvpx-vp9", preset="slow"), "o.mkv", "--preset slow"),
-        (EncodeOptions(codec="libsvtav1", preset="99"), "o.mkv", "refuses"),
+        (EncodeOptions(codec="libsvtav1", preset="99"), "o.mkv", "give -2 to 13"),
+        (EncodeOptions(extra=(("profile", "none"),)), "o.mkv", "libx264 refuses"),
     ],
 )
 def test_refusals(

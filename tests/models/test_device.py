@@ -38,7 +38,7 @@ def test_precision_by_device(precision: str, where: str, wanted: torch.dtype) ->
 def test_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_GROUPS", tmp_path)
     info = device_info("cpu")
-    assert (info.name, info.description) == ("cpu", "processor")
+    assert (info.name, info.description) == ("cpu", "CPU")
     assert info.threads == torch.get_num_threads()
     assert info.memory_bytes > 1 << 20
 

@@ -25,7 +25,7 @@ from starvsr.zoo.load import LoadedModel, load_choice, load_model
 ROOT = Path(__file__).parents[1]
 SAMPLE = ROOT.parent / "examples" / "butterfly.mp4"
 GOLDEN = ROOT / "golden" / "toy.safetensors"
-CPU = DeviceInfo("cpu", "processor", 0, 1)
+CPU = DeviceInfo("cpu", "CPU", 0, 1)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

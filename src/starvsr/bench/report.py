@@ -81,7 +81,7 @@ def read_last(path: Path, model: str) -> dict[str, Any] | None:
         text = read_text(path, MOST_HISTORY_BYTES)
         lines = [parse_json(line, MOST_HISTORY_BYTES) for line in text.splitlines() if line.strip()]
     except ValueError as error:
-        raise InputError(f"{path} is not a history of starvsr bench ({error})") from error
+        raise InputError(f"{path} is not a history of starvsr bench: it {error}") from error
     with written_errors(path), path.open("a"):
         pass
     results = [line for line in lines if isinstance(line, dict) and line.get("event") == "bench"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import sys
@@ -13,7 +14,7 @@ import typer
 from starvsr import __version__
 from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
 from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
-from starvsr.cli.help import HELP_NAMES, HelpByNeed
+from starvsr.cli.help import HELP_NAMES, Command, HelpByNeed
 from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import guarded, reserve_descriptors
@@ -67,26 +68,26 @@ app.command(
     cls=HelpByNeed,
     context_settings=_HELP,
 )(upscale.plan)
-app.command("finish", short_help="Write a playable file from an interrupted upscale.")(
+app.command("finish", cls=Command, short_help="Write a playable file from an interrupted upscale.")(
     finish.finish
 )
-app.command("download-weights", short_help="Download, check and convert model weights.")(
-    weights.download_weights
-)
-app.command("info", short_help="Show what a file contains, or what this installation supports.")(
-    info.info
-)
-app.command("degrade", short_help="Degrade videos, as test inputs or training pairs.")(
+app.command(
+    "download-weights", cls=Command, short_help="Download, check and convert model weights."
+)(weights.download_weights)
+app.command(
+    "info", cls=Command, short_help="Show what a file contains, or what this installation supports."
+)(info.info)
+app.command("degrade", cls=Command, short_help="Degrade videos, as test inputs or training pairs.")(
     degrade.degrade
 )
-app.command("train", short_help="Train a network, or resume training.")(train.train)
-app.command("evaluate", short_help="Measure videos, with or without their originals.")(
+app.command("train", cls=Command, short_help="Train a network, or resume training.")(train.train)
+app.command("evaluate", cls=Command, short_help="Measure videos, with or without their originals.")(
     evaluate.evaluate
 )
-app.command("compare", short_help="Compare two videos: metrics and an HTML player.")(
+app.command("compare", cls=Command, short_help="Compare two videos: metrics and an HTML player.")(
     compare.compare
 )
-app.command("bench", short_help="Measure how fast this machine is.")(bench.bench)
+app.command("bench", cls=Command, short_help="Measure how fast this machine is.")(bench.bench)
 
 
 def main() -> NoReturn:
@@ -167,11 +168,24 @@ def _meant(arguments: list[str]) -> str:
     first, *rest = arguments or [""]
     files = [each for each in arguments if not each.startswith("-") and each not in _commands()]
     shown = "INPUT OUTPUT" if len(files) < 2 else shlex.join(files[:2])
+    metrics = _metrics_apart(arguments)
+    if len(metrics) > 1:
+        return evaluate.metrics_advice(metrics)
     if "-i" in arguments and (first in ("upscale", "plan") or first not in _commands()):
         return f"INPUT and OUTPUT are given without -i or -o: starvsr upscale {shown}"
     if first in _commands() or first.startswith("-") or not rest or not Path(first).suffix:
         return ""
     return f"{first} is not a command: did you mean starvsr upscale {shlex.join(arguments)}?"
+
+
+def _metrics_apart(arguments: list[str]) -> list[str]:
+    """Names of metrics that stand one after the other behind `--metrics`."""
+    if "--metrics" not in arguments:
+        return []
+    from starvsr.metrics.registry import METRICS
+
+    after = arguments[arguments.index("--metrics") + 1 :]
+    return list(itertools.takewhile(METRICS.__contains__, after))
 
 
 def _commands() -> set[str]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
+from rich.constrain import Constrain
 from rich.progress import (
     BarColumn,
     ProgressColumn,
@@ -27,6 +28,8 @@ from starvsr.cli.console import (
 )
 from starvsr.types import Progress, SegmentProgress
 
+# Left free at the right edge: a terminal writes ^C there, which would begin another line, and all bars stand twice.
+_FREE_COLUMNS = 4
 # Terminals from these widths on show the column; what people miss least goes first.
 _ELAPSED_WIDTH, _RATE_WIDTH, _BAR_WIDTH, _AMOUNT_WIDTH = 76, 66, 54, 44
 
@@ -103,4 +106,5 @@ class _Columns(RichProgress):
         """Called for every refresh, so that a terminal may be resized."""
         width = self._terminal.width
         self.columns = tuple(column for least, column in self._from_width if width >= least)
-        yield from super().get_renderables()
+        for each in super().get_renderables():
+            yield Constrain(each, max(1, width - _FREE_COLUMNS))

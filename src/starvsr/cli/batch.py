@@ -15,7 +15,7 @@ from pathlib import Path
 from starvsr.cli.messages import say
 from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
 from starvsr.media.deadline import within_deadline
-from starvsr.options import UpscaleOptions
+from starvsr.options import DEFAULT_CODEC, UpscaleOptions
 
 EXIT_SOME_FAILED = 6
 
@@ -124,7 +124,9 @@ def _matches(pattern: Path) -> list[Path]:
         raise UsageError(f"the pattern {pattern} is not allowed: {error}") from error
     found = [path for path in found if not path.name.startswith(".")]
     if not found:
-        raise InputError(f"{pattern} does not exist, and matches no files as a pattern")
+        raise InputError(
+            f"{pattern} does not exist, and matches no files as a pattern: check the name"
+        )
     return found
 
 
@@ -178,19 +180,29 @@ def check_items(items: Sequence[Item], *, keep_going: bool = False) -> None:
 
 
 def _check_item(item: Item) -> None:
-    from starvsr.media.encoder import container_of
+    from starvsr.media.encoder import IMAGES, container_of
     from starvsr.media.files import check_folder
+    from starvsr.media.limits import check_quality
     from starvsr.media.pixfmt import find_encoder
     from starvsr.media.probe import check_asked
     from starvsr.media.source import check_exists
 
-    encoder, given = item.options.encode.codec, item.options.input
+    options, given = item.options.encode, item.options.input
+    encoder = options.codec
+
+    def check_encode() -> None:
+        container = container_of(item.target)
+        usual = "libvpx-vp9" if container == "webm" else DEFAULT_CODEC
+        if container != IMAGES:
+            check_quality(usual if encoder == "auto" else find_encoder(encoder).name, options)
+
     checks: list[tuple[str, Callable[[], object]]] = [
         ("input", lambda: check_exists(item.source)),
         ("input", lambda: check_asked(item.source, given.fps, given.video_stream)),
         ("output", lambda: container_of(item.target)),
         ("output", lambda: check_folder(item.target)),
         ("codec", lambda: encoder == "auto" or find_encoder(encoder)),
+        ("crf or preset", check_encode),
     ]
     for key, check in checks:
         try:

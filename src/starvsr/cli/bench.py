@@ -15,7 +15,9 @@ from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import check_output
+from starvsr.cli.upscale_options import completing
 from starvsr.errors import UsageError
+from starvsr.specs import SPECS
 
 MOST_LATENT = 1 << 23
 """Most latent elements (frames x rows x columns) of a call."""
@@ -23,7 +25,13 @@ MOST_LATENT = 1 << 23
 
 def bench(
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A model's name, or the path of a model file.")
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="A model's name, or the path of a model file.",
+            autocompletion=completing(*SPECS),
+        ),
     ] = "nano",
     latent: Annotated[
         list[str] | None,

@@ -13,6 +13,7 @@ from starvsr.cli.evaluate import (
     DEVICE_OPTION,
     METRICS_OPTION,
     OVERWRITE_OPTION,
+    check_metrics_joined,
     metric_names,
     resolve_device,
     say_warnings,
@@ -93,6 +94,7 @@ def compare(
     for flag, count in (("--page-frames", page_frames), ("--frames", frames)):
         if count is not None and count < 1:
             raise UsageError(f"{flag} {count} is not allowed: give 1 or more")
+    check_metrics_joined(metrics, a, b)
     for path in (a, b):
         refuse_folder(path)
     from starvsr.evaluate.compare import compare

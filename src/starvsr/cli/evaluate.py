@@ -42,7 +42,7 @@ def evaluate(
     reference: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[REFERENCE]",
+            metavar="REFERENCE",
             help="The ground truth: a video, or a folder with the same names. Without it, only no-reference "
             "metrics are computed.",
         ),
@@ -75,6 +75,7 @@ def evaluate(
     from starvsr.evaluate.pairs import find_pairs
     from starvsr.metrics.registry import METRICS, choose_metrics
 
+    check_metrics_joined(metrics, result, reference)
     names, left_out = choose_metrics(metric_names(metrics))
     pairs = find_pairs(result, reference)
     needy = [name for name in names if METRICS[name].full_reference]
@@ -102,6 +103,20 @@ def evaluate(
 def metric_names(given: str | None) -> list[str] | None:
     """`--metrics` as names; None if not given."""
     return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def check_metrics_joined(metrics: str | None, *paths: Path | None) -> None:
+    """Raise UsageError for a missing file with the name of a metric, which was meant to be one of `--metrics`."""
+    from starvsr.metrics.registry import METRICS
+
+    stray = [str(path) for path in paths if str(path) in METRICS and not Path(str(path)).exists()]
+    if metrics is not None and stray:
+        raise UsageError(metrics_advice([metrics, *stray]))
+
+
+def metrics_advice(words: list[str]) -> str:
+    """What is told of names that were given one after the other."""
+    return f"separate metrics by commas: --metrics {','.join(words)}"
 
 
 def resolve_device(name: str) -> str:

@@ -26,7 +26,7 @@ def finish(
     output: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUTPUT]",
+            metavar="OUTPUT",
             help="The file to write (default: NAME-partial beside the job's output).",
         ),
     ] = None,

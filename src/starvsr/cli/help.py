@@ -26,7 +26,18 @@ EXAMPLES = (
 _REST = "Other options"
 
 
-class HelpByNeed(TyperCommand):
+class Command(TyperCommand):
+    """A command whose help shows types only of options that take a value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)
+        for param in params:
+            if param.param_type_name == "argument" or param.is_flag:
+                param.display_type_rich = _no_type
+        return params
+
+
+class HelpByNeed(Command):
     """A command whose `--help` shows what most people need; everything else is one word away."""
 
     _topic = ""
@@ -80,6 +91,10 @@ class HelpByNeed(TyperCommand):
         if not found:
             raise UsageError(f"--help {word}: no such group: give one of {', '.join(groups)}")
         return groups[found[0]]
+
+
+def _no_type(ctx: Any) -> None:
+    """For `display_type_rich` of a parameter."""
 
 
 def _panel(param: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,20 +15,21 @@ from starvsr.cli.common import AsJson, Verbose
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
-from starvsr.cli.upscale import (
-    refuse_folder,
-)
-from starvsr.types import VideoInfo
+from starvsr.cli.upscale import refuse_folder
+from starvsr.plan.layout import format_memory
 
 # Characters; the longest file path has 4096 bytes.
 _LONGEST_LINE = 5000
+_EDGES = ("left", "right", "top", "bottom")
+_STREAM_WORDS = ("codec", "language", "detail")
+_UNSAID = "not said"
 ENCODERS = ("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc")
 
 
 def info(
     input: Annotated[
         Path | None,
-        typer.Argument(metavar="[INPUT]", help="A media file (default: show this installation)."),
+        typer.Argument(metavar="INPUT", help="A media file (default: show this installation)."),
     ] = None,
     as_json: AsJson = False,
     verbose: Verbose = False,
@@ -38,108 +40,160 @@ def info(
     if as_json:
         echo(json.dumps({"version": JSON_VERSION, "event": "info", **facts}))
         return 0
-    for name, value in facts.items():
+    for name, value in (_file_text if input is not None else _installation_text)(facts).items():
         lines = value if isinstance(value, list) else [value]
         for number, line in enumerate(lines):
             # A title may contain newlines, or megabytes.
-            text = str(line).replace("\n", "\\n")[:_LONGEST_LINE]
-            echo(f"{name.replace('_', ' ') if number == 0 else '':<14} {text}".rstrip())
+            text = line.replace("\n", "\\n")[:_LONGEST_LINE]
+            echo(f"{name if number == 0 else '':<14} {text}".rstrip())
     return 0
 
 
 def _file_facts(path: Path) -> dict[str, Any]:
+    """What a file contains, as data for JSON."""
+    from starvsr.media.color_names import color_names
     from starvsr.media.firsts import first_packets
     from starvsr.media.probe import probe
 
     refuse_folder(path)
     video = probe(path)
-    empty = [index for index, data in first_packets(path).items() if not data]
+    packets = first_packets(path)
+    rate = video.frame_rate
     return {
         "file": str(path),
         "container": video.container,
-        "video": f"{video.codec}, {video.width}x{video.height}, {video.pix_fmt} ({video.bit_depth} bit)",
-        "frame_rate": f"{float(video.frame_rate):.3f} per second"
-        if video.frame_rate
-        else "not said",
-        "duration": f"{video.duration_s:.3f} s" if video.duration_s is not None else "not said",
-        "frames": video.header_frames or "not said",
-        "rotation": f"{video.rotation} degrees",
-        "sample_aspect": str(video.sample_aspect),
-        "interlaced": "yes" if video.interlaced else "no",
-        "color": _color_text(video),
-        **_beside(video),
+        "video": {
+            "stream": video.stream_index,
+            "codec": video.codec,
+            "width": video.width,
+            "height": video.height,
+            "pix_fmt": video.pix_fmt,
+            "bit_depth": video.bit_depth,
+        },
+        "frame_rate": rate and [rate.numerator, rate.denominator],
+        "duration_s": video.duration_s,
+        "frames": video.header_frames or None,
+        "rotation": video.rotation,
+        "sample_aspect": [video.sample_aspect.numerator, video.sample_aspect.denominator],
+        "interlaced": video.interlaced,
+        "color": color_names(video.color),
+        "crop": dict(zip(_EDGES, video.crop, strict=True)),
+        "hdr": {
+            "mastering_display": list(video.hdr.display) or None,
+            "content_light": list(video.hdr.light) or None,
+            "dynamic": list(video.hdr.dynamic),
+            "dolby_vision": list(video.hdr.dolby_vision) or None,
+        },
+        "beside": dict(video.beside),
+        "other_programs": list(video.foreign),
         "chapters": video.chapters,
         "streams": [
-            " ".join(filter(None, (f"{s.index}: {s.kind}", s.codec, s.language, s.detail)))
-            + (", empty" if s.index in empty else "")
-            for s in video.streams
+            {**dataclasses.asdict(stream), "empty": not packets.get(stream.index, True)}
+            for stream in video.streams
         ],
     }
 
 
-def _beside(video: VideoInfo) -> dict[str, Any]:
-    """What the file says beside its pictures, as far as it does."""
+def _file_text(facts: dict[str, Any]) -> dict[str, str | list[str]]:
+    """The same for people, by the name of each line."""
+    video, rate, aspect = facts["video"], facts["frame_rate"], Fraction(*facts["sample_aspect"])
+    duration = facts["duration_s"]
+    size = f"{video['width']}x{video['height']}"
+    color = (f"{name.replace('_', ' ')} {value}" for name, value in facts["color"].items())
+    return {
+        "file": facts["file"],
+        "container": facts["container"],
+        "video": f"{video['codec']}, {size}, {video['pix_fmt']} ({video['bit_depth']} bit)",
+        "frame rate": f"{rate[0] / rate[1]:.3f} per second" if rate else _UNSAID,
+        "duration": _UNSAID if duration is None else f"{duration:.3f} s",
+        "frames": str(facts["frames"] or _UNSAID),
+        "rotation": f"{facts['rotation']} degrees",
+        "sample aspect": str(aspect),
+        "interlaced": "yes" if facts["interlaced"] else "no",
+        "color": ", ".join(color),
+        **_beside_text(facts),
+        "chapters": str(facts["chapters"]),
+        "streams": [_stream_text(stream) for stream in facts["streams"]],
+    }
 
-    facts: dict[str, Any] = {}
+
+def _stream_text(stream: dict[str, Any]) -> str:
+    words = (f"{stream['index']}: {stream['kind']}", *map(stream.get, _STREAM_WORDS))
+    return " ".join(filter(None, words)) + (", empty" if stream["empty"] else "")
+
+
+def _beside_text(facts: dict[str, Any]) -> dict[str, str]:
+    """What the file says beside its pictures, as far as it does."""
+    found: dict[str, str] = {}
+    hdr, crop = facts["hdr"], facts["crop"]
     films = [
-        each.index
-        for each in video.streams
-        if each.kind == "video" and each.detail != "cover picture"
+        str(each["index"])
+        for each in facts["streams"]
+        if each["kind"] == "video" and each["detail"] != "cover picture"
     ]
     if len(films) > 1:
-        facts["restored"] = (
-            f"stream {video.stream_index}, of the video streams {', '.join(map(str, films))}"
+        found["restored"] = (
+            f"stream {facts['video']['stream']}, of the video streams {', '.join(films)}"
         )
-    if any(video.crop):
-        facts["crop"] = "{} left, {} right, {} above, {} below".format(*video.crop)
-    if video.hdr.display or video.hdr.light:
-        light = ", ".join(map(str, video.hdr.light)) or "not said"
-        facts["hdr"] = (
-            f"mastering display {'said' if video.hdr.display else 'not said'}, content light {light}"
-        )
-    if video.hdr.dynamic:
-        facts["dynamic_hdr"] = ", ".join(video.hdr.dynamic)
-    if video.hdr.dolby_vision:
-        facts["dolby_vision"] = "profile {}, base layer compatibility {}".format(
-            *video.hdr.dolby_vision
-        )
-    facts |= {kind.replace(" ", "_"): value for kind, value in video.beside}
-    if video.foreign:
-        facts["other_programs"] = f"streams {', '.join(map(str, video.foreign))}"
-    return facts
-
-
-def _color_text(video: VideoInfo) -> str:
-    fields = dataclasses.asdict(video.color)
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fields.items())
-
-
-def _weights_found() -> list[str]:
-    from starvsr.specs import COMPONENTS
-    from starvsr.zoo.folder import component_file, is_file, weights_folder
-
-    folder = weights_folder()
-    found = [name for name in COMPONENTS if is_file(component_file(name, folder))]
-    return [f"{', '.join(found) or 'only the embedded ones'} in {folder}"]
+    if any(crop.values()):
+        found["crop"] = ", ".join(f"{count} {edge}" for edge, count in crop.items())
+    if hdr["mastering_display"] or hdr["content_light"]:
+        display = "said" if hdr["mastering_display"] else _UNSAID
+        light = ", ".join(map(str, hdr["content_light"] or ())) or _UNSAID
+        found["hdr"] = f"mastering display {display}, content light {light}"
+    if hdr["dynamic"]:
+        found["dynamic hdr"] = ", ".join(hdr["dynamic"])
+    if hdr["dolby_vision"]:
+        profile, compatibility = hdr["dolby_vision"]
+        found["dolby vision"] = f"profile {profile}, base layer compatibility {compatibility}"
+    found |= facts["beside"]
+    if facts["other_programs"]:
+        found["other programs"] = f"streams {', '.join(map(str, facts['other_programs']))}"
+    return found
 
 
 def _installation_facts() -> dict[str, Any]:
+    """What this installation supports, as data for JSON."""
     import av
     import torch
 
     from starvsr.models.attention import select_backend
     from starvsr.models.device import device_info
-    from starvsr.specs import SPECS
+    from starvsr.specs import COMPONENTS, SPECS
+    from starvsr.zoo.folder import component_file, is_file, weights_folder
 
-    device = device_info("auto")
-    memory = f", {device.memory_bytes / 2**30:.1f} GiB" if device.memory_bytes else ""
+    device, folder = device_info("auto"), weights_folder()
     return {
         "starvsr": __version__,
         "torch": torch.__version__,
         "PyAV": av.__version__,
-        "device": f"{device.name} ({device.description}{memory}, {device.threads} threads)",
+        "device": dataclasses.asdict(device),
         "attention": select_backend("auto", torch.device(device.name)).value,
-        "encoders": ", ".join(name for name in ENCODERS if name in av.codecs_available),
-        "models": [f"{name}: {spec.summary} ({spec.licence})" for name, spec in SPECS.items()],
-        "weights": _weights_found(),
+        "encoders": [name for name in ENCODERS if name in av.codecs_available],
+        "models": [
+            {"name": name, "summary": spec.summary, "licence": spec.licence}
+            for name, spec in SPECS.items()
+        ],
+        "weights": {
+            "folder": str(folder),
+            "components": [name for name in COMPONENTS if is_file(component_file(name, folder))],
+        },
+    }
+
+
+def _installation_text(facts: dict[str, Any]) -> dict[str, str | list[str]]:
+    device, weights = facts["device"], facts["weights"]
+    memory, threads = device["memory_bytes"], device["threads"]
+    parts = [device["description"], format_memory(memory) if memory else ""]
+    parts.append("1 thread" if threads == 1 else f"{threads} threads")
+    components = ", ".join(weights["components"]) or "only the embedded ones"
+    return {
+        **{name: facts[name] for name in ("starvsr", "torch", "PyAV")},
+        "device": f"{device['name']} ({', '.join(filter(None, parts))})",
+        "attention": facts["attention"],
+        "encoders": ", ".join(facts["encoders"]),
+        "models": [
+            f"{model['name']}: {model['summary']} ({model['licence']})" for model in facts["models"]
+        ],
+        "weights": f"{components} in {weights['folder']}",
     }

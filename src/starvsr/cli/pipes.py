@@ -154,7 +154,7 @@ def _keep_input(file: IO[bytes], place: Path) -> None:
         if not piece:
             break
     if not file.tell():
-        raise InputError("standard input is empty (0 bytes)")
+        raise InputError("standard input is empty (0 bytes): pipe a video to it, or name a file")
 
 
 def _pass_on(ends: Ends) -> None:

@@ -8,7 +8,7 @@ from starvsr.cli.console import format_seconds
 from starvsr.errors import StarvsrError
 from starvsr.job.pace import expected_s
 from starvsr.options import shares_text
-from starvsr.plan.layout import largest_picture, largest_window
+from starvsr.plan.layout import format_memory, largest_picture, largest_window
 from starvsr.plan.plan import Plan, make_plan
 from starvsr.plan.windows import frames_of
 from starvsr.specs import SPECS
@@ -16,8 +16,6 @@ from starvsr.types import ModelSpec
 
 if TYPE_CHECKING:
     from starvsr.job.run import Job
-
-GIB = 1 << 30
 
 
 def plan_text(job: Job) -> str:
@@ -42,7 +40,7 @@ def plan_text(job: Job) -> str:
         ("tiles", _tiles_text(plan)),
         ("network", f"{_calls_text(plan)}, overlaps cost {plan.overlap_cost - 1:.0%}"),
         ("memory", _memory_text(plan)),
-        ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of RAM"),
+        ("latents", f"about {format_memory(plan.memory_bytes)} of RAM"),
         ("time", _time_text(job)),
     ]
     if plan.speed != "exact":
@@ -83,7 +81,7 @@ def _chunks_text(plan: Plan) -> str:
 
 
 def _calls_text(plan: Plan) -> str:
-    return f"{'at most ' if plan.cache else ''}{plan.network_calls} calls"
+    return f"{'at most ' if plan.cache else ''}{_count(plan.network_calls, 'call')}"
 
 
 def _speed_text(plan: Plan) -> str:
@@ -96,8 +94,8 @@ def _speed_text(plan: Plan) -> str:
 
 def _memory_text(plan: Plan) -> str:
     layout = plan.layout
-    allowed = f" of {plan.limit_bytes / GIB:.1f} GiB" if plan.limit_bytes else ""
-    text = f"{layout.peak_bytes / GIB:.2f} GiB{allowed} on the device, {plan.precision}"
+    allowed = f" of {format_memory(plan.limit_bytes)}" if plan.limit_bytes else ""
+    text = f"{format_memory(layout.peak_bytes)}{allowed} on the device, {plan.precision}"
     if layout.offload != "none":
         text += f", offload {layout.offload}"
     if layout.autoencoder.weights:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from starvsr.cli.batch import Item
 from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
 from starvsr.cli.ending import Ended, ended_by
-from starvsr.cli.messages import say, say_error
+from starvsr.cli.messages import say, say_as, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import check_output
 from starvsr.errors import OutputError, StarvsrError
@@ -79,6 +79,7 @@ class Report:
         """A video is started; says so if there are several."""
         if count > 1:
             say(f"[{number}/{count}] {item.source}")
+        self._name_as_typed(item)
         logger.debug("%s to %s: %s", item.source, item.target, item.options)
 
     def downloads(self, plan: InstallPlan) -> None:
@@ -96,6 +97,15 @@ class Report:
         )
         for note in job.notes:
             say(f"note: {note}")
+
+    def _name_as_typed(self, item: Item) -> None:
+        """Messages of this run name the work directory by a relative path where the output was given by one."""
+        from starvsr.job.journal import journal_folder
+
+        given = item.options.resume.work_dir or item.target
+        folder = journal_folder(item.target, item.options.resume.work_dir)
+        if not given.is_absolute() and not str(given).startswith(("~", "-")):
+            say_as(folder, str(folder.relative_to(Path.cwd())))
 
     def kept(self, segments: int, folder: Path) -> None:
         """What an earlier run finished."""

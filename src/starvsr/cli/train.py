@@ -108,6 +108,8 @@ def train(
     from starvsr.train.trainer import train as run
 
     settings = read_config(config)
+    if steps is not None and steps < 1:
+        raise UsageError(f"--steps {steps} is not allowed: give 1 or more")
     if steps is not None:
         settings = dataclasses.replace(settings, steps=steps)
     options = RunOptions(

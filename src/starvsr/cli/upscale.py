@@ -281,7 +281,7 @@ def plan(
     output: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[OUTPUT]",
+            metavar="OUTPUT",
             help="The file that would be written (default: an .mkv beside INPUT).",
         ),
     ] = None,

@@ -139,7 +139,7 @@ def _option(panel: str, flag: str, *more: str, **settings: Any) -> tuple[str, An
     return flag, typer.Option(flag, *more, rich_help_panel=panel, **settings)
 
 
-def _completing(*names: str) -> Callable[[str], list[str]]:
+def completing(*names: str) -> Callable[[str], list[str]]:
     """What a shell offers for a value that is one of these names or something else, such as a path."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
@@ -168,7 +168,7 @@ _OPTIONS = dict((
     _range("--end", "-to", help="End time (default: the end).", **_TIME),
     _range("--duration", "-t", help="Duration to restore (default: all).", **_TIME),
     _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT),
-    _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file.", autocompletion=_completing("auto", *SPECS)),
+    _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file.", autocompletion=completing("auto", *SPECS)),
     _model("--weights-dir", help="Weights folder (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR"),
     _model("--offline", help="Never download anything; otherwise missing weights of a named model are downloaded first."),
     _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT"),
@@ -188,7 +188,7 @@ _OPTIONS = dict((
     _model("--sharpen", help="Amplify fine detail, or attenuate it below 0: -1 to 2, such as 0.5.", **_NUMBER),
     _model("--deinterlace", help="Deinterlace frames flagged as interlaced (auto), all frames (on) or none (off); field: one frame for each of their fields."),
     _model("--detelecine", help="Restore the film frames that 3:2 pull-down has spread over frames of video: where it is certain (auto), with less proof (on), or never (off)."),
-    _memory("--device", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=_completing("auto", "cpu", "cuda", "mps")),
+    _memory("--device", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completing("auto", "cpu", "cuda", "mps")),
     _memory("--attention", help="Attention kernels; xformers needs CUDA."),
     _memory("--precision", help="Precision of the network; auto is fp32 on the CPU, elsewhere fp16 or bf16, depending on the model."),
     _memory("--memory-limit", help="Maximum device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE"),

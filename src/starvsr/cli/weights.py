@@ -15,8 +15,9 @@ from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
+from starvsr.cli.upscale_options import completing
 from starvsr.cli.weights_report import list_json, list_text, plan_json, plan_text, verified_text
-from starvsr.errors import UsageError, WeightsError
+from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components
 from starvsr.zoo.folder import component_file, is_file, weights_folder
 
@@ -30,6 +31,7 @@ def download_weights(
         typer.Argument(
             metavar="MODEL",
             help=f"star-light, star-heavy, star-cogvideox, all, or a component (default: {DEFAULT_MODEL}).",
+            autocompletion=completing(EVERYTHING, *COMPONENTS),
         ),
     ] = None,
     list_only: Annotated[
@@ -142,7 +144,9 @@ def components_named(names: Sequence[str]) -> list[Component]:
             found[name] = COMPONENTS[name]
         else:
             known = [EVERYTHING, *SPECS, *(n for n in COMPONENTS if n not in SPECS)]
-            raise UsageError(f"the model {name} is unknown: give one of {', '.join(known)}")
+            raise UsageError(
+                f"the model {name} is unknown: {did_you_mean(name, known)}give one of {', '.join(known)}"
+            )
     return list(found.values())
 
 

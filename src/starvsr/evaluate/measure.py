@@ -163,7 +163,8 @@ def _excerpts(
     first = min(range(len(times)), key=lambda number: abs(times[number] - start_s))
     if abs(times[first] - start_s) > max(step, 1e-3):
         raise InputError(
-            f"{reference.info.path} has no frame at {start_s:g} s: its last one is at {times[-1]:.2f} s"
+            f"{reference.info.path} has no frame at {start_s:g} s: its last one is at {times[-1]:.2f} s; give an "
+            "earlier --start"
         )
     count = min(result.count, reference.count - first, frames or result.count)
     return replace(result, last=count), replace(reference, first=first, last=first + count)

@@ -65,8 +65,12 @@ def upscale_video(
 ) -> UpscaleResult:
     """Restore a video file at a larger size into another file.
 
-    executor: has the segments restored; None is as `options.workers` says. With several workers a script needs the
-    guard `if __name__ == "__main__"`, since they import it. progress: called often, from this thread. Raises
+        options = starvsr.UpscaleOptions(size=starvsr.SizeOptions(scale=2), overwrite=True)
+        starvsr.upscale_video("in.mp4", "out.mp4", options)
+
+    options: those of the command line, in groups; `help(starvsr.UpscaleOptions)` lists the groups, `help` of a group
+    its options. executor: has the segments restored; None is as `options.workers` says. With several workers a script
+    needs the guard `if __name__ == "__main__"`, since they import it. progress: called often, from this thread. Raises
     StarvsrError (see `errors`). On any error or interrupt the target is as it was; segments that are finished by then
     are kept in the work directory, and the same call resumes.
     """

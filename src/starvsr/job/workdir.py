@@ -111,8 +111,9 @@ def open_work_dir(folder: Path) -> WorkDir:
 def open_begun_dir(folder: Path) -> WorkDir:
     """A folder that a job was begun in, locked; otherwise as it was. Raises as `open_work_dir`."""
     if not is_begun(folder):
+        what = "is not" if os.path.lexists(folder) else "does not exist, so it is not"
         raise UsageError(
-            f"{folder} is not a starvsr work directory: give one that an interrupted upscale left, such as "
+            f"{folder} {what} a starvsr work directory: give one that an interrupted upscale left, such as "
             "out.mp4.starvsr"
         )
     with written_errors(folder):

@@ -23,7 +23,7 @@ from av.container import OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 
-from starvsr.errors import OutputError
+from starvsr.errors import OutputError, did_you_mean
 from starvsr.media.span import Span
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ _SAMPLE_BITS = {"u8": 8, "s16": 16, "flt": 24, "s32": 32, "dbl": 32}
 # Times in files are rounded to ticks; a larger difference is a gap or an overlap.
 _JITTER_TICKS, _JITTER_S = 2, Fraction(1, 1000)
 _SILENCE_SAMPLES = 16_384
+_USUAL = ("copy", "none", "aac", "libopus", "flac", "libmp3lame")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def find_audio_encoder(name: str) -> Codec:
     except UnknownCodecError as error:
         raise OutputError(
             f"--audio {name} is not an audio encoder of this libav build: "
-            "give copy, none, or one such as aac, libopus or flac"
+            f"{did_you_mean(name, _USUAL)}give copy, none, or one such as aac, libopus or flac"
         ) from error
     if codec.type != "audio":
         raise OutputError(f"--audio {name} encodes {codec.type}, not audio: try aac")

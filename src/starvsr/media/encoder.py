@@ -22,7 +22,7 @@ from starvsr.errors import OutputError
 from starvsr.media.color import output_color
 from starvsr.media.graph import AspectTag, frame_aspect
 from starvsr.media.hdr import check_hdr, hdr_options
-from starvsr.media.limits import check_size, holds
+from starvsr.media.limits import check_quality, check_size, holds
 from starvsr.media.pixfmt import DEEP_CODEC, choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.priority import usual_priority
 from starvsr.media.sequence import ENCODERS, is_sequence
@@ -197,6 +197,7 @@ def check_encoder(
     check_size(settings.codec, settings.stream_container, width, height)
     own = _own_options(settings, info)
     defaults, asked = _default_options(options, own), _asked_options(options, own)
+    check_quality(settings.codec, options)
     settings = replace(settings, options=tuple({**defaults, **asked}.items()))
     settings, unused = _try_open(settings, info, target)
     for key in unused:

@@ -1,13 +1,14 @@
-"""The sizes that encoders take, and the containers that hold their video; known before an encoder is opened."""
+"""Sizes, qualities and presets that encoders take, and containers that hold their video; known before one is opened."""
 
 from __future__ import annotations
 
 import io
 
 import av
+from av.codec.context import CodecContext, CodecOption
 
-from starvsr.errors import OutputError
-from starvsr.options import MOST_SIDE_PX
+from starvsr.errors import OutputError, did_you_mean
+from starvsr.options import MOST_SIDE_PX, EncodeOptions
 
 # Columns and rows that encoders take at most, where it is fewer than `MOST_SIDE_PX`.
 _MOST_PX = {
@@ -22,6 +23,13 @@ _MOST_PX = {
 }
 # Columns and rows that they take at least; of x265 with the block size of small frames.
 _LEAST_PX = {"libx265": (32, 32), "libsvtav1": (4, 4), "ffv1": (4, 1)}
+# Largest --crf of encoders for which libav's table has no bound: they clip it, or refuse it on standard error.
+_MOST_CRF = {"libx264": 51, "libx264rgb": 51, "libx265": 51}
+# Their presets are text to libav.
+_PRESETS: tuple[str, ...] = (
+    *("ultrafast", "superfast", "veryfast", "faster", "fast"),
+    *("medium", "slow", "slower", "veryslow", "placebo"),
+)
 # Encoders to recommend where another one does not take a size, in this order.
 _OTHERS = ("libx264", "libx265", "libvpx-vp9", "ffv1")
 
@@ -60,6 +68,55 @@ def check_size(codec: str, container: str, width: int, height: int) -> None:
         f"the encoder {codec} takes at most {most[0]}x{most[1]} pixels, not {width}x{height}: give --max-resolution "
         f"{long_side}{other}"
     )
+
+
+def check_quality(codec: str, options: EncodeOptions) -> None:
+    """Raise OutputError for a crf or a preset that an encoder has but does not take, with what it takes."""
+    extra = dict(options.extra)
+    crf = None if options.crf is None else f"{options.crf:g}"
+    asked = {"crf": crf, "preset": options.preset, **extra}
+    for option in CodecContext.create(codec, "w").supported_options.private:
+        name, value = option.name, asked.get(option.name)
+        if name not in ("crf", "preset") or value is None:
+            continue
+        allowed = (
+            _preset_advice(codec, option, value)
+            if name == "preset"
+            else _crf_advice(codec, option, value)
+        )
+        if allowed:
+            given = f"-e {name}={value}" if name in extra else f"--{name} {value}"
+            raise OutputError(f"{given} is not allowed for the encoder {codec}: {allowed}")
+
+
+def _crf_advice(codec: str, option: CodecOption, value: str) -> str:
+    """What is allowed; empty if that includes the value."""
+    least, most = max(option.min, 0), _MOST_CRF.get(codec, option.max)
+    # -1 is libav's "none", for those who set another rate control by -e.
+    if _is_number(value, least, most) or (option.min < 0 and _is_number(value, -1, -1)):
+        return ""
+    return f"give {least:g} (best) to {most:g}"
+
+
+def _preset_advice(codec: str, option: CodecOption, value: str) -> str:
+    """As `_crf_advice`; of encoders whose presets are unknown here, all are allowed."""
+    if codec in _MOST_CRF:
+        # Their numbers count too.
+        names, least, most = _PRESETS, 0.0, len(_PRESETS) - 1.0
+    else:
+        names = tuple(choice.name for choice in option.choices)
+        least, most = option.min, option.max
+    if value in names or least == most or _is_number(value, least, most):
+        return ""
+    listed = f"one of {', '.join(names)}" if names else f"{least:g} to {most:g}"
+    return f"{did_you_mean(value, names)}give {listed}"
+
+
+def _is_number(text: str, least: float, most: float) -> bool:
+    try:
+        return least <= float(text) <= most
+    except ValueError:
+        return False
 
 
 def _least_px(codec: str) -> tuple[int, int]:

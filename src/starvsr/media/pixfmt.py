@@ -230,7 +230,8 @@ def _check_asked(options: EncodeOptions, names: list[str]) -> None:
     if options.pix_fmt not in names:
         allowed = ", ".join(name for name in names if _usable(name))
         raise OutputError(
-            f"--pix-fmt {options.pix_fmt} is not a format of {options.codec}: give auto or one of {allowed}"
+            f"--pix-fmt {options.pix_fmt} is not a format of {options.codec}: "
+            f"{did_you_mean(options.pix_fmt, names)}give auto or one of {allowed}"
         )
     if not _usable(options.pix_fmt):
         raise OutputError(

@@ -51,7 +51,9 @@ def source_numbers(pattern: Path) -> list[int]:
     """The numbers of an input sequence. Raises InputError if there are none or one is missing."""
     numbers = numbers_of(pattern)
     if not numbers:
-        raise InputError(f"{pattern} does not exist: no image has a name of this form")
+        raise InputError(
+            f"{pattern} does not exist: no image has a name of this form; check the name"
+        )
     missing = next((at for at, number in enumerate(numbers, numbers[0]) if at != number), None)
     if missing is not None:
         raise InputError(

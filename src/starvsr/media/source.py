@@ -161,7 +161,7 @@ def _refusal(path: Path, error: Exception) -> str:
             "cut off; repair it with a tool such as untrunc first"
         )
     if isinstance(error, av.InvalidDataError):
-        return f"{path} is not a media file that libav can read"
+        return f"{path} is not a media file that libav can read: give a video"
     return f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
 
 

@@ -27,11 +27,11 @@ def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
     try:
         content = read_bounded(path, most_bytes)
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror or error}") from error
+        raise ValueError(f"cannot be read: {error.strerror or error}; check the name") from error
     try:
         return content.decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise ValueError("is not text in UTF-8: save it as such") from error
+        raise ValueError("is not text in UTF-8: save it as such, or give another file") from error
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def device_info(name: str = "auto") -> DeviceInfo:
             raise UsageError(
                 "--device mps is not available: this machine or torch build has no Metal device"
             )
-    description = "Metal device" if name == "mps" else "processor"
+    description = "Metal device" if name == "mps" else "CPU"
     return DeviceInfo(name, description, _free_memory_bytes(), _threads())
 
 

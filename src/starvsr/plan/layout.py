@@ -213,12 +213,13 @@ def fitted_layout(
     if limit_bytes is None or options.memory_limit_bytes is None:
         return layout
     raise MemoryLimitError(
-        f"the model {spec.name} needs {_size(layout.peak_bytes)} even with the smallest windows allowed, and "
-        f"{_size(limit_bytes)} can be used: {_advice(settings, options)}"
+        f"the model {spec.name} needs {format_memory(layout.peak_bytes)} even with the smallest windows allowed, and "
+        f"{format_memory(limit_bytes)} can be used: {_advice(settings, options)}"
     )
 
 
-def _size(count: int) -> str:
+def format_memory(count: int) -> str:
+    """Bytes as people say them: `1.50 GiB`, `70 MiB`."""
     if count < 2**20:
         return f"{count / 2**10:.0f} KiB"
     return f"{count / 2**20:.0f} MiB" if count < 2**30 else f"{count / 2**30:.2f} GiB"

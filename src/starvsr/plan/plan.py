@@ -15,6 +15,7 @@ from starvsr.errors import UsageError
 from starvsr.options import (
     BYTES_PER_ELEMENT,
     DEFAULT_SCALE,
+    MOST_SIDE_PX,
     RangeOptions,
     SizeOptions,
     UpscaleOptions,
@@ -220,9 +221,10 @@ def output_size(width: int, height: int, options: SizeOptions, *, even: bool) ->
         shrink = options.max_resolution / longest
         factors = (factors[0] * shrink, factors[1] * shrink)
     result = (_rounded(width * factors[0], even), _rounded(height * factors[1], even))
-    if max(result) > 65535:
+    if max(result) > MOST_SIDE_PX:
         raise UsageError(
-            f"an output of {result[0]}x{result[1]} is too large: a side has at most 65535 pixels"
+            f"an output of {result[0]}x{result[1]} is too large: a side has at most {MOST_SIDE_PX} pixels; give a "
+            f"smaller --scale, or --max-resolution {MOST_SIDE_PX}"
         )
     return result
 
@@ -253,7 +255,7 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
         length = float((index.pts[-1] + index.durations[-1] - base) * info.time_base)
         raise UsageError(
             "no frame is in the range of --start, --end and --duration, or --at: "
-            f"the video is {length:.3f} s long"
+            f"the video is {length:.3f} s long; give an earlier start"
         )
     return first, last
 

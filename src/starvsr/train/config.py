@@ -339,7 +339,7 @@ def read_config(path: Path) -> TrainConfig:
     try:
         text = read_text(path)
     except ValueError as error:
-        raise UsageError(f"--config {path} {error}; give a TOML file") from error
+        raise UsageError(f"--config {path} {error}") from error
     try:
         return config_from_toml(text)
     except UsageError as error:

@@ -6,18 +6,23 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from starvsr.errors import WeightsError
 from starvsr.zoo.environment import expanded
 
 
 def weights_folder(folder: Path | None = None) -> Path:
     """The weights folder: the one given, else `STARVSR_WEIGHTS`, else `starvsr` in Hugging Face's home.
 
-    It need not exist. A leading `~` is the user's home. Raises WeightsError if there is no such home.
+    It need not exist. A leading `~` is the user's home. Raises WeightsError if there is no such home, or a file there.
     """
-    if folder is not None:
-        return expanded(str(folder), "the given weights folder")
     own = os.environ.get("STARVSR_WEIGHTS")
-    return expanded(own, "STARVSR_WEIGHTS") if own else _hugging_face_home() / "starvsr"
+    if folder is not None:
+        found = expanded(str(folder), "the given weights folder")
+    else:
+        found = expanded(own, "STARVSR_WEIGHTS") if own else _hugging_face_home() / "starvsr"
+    if is_file(found):
+        raise WeightsError(f"the weights folder {found} is a file: give another folder")
+    return found
 
 
 def _hugging_face_home() -> Path:
