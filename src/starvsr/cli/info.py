@@ -115,12 +115,32 @@ def _color_text(video: VideoInfo) -> str:
 
 
 def _weights_found() -> list[str]:
+    """What is installed, and copies of other programs' that an installation would use or could be given."""
     from starvsr.specs import COMPONENTS
+    from starvsr.zoo.amounts import format_bytes
     from starvsr.zoo.folder import component_file, is_file, weights_folder
+    from starvsr.zoo.ondisk import cached_copies, comfyui_copies, comfyui_models
 
     folder = weights_folder()
     found = [name for name in COMPONENTS if is_file(component_file(name, folder))]
-    return [f"{', '.join(found) or 'only the embedded ones'} in {folder}"]
+    lines = [f"{', '.join(found) or 'only the embedded ones'} in {folder}"]
+    used: set[Path] = set()
+    for name, component in COMPONENTS.items():
+        for source in component.tensor_sources:
+            copies = [
+                path for each in (source, *source.alternatives) for path in cached_copies(each)
+            ]
+            for path in (*copies, *comfyui_copies(source)):
+                used.add(path)
+                lines.append(
+                    f"{name}: {path} ({format_bytes(path.stat().st_size)}), used if its hash is right"
+                )
+    lines += [
+        f"{path} ({format_bytes(path.stat().st_size)}): give it by --model or --source"
+        for path in comfyui_models()
+        if path not in used
+    ]
+    return lines
 
 
 def _installation_facts() -> dict[str, Any]:

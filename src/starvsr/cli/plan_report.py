@@ -51,6 +51,8 @@ def plan_text(job: Job) -> str:
     if job.choice.missing:
         fetch = f"starvsr download-weights {job.choice.spec.name}"
         lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` downloads them"))
+    if job.choice.conversion:
+        lines.append(("convert", job.choice.conversion.text))
     if job.index.lost_frames:
         lines.append(("damaged", f"{job.index.lost_frames} frames cannot be decoded"))
     others = [

@@ -65,21 +65,31 @@ def install(
     components: Sequence[Component],
     folder: Path,
     *,
-    source: str | None = None,
+    sources: Sequence[str] = (),
     dtype: str | None = None,
     keep_original: bool = False,
+    offline: bool = False,
     progress: ProgressCallback = _ignore,
     announce: Callable[[InstallPlan], None] = _ignore,
 ) -> InstallPlan:
     """Make sure that components are in a weights folder, with the embeddings of their models' own prompts.
 
-    source: a folder with published files, or a repository that mirrors them. dtype: the type networks are stored in
+    sources: folders with published files, files, and repositories that mirror them; what they lack is looked for on
+    this machine and fetched. dtype: the type networks are stored in
     (`fp32`, `fp16`, `bf16`); None keeps the published type, or the installed one. An installed network of a wider
-    type is converted without fetching. keep_original: published files stay under `originals`. announce: receives the
+    type is converted without fetching. keep_original: fetched files stay under `originals`. offline: send
+    no request. announce: receives the
     plan before the first byte. Raises WeightsError if something is unavailable or not the right file, or there is no
     space; MemoryLimitError if memory runs out.
     """
-    plan = plan_install(components, folder, source=source, dtype=dtype, keep_original=keep_original)
+    plan = plan_install(
+        components,
+        folder,
+        sources=sources,
+        dtype=dtype,
+        keep_original=keep_original,
+        offline=offline,
+    )
     announce(plan)
     check_space(plan)
     with _as_weights_errors(folder):
@@ -160,7 +170,7 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
     _make_way(target, component, folder)
     record_hashes(
         folder,
-        sources={source_key(one.file.source): one.record for one in files},
+        sources={source_key(one.file.published): one.record for one in files if one.is_published},
         components={component.name: record},
     )
     put_in_place(made, target, Right.FETCHED)
@@ -222,7 +232,9 @@ def _say_first_use(component: Component, files: Sequence[Fetched], folder: Path)
     new = [
         f"{one.file.source.repository}/{one.file.source.path}"
         for one in files
-        if not one.file.source.sha256 and source_key(one.file.source) not in known
+        if one.is_published
+        and not one.file.published.sha256
+        and source_key(one.file.published) not in known
     ]
     if new:
         logger.warning(
@@ -317,7 +329,7 @@ def ensure(
     progress: ProgressCallback = _ignore,
     announce: Callable[[InstallPlan], None] = _ignore,
 ) -> None:
-    """Install a model's missing components.
+    """Install a model's missing components: from this machine, or fetched.
 
     Raises WeightsError, naming files and the command that brings them, if `offline` forbids fetching or that fails.
     """
@@ -328,20 +340,22 @@ def ensure(
             f"{', '.join(f'{name}.safetensors' for name in unknown)} beside the model or to {folder}"
         )
     components = [COMPONENTS[name] for name in missing]
-    if offline:
-        raise WeightsError(*_what_is_missing(spec, folder, components, "--offline was given"))
     try:
-        install(components, folder, progress=progress, announce=announce)
+        install(components, folder, offline=offline, progress=progress, announce=announce)
     except HubUnreachableError as error:
-        why = str(error.__context__ or error)
-        raise WeightsError(*_what_is_missing(spec, folder, components, why)) from error
+        why = [str(error.args[0])]
+        if len(error.missing) < sum(len(component.sources) for component in components):
+            why.append(
+                f"the other files are on this machine, missing are {', '.join(error.missing)}"
+            )
+        raise WeightsError(*_what_is_missing(spec, folder, components, *why)) from error
     except WeightsError as error:
-        text, *_ = _what_is_missing(spec, folder, components, "")
+        text, *_ = _what_is_missing(spec, folder, components)
         raise WeightsError(text, *map(str, error.args)) from error
 
 
 def _what_is_missing(
-    spec: ModelSpec, folder: Path, components: Sequence[Component], why: str
+    spec: ModelSpec, folder: Path, components: Sequence[Component], *why: str
 ) -> list[str]:
     """What a model lacks, why it was not fetched, and the ways to get it: sentences for a line each."""
     size = sum(source.size_bytes for component in components for source in component.sources)
@@ -351,7 +365,7 @@ def _what_is_missing(
     named = spec.name if spec.name in SPECS else " ".join(c.name for c in components)
     return [
         f"the model {spec.name} lacks {files} in {folder}{amount}",
-        *([why] if why else ()),
+        *why,
         f"run `starvsr download-weights {named}` where there is a network and copy these files to {folder}, or give "
         f"the published files by --source FOLDER (`starvsr download-weights {named} --dry-run` lists them)",
     ]

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from starvsr.errors import WeightsError
 from starvsr.media.strict_json import first_words
 from starvsr.specs import COMPONENTS
+from starvsr.zoo.foreign import about_bytes
 
 METADATA_KEY = "starvsr"
 """Key of a network's `ModelSpec` in a file's metadata."""
@@ -56,8 +57,10 @@ def opened(path: Path, framework: str) -> Iterator[Any]:
         KeyError,
         TypeError,
     ) as error:
+        found = about_bytes(path)
         raise WeightsError(
-            f"{path} cannot be read as a safetensors file ({first_words(error)}): {made_again(path)}"
+            f"{path} cannot be read as a safetensors file ({f'it is {found}' if found else first_words(error)}): "
+            f"{made_again(path)}"
         ) from error
 
 

@@ -17,6 +17,7 @@ from starvsr.errors import WeightsError
 DOWNLOADS = ".downloads"
 ORIGINALS = "originals"
 LOCKS = ".locks"
+CONVERTED = "converted"
 
 _PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}"
 VERSION_FORM = "[0-9a-f]{16}"

@@ -60,13 +60,14 @@ def plan_install(
     components: Sequence[Component],
     folder: Path,
     *,
-    source: str | None = None,
+    sources: Sequence[str] = (),
     dtype: str | None = None,
     keep_original: bool = False,
+    offline: bool = False,
 ) -> InstallPlan:
     """What `install` would do with the same arguments; reads, queries the hub, and writes nothing.
 
-    Raises WeightsError if a file is unavailable, UsageError for an invalid `source`.
+    Raises WeightsError if a file is unavailable, UsageError for an invalid one of `sources`.
     """
     hashes = read_hashes(folder)
     whole = [c for c in components if is_whole(c, folder, hashes)]
@@ -80,7 +81,9 @@ def plan_install(
     wanted = [c for c in components if c not in present]
     fetched = [c for c in wanted if c not in converted]
     _say_why_again([c for c in fetched if c in whole], folder, dtype)
-    located = locate([s for c in fetched for s in c.sources], folder, origin=source)
+    located = locate(
+        [s for c in fetched for s in c.sources], folder, origins=sources, offline=offline
+    )
     files = {}
     for component in fetched:
         files[component.name] = tuple(located[: len(component.sources)])
@@ -93,7 +96,7 @@ def plan_install(
         converted=tuple(converted),
         files=files,
         made_bytes=made_bytes + sum(_converted_bytes(c, folder, dtype) for c in converted),
-        free_bytes=_free_bytes(folder),
+        free_bytes=free_bytes(folder),
     )
 
 
@@ -171,7 +174,8 @@ def _converted_bytes(component: Component, folder: Path, dtype: str | None) -> i
     return size * BYTES_PER_ELEMENT[dtype or "fp32"] // narrowest
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """Free space of the disk of a folder that need not exist."""
     place = next(
         above
         for above in (folder.absolute(), *folder.absolute().parents)

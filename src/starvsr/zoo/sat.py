@@ -77,14 +77,14 @@ def from_sat(content: Mapping[str, object], wanted: Mapping[str, Tensor]) -> Map
     published type, so that at most one is in memory. Raises WeightsError if a tensor of the network is missing,
     unknown or of another shape.
     """
-    tensors = dict(_network_tensors(published_tensors(content, "module")))
+    tensors = dict(_network_tensors(published_tensors(content)))
     rank = tensors[_FIRST_UPDATE].shape[0] if _FIRST_UPDATE in tensors else 0
     problems = misfits(to_sat(wanted, rank=rank), tensors) or not_plain(tensors)
     if problems:
         raise WeightsError(
             f"the parameters are not those of this network, in {len(problems)} tensors: {listed(problems)}"
         )
-    return _Lazy({name: partial(_made, _source(name), tensors) for name in wanted})
+    return Parts({name: partial(_made, _source(name), tensors) for name in wanted})
 
 
 def to_sat(state: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
@@ -104,8 +104,8 @@ def to_sat(state: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
     return dict(_with_updates(whole, rank)) if rank else whole
 
 
-class _Lazy(Mapping[str, Tensor]):
-    """Tensors that are built again on every request."""
+class Parts(Mapping[str, Tensor]):
+    """Tensors that are built of parts again on every request."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
         self._makers = makers
