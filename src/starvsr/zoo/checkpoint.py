@@ -159,6 +159,15 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list
     return sorted(problems)
 
 
+class MisfitError(WeightsError):
+    """A file's tensors are not those of a network."""
+
+    def __init__(self, what: str, problems: list[str]) -> None:
+        """what: the beginning of the message. problems: phrases of `misfits` or `not_plain`."""
+        super().__init__(f"{what}, in {len(problems)} tensors: {listed(problems)}")
+        self.problems = problems
+
+
 def not_plain(tensors: Mapping[str, Tensor]) -> list[str]:
     """Tensors that are not plain floating point and cannot be written, a phrase each."""
     return [

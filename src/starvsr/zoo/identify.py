@@ -16,6 +16,7 @@ from starvsr.models.build import empty_network
 from starvsr.specs import EMBEDDED, SPECS
 from starvsr.types import CogVideoXConfig, ModelSpec, NetworkConfig, UNetConfig
 from starvsr.zoo.checkpoint import (
+    MisfitError,
     is_pickle,
     listed,
     misfits,
@@ -55,18 +56,18 @@ def identify(path: Path) -> Network:
     for name, spec in SPECS.items():
         if name not in EMBEDDED:
             models.setdefault(spec.network, []).append(name)
-    refusals = []
+    refusals: list[MisfitError] = []
     for config, names in models.items():
         try:
             found = _fitted(path, tensors, config, " and ".join(names))
-        except WeightsError as error:
-            refusals.append((config, error))
+        except MisfitError as error:
+            refusals.append(error)
             continue
         in_place = not is_pickle(path) and not isinstance(found, Parts)
         return Network(tuple(names), found, in_place)
     what = about_names(tensors)
     if what == SAT:
-        raise next(e for config, e in refusals if isinstance(config, CogVideoXConfig))
+        raise min(refusals, key=lambda error: len(error.problems))
     raise WeightsError(_what_else(path, tensors, what, models))
 
 
@@ -109,8 +110,8 @@ def _fitted(
     if isinstance(config, CogVideoXConfig) and not tensors.keys() & wanted.keys():
         try:
             return from_sat(tensors, wanted)
-        except WeightsError as error:
-            raise WeightsError(f"{path} is not {what}: {error}") from error
+        except MisfitError as error:
+            raise MisfitError(f"{path} is not {what}", error.problems) from error
     is_ours = bool(tensors.keys() & wanted.keys()) or not isinstance(config, UNetConfig)
     check_tensors(path, wanted if is_ours else to_published(wanted), tensors, what)
     return tensors if is_ours else from_published(tensors)
@@ -122,15 +123,18 @@ def check_tensors(
     """Raise WeightsError if a file's tensors have other names or shapes than `what` has, or are not plain."""
     problems = misfits(expected, found)
     if problems:
-        raise WeightsError(f"{path} is not {what}, in {len(problems)} tensors: {listed(problems)}")
+        raise MisfitError(f"{path} is not {what}", problems)
     check_plain(path, found)
 
 
 def check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Raise WeightsError if a file's tensors are not plain floating point numbers of 16 bits and more."""
-    odd = not_plain(tensors)
-    if odd:
-        raise WeightsError(f"{path} does not contain plain floating point numbers: {listed(odd)}")
+    if not_plain(tensors):
+        raise _numbers_error(path, tensors)
+
+
+def _numbers_error(path: Path, tensors: Mapping[str, Tensor]) -> MisfitError:
+    return MisfitError(f"{path} does not contain plain floating point numbers", not_plain(tensors))
 
 
 def _what_else(
@@ -154,7 +158,7 @@ def _what_else(
             "bf16"
         )
     if is_near and not problems:
-        return f"{path} does not contain plain floating point numbers: {listed(not_plain(tensors))}"
+        return str(_numbers_error(path, tensors))
     if is_near:
         counts = {kind: sum(end in each for each in problems) for kind, end in _KINDS.items()}
         counted = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)

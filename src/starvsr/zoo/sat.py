@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import WeightsError
-from starvsr.zoo.checkpoint import listed, misfits, not_plain
+from starvsr.zoo.checkpoint import MisfitError, misfits, not_plain
 from starvsr.zoo.convert import published_tensors
 
 _PREFIX = "model.diffusion_model."
@@ -81,9 +81,7 @@ def from_sat(content: Mapping[str, object], wanted: Mapping[str, Tensor]) -> Map
     rank = tensors[_FIRST_UPDATE].shape[0] if _FIRST_UPDATE in tensors else 0
     problems = misfits(to_sat(wanted, rank=rank), tensors) or not_plain(tensors)
     if problems:
-        raise WeightsError(
-            f"the parameters are not those of this network, in {len(problems)} tensors: {listed(problems)}"
-        )
+        raise MisfitError("the parameters are not those of this network", problems)
     return Parts({name: partial(_made, _source(name), tensors) for name in wanted})
 
 
