@@ -371,6 +371,31 @@ def test_a_folder_with_some_of_the_files(
     assert bodies(hub) == ["config.json", "merges.txt", "model.safetensors", "vocab.json"]
 
 
+def test_files_that_starvsr_wrote_are_copied(
+    cli: Cli, hub: HubServer, tmp_path: Path, published: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cli("download-weights", "small-light", "--dir", first, "--source", published).code == 0
+    whole = cli("download-weights", "small-light", "--dir", second, "--source", first, "--offline")
+    assert whole.code == 0, whole.err
+    assert "warning" not in whole.err
+    for name in ALL:
+        copy, wanted = (load_file(place / f"{name}.safetensors") for place in (second, first))
+        assert copy.keys() == wanted.keys()
+        assert all(torch.equal(copy[key], wanted[key]) for key in wanted)
+    assert cli("download-weights", "--verify", "--dir", second).code == 0
+    network, vae = (first / f"small-{part}.safetensors" for part in ("light", "vae"))
+    renamed = network.rename(tmp_path / "any.safetensors")
+    files = ("--source", renamed, "--source", vae)
+    third = cli(
+        "download-weights", "small-light", "--dir", tmp_path / "third", *files, "--dtype", "fp16"
+    )
+    assert third.code == 0, third.err
+    assert bodies(hub) == ["config.json", "merges.txt", "model.safetensors", "vocab.json"]
+    unasked = cli("download-weights", "small-clip", "--source", renamed, "--dry-run")
+    assert "has none of the files that are needed" in unasked.err
+
+
 def test_a_source_that_is_another_models(cli: Cli, hub: HubServer, tmp_path: Path) -> None:
     path = write_star(tmp_path / "heavy_deg.pt")
     shown = cli("download-weights", "small-light", "--source", path, "--dry-run")

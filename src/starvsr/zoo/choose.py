@@ -15,7 +15,7 @@ from starvsr.zoo.apart import told_apart, which_one
 from starvsr.zoo.converted import Conversion, find_converted
 from starvsr.zoo.environment import check_hub_variables
 from starvsr.zoo.folder import find_component, weights_folder
-from starvsr.zoo.metadata import METADATA_KEY, read_metadata
+from starvsr.zoo.metadata import METADATA_KEY, is_described, read_metadata
 from starvsr.zoo.spec_json import spec_from_json
 
 _BEST = "star-light"
@@ -146,16 +146,6 @@ def _counted(path: Path) -> ModelSpec:
         return counted(spec)
     except ValueError as error:
         raise WeightsError(f"{path}: its network cannot be built: {error}") from error
-
-
-def is_described(path: Path) -> bool:
-    """Whether a file is one of safetensors that describes its model. Raises WeightsError if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            begin = file.read(9)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    return begin[8:] == b"{" and METADATA_KEY in read_metadata(path)
 
 
 def read_spec(path: Path) -> ModelSpec:

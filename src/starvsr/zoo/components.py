@@ -115,11 +115,15 @@ def make_component(
 ) -> None:
     """Write a component's file from its published files, whole or not at all.
 
-    sources: a local file for the `path` of each of the component's sources. dtype: what tensors are stored in; None
+    sources: a local file for the `path` of each of the component's sources, or a file of the component that starvsr
+    wrote for the first. dtype: what tensors are stored in; None
     keeps the published type. source_sha256: hash of the first source, for the record. At most one tensor is in
     memory at once. Raises WeightsError if a source is corrupt, refused, or not a source of the component;
     OutputError if the file cannot be written.
     """
+    own = next(iter(sources.values()))
+    if len(sources) == 1 and is_component(own, component.name):
+        return convert_component(own, target, dtype)
     content = _READERS[component.kind](component, sources)
     about = {
         "name": component.name,
@@ -150,8 +154,16 @@ def read_component_info(path: Path) -> ComponentInfo:
     return ComponentInfo(name, kind, sha256, config, metadata)
 
 
-def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
-    """Write another file of a component, with its tensors in another type, whole or not at all.
+def is_component(path: Path, name: str) -> bool:
+    """Whether a file is that component as starvsr wrote it."""
+    try:
+        return read_component_info(path).name == name
+    except WeightsError:
+        return False
+
+
+def convert_component(path: Path, target: Path, dtype: torch.dtype | None) -> None:
+    """Write another file of a component, with its tensors in another type unless that is None, whole or not at all.
 
     At most one tensor is in memory at once. Raises WeightsError if the file at `path` is corrupt, OutputError
     if `target` cannot be written.

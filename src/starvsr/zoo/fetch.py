@@ -15,6 +15,7 @@ from starvsr.types import Progress, ProgressCallback
 from starvsr.zoo.checkpoint import check_intact
 from starvsr.zoo.hashes import RECORD_NAME, SourceRecord, file_sha256, git_blob_sha1, source_key
 from starvsr.zoo.hub import download
+from starvsr.zoo.metadata import is_described
 from starvsr.zoo.parallel import in_parallel
 from starvsr.zoo.places import own_folder
 from starvsr.zoo.sources import CONNECTIONS, Located
@@ -141,7 +142,7 @@ def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
 def _other_file(file: Located, sha256: str, stop: Event) -> Fetched:
     """A file that was given for its tensors, and is not the published one. Raises WeightsError if it is damaged."""
     check_intact(file.path, stop)
-    if file.source.sha256:
+    if file.source.sha256 and not is_described(file.path):
         logger.warning(
             "%s is not the file that was published as %s: it is used because its tensors have the same names and "
             "shapes",

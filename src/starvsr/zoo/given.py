@@ -10,6 +10,7 @@ from pathlib import Path
 from starvsr.errors import UsageError, WeightsError
 from starvsr.specs import COMPONENTS, SourceFile
 from starvsr.zoo.apart import told_apart, which_one
+from starvsr.zoo.folder import component_file, is_file
 from starvsr.zoo.ondisk import in_folder, model_files
 
 logger = logging.getLogger(__name__)
@@ -36,10 +37,16 @@ def given_files(sources: Sequence[SourceFile], places: Sequence[Path]) -> dict[S
     for place in places if sources else ():
         wanted = [source for source in sources if source not in found]
         here = _from_folder(wanted, place, sources) if place.is_dir() else _from_file(wanted, place)
-        if not here:
-            logger.warning("--source %s has none of the files that are needed", place)
         found |= here
     return found
+
+
+def own_component(name: str, places: Sequence[Path]) -> Path | None:
+    """A component's file that starvsr wrote, in one of the places; None if none has it."""
+    from starvsr.zoo.components import is_component
+
+    paths = (component_file(name, place) if place.is_dir() else place for place in places)
+    return next((path for path in paths if is_file(path) and is_component(path, name)), None)
 
 
 def _from_folder(

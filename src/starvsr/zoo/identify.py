@@ -26,7 +26,9 @@ from starvsr.zoo.checkpoint import (
 )
 from starvsr.zoo.convert import from_published, published_tensors, to_published
 from starvsr.zoo.foreign import OWN, SAT, STAR, about_names, about_types, advice
+from starvsr.zoo.metadata import METADATA_KEY, is_described, read_metadata
 from starvsr.zoo.sat import Parts, from_sat
+from starvsr.zoo.spec_json import spec_from_json
 
 _KINDS = {
     "missing": " is missing",
@@ -64,7 +66,10 @@ def identify(path: Path) -> Network:
             refusals.append(error)
             continue
         in_place = not is_pickle(path) and not isinstance(found, Parts)
-        return Network(tuple(names), found, in_place)
+        described = (
+            spec_from_json(read_metadata(path)[METADATA_KEY]).name if is_described(path) else ""
+        )
+        return Network((described,) if described in names else tuple(names), found, in_place)
     what = about_names(tensors)
     if what == SAT:
         raise min(refusals, key=lambda error: len(error.problems))

@@ -140,8 +140,7 @@ def _make_missing(
     fetched = fetch(files, plan.folder, hashes.sources, progress)
     for number, component in enumerate(wanted):
         progress(Progress("convert", number, len(wanted), component.name))
-        sources = component.sources if component.name in plan.files else ()
-        own = [fetched[source_key(source)] for source in sources]
+        own = [fetched[source_key(file.source)] for file in plan.files.get(component.name, ())]
         _make(component, own, plan.folder, dtype)
         for one in own:
             _put_away(one, plan.folder, keep_original)

@@ -29,12 +29,12 @@ from starvsr.options import Attention, DeviceOptions, Precision, WeightsOptions
 from starvsr.specs import EMBEDDED
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
-from starvsr.zoo.choose import ModelChoice, choose_model, is_described
+from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.components import read_component_info
 from starvsr.zoo.converted import convert
 from starvsr.zoo.folder import embedded_file, find_component
 from starvsr.zoo.identify import network_tensors
-from starvsr.zoo.metadata import METADATA_KEY
+from starvsr.zoo.metadata import METADATA_KEY, is_described
 from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts

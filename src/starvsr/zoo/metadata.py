@@ -29,6 +29,16 @@ def read_metadata(path: Path) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
+def is_described(path: Path) -> bool:
+    """Whether a file is one of safetensors that describes its network. Raises WeightsError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    return begin[8:] == b"{" and METADATA_KEY in read_metadata(path)
+
+
 def stored_types(path: Path) -> set[str]:
     """Names of the types of a component's tensors, as `--dtype` gives them. Raises WeightsError if it is not one."""
     with opened(path, "np") as file:
