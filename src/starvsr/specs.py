@@ -7,6 +7,7 @@ an entry here; nothing else branches on a name.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starvsr.types import (
@@ -369,6 +370,12 @@ def components_of(spec: ModelSpec) -> tuple[str, ...]:
     """Names of a model's other components: autoencoder, then text encoder."""
     text = spec.text.weights if spec.text else ""
     return tuple(name for name in (spec.autoencoder.weights, text) if name)
+
+
+def downloadable(spec: ModelSpec, missing: Sequence[str]) -> str:
+    """What `starvsr download-weights` takes for missing components of a model: its name only if its network is one."""
+    is_model = spec.name in SPECS and spec.name in missing
+    return spec.name if is_model else " ".join(missing)
 
 
 def fetched_components(name: str) -> tuple[str, ...]:

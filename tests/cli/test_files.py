@@ -275,6 +275,23 @@ def test_what_cannot_be_used_is_named(
     assert not path.with_name("run").exists()
 
 
+@pytest.mark.parametrize("way", ["model", "source"])
+def test_a_damaged_pickle_is_found_by_its_own_checksums(
+    cli: Cli, clip: Path, folder: Path, tmp_path: Path, way: str
+) -> None:
+    path = write_star(tmp_path / "light_deg.pt")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    if way == "model":
+        result = cli("upscale", clip, clip.with_name("out.mkv"), "--model", path, "--offline")
+    else:
+        result = cli("download-weights", "small-light", "--source", path, "--offline")
+    assert result.code == 4
+    assert f"{path} is damaged: its content differs from its own checksums" in result.error
+    assert not list(folder.rglob("*light*.safetensors"))
+
+
 def test_a_part_of_a_model_is_no_model(cli: Cli, clip: Path, folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "open_clip_model.safetensors"
     save_file(open_clip_state(), path)
@@ -394,6 +411,18 @@ def test_files_that_starvsr_wrote_are_copied(
     assert bodies(hub) == ["config.json", "merges.txt", "model.safetensors", "vocab.json"]
     unasked = cli("download-weights", "small-clip", "--source", renamed, "--dry-run")
     assert "has none of the files that are needed" in unasked.err
+
+
+def test_a_single_file_of_two_names(cli: Cli, hub: HubServer, published: Path) -> None:
+    path = published / CLIP / "config.json"
+    asked = cli("download-weights", "small-light", "--source", path, "--dry-run")
+    assert asked.code == 2
+    assert asked.error == (
+        f"--source {path} may be small/video-diffusion/vae/config.json or small/CLIP/config.json: give a folder in "
+        "which it has one of these paths"
+    )
+    shown = cli("download-weights", "small-clip", "--source", path, "--dry-run")
+    assert f"from {path}" in shown.out
 
 
 def test_a_source_that_is_another_models(cli: Cli, hub: HubServer, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import (
     refuse_folder,
 )
+from starvsr.errors import WeightsError
 from starvsr.types import VideoInfo
 
 # Characters; the longest file path has 4096 bytes.
@@ -114,16 +115,27 @@ def _color_text(video: VideoInfo) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in fields.items())
 
 
-def _weights_found() -> list[str]:
-    """What is installed, and copies of other programs' that an installation would use or could be given."""
+def _weights_installed() -> list[str]:
     from starvsr.specs import COMPONENTS
-    from starvsr.zoo.amounts import format_bytes
     from starvsr.zoo.folder import component_file, is_file, weights_folder
-    from starvsr.zoo.ondisk import cached_copies, comfyui_copies, comfyui_models
 
     folder = weights_folder()
     found = [name for name in COMPONENTS if is_file(component_file(name, folder))]
-    lines = [f"{', '.join(found) or 'only the embedded ones'} in {folder}"]
+    return [f"{', '.join(found) or 'only the embedded ones'} in {folder}"]
+
+
+def _copies_found() -> list[str]:
+    """Copies of other programs' that an installation would use or could be given."""
+    from starvsr.specs import COMPONENTS
+    from starvsr.zoo.amounts import format_bytes
+    from starvsr.zoo.environment import check_hub_variables
+    from starvsr.zoo.ondisk import cached_copies, comfyui_copies, comfyui_models
+
+    try:
+        check_hub_variables()
+    except WeightsError as error:
+        return [f"Hugging Face's cache cannot be read: {error}"]
+    lines: list[str] = []
     used: set[Path] = set()
     for name, component in COMPONENTS.items():
         for source in component.tensor_sources:
@@ -161,5 +173,5 @@ def _installation_facts() -> dict[str, Any]:
         "attention": select_backend("auto", torch.device(device.name)).value,
         "encoders": ", ".join(name for name in ENCODERS if name in av.codecs_available),
         "models": [f"{name}: {spec.summary} ({spec.licence})" for name, spec in SPECS.items()],
-        "weights": _weights_found(),
+        "weights": [*_weights_installed(), *_copies_found()],
     }

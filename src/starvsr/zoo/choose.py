@@ -9,7 +9,7 @@ from pathlib import Path
 
 from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.options import WeightsOptions
-from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components
+from starvsr.specs import EMBEDDED, SPECS, components_of, downloadable, fetched_components
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.apart import told_apart, which_one
 from starvsr.zoo.converted import Conversion, find_converted
@@ -36,6 +36,11 @@ class ModelChoice:
     """Missing components, the network first."""
     conversion: Conversion | None = None
     """What the network's file must be converted from before it is loaded; then `path` is None."""
+
+    @property
+    def to_download(self) -> str:
+        """What `starvsr download-weights` takes to bring what is missing, and nothing that is there."""
+        return downloadable(self.spec, self.missing)
 
 
 def choose_model(

@@ -84,10 +84,20 @@ def _model_in(path: Path) -> str:
 
 def _from_file(wanted: Sequence[SourceFile], path: Path) -> dict[SourceFile, Given]:
     networks = _networks(wanted)
-    for source in wanted:
-        for each in (source, *source.alternatives):
-            if source not in networks.values() and path.name == Path(each.path).name:
-                return {source: _copy(path, source, each)}
+    named = [
+        (source, each)
+        for source in wanted
+        for each in (source, *source.alternatives)
+        if source not in networks.values() and path.name == Path(each.path).name
+    ]
+    if len(named) > 1:
+        names = " or ".join(f"{each.repository}/{each.path}" for _, each in named)
+        raise UsageError(
+            f"--source {path} may be {names}: give a folder in which it has one of these paths"
+        )
+    if named:
+        source, each = named[0]
+        return {source: _copy(path, source, each)}
     from starvsr.zoo.identify import identify
 
     models = identify(path).models

@@ -24,7 +24,7 @@ from starvsr.media.removal import (
     remove_tree,
     set_aside,
 )
-from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile
+from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile, downloadable
 from starvsr.types import ModelSpec, Progress, ProgressCallback
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.fetch import Fetched, fetch
@@ -361,7 +361,7 @@ def _what_is_missing(
     known = all(component.sources[0].size_bytes for component in components)
     amount = f", {format_bytes(size)} to fetch" if known else ""
     files = ", ".join(f"{component.name}.safetensors" for component in components)
-    named = spec.name if spec.name in SPECS else " ".join(c.name for c in components)
+    named = downloadable(spec, [component.name for component in components])
     return [
         f"the model {spec.name} lacks {files} in {folder}{amount}",
         *why,
