@@ -174,6 +174,15 @@ def test_without_space_nothing_is_begun(
     assert list((folder / "converted").iterdir()) == []
 
 
+def test_what_a_killed_process_left_is_removed(source: Path, folder: Path) -> None:
+    conversion = Conversion(source, "small-light", folder)
+    left = folder / ".downloads" / ".made" / f"small-light-{file_sha256(source)[:16]}" / "x.partial"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    assert convert(conversion, silent).is_file()
+    assert not (folder / ".downloads").exists()
+
+
 def test_nothing_is_written_through_a_link(source: Path, folder: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()

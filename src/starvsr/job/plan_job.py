@@ -219,7 +219,6 @@ def _fetch(
             announce=announce,
         )
     if choice.conversion is not None:
-        logger.warning(choice.conversion.text)
         convert(choice.conversion, progress)
 
 

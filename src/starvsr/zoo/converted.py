@@ -7,12 +7,14 @@ the hash of each path with its size and time, so that it is not hashed again as 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from starvsr.errors import OutputError, WeightsError
+from starvsr.media.removal import Right, put_in_place, remove_tree
 from starvsr.specs import COMPONENTS
 from starvsr.types import Progress, ProgressCallback
 from starvsr.zoo.amounts import format_bytes
@@ -25,7 +27,9 @@ from starvsr.zoo.hashes import (
     read_hashes,
     record_hashes,
 )
-from starvsr.zoo.places import CONVERTED, own_folder
+from starvsr.zoo.places import CONVERTED, DOWNLOADS, MADE, own_folder, remove_empty
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -124,15 +128,22 @@ def _converted(conversion: Conversion) -> Path:
     if not published:
         check_intact(source)
     _check_space(conversion)
-    component, target = (
-        COMPONENTS[conversion.model],
-        converted_file(conversion.model, sha256, conversion.folder),
-    )
-    make_component(component, {component.sources[0].path: source}, target, source_sha256=sha256)
-    if _stamp(source) != stamp:
-        raise WeightsError(
-            f"{source} was changed while it was converted: run the same command again"
-        )
+    logger.warning(conversion.text)
+    component = COMPONENTS[conversion.model]
+    target = converted_file(conversion.model, sha256, conversion.folder)
+    # A killed process may have left it, with gigabytes inside.
+    remove_tree(own_folder(conversion.folder, DOWNLOADS, MADE, target.stem), Right.FETCHED)
+    made = own_folder(conversion.folder, DOWNLOADS, MADE, target.stem) / target.name
+    try:
+        make_component(component, {component.sources[0].path: source}, made, source_sha256=sha256)
+        if _stamp(source) != stamp:
+            raise WeightsError(
+                f"{source} was changed while it was converted: run the same command again"
+            )
+        put_in_place(made, target, Right.FETCHED)
+    finally:
+        remove_tree(made.parent, Right.FETCHED)
+        remove_empty(made.parent, conversion.folder)
     _remember(conversion, ConvertedRecord(*stamp, sha256))
     return target
 

@@ -20,7 +20,6 @@ from starvsr.media.removal import (
     Right,
     put_in_place,
     remove_file,
-    remove_folder,
     remove_tree,
     set_aside,
 )
@@ -40,7 +39,15 @@ from starvsr.zoo.hashes import (
 )
 from starvsr.zoo.hub import HubUnreachableError, size_of, write_error
 from starvsr.zoo.metadata import stored_types
-from starvsr.zoo.places import DOWNLOADS, ORIGINALS, VERSION_FORM, has_no_link, own_folder
+from starvsr.zoo.places import (
+    DOWNLOADS,
+    MADE,
+    ORIGINALS,
+    VERSION_FORM,
+    has_no_link,
+    own_folder,
+    remove_empty,
+)
 from starvsr.zoo.planning import (
     InstallPlan,
     check_space,
@@ -50,9 +57,6 @@ from starvsr.zoo.planning import (
     plan_install,
     stored_type,
 )
-
-_MADE = ".made"
-"""Inside `DOWNLOADS`: where components are written."""
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +159,8 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
     """Build a component from its published files, or convert its own file, and record all of them."""
     target = component_file(component.name, folder)
     # Leftovers of a killed process.
-    remove_tree(own_folder(folder, DOWNLOADS, _MADE, component.name), Right.FETCHED)
-    made = own_folder(folder, DOWNLOADS, _MADE, component.name) / target.name
+    remove_tree(own_folder(folder, DOWNLOADS, MADE, component.name), Right.FETCHED)
+    made = own_folder(folder, DOWNLOADS, MADE, component.name) / target.name
     if files:
         _make_from_published(component, files, made, stored_type(component, dtype))
     else:
@@ -173,7 +177,7 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
         components={component.name: record},
     )
     put_in_place(made, target, Right.FETCHED)
-    _remove_empty(made.parent, folder)
+    remove_empty(made.parent, folder)
 
 
 def _make_way(target: Path, component: Component, folder: Path) -> None:
@@ -253,7 +257,7 @@ def _put_away(one: Fetched, folder: Path, keep_original: bool) -> None:
         _keep(one, folder)
     for version in {file.path, *_versions(file.source, folder)}:
         remove_file(version, Right.FETCHED)
-        _remove_empty(version.parent, folder)
+        remove_empty(version.parent, folder)
 
 
 def _keep(one: Fetched, folder: Path) -> None:
@@ -283,7 +287,7 @@ def _versions(source: SourceFile, folder: Path) -> list[Path]:
 
 def _leftovers(component: Component, folder: Path) -> list[Path]:
     """What was fetched of a component, and the folder in which it was being built."""
-    made = folder / DOWNLOADS / _MADE / component.name
+    made = folder / DOWNLOADS / MADE / component.name
     found = [made] if made.is_dir() and has_no_link(made, folder) else []
     return found + [path for source in component.sources for path in _versions(source, folder)]
 
@@ -294,13 +298,7 @@ def _clear(component: Component, folder: Path) -> None:
             remove_tree(path, Right.FETCHED)
         else:
             remove_file(path, Right.FETCHED)
-        _remove_empty(path.parent, folder)
-
-
-def _remove_empty(place: Path, folder: Path) -> None:
-    """Remove a folder and its parents up to the weights folder, as far as they are empty."""
-    while place != folder and (remove_folder(place, Right.EMPTY) or not place.exists()):
-        place = place.parent
+        remove_empty(path.parent, folder)
 
 
 def _keep_embeddings(

@@ -13,8 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from starvsr.errors import WeightsError
+from starvsr.media.removal import Right, remove_folder
 
 DOWNLOADS = ".downloads"
+MADE = ".made"
+"""Inside `DOWNLOADS`: where components are written."""
 ORIGINALS = "originals"
 LOCKS = ".locks"
 CONVERTED = "converted"
@@ -68,6 +71,12 @@ def own_folder(folder: Path, *steps: str) -> Path:
                 f"{place} is a link or not a folder, so nothing is written there: rename it, or give another --dir"
             )
     return place
+
+
+def remove_empty(place: Path, folder: Path) -> None:
+    """Remove a folder and its parents up to the weights folder, as far as they are empty."""
+    while place != folder and (remove_folder(place, Right.EMPTY) or not place.exists()):
+        place = place.parent
 
 
 def has_no_link(path: Path, folder: Path) -> bool:
