@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -85,6 +86,7 @@ def test_a_pickle_is_converted_once(
     assert f"converted to {made}" in said
     assert (second, made.stat().st_mtime_ns) == (first, stamp)
     assert path.read_bytes() == original
+    assert f"{made}, converted from a file" in cli("info").out
     moved = path.rename(tmp_path / "light.pt")
     assert "convert   " not in cli("plan", clip, "--model", moved).out
 
@@ -194,6 +196,14 @@ def hostile(path: Path) -> Path:
     return path
 
 
+def with_callbacks(path: Path) -> Path:
+    """As trainers write them, beside the tensors."""
+    names = ("model.diffusion_model.input_blocks.0.0.weight", "cond_stage_model.transformer.x")
+    state = {name: torch.ones(2) for name in names}
+    torch.save({"callbacks": {"checkpoint": datetime.date(2024, 1, 1)}, "state_dict": state}, path)
+    return path
+
+
 def eight_bits(path: Path) -> Path:
     save_file({name: tensor.to(torch.float8_e4m3fn) for name, tensor in star().items()}, path)
     return path
@@ -225,6 +235,11 @@ FOREIGN = [
         "style.safetensors",
         lora,
         f"is a LoRA, which changes another model and is not one itself; {TAKEN}",
+    ),
+    (
+        "sd15.ckpt",
+        with_callbacks,
+        "it requires datetime.date); nothing in it was run; by its names it is a UNet of Stable Diffusion; ",
     ),
     ("RealESRGAN_x4.pth", esrgan, f"is an ESRGAN network for images; {TAKEN}"),
     (

@@ -85,7 +85,16 @@ def test_a_network_of_sat_with_other_shapes(tmp_path: Path) -> None:
         (["first_stage_model.encoder.down.0.block.0.conv1.weight"], "an autoencoder"),
         (["model.1.sub.0.RDB1.conv1.0.weight"], "an ESRGAN"),
         (["body.0.weight", "body.1.weight"], "a compact Real-ESRGAN"),
-        (["conv.weight"], ""),
+        (["x.input_blocks.1.weight", "conv.weight"], ""),
+        (
+            [
+                "cond_stage_model.model.transformer.resblocks.0.ln_1.weight",
+                "model.diffusion_model.input_blocks.0.0.weight",
+                "first_stage_model.encoder.down.0",
+            ],
+            "a UNet of Stable Diffusion",
+        ),
+        (["unet.up_blocks.0.to_q.lora.down.weight"], "a LoRA"),
     ],
 )
 def test_what_names_tell(names: list[str], words: str) -> None:
@@ -111,6 +120,14 @@ def test_a_zip_of_something_else(tmp_path: Path) -> None:
         archive.writestr("notes.txt", "text")
     with pytest.raises(WeightsError, match="an archive and not a checkpoint"):
         identify(path)
+
+
+def test_a_network_of_another_kind_under_another_key(tmp_path: Path) -> None:
+    torch.save({"params": {"layers.0.weight": torch.ones(2)}}, tmp_path / "a.pth")
+    with pytest.raises(
+        WeightsError, match=r"is no known model: it has 1 tensors \(layers.0.weight, "
+    ):
+        identify(tmp_path / "a.pth")
 
 
 def test_integers_are_no_weights(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
-from starvsr.zoo.foreign import about_bytes
+from starvsr.zoo.foreign import about_bytes, about_names, advice, names_in_pickle
 from starvsr.zoo.metadata import ANEW, opened
 from starvsr.zoo.parallel import StoppedError
 from starvsr.zoo.tensorfile import DTYPES
@@ -114,7 +114,9 @@ def _refusal(path: Path, message: str) -> str:
         reason = f"it requires {wanted[1]}"
     else:
         reason = found[1] if found else "unknown reason"
-    return f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run: {ANEW}"
+    text = f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run"
+    what = about_names(names_in_pickle(path))
+    return f"{text}; by its names it is {what}; {advice(what)}" if what else f"{text}: {ANEW}"
 
 
 def _first_sentence(error: Exception) -> str:

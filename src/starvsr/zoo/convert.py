@@ -20,7 +20,7 @@ from torch import Tensor
 from starvsr.errors import WeightsError
 
 _CONTROL = "VideoControlNet."
-_WRAPPERS = ("state_dict", "module")
+_WRAPPERS = ("state_dict", "module", "model_state_dict", "model")
 _PARALLEL = "module."
 """Before each name of a network that was saved from inside PyTorch's wrapper for several devices."""
 
@@ -244,7 +244,7 @@ def to_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
 
 
 def published_tensors(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: bare, under `state_dict` or `module`, or each name behind `module.`.
+    """The tensors of a checkpoint: bare or under a usual key, and perhaps each name behind `module.`.
 
     Raises `WeightsError` for anything else.
     """

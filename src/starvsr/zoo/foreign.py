@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickletools
 import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from starvsr.zoo.amounts import format_bytes
@@ -32,10 +34,10 @@ SAT = "a CogVideoX network under the names of SAT"
 # First match wins. Names are those of the whole file, so each pattern needs a name that no other kind has.
 _NETWORKS = (
     (
-        r"\.(lora_(up|down|A|B)|hada_w1_[ab]|dora_scale)\b",
+        r"\.(lora[_.](up|down|A|B)|hada_w1_[ab]|dora_scale)\b",
         "a LoRA, which changes another model and is not one itself",
     ),
-    (r"(^|\.)transformer\.resblocks\.", "CLIP under the names of open_clip"),
+    (r"^(text\.|visual\.)?transformer\.resblocks\.", "CLIP under the names of open_clip"),
     (r"^text_model\.", "CLIP under the names of transformers"),
     (r"^encoder\.block\.\d+\.layer\.", "a T5 text encoder"),
     (r"^(model\.diffusion_model\.)?double_blocks\.", "a FLUX or HunyuanVideo network"),
@@ -116,6 +118,27 @@ def _about_safetensors(path: Path, begin: bytes, size: int) -> str:
     if size >= whole:
         return ""
     return f"truncated: {format_bytes(size)} of {format_bytes(whole)} are there"
+
+
+def names_in_pickle(path: Path) -> list[str]:
+    """Texts in a pickle, such as names of tensors, read without running it; up to where it is damaged."""
+    names = []
+    # Whatever is wrong with it, it is described by what was found.
+    with suppress(Exception):
+        for opcode, argument, _ in pickletools.genops(_pickled(path)):
+            if "UNICODE" in opcode.name and isinstance(argument, str):
+                names.append(argument)
+    return names
+
+
+def _pickled(path: Path) -> bytes:
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            return file.read(_MOST_HEADER_BYTES)
+    with zipfile.ZipFile(path) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        with archive.open(name) as content:
+            return content.read(_MOST_HEADER_BYTES)
 
 
 def about_names(names: Iterable[str]) -> str:

@@ -92,10 +92,11 @@ def read_tensors(path: Path) -> Mapping[str, Tensor]:
     try:
         return published_tensors(content)
     except WeightsError as error:
-        what = about_names(_names_inside(content))
-        is_foreign = what not in ("", STAR, SAT)
-        text = f"{path} is {what}; {advice(what)}" if is_foreign else f"{path}: {error}"
-        raise WeightsError(text) from error
+        names = _names_inside(content)
+        what = about_names(names)
+        if what in (STAR, SAT) or not names:
+            raise WeightsError(f"{path}: {error}") from error
+        raise WeightsError(_described(path, names, what)) from error
 
 
 def _names_inside(content: Mapping[str, object], depth: int = _WRAPPER_DEPTH) -> list[str]:
@@ -171,10 +172,14 @@ def _what_else(
             f"{path} is no known model; the nearest is {model}, of whose tensors {counted}: {listed(problems)}; "
             f"{advice(what)}"
         )
-    if what:
-        return f"{path} is {what}; {advice(what)}"
-    shown = ", ".join(list(tensors)[:_NAMES_SHOWN])
-    return f"{path} is no known model: it has {len(tensors)} tensors ({shown}, ...); {advice(what)}"
+    return _described(path, list(tensors), what)
+
+
+def _described(path: Path, names: list[str], what: str) -> str:
+    """The message for a file of which no more is known than its tensors' names, or that it is `what`."""
+    shown = ", ".join(names[:_NAMES_SHOWN]) or "none"
+    what = what or f"no known model: it has {len(names)} tensors ({shown}, ...)"
+    return f"{path} is {what}; {advice(what)}"
 
 
 def _layouts(config: NetworkConfig) -> Iterator[Mapping[str, Tensor]]:
