@@ -343,11 +343,13 @@ def bodies(hub: HubServer) -> list[str]:
 
 
 def cache(home: Path, repository: str, path: str, data: bytes, commit: str = COMMIT) -> Path:
-    """Put a file where Hugging Face's cache keeps it: under its hash, with a link in a version's folder."""
+    """Put a file where Hugging Face's cache keeps it: under the hub's hash, with a link in a version's folder."""
     import hashlib
 
     place = home / "hub" / f"models--{repository.replace('/', '--')}"
-    blob = place / "blobs" / hashlib.sha256(data).hexdigest()
+    is_large = path.endswith((".pt", ".bin", ".safetensors"))
+    digest = hashlib.sha256(data) if is_large else hashlib.sha1(b"blob %d\0" % len(data) + data)
+    blob = place / "blobs" / digest.hexdigest()
     blob.parent.mkdir(parents=True, exist_ok=True)
     blob.write_bytes(data)
     link = place / "snapshots" / commit / path
@@ -496,6 +498,23 @@ def test_a_damaged_copy_of_open_clips_is_fetched_instead(
     assert result.code == 0, result.err
     assert "it is fetched instead" in result.err
     assert "model.safetensors" in bodies(hub)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_damaged_file_in_the_cache_is_found_without_the_hub(
+    cli: Cli, hub: HubServer, tmp_path: Path, published: Path, name: str
+) -> None:
+    for each in ("model.safetensors", "config.json", "vocab.json", "merges.txt"):
+        cache(tmp_path / "home", CLIP, each, (published / CLIP / each).read_bytes())
+    blob = (tmp_path / "home/hub/models--small--CLIP/snapshots" / COMMIT / name).resolve()
+    whole = blob.read_bytes()
+    blob.write_bytes(whole.replace(b"2", b"3", 1) if name == "config.json" else whole[:-1] + b"!")
+    result = cli("download-weights", "small-clip", "--offline")
+    assert result.code == 4
+    assert f"small/CLIP/{name} has the wrong hash: the cache states {blob.name}" in result.error
+    blob.write_bytes(whole)
+    assert cli("download-weights", "small-clip", "--offline").code == 0
+    assert hub.asked == []
 
 
 def test_the_cache_is_used_whatever_the_hubs_newest_commit(

@@ -51,6 +51,7 @@ def test_one_file_of_several_versions_is_one_copy(versions: Path) -> None:
         link.symlink_to(blob)
     (copy,) = cached_copies(SOURCE)
     assert hash_in_cache(copy) == "a" * 64
+    assert hash_in_cache(put(versions.parent / "blobs" / ("b" * 40))) == "b" * 40
     assert hash_in_cache(put(versions / ("3" * 40) / SOURCE.path)) == ""
     blob.unlink()
     assert len(cached_copies(SOURCE)) == 1

@@ -244,7 +244,7 @@ def to_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
 
 
 def published_tensors(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint: bare or under a usual key, and perhaps each name behind `module.`.
+    """The tensors of a checkpoint: bare or under a usual key, and perhaps with `module.` before each name.
 
     Raises `WeightsError` for anything else.
     """

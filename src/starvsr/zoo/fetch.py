@@ -16,6 +16,7 @@ from starvsr.zoo.checkpoint import check_intact
 from starvsr.zoo.hashes import RECORD_NAME, SourceRecord, file_sha256, git_blob_sha1, source_key
 from starvsr.zoo.hub import download
 from starvsr.zoo.metadata import is_described
+from starvsr.zoo.ondisk import hash_in_cache
 from starvsr.zoo.parallel import in_parallel
 from starvsr.zoo.places import own_folder
 from starvsr.zoo.sources import CONNECTIONS, Located
@@ -127,7 +128,7 @@ def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
         sha256 = file_sha256(file.path, stop)
         if file.stands_in and sha256 != file.source.sha256:
             return _other_file(file, sha256, stop)
-        is_stated = _compare_with_hub(file, sha256, stop)
+        is_stated = _compare_with_cache(file, sha256, stop) | _compare_with_hub(file, sha256, stop)
         _compare(file, sha256, known, str(file.path), is_vouched=is_stated)
     except WrongFileError:
         if file.remote is not None:
@@ -152,6 +153,17 @@ def _other_file(file: Located, sha256: str, stop: Event) -> Fetched:
     return Fetched(
         file, SourceRecord(file.size_bytes, sha256, ""), is_vouched=False, is_published=False
     )
+
+
+def _compare_with_cache(file: Located, sha256: str, stop: Event) -> bool:
+    """Whether Hugging Face's cache, if the file is in it, states this hash; False if it states none."""
+    stated = hash_in_cache(file.path) if file.remote is None else ""
+    if not stated:
+        return False
+    found = sha256 if len(stated) == len(sha256) else git_blob_sha1(file.path, stop)
+    if stated != found:
+        raise _wrong(file, "the cache states", stated, str(file.path), found, _another_copy(file))
+    return True
 
 
 def _compare_with_hub(file: Located, sha256: str, stop: Event) -> bool:

@@ -146,7 +146,7 @@ def _numbers_error(path: Path, tensors: Mapping[str, Tensor]) -> MisfitError:
 def _what_else(
     path: Path, tensors: Mapping[str, Tensor], what: str, models: Mapping[NetworkConfig, list[str]]
 ) -> str:
-    """The message for a file that is no known model's network, of which the names say that it is `what`."""
+    """The message for a file that is not a known model's network, of which the names say that it is `what`."""
     problems, model = min(
         (
             (misfits(expected, tensors), " and ".join(names))
@@ -169,7 +169,7 @@ def _what_else(
         counts = {kind: sum(end in each for each in problems) for kind, end in _KINDS.items()}
         counted = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
         return (
-            f"{path} is no known model; the nearest is {model}, of whose tensors {counted}: {listed(problems)}; "
+            f"{path} is not a known model; the nearest is {model}, of whose tensors {counted}: {listed(problems)}; "
             f"{advice(what)}"
         )
     return _described(path, list(tensors), what)
@@ -178,7 +178,7 @@ def _what_else(
 def _described(path: Path, names: list[str], what: str) -> str:
     """The message for a file of which no more is known than its tensors' names, or that it is `what`."""
     shown = ", ".join(names[:_NAMES_SHOWN]) or "none"
-    what = what or f"no known model: it has {len(names)} tensors ({shown}, ...)"
+    what = what or f"not a known model: it has {len(names)} tensors ({shown}, ...)"
     return f"{path} is {what}; {advice(what)}"
 
 

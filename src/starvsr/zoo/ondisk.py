@@ -53,10 +53,13 @@ def _once(paths: Iterable[Path]) -> list[Path]:
 
 
 def hash_in_cache(path: Path) -> str:
-    """The SHA-256 that Hugging Face's cache states of a file in it; empty if it states none."""
+    """The hash that Hugging Face's cache states of a file in it; empty if it states none.
+
+    As the hub states it: SHA-256 of a large file, git's hash of a small one.
+    """
     blob = path.resolve()
-    is_stated = blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name)
-    return blob.name if is_stated else ""
+    is_stated = re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", blob.name)
+    return blob.name if is_stated and blob.parent.name == "blobs" else ""
 
 
 def comfyui_folders() -> list[Path]:

@@ -142,13 +142,12 @@ def _sorted_out(origins: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 
 def _copies(source: SourceFile, commit: str = "") -> Iterator[Located]:
-    """Copies that other programs keep; of an alternative with the hash that it must have, if that is known here."""
+    """Copies that other programs keep, those of alternatives last."""
     for path in (*cached_copies(source, commit), *comfyui_copies(source)):
         yield Located(source, path, size_of(path), None)
     for other in source.alternatives:
         for path in cached_copies(other):
-            stated = replace(other, sha256=other.sha256 or hash_in_cache(path))
-            yield Located(source, path, size_of(path), None, alternative=stated)
+            yield Located(source, path, size_of(path), None, alternative=other)
 
 
 def _on_this_machine(
@@ -173,12 +172,7 @@ def _on_this_machine(
 def _without_hub(source: SourceFile) -> Iterator[Located]:
     """Copies with a known hash, or in Hugging Face's cache, whose files come from the hub."""
     in_comfyui = comfyui_copies(source)
-    for copy in _copies(source):
-        stated = hash_in_cache(copy.path)
-        if copy.alternative is None and not source.sha256 and stated:
-            yield replace(copy, alternative=replace(source, sha256=stated))
-        elif source.sha256 or copy.path not in in_comfyui:
-            yield copy
+    return (copy for copy in _copies(source) if source.sha256 or copy.path not in in_comfyui)
 
 
 def _chained(copies: Iterable[Located], last: Located | None = None) -> Located | None:
@@ -219,7 +213,7 @@ def _on_hub(source: SourceFile, folder: Path, mirrors: Sequence[str], stop: Even
 
 def _vouched(copy: Located, alternative: SourceFile, stop: Event) -> Iterator[Located]:
     """A copy of an alternative, if its hash is known here or on the hub."""
-    if not alternative.sha256:
+    if not alternative.sha256 and not hash_in_cache(copy.path):
         try:
             remote = look_up(
                 alternative.repository, alternative.path, alternative.revision, stop=stop
@@ -227,9 +221,10 @@ def _vouched(copy: Located, alternative: SourceFile, stop: Event) -> Iterator[Lo
         except WeightsError as error:
             logger.warning("%s is not used: its hash is unknown (%s)", copy.path, error)
             return
-        alternative = replace(alternative, sha256=remote.sha256)
-    if alternative.sha256:
-        yield replace(copy, alternative=alternative)
+        if not remote.sha256:
+            return
+        copy = replace(copy, alternative=replace(alternative, sha256=remote.sha256))
+    yield copy
 
 
 def _check_size(source: SourceFile, remote: RemoteFile) -> None:
