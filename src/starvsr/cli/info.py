@@ -118,11 +118,12 @@ def _color_text(video: VideoInfo) -> str:
 def _weights_installed() -> list[str]:
     from starvsr.specs import COMPONENTS
     from starvsr.zoo.folder import component_file, is_file, weights_folder
+    from starvsr.zoo.ondisk import model_files
     from starvsr.zoo.places import CONVERTED
 
     folder = weights_folder()
     found = [name for name in COMPONENTS if is_file(component_file(name, folder))]
-    made = sorted((folder / CONVERTED).glob("*.safetensors"))
+    made = model_files(folder / CONVERTED)
     return [
         f"{', '.join(found) or 'only the embedded ones'} in {folder}",
         *(f"{path}, converted from a file that was given by path" for path in made),

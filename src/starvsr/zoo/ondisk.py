@@ -86,6 +86,9 @@ def comfyui_models() -> list[Path]:
 
 def model_files(folder: Path) -> list[Path]:
     """Files in a folder, not in those inside, that may have tensors, by their names; none if it cannot be read."""
+    # Unlike Path's, it accepts names that are too long.
+    if not os.path.isdir(folder):  # noqa: PTH112
+        return []
     try:
         return [
             each
