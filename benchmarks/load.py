@@ -3,11 +3,11 @@
     python benchmarks/load.py [--folder DIR] [--width N] [--dtype fp16] [--bare] [--golden full_tiny full]
                               [--precision fp32 ...] [--offload none ...]
 
-Makes a seeded checkpoint in the published layout (8.2 GB at the published width 320, about a minute), converts it, and
-loads it in each precision with each kind of offload, each in its own process; with `--golden` every loaded
-network is run on those recorded cases, and its distance to the recorded output and to the result without offload is
-printed. Files are deleted at the end. Anonymous memory is what the system cannot drop; pages of mapped files are not
-part of it. Memory is read from Linux's /proc.
+Makes a seeded checkpoint in the published layout (8.2 GB at the published width 320, about a minute), converts it as
+`--model light_deg.pt` does, and loads it in each precision with each kind of offload, each in its own process; with
+`--golden` every loaded network is run on those recorded cases, and its distance to the recorded output and to the
+result without offload is printed. Without a precision nothing is loaded. Files are deleted at the end. Anonymous memory
+is what the system cannot drop; pages of mapped files are not part of it. Memory is read from Linux's /proc.
 """
 
 from __future__ import annotations
@@ -30,11 +30,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from starvsr.models.autoencoder import TemporalVAE
+from starvsr.models.device import device_info
 from starvsr.models.unet import StarUNet
-from starvsr.options import Precision
-from starvsr.specs import COMPONENTS, SPECS, STAR_LIGHT
+from starvsr.options import Precision, WeightsOptions
+from starvsr.specs import SPECS, STAR_LIGHT
 from starvsr.types import ModelSpec
-from starvsr.zoo.components import make_component
+from starvsr.zoo import converted
+from starvsr.zoo.choose import choose_model
+from starvsr.zoo.components import convert_component
 from starvsr.zoo.convert import to_published
 from starvsr.zoo.load import load_model
 
@@ -96,18 +99,17 @@ def make_checkpoint(path: Path, width: int, bare: bool) -> None:
 
 
 def convert(source: Path, target: Path, width: int, dtype: str | None) -> None:
-    """Convert and print what it took."""
-    spec = spec_of(width)
-    SPECS[NAME] = spec
+    """Convert as a file given by path is, told from its tensors, and print what it took."""
+    SPECS[NAME] = spec_of(width)
     before, began = status_bytes("VmHWM"), time.perf_counter()
     with PeakAnonymous() as anonymous:
-        make_component(
-            COMPONENTS[NAME],
-            {COMPONENTS[NAME].sources[0].path: source},
-            target,
-            dtype=torch.float16 if dtype else None,
-            source_sha256="",
-        )
+        choice = choose_model(str(source), device_info("cpu"), WeightsOptions(target.parent))
+        assert choice.conversion is not None
+        made = converted.convert(choice.conversion, lambda _: None)
+        if dtype:
+            convert_component(made, target, torch.float16)
+        else:
+            made.rename(target)
     size = source.stat().st_size
     peak = status_bytes("VmHWM") - before
     print(
@@ -188,13 +190,13 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["fp16"], help="what the file stores; as published")
     parser.add_argument("--bare", action="store_true", help="no `state_dict` around the tensors")
     parser.add_argument("--golden", nargs="*", choices=list(CASES), default=[])
-    parser.add_argument("--precision", nargs="+", choices=list(BYTES), default=["fp32", "fp16"])
+    parser.add_argument("--precision", nargs="*", choices=list(BYTES), default=["fp32", "fp16"])
     parser.add_argument(
         "--offload", nargs="+", choices=["none", "model", "block"], default=["none", "block"]
     )
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="load-", dir=options.folder))
-    source, target = folder / "published.pt", folder / f"{NAME}.safetensors"
+    source, target = folder / "light_deg.pt", folder / f"{NAME}.safetensors"
     try:
         in_a_process("make_checkpoint", source, options.width, options.bare)
         in_a_process("convert", source, target, options.width, options.dtype)

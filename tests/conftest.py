@@ -99,6 +99,7 @@ def _no_weights_of_the_user(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STARVSR_WEIGHTS", str(tmp_path_factory.getbasetemp() / "no-weights"))
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path_factory.getbasetemp() / "no-comfyui"))
 
 
 @pytest.fixture(autouse=True)

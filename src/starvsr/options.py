@@ -378,7 +378,7 @@ class UpscaleOptions:
     """All options of one job."""
 
     model: str = "auto"
-    """A model's name, or the path of a starvsr safetensors file; `auto` takes the best available."""
+    """A model's name, or the path of a model file, also as `NAME=PATH`; `auto` takes the best available."""
     input: InputOptions = field(default_factory=InputOptions)
     size: SizeOptions = field(default_factory=SizeOptions)
     range: RangeOptions = field(default_factory=RangeOptions)

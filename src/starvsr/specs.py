@@ -7,6 +7,7 @@ an entry here; nothing else branches on a name.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from starvsr.types import (
@@ -34,6 +35,8 @@ class SourceFile:
     """0 if unknown; then the hub is asked."""
     sha256: str = ""
     """Empty if unknown: then it is recorded at the first download and enforced afterwards."""
+    alternatives: tuple[SourceFile, ...] = ()
+    """Published files with the same tensors under other names: never fetched, and used where a copy is on disk."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +284,8 @@ def _network(spec: ModelSpec, path: str, size_bytes: int = 0, sha256: str = "") 
 
 
 # Hashes, and sizes to three digits, as the hub's pages of these files state them; the text encoder's as two public
-# records of its commit 1c2b8495b281 do. None was fetched here.
+# records of its commit 1c2b8495b281 do, and that of open_clip's pickle as several public scripts that check it do.
+# None was fetched here.
 COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
@@ -324,6 +328,15 @@ COMPONENTS: dict[str, Component] = {
                     "model.safetensors",
                     size_bytes=3_944_552_236,
                     sha256="036e6e2bd49697511f4f8b8cb5ee465f93025f7a69a145eadeb9a881ace9b18d",
+                    # What open_clip fetches, by which the original reads CLIP.
+                    alternatives=(
+                        SourceFile(_CLIP_REPOSITORY, "open_clip_model.safetensors"),
+                        SourceFile(
+                            _CLIP_REPOSITORY,
+                            "open_clip_pytorch_model.bin",
+                            sha256="9a78ef8e8c73fd0df621682e7a8e8eb36c6916cb3c16b291a082ecd52ab79cc4",
+                        ),
+                    ),
                 ),
                 SourceFile(_CLIP_REPOSITORY, "config.json"),
                 SourceFile(_CLIP_REPOSITORY, "vocab.json"),
@@ -371,6 +384,12 @@ def components_of(spec: ModelSpec) -> tuple[str, ...]:
     """Names of a model's other components: autoencoder, then text encoder."""
     text = spec.text.weights if spec.text else ""
     return tuple(name for name in (spec.autoencoder.weights, text) if name)
+
+
+def downloadable(spec: ModelSpec, missing: Sequence[str]) -> str:
+    """What `starvsr download-weights` takes for missing components of a model: its name only if its network is one."""
+    is_model = spec.name in SPECS and spec.name in missing
+    return spec.name if is_model else " ".join(missing)
 
 
 def fetched_components(name: str) -> tuple[str, ...]:

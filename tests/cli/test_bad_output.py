@@ -149,7 +149,7 @@ def test_safetensors_of_something_else(cli: Cli, clip: Path) -> None:
     save_file({"weight": torch.zeros(3)}, other)
     code, message = refused(cli, clip, clip.with_name("out.mp4"), "--model", other)
     assert code == 4
-    assert message.startswith(f"{other} is not a starvsr model")
+    assert message.startswith(f"{other} is not a known model")
 
 
 def test_device_that_is_not_there(

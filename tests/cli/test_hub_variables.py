@@ -72,7 +72,9 @@ def test_a_password_in_the_endpoint_is_not_shown(tmp_path: Path) -> None:
     assert SECRET not in found.stdout + found.stderr
 
 
-@pytest.mark.parametrize("mode", [["--list"], ["--verify"], ["--dry-run", "--source", "."]])
+@pytest.mark.parametrize(
+    "mode", [["--list"], ["--verify"], ["--dry-run", "--source", ".", "--offline"]]
+)
 def test_modes_that_ask_nothing_need_no_proxy(tmp_path: Path, mode: list[str]) -> None:
     found = run(tmp_path, ["download-weights", *mode], ALL_PROXY="socks4://host", HF_TOKEN="a b")
     assert "PROXY" not in found.stderr

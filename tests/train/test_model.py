@@ -29,6 +29,7 @@ from starvsr.train.model import (
 )
 from starvsr.train.trainer import train
 from starvsr.zoo.choose import choose_model
+from starvsr.zoo.convert import to_published
 from tests.conftest import TOY
 from tests.golden.seeded_init import fill_module
 from tests.train.toys import (
@@ -41,6 +42,7 @@ from tests.train.toys import (
     write_model,
     write_sources,
 )
+from tests.zoo.people import star, two_models, write_star
 from tests.zoo.published import install_small, small_models
 from tests.zoo.test_base import venhancer_of
 from tests.zoo.test_base import write as write_base
@@ -76,6 +78,24 @@ def test_only_the_named_parts_change(tmp_path: Path, parts: str) -> None:
 def test_parts_that_are_not_there_are_refused(root: Path) -> None:
     with pytest.raises(UsageError, match="needs a control branch"):
         train(config_of(root, parts="control+liem"), options(root))
+
+
+def test_a_published_file_is_a_base(tmp_path: Path) -> None:
+    weights = install_small(tmp_path / "weights")
+    write_star(tmp_path / "model.pt")
+    (tmp_path / "run").mkdir()
+    with two_models():
+        model, folders = start_model(
+            ModelConfig(base="small-heavy=model.pt"),
+            tmp_path / "run",
+            "cpu",
+            seed=0,
+            folder=tmp_path,
+            weights=WeightsOptions(weights),
+        )
+    assert (model.spec.name, folders) == ("small-heavy", (tmp_path, weights))
+    state = to_published(model.network.state_dict())
+    assert all(torch.equal(state[name], value) for name, value in star().items())
 
 
 def test_models_that_start_from_noise_are_refused(tmp_path: Path) -> None:

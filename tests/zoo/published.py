@@ -107,9 +107,16 @@ SMALL_COMPONENTS: dict[str, Component] = {
             kind="text_encoder",
             summary="CLIP at toy size",
             licence="MIT",
-            sources=tuple(
-                SourceFile(_CLIP, path)
-                for path in ("model.safetensors", "config.json", "vocab.json", "merges.txt")
+            sources=(
+                SourceFile(
+                    _CLIP,
+                    "model.safetensors",
+                    alternatives=(
+                        SourceFile(_CLIP, "open_clip_model.safetensors"),
+                        SourceFile(_CLIP, "open_clip_pytorch_model.bin"),
+                    ),
+                ),
+                *(SourceFile(_CLIP, path) for path in ("config.json", "vocab.json", "merges.txt")),
             ),
         ),
     )
@@ -198,6 +205,31 @@ def _seeded(like: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for key, value in like.items()
         if value.is_floating_point()
     }
+
+
+def open_clip_state() -> dict[str, Tensor]:
+    """The seeded CLIP as open_clip names it, with a vision tower that nobody needs."""
+    clip, layers = _clip_state(), range(_clip_config()["text_config"]["num_hidden_layers"])
+    state = {
+        "positional_embedding": clip["text_model.embeddings.position_embedding.weight"],
+        "token_embedding.weight": clip["text_model.embeddings.token_embedding.weight"],
+        "text_projection": clip["text_projection.weight"].T.contiguous(),
+        "logit_scale": torch.tensor(4.6),
+        "visual.conv1.weight": torch.zeros(32, 3, 8, 8),
+        "visual.transformer.resblocks.0.ln_1.weight": torch.ones(32),
+    }
+    for leaf in ("weight", "bias"):
+        state[f"ln_final.{leaf}"] = clip[f"text_model.final_layer_norm.{leaf}"]
+        for number in layers:
+            old, new = f"text_model.encoder.layers.{number}", f"transformer.resblocks.{number}"
+            fused = [clip[f"{old}.self_attn.{part}_proj.{leaf}"] for part in "qkv"]
+            state[f"{new}.attn.in_proj_{leaf}"] = torch.cat(fused)
+            state[f"{new}.attn.out_proj.{leaf}"] = clip[f"{old}.self_attn.out_proj.{leaf}"]
+            for norm in (1, 2):
+                state[f"{new}.ln_{norm}.{leaf}"] = clip[f"{old}.layer_norm{norm}.{leaf}"]
+            state[f"{new}.mlp.c_fc.{leaf}"] = clip[f"{old}.mlp.fc1.{leaf}"]
+            state[f"{new}.mlp.c_proj.{leaf}"] = clip[f"{old}.mlp.fc2.{leaf}"]
+    return state
 
 
 def vae_state() -> dict[str, Tensor]:

@@ -102,7 +102,7 @@ def test_models_that_are_not_there(name: str) -> None:
 
 def test_a_component_that_is_no_network(small_weights: Path) -> None:
     path = small_weights / "small-vae.safetensors"
-    with pytest.raises(WeightsError, match="is not a starvsr model: its metadata has no 'starvsr'"):
+    with pytest.raises(WeightsError, match="is an autoencoder; it is a part of models, not one"):
         choose_model(str(path), CPU)
 
 

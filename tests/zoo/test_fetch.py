@@ -78,7 +78,7 @@ def test_first_use_is_enforced_after(hub: HubServer, folder: Path, published: Pa
     with pytest.raises(
         WeightsError, match=r"the first use recorded .*; delete that copy or give --source"
     ):
-        install([STAR], folder, source=str(copies))
+        install([STAR], folder, sources=[str(copies)])
     assert (copies / "light_deg.pt").read_bytes() == other
 
 
@@ -109,7 +109,7 @@ def test_a_copy_that_nothing_can_be_made_of_is_not_trusted(
     copies.mkdir()
     (copies / "light_deg.pt").write_bytes(hub.files["small/STAR", NETWORK][:5000])
     with pytest.raises(WeightsError, match="is corrupt"):
-        install([STAR], folder, source=str(copies))
+        install([STAR], folder, sources=[str(copies)])
     assert not read_hashes(folder).sources
     install([STAR], folder)
     assert states(folder, (STAR,)) == ["ok"]

@@ -57,7 +57,7 @@ def expected(published: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
     """The hash of every component as one undisturbed installation makes it."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with small_models():
-        install(ALL, folder, source=str(published))
+        install(ALL, folder, sources=[str(published)])
     return hashes(folder)
 
 

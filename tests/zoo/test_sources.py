@@ -45,7 +45,7 @@ def test_folder_of_copies_needs_no_network(
         shutil.copy(published / source.repository / source.path, copies / place)
     before = sorted(copies.rglob("*"))
     with small_models():
-        install([STAR, VAE], folder, source=str(copies))
+        install([STAR, VAE], folder, sources=[str(copies)])
         assert states(folder, (STAR, VAE)) == ["ok", "ok"]
     assert sorted(copies.rglob("*")) == before
     assert not (folder / ".downloads").exists()
@@ -58,10 +58,14 @@ def test_bare_name_of_two_files_is_not_guessed(
     copies.mkdir()
     for source in [source for component in ALL for source in component.sources]:
         shutil.copy(published / source.repository / source.path, copies)
-    with small_models(), pytest.raises(WeightsError, match="lacks 2 of 7 files") as caught:
-        install(ALL, folder, source=str(copies))
-    assert "small/video-diffusion/vae/config.json" in str(caught.value)
-    assert "small/CLIP/config.json" in str(caught.value)
+    with small_models(), pytest.raises(WeightsError) as caught:
+        install(ALL, folder, sources=[str(copies)], offline=True)
+    why, missing, _ = caught.value.args
+    assert why == "--offline was given"
+    assert missing == (
+        "missing are small/video-diffusion/vae/config.json, small/CLIP/config.json: not where other programs keep "
+        f"them, nor in {copies}"
+    )
 
 
 @pytest.mark.parametrize("prefixed", [False, True])
@@ -75,14 +79,14 @@ def test_mirror_repository(
         shutil.copy(published / source.repository / source.path, place)
     with small_models(), hub_server(tmp_path / "mirror") as server:
         use_hub(monkeypatch, server.url, tmp_path / "home")
-        install([STAR], folder, source="someone/copies")
+        install([STAR], folder, sources=["someone/copies"])
         assert states(folder, (STAR,)) == ["ok"]
     assert list(read_hashes(folder).sources) == [f"small/STAR/{NETWORK}@main"]
 
 
 def test_source_that_is_neither_is_usage(folder: Path) -> None:
     with pytest.raises(UsageError, match="neither a folder that exists nor a repository"):
-        install([STAR], folder, source="./nowhere")
+        install([STAR], folder, sources=["./nowhere"])
 
 
 def fill_cache(home: Path, published: Path, component: Component) -> list[Path]:
@@ -193,7 +197,7 @@ def test_without_network_the_way_by_hand_is_explained(
 )
 def test_an_origin_of_no_form(hub: HubServer, folder: Path, origin: str) -> None:
     with pytest.raises(UsageError, match="is neither a folder that exists nor a repository"):
-        locate(SOURCES, folder, origin=origin)
+        locate(SOURCES, folder, origins=[origin])
     assert not hub.asked
 
 
@@ -203,15 +207,15 @@ def test_a_cache_that_cannot_be_read_is_not_used(
     def fail(*_: object, **__: object) -> None:
         raise PermissionError("closed")
 
-    monkeypatch.setattr("starvsr.zoo.hub.try_to_load_from_cache", fail)
-    assert all(file.remote for file in locate(SOURCES, folder, origin=None))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", fail)
+    assert all(file.remote for file in locate(SOURCES, folder, origins=[]))
 
 
 def test_known_sizes_bound_what_is_fetched(hub: HubServer, folder: Path) -> None:
     source = next(s for s in SOURCES if s.path.endswith("light_deg.pt"))
     size = len(hub.files[source.repository, source.path])
     known = dataclasses.replace(source, size_bytes=size)
-    assert locate([known], folder, origin=None)[0].size_bytes == size
+    assert locate([known], folder, origins=[])[0].size_bytes == size
     with pytest.raises(WeightsError, match="it is another file"):
         smaller = dataclasses.replace(source, size_bytes=size // 2)
-        locate([smaller], folder, origin=None)
+        locate([smaller], folder, origins=[])

@@ -16,6 +16,7 @@ from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import refuse_folder
+from starvsr.errors import WeightsError
 from starvsr.plan.layout import format_memory
 
 # Characters; the longest file path has 4096 bytes.
@@ -152,6 +153,67 @@ def _beside_text(facts: dict[str, Any]) -> dict[str, str]:
     return found
 
 
+def _weights_facts() -> dict[str, Any]:
+    from starvsr.specs import COMPONENTS
+    from starvsr.zoo.folder import component_file, is_file, weights_folder
+    from starvsr.zoo.ondisk import model_files
+    from starvsr.zoo.places import CONVERTED
+
+    folder = weights_folder()
+    return {
+        "folder": str(folder),
+        "components": [name for name in COMPONENTS if is_file(component_file(name, folder))],
+        "converted": list(map(str, model_files(folder / CONVERTED))),
+        **_copies_found(),
+    }
+
+
+def _copies_found() -> dict[str, Any]:
+    """Copies of other programs' that an installation would use or could be given."""
+    from starvsr.specs import COMPONENTS
+    from starvsr.zoo.environment import check_hub_variables
+    from starvsr.zoo.ondisk import cached_copies, comfyui_copies, comfyui_models
+
+    try:
+        check_hub_variables()
+    except WeightsError as error:
+        return {"found": [], "unreadable": str(error)}
+    used = {
+        path: name
+        for name, component in COMPONENTS.items()
+        for source in component.tensor_sources
+        for path in (
+            *(copy for each in (source, *source.alternatives) for copy in cached_copies(each)),
+            *comfyui_copies(source),
+        )
+    }
+    others = {path: None for path in comfyui_models() if path not in used}
+    return {
+        "found": [
+            {"component": name, "path": str(path), "size_bytes": path.stat().st_size}
+            for path, name in (used | others).items()
+        ],
+        "unreadable": None,
+    }
+
+
+def _weights_text(facts: dict[str, Any]) -> list[str]:
+    from starvsr.zoo.amounts import format_bytes
+
+    components = ", ".join(facts["components"]) or "only the embedded ones"
+    lines = [f"{components} in {facts['folder']}"]
+    lines += (
+        f"{path}, converted from a file that was given by path" for path in facts["converted"]
+    )
+    for each in facts["found"]:
+        name, file = each["component"], f"{each['path']} ({format_bytes(each['size_bytes'])})"
+        use = f"{name}: {file}, used if its hash is right"
+        lines.append(use if name else f"{file}: give it by --model or --source")
+    if facts["unreadable"]:
+        lines.append(f"Hugging Face's cache cannot be read: {facts['unreadable']}")
+    return lines
+
+
 def _installation_facts() -> dict[str, Any]:
     """What this installation supports, as data for JSON."""
     import av
@@ -159,10 +221,9 @@ def _installation_facts() -> dict[str, Any]:
 
     from starvsr.models.attention import select_backend
     from starvsr.models.device import device_info
-    from starvsr.specs import COMPONENTS, SPECS
-    from starvsr.zoo.folder import component_file, is_file, weights_folder
+    from starvsr.specs import SPECS
 
-    device, folder = device_info("auto"), weights_folder()
+    device = device_info("auto")
     return {
         "starvsr": __version__,
         "torch": torch.__version__,
@@ -174,19 +235,15 @@ def _installation_facts() -> dict[str, Any]:
             {"name": name, "summary": spec.summary, "licence": spec.licence}
             for name, spec in SPECS.items()
         ],
-        "weights": {
-            "folder": str(folder),
-            "components": [name for name in COMPONENTS if is_file(component_file(name, folder))],
-        },
+        "weights": _weights_facts(),
     }
 
 
 def _installation_text(facts: dict[str, Any]) -> dict[str, str | list[str]]:
-    device, weights = facts["device"], facts["weights"]
+    device = facts["device"]
     memory, threads = device["memory_bytes"], device["threads"]
     parts = [device["description"], format_memory(memory) if memory else ""]
     parts.append("1 thread" if threads == 1 else f"{threads} threads")
-    components = ", ".join(weights["components"]) or "only the embedded ones"
     return {
         **{name: facts[name] for name in ("starvsr", "torch", "PyAV")},
         "device": f"{device['name']} ({', '.join(filter(None, parts))})",
@@ -195,5 +252,5 @@ def _installation_text(facts: dict[str, Any]) -> dict[str, str | list[str]]:
         "models": [
             f"{model['name']}: {model['summary']} ({model['licence']})" for model in facts["models"]
         ],
-        "weights": f"{components} in {weights['folder']}",
+        "weights": _weights_text(facts["weights"]),
     }

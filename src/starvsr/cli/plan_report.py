@@ -47,8 +47,10 @@ def plan_text(job: Job) -> str:
         lines.append(("speed", _speed_text(plan)))
     lines += [("note", note) for note in job.notes]
     if job.choice.missing:
-        fetch = f"starvsr download-weights {job.choice.spec.name}"
+        fetch = f"starvsr download-weights {job.choice.to_download}"
         lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` downloads them"))
+    if job.choice.conversion:
+        lines.append(("convert", job.choice.conversion.text))
     if job.index.lost_frames:
         lines.append(("damaged", f"{job.index.lost_frames} frames cannot be decoded"))
     others = [

@@ -168,7 +168,7 @@ _OPTIONS = dict((
     _range("--end", "-to", help="End time (default: the end).", **_TIME),
     _range("--duration", "-t", help="Duration to restore (default: all).", **_TIME),
     _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT),
-    _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file.", autocompletion=completing("auto", *SPECS)),
+    _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file, also as NAME=PATH.", autocompletion=completing("auto", *SPECS)),
     _model("--weights-dir", help="Weights folder (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR"),
     _model("--offline", help="Never download anything; otherwise missing weights of a named model are downloaded first."),
     _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT"),

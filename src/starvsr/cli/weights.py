@@ -52,15 +52,18 @@ def download_weights(
             help="The weights folder (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).",
         ),
     ] = None,
-    source: Annotated[
-        str | None,
+    sources: Annotated[
+        list[str] | None,
         typer.Option(
             "--source",
-            metavar="DIR|REPO",
-            help="A folder with the published files, or a repository OWNER/NAME that mirrors them "
-            "(default: the original repositories).",
+            metavar="DIR|FILE|REPO",
+            help="A folder or file of published or own weights, or a repository OWNER/NAME that mirrors them; may be "
+            "repeated, and what is in none is found on this machine or downloaded (default: none).",
         ),
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never download: use only what is on this machine.")
+    ] = False,
     dtype: Annotated[
         Literal["fp32", "fp16", "bf16"] | None,
         typer.Option("--dtype", help="Store networks in this type (default: as published)."),
@@ -87,8 +90,13 @@ def download_weights(
         raise UsageError("--list, --verify and --dry-run contradict each other: give one of them")
     if list_only or verify_only:
         mode = "--list" if list_only else "--verify"
-        given = {"--source": source, "--dtype": dtype, "--keep-original": keep_original or None}
-        if idle := [option for option, value in given.items() if value is not None]:
+        given = {
+            "--source": sources,
+            "--dtype": dtype,
+            "--keep-original": keep_original,
+            "--offline": offline,
+        }
+        if idle := [option for option, value in given.items() if value]:
             raise UsageError(
                 f"{mode} downloads nothing, so {' and '.join(idle)} would have no effect: leave out one or the other"
             )
@@ -106,7 +114,12 @@ def download_weights(
     from starvsr.zoo.install import install
     from starvsr.zoo.planning import check_space, plan_install
 
-    how: dict[str, Any] = {"source": source, "dtype": dtype, "keep_original": keep_original}
+    how: dict[str, Any] = {
+        "sources": sources or (),
+        "dtype": dtype,
+        "keep_original": keep_original,
+        "offline": offline,
+    }
     if dry_run:
         plan = plan_install(wanted, folder, **how)
         if as_json:

@@ -110,7 +110,7 @@ def plan_video(
     if options.device.compile and options.workers.cluster is None:
         # Takes far longer than the other checks.
         _check_compiler(device)
-    if fetch is not None and _lacking(choice, options):
+    if fetch is not None and (choice.conversion is not None or _lacking(choice, options)):
         _fetch(choice, options, fetch, progress or (lambda _: None))
         choice = choose_model(options.model, device, options.weights)
     until_s = index_until_s if expected_frames(info) else None
@@ -214,18 +214,22 @@ def _fetch(
     announce: Callable[[InstallPlan], None],
     progress: ProgressCallback,
 ) -> None:
-    """Download what the model lacks. Raises StarvsrError."""
-    # A slow import that the embedded model does not need.
+    """Download what the model lacks, and convert the file that was given. Raises StarvsrError."""
+    # Slow imports that the embedded model does not need.
+    from starvsr.zoo.converted import convert
     from starvsr.zoo.install import ensure
 
-    ensure(
-        choice.spec,
-        weights_folder(options.weights.folder),
-        _lacking(choice, options),
-        offline=options.weights.offline,
-        progress=progress,
-        announce=announce,
-    )
+    if lacking := _lacking(choice, options):
+        ensure(
+            choice.spec,
+            weights_folder(options.weights.folder),
+            lacking,
+            offline=options.weights.offline,
+            progress=progress,
+            announce=announce,
+        )
+    if choice.conversion is not None:
+        convert(choice.conversion, progress)
 
 
 def _lacking(choice: ModelChoice, options: UpscaleOptions) -> tuple[str, ...]:

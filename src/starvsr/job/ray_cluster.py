@@ -40,6 +40,7 @@ from starvsr.media.removal import Right, remove_file
 from starvsr.models.device import device_info
 from starvsr.plan.plan import Segment
 from starvsr.zoo.choose import choose_model
+from starvsr.zoo.converted import convert
 
 logger = logging.getLogger(__name__)
 _library = logging.getLogger("starvsr")
@@ -342,6 +343,9 @@ def _at_home(order: _Order, scratch: Path) -> Work:
     model = work.options.model if work.options.model != "auto" else work.choice.spec.name
     device = device_info(work.device.name.partition(":")[0])
     choice = choose_model(model, device, work.options.weights)
+    if choice.conversion is not None:
+        convert(choice.conversion, lambda _: None)
+        choice = choose_model(model, device, work.options.weights)
     if weights_of(choice) != order.weights:
         raise WeightsError(
             f"{machine} has other files of the model {work.choice.spec.name}, or lacks some: fetch them there with "

@@ -24,6 +24,7 @@ from starvsr.models.recurrent import GatedBlock, Motion
 from starvsr.models.stages import Block
 from starvsr.models.transformers import TemporalTransformer
 from starvsr.options import DeviceOptions, WeightsOptions
+from starvsr.specs import SPECS
 from starvsr.train.config import DataConfig, ModelConfig
 from starvsr.types import ModelSpec
 from starvsr.zoo.base import read_base
@@ -50,9 +51,10 @@ def start_model(
     missing or does not fit its changed description, UsageError for invalid changes.
     """
     info = device_info(device)
-    name = config.base
-    if "/" in name or name.endswith(".safetensors"):
-        name = str(folder / name)
+    whose, equals, place = config.base.partition("=")
+    whose, place = (f"{whose}=", place) if equals and whose in SPECS else ("", config.base)
+    is_path = "/" in place or Path(place).suffix
+    name = f"{whose}{folder / place if is_path else place}"
     try:
         choice = choose_model(name, info, weights)
     except WeightsError as error:

@@ -12,8 +12,9 @@ from pathlib import Path
 from torch import Tensor
 
 from starvsr.errors import WeightsError
-from starvsr.zoo.checkpoint import listed, misfits, not_plain, read_pickle, read_safetensors
-from starvsr.zoo.convert import from_published, published_tensors, to_published
+from starvsr.zoo.checkpoint import listed, misfits, not_plain
+from starvsr.zoo.convert import from_published, to_published
+from starvsr.zoo.identify import read_tensors
 
 _LEFT_OUT = ("VideoControlNet.hint_time_zero_linear.", "VideoControlNet.scale_cond.")
 _GATES = (".local1.conv1.weight", ".local2.conv1.weight")
@@ -25,17 +26,9 @@ def read_base(path: Path, fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
     fresh: new weights of the network to be trained; LIEM's gates are taken from them where the checkpoint has none.
     Raises WeightsError if the file cannot be read or is of another network.
     """
-    content: Mapping[str, object]
-    content = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_pickle(path)
     wanted = to_published(fresh)
-    try:
-        found = {
-            name: tensor
-            for name, tensor in published_tensors(content).items()
-            if not name.startswith(_LEFT_OUT)
-        }
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
+    tensors = read_tensors(path)
+    found = {name: tensor for name, tensor in tensors.items() if not name.startswith(_LEFT_OUT)}
     if not any(name.endswith(_GATES) for name in found):
         found |= {name: tensor for name, tensor in wanted.items() if name.endswith(_GATES)}
     problems = misfits(wanted, found) or not_plain(found)

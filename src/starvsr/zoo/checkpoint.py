@@ -8,18 +8,23 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
+from starvsr.zoo.foreign import about_bytes, about_names, advice, names_in_pickle
 from starvsr.zoo.metadata import ANEW, opened
+from starvsr.zoo.parallel import StoppedError
 from starvsr.zoo.tensorfile import DTYPES
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
+_PIECE_BYTES = 1 << 22
 _LISTED = 5
 _LONGEST = 200
 """Characters of one problem in a message."""
@@ -56,7 +61,12 @@ def read_pickle(path: Path) -> Mapping[str, object]:
     Raises WeightsError for a file that is corrupt, not a mapping, or needs more than tensors and plain containers to be
     read: such a file could run code, and none of it is run. Raises MemoryLimitError if memory runs out.
     """
-    mapped = _is_zip(path)
+    if not is_pickle(path):
+        found = about_bytes(path)
+        raise WeightsError(
+            f"{path} is {f'{found}, ' if found else ''}not a torch checkpoint: {ANEW}"
+        )
+    mapped = _begin(path) == _ZIP_MAGIC
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(_IGNORED):
             # torch warns of its own classes in old files.
@@ -70,7 +80,8 @@ def read_pickle(path: Path) -> Mapping[str, object]:
             raise MemoryLimitError(
                 f"memory ran out while {path} was read: end other programs and run the same command again"
             ) from error
-        raise WeightsError(f"{path} is corrupt ({_first_sentence(error)}): {ANEW}") from error
+        why = about_bytes(path) or _first_sentence(error)
+        raise WeightsError(f"{path} is corrupt ({why}): {ANEW}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(
             f"{path} contains a {type(content).__name__} and not tensors by name: it is not one of the published files"
@@ -78,16 +89,20 @@ def read_pickle(path: Path) -> Mapping[str, object]:
     return content
 
 
-def _is_zip(path: Path) -> bool:
-    """Whether a checkpoint is a zip, as since torch 1.6, or a bare pickle. Raises WeightsError for neither."""
+def is_pickle(path: Path) -> bool:
+    """Whether a file begins as those of `torch.save` do: as a zip, since torch 1.6, or as a bare pickle.
+
+    Raises WeightsError if it cannot be read.
+    """
+    return _begin(path).startswith((_ZIP_MAGIC, _PICKLE_MAGIC))
+
+
+def _begin(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            magic = file.read(len(_ZIP_MAGIC))
+            return file.read(len(_ZIP_MAGIC))
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    if magic != _ZIP_MAGIC and not magic.startswith(_PICKLE_MAGIC):
-        raise WeightsError(f"{path} is not a torch checkpoint: {ANEW}")
-    return magic == _ZIP_MAGIC
 
 
 def _refusal(path: Path, message: str) -> str:
@@ -99,11 +114,33 @@ def _refusal(path: Path, message: str) -> str:
         reason = f"it requires {wanted[1]}"
     else:
         reason = found[1] if found else "unknown reason"
-    return f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run: {ANEW}"
+    text = f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run"
+    what = about_names(names_in_pickle(path))
+    return f"{text}; by its names it is {what}; {advice(what)}" if what else f"{text}: {ANEW}"
 
 
 def _first_sentence(error: Exception) -> str:
     return re.split(r"\. |\n", str(error))[0] or type(error).__name__
+
+
+def check_intact(path: Path, stop: Event | None = None) -> None:
+    """Compare a zip's contents with its own checksums; other files have none.
+
+    Raises WeightsError if they differ, StoppedError once `stop` is set.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as content:
+                    while content.read(_PIECE_BYTES):
+                        if stop is not None and stop.is_set():
+                            raise StoppedError
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise WeightsError(
+            f"{path} is damaged: its content differs from its own checksums ({_first_sentence(error)}): {ANEW}"
+        ) from error
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -122,6 +159,15 @@ def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list
             shapes = tuple(found[key].shape), tuple(expected[key].shape)
             problems.append(f"{key} is {shapes[0]} instead of {shapes[1]}")
     return sorted(problems)
+
+
+class MisfitError(WeightsError):
+    """A file's tensors are not those of a network."""
+
+    def __init__(self, what: str, problems: list[str]) -> None:
+        """what: the beginning of the message. problems: phrases of `misfits` or `not_plain`."""
+        super().__init__(f"{what}, in {len(problems)} tensors: {listed(problems)}")
+        self.problems = problems
 
 
 def not_plain(tensors: Mapping[str, Tensor]) -> list[str]:

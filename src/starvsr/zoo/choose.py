@@ -9,11 +9,20 @@ from pathlib import Path
 
 from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.options import WeightsOptions
-from starvsr.specs import EMBEDDED, SPECS, components_of, fetched_components, of_width
+from starvsr.specs import (
+    EMBEDDED,
+    SPECS,
+    components_of,
+    downloadable,
+    fetched_components,
+    of_width,
+)
 from starvsr.types import CogVideoXConfig, DeviceInfo, ModelSpec, NetworkConfig
+from starvsr.zoo.apart import told_apart, which_one
+from starvsr.zoo.converted import Conversion, find_converted
 from starvsr.zoo.environment import check_hub_variables
 from starvsr.zoo.folder import find_component, weights_folder
-from starvsr.zoo.metadata import METADATA_KEY, read_metadata
+from starvsr.zoo.metadata import METADATA_KEY, is_described, read_metadata
 from starvsr.zoo.spec_json import spec_from_json
 
 _BEST = "star-light"
@@ -32,15 +41,24 @@ class ModelChoice:
     """Where its components are searched, in this order; the last is the weights folder."""
     missing: tuple[str, ...] = ()
     """Missing components, the network first."""
+    conversion: Conversion | None = None
+    """What the network's file must be converted from before it is loaded; then `path` is None."""
+
+    @property
+    def to_download(self) -> str:
+        """What `starvsr download-weights` takes to bring what is missing, and nothing that is there."""
+        return downloadable(self.spec, self.missing)
 
 
 def choose_model(
     name: str, device: DeviceInfo, weights: WeightsOptions | None = None
 ) -> ModelChoice:
-    """The model that `name` stands for: `auto`, a name of `specs.SPECS`, or a path.
+    """The model that `name` stands for: `auto`, a name of `specs.SPECS`, a path, or `NAME=PATH`.
 
-    A model of SPECS need not be installed; then `missing` lists what is not. Raises UsageError for an unknown name,
-    WeightsError for a missing file, one that is not ours, or hub variables with which its parts cannot be loaded.
+    A model of SPECS need not be installed; then `missing` lists what is not. A path leads to one of our files, or to
+    the network of a model of SPECS in a published layout; NAME says whose, where models have the same network. Raises
+    UsageError for an unknown name, or a file whose model cannot be told; WeightsError for a missing file, one that is
+    no model's, or hub variables with which its parts cannot be loaded.
     """
     choice = _chosen(name, device, weights)
     if components_of(choice.spec):
@@ -55,7 +73,8 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
         return _automatic(device, folder)
     if name in SPECS:
         return _known(name, folder, f"{name}, as requested")
-    path = Path(name)
+    wanted, equals, place = name.partition("=")
+    wanted, path = (wanted, Path(place)) if equals and wanted in SPECS else ("", Path(name))
     try:
         found = path.is_file()
     except OSError as error:
@@ -65,11 +84,43 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
         kind = WeightsError if path.suffix or path.name != name else UsageError
         raise kind(
             f"--model {name} is neither a file nor a known model: {did_you_mean(name, SPECS)}give one of "
-            f"{', '.join(['auto', *SPECS])}, or the path of a starvsr safetensors file"
+            f"{', '.join(['auto', *SPECS])}, or the path of a model file"
         )
-    spec, folders = _counted(path), (path.parent, folder)
+    return _from_file(path, wanted, folder)
+
+
+def _from_file(path: Path, wanted: str, folder: Path) -> ModelChoice:
+    """The model in a file, which is that of `wanted` if that is a name."""
+    folders = (path.parent, folder)
+    if is_described(path):
+        spec = _counted(path)
+        if wanted not in ("", spec.name):
+            raise WeightsError(
+                f"--model {wanted}={path}: the file says that it is {spec.name}: give the path alone"
+            )
+        missing = _missing(components_of(spec), folders)
+        return ModelChoice(spec, path, f"{path}, as requested", folders, missing)
+    # Tensors are read by torch, which takes seconds to load.
+    from starvsr.zoo.identify import identify
+
+    network = identify(path)
+    model = wanted or told_apart(path, network.models)
+    if model is None:
+        raise UsageError(which_one(path, network.models, "--model"))
+    if model not in network.models:
+        raise WeightsError(
+            f"--model {wanted}={path}: its tensors are those of {' or '.join(network.models)}"
+        )
+    spec = _sized(SPECS[model], network.config, path)
+    reason = f"{path}, as requested: the network of {model}"
     missing = _missing(components_of(spec), folders)
-    return ModelChoice(spec, path, f"{name}, as requested", folders, missing)
+    if network.is_usable_in_place:
+        return ModelChoice(spec, path, reason, folders, missing)
+    conversion = Conversion(path, model, folder)
+    made = find_converted(conversion)
+    if made is not None:
+        return ModelChoice(spec, made, f"{reason}, converted to {made}", folders, missing)
+    return ModelChoice(spec, None, reason, folders, missing, conversion)
 
 
 def _automatic(device: DeviceInfo, folder: Path) -> ModelChoice:

@@ -21,13 +21,11 @@ from torch import Tensor
 from starvsr.errors import WeightsError
 from starvsr.media.strict_json import first_words, parse_json, shown
 from starvsr.models.autoencoder import DiffusersVAE, TemporalVAE
-from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.t5 import PieceTokenizer, build_t5
 from starvsr.models.text import ClipTokenizer, read_vocabulary
-from starvsr.specs import SPECS, Component, of_width
-from starvsr.types import CogVideoXConfig, ModelSpec
-from starvsr.zoo.checkpoint import listed, misfits, not_plain, read_pickle, read_safetensors
+from starvsr.specs import SPECS, Component
+from starvsr.zoo.checkpoint import read_safetensors
 from starvsr.zoo.configs import (
     MOST_CONFIG,
     MOST_WORDS,
@@ -36,10 +34,10 @@ from starvsr.zoo.configs import (
     read_config,
     read_text,
 )
-from starvsr.zoo.convert import from_published, published_tensors, to_published
+from starvsr.zoo.identify import check_plain, check_tensors, network_tensors, read_tensors
 from starvsr.zoo.metadata import METADATA_KEY, made_again, read_metadata
-from starvsr.zoo.sat import config_of, from_sat
-from starvsr.zoo.spec_json import spec_from_json, spec_to_json
+from starvsr.zoo.open_clip import from_open_clip, is_open_clip
+from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 
 COMPONENT_KEY = "starvsr_component"
@@ -117,11 +115,15 @@ def make_component(
 ) -> None:
     """Write a component's file from its published files, whole or not at all.
 
-    sources: a local file for the `path` of each of the component's sources. dtype: what tensors are stored in; None
+    sources: a local file for the `path` of each of the component's sources, or a file of the component that starvsr
+    wrote for the first. dtype: what tensors are stored in; None
     keeps the published type. source_sha256: hash of the first source, for the record. At most one tensor is in
     memory at once. Raises WeightsError if a source is corrupt, refused, or not a source of the component;
     OutputError if the file cannot be written.
     """
+    own = next(iter(sources.values()))
+    if len(sources) == 1 and is_component(own, component.name):
+        return convert_component(own, target, dtype)
     content = _READERS[component.kind](component, sources)
     about = {
         "name": component.name,
@@ -152,8 +154,16 @@ def read_component_info(path: Path) -> ComponentInfo:
     return ComponentInfo(name, kind, sha256, config, metadata)
 
 
-def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
-    """Write another file of a component, with its tensors in another type, whole or not at all.
+def is_component(path: Path, name: str) -> bool:
+    """Whether a file is that component as starvsr wrote it."""
+    try:
+        return read_component_info(path).name == name
+    except WeightsError:
+        return False
+
+
+def convert_component(path: Path, target: Path, dtype: torch.dtype | None) -> None:
+    """Write another file of a component, with its tensors in another type unless that is None, whole or not at all.
 
     At most one tensor is in memory at once. Raises WeightsError if the file at `path` is corrupt, OutputError
     if `target` cannot be written.
@@ -164,52 +174,14 @@ def convert_component(path: Path, target: Path, dtype: torch.dtype) -> None:
 
 def _read_network(component: Component, sources: Mapping[str, Path]) -> _Content:
     path, spec = sources[component.sources[0].path], SPECS[component.name]
-    content = read_pickle(path)
-    if isinstance(spec.network, CogVideoXConfig):
-        spec = _as_wide_as(path, content, spec)
-    wanted = empty_network(spec.network).state_dict()
-    published = _from_sat if isinstance(spec.network, CogVideoXConfig) else _from_published
-    tensors = published(path, content, wanted, f"the network of {spec.name}")
+    spec, tensors = network_tensors(path, spec)
     return _Content(tensors, {}, {METADATA_KEY: spec_to_json(spec)})
-
-
-def _as_wide_as(path: Path, content: Mapping[str, object], spec: ModelSpec) -> ModelSpec:
-    """The spec with the sizes that the file has. Raises WeightsError if there can be no network of these."""
-    try:
-        network = config_of(content, spec.network)
-        if network != spec.network:
-            spec = of_width(spec, network)
-            spec_from_json(spec_to_json(spec))
-            empty_network(network)
-    except (WeightsError, ValueError) as error:
-        raise WeightsError(f"{path} is not the network of {spec.name}: {error}") from error
-    return spec
-
-
-def _from_published(
-    path: Path, content: Mapping[str, object], wanted: Mapping[str, Tensor], what: str
-) -> Mapping[str, Tensor]:
-    try:
-        tensors = published_tensors(content)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from error
-    _check(path, to_published(wanted), tensors, what)
-    return from_published(tensors)
-
-
-def _from_sat(
-    path: Path, content: Mapping[str, object], wanted: Mapping[str, Tensor], what: str
-) -> Mapping[str, Tensor]:
-    try:
-        return from_sat(content, wanted)
-    except WeightsError as error:
-        raise WeightsError(f"{path} is not {what}: {error}") from error
 
 
 def _read_autoencoder(component: Component, sources: Mapping[str, Path]) -> _Content:
     path, config_path = (sources[source.path] for source in component.sources[:2])
     tensors, _ = read_safetensors(path)
-    _check_plain(path, tensors)
+    check_plain(path, tensors)
     config = _checked(read_config(config_path), config_path)
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     kind = _AUTOENCODERS.get(config.get("_class_name"), TemporalVAE)
@@ -254,7 +226,7 @@ def _read_t5(component: Component, sources: Mapping[str, Path], config_path: Pat
     # The same table as `shared`, under a second name that few files have.
     for known in (expected, tensors):
         known.pop("encoder.embed_tokens.weight", None)
-    _check(shards[0], expected, tensors, "T5's encoder as its configuration describes it")
+    check_tensors(shards[0], expected, tensors, "T5's encoder as its configuration describes it")
     return _Content(tensors, kept, {PIECES_KEY: base64.b64encode(model).decode()})
 
 
@@ -262,14 +234,16 @@ def _read_clip(component: Component, sources: Mapping[str, Path]) -> _Content:
     path, config_path, vocab, merges = (sources[source.path] for source in component.sources)
     published = _text_config(config_path)
     expected = _text_tensors(published)
-    found, _ = read_safetensors(path)
+    found = read_tensors(path)
+    if is_open_clip(found):
+        found = from_open_clip(found)
     tower = {
         name: tensor
         for name, tensor in found.items()
         # Older files also contain the position indices 0, 1, 2, ...
         if name.startswith("text_model.") and not name.endswith(".position_ids")
     }
-    _check(path, expected, tower, "CLIP's text tower as its configuration describes it")
+    check_tensors(path, expected, tower, "CLIP's text tower as its configuration describes it")
     # STAR uses the output of the last layer but one, so the last is never run.
     config = {**published, "num_hidden_layers": published["num_hidden_layers"] - 1}
     kept = {name: tower[name] for name in tower if name in _text_tensors(config)}
@@ -346,18 +320,3 @@ def _text_tensors(config: Mapping[str, Any]) -> dict[str, Tensor]:
     return {
         f"text_model.{name}": torch.empty(shape, device="meta") for name, shape in shapes.items()
     }
-
-
-def _check(
-    path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str
-) -> None:
-    problems = misfits(expected, found)
-    if problems:
-        raise WeightsError(f"{path} is not {what}, in {len(problems)} tensors: {listed(problems)}")
-    _check_plain(path, found)
-
-
-def _check_plain(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    odd = not_plain(tensors)
-    if odd:
-        raise WeightsError(f"{path} does not contain plain floating point numbers: {listed(odd)}")

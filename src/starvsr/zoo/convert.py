@@ -20,6 +20,9 @@ from torch import Tensor
 from starvsr.errors import WeightsError
 
 _CONTROL = "VideoControlNet."
+_WRAPPERS = ("state_dict", "module", "model_state_dict", "model")
+_PARALLEL = "module."
+"""Before each name of a network that was saved from inside PyTorch's wrapper for several devices."""
 
 
 class _Leaf(NamedTuple):
@@ -209,7 +212,7 @@ def _all_pairs(net: _Structure) -> Iterator[_Pair]:
 
 
 def from_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
-    """Our parameters from a published checkpoint's, bare or under the key `state_dict`.
+    """Our parameters from a published checkpoint's, as `published_tensors` takes it.
 
     Works for every network size; values, dtypes and devices are unchanged. Raises `WeightsError` with
     the names if a parameter is missing or unknown.
@@ -240,11 +243,13 @@ def to_published(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
     }
 
 
-def published_tensors(
-    state_dict: Mapping[str, object], key: str = "state_dict"
-) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, bare or under `key`. Raises `WeightsError` for anything else."""
-    inner = state_dict.get(key, state_dict)
+def published_tensors(state_dict: Mapping[str, object]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint: bare or under a usual key, and perhaps with `module.` before each name.
+
+    Raises `WeightsError` for anything else.
+    """
+    key = next((key for key in _WRAPPERS if key in state_dict), "")
+    inner = state_dict[key] if key else state_dict
     if not isinstance(inner, Mapping):
         raise WeightsError(f"the checkpoint's {key} is not a mapping of names to tensors")
     strangers = [str(name) for name, value in inner.items() if not isinstance(value, Tensor)]
@@ -252,6 +257,8 @@ def published_tensors(
         raise WeightsError(
             f"the checkpoint contains entries that are not tensors: {_listed(strangers)}"
         )
+    if inner and all(str(name).startswith(_PARALLEL) for name in inner):
+        return {str(name).removeprefix(_PARALLEL): tensor for name, tensor in inner.items()}
     return dict(inner)
 
 

@@ -12,8 +12,11 @@ from threading import Event
 from starvsr.errors import WeightsError
 from starvsr.media.removal import Right, remove_file
 from starvsr.types import Progress, ProgressCallback
+from starvsr.zoo.checkpoint import check_intact
 from starvsr.zoo.hashes import RECORD_NAME, SourceRecord, file_sha256, git_blob_sha1, source_key
 from starvsr.zoo.hub import download
+from starvsr.zoo.metadata import is_described
+from starvsr.zoo.ondisk import hash_in_cache
 from starvsr.zoo.parallel import in_parallel
 from starvsr.zoo.places import own_folder
 from starvsr.zoo.sources import CONNECTIONS, Located
@@ -30,6 +33,8 @@ class Fetched:
     """What to record about it once something was built from it."""
     is_vouched: bool
     """Whether its publisher or the hub states this hash."""
+    is_published: bool = True
+    """Whether the record is that of a published file, and not of one that the user gave for its tensors."""
 
 
 class WrongFileError(WeightsError):
@@ -75,14 +80,16 @@ def fetch(
 
 
 def _bring(file: Located, known: _Known, meter: _Meter, stop: Event) -> Fetched:
-    if file.instead is not None:
+    while file.instead is not None:
         try:
             return _checked(file, known, stop)
         except WeightsError as error:
             fact = error.fact if isinstance(error, WrongFileError) else error
-            logger.warning("%s; it is fetched instead", fact)
             file = file.instead
-            meter.expect(file)
+            what = "it is fetched" if file.remote is not None else f"{file.path} is used"
+            logger.warning("%s; %s instead", fact, what)
+            if file.remote is not None:
+                meter.expect(file)
     if file.remote is not None:
         own_folder(known.folder, str(file.path.parent.relative_to(known.folder)))
         download(file.remote, file.path, on_bytes=meter.add, stop=stop)
@@ -119,7 +126,9 @@ def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
     """Hash a local file and compare it with all that is known about it. Raises WeightsError."""
     try:
         sha256 = file_sha256(file.path, stop)
-        is_stated = _compare_with_hub(file, sha256, stop)
+        if file.stands_in and sha256 != file.source.sha256:
+            return _other_file(file, sha256, stop)
+        is_stated = _compare_with_cache(file, sha256, stop) | _compare_with_hub(file, sha256, stop)
         _compare(file, sha256, known, str(file.path), is_vouched=is_stated)
     except WrongFileError:
         if file.remote is not None:
@@ -128,7 +137,33 @@ def _checked(file: Located, known: _Known, stop: Event) -> Fetched:
     except OSError as error:
         raise WeightsError(f"{file.path} cannot be read: {error.strerror or error}") from error
     record = SourceRecord(file.size_bytes, sha256, file.stated.commit if file.stated else "")
-    return Fetched(file, record, is_stated or bool(file.source.sha256))
+    return Fetched(file, record, is_stated or bool(file.published.sha256))
+
+
+def _other_file(file: Located, sha256: str, stop: Event) -> Fetched:
+    """A file that was given for its tensors, and is not the published one. Raises WeightsError if it is damaged."""
+    check_intact(file.path, stop)
+    if file.source.sha256 and not is_described(file.path):
+        logger.warning(
+            "%s is not the file that was published as %s: it is used because its tensors have the same names and "
+            "shapes",
+            file.path,
+            source_key(file.source),
+        )
+    return Fetched(
+        file, SourceRecord(file.size_bytes, sha256, ""), is_vouched=False, is_published=False
+    )
+
+
+def _compare_with_cache(file: Located, sha256: str, stop: Event) -> bool:
+    """Whether Hugging Face's cache, if the file is in it, states this hash; False if it states none."""
+    stated = hash_in_cache(file.path) if file.remote is None else ""
+    if not stated:
+        return False
+    found = sha256 if len(stated) == len(sha256) else git_blob_sha1(file.path, stop)
+    if stated != found:
+        raise _wrong(file, "the cache states", stated, str(file.path), found, _another_copy(file))
+    return True
 
 
 def _compare_with_hub(file: Located, sha256: str, stop: Event) -> bool:
@@ -155,9 +190,9 @@ def _compare(file: Located, sha256: str, known: _Known, holder: str, *, is_vouch
     advice = _another_copy(file)
     if is_vouched:
         advice = "it was changed there: give --source with a copy of the earlier one"
-    if file.source.sha256 not in ("", sha256):
-        raise _wrong(file, "it was published with", file.source.sha256, holder, sha256, advice)
-    key = source_key(file.source)
+    if file.published.sha256 not in ("", sha256):
+        raise _wrong(file, "it was published with", file.published.sha256, holder, sha256, advice)
+    key = source_key(file.published)
     record = known.records.get(key)
     if record is not None and record.sha256 != sha256:
         advice += (
@@ -169,14 +204,14 @@ def _compare(file: Located, sha256: str, known: _Known, holder: str, *, is_vouch
 
 def _another_copy(file: Located) -> str:
     if file.remote is None:
-        return "delete that copy or give --source with another"
+        return "delete that copy or give --source with another, or with the file itself if it was saved anew"
     return "it was deleted: run the same command again, or give --source with a copy that has the right one"
 
 
 def _wrong(
     file: Located, who: str, expected: str, holder: str, found: str, advice: str
 ) -> WrongFileError:
+    name = f"{file.published.repository}/{file.published.path}"
     return WrongFileError(
-        f"{file.source.repository}/{file.source.path} has the wrong hash: {who} {expected}, and {holder} has {found}",
-        advice,
+        f"{name} has the wrong hash: {who} {expected}, and {holder} has {found}", advice
     )

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from starvsr.errors import WeightsError
+from starvsr.specs import COMPONENTS
 from starvsr.zoo.environment import expanded
+from starvsr.zoo.places import CONVERTED
+
+_HASH_DIGITS = 16
 
 
 def weights_folder(folder: Path | None = None) -> Path:
@@ -39,14 +43,26 @@ def component_file(name: str, folder: Path) -> Path:
     return folder / f"{name}.safetensors"
 
 
+def converted_file(model: str, sha256: str, folder: Path) -> Path:
+    """The path of a model's network that was converted from a file with this hash, whether it exists or not."""
+    return component_file(f"{model}-{sha256[:_HASH_DIGITS]}", folder / CONVERTED)
+
+
 def embedded_file(name: str) -> Path:
     """The path of a model's or component's file in the package."""
     return component_file(name, Path(__file__).parent)
 
 
 def find_component(name: str, folders: Sequence[Path]) -> Path | None:
-    """The component's file in the first folder that has it, else in the package, else None."""
-    places = [*(component_file(name, folder) for folder in folders), embedded_file(name)]
+    """The component's file in the first folder that has it, else in the package, else None.
+
+    A network is also found where its published file was converted after it was given by path.
+    """
+    places = [component_file(name, folder) for folder in folders]
+    sha256 = COMPONENTS[name].sources[0].sha256 if name in COMPONENTS else ""
+    if sha256:
+        places += [converted_file(name, sha256, folder) for folder in folders]
+    places.append(embedded_file(name))
     return next((path for path in places if is_file(path)), None)
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -28,10 +28,12 @@ from starvsr.zoo.places import LOCKS, check_is_own, own_folder
 RECORD_NAME = "hashes.json"
 
 _VERSION = 1
+_FIELDS = {"version", "sources", "components", "converted"}
 _PIECE_BYTES = 1 << 22
 _MOST_RECORD_BYTES = 1 << 20
 _MOST_NAME = 500
 _MOST_SIZE = 1 << 50
+_MOST_NS = 1 << 63
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,15 @@ class ComponentRecord:
 
 
 @dataclass(frozen=True)
+class ConvertedRecord:
+    """A file of the user's that was converted, as it was then."""
+
+    size_bytes: int
+    mtime_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Hashes:
     """The contents of `hashes.json`."""
 
@@ -62,6 +73,8 @@ class Hashes:
     """By `source_key`."""
     components: Mapping[str, ComponentRecord]
     """By component name."""
+    converted: Mapping[str, ConvertedRecord] = field(default_factory=dict)
+    """By the hash of the file's path."""
 
 
 def source_key(source: SourceFile) -> str:
@@ -75,13 +88,14 @@ def read_hashes(folder: Path) -> Hashes:
     try:
         text = read_bounded(path, _MOST_RECORD_BYTES).decode()
         fields = parse_json(text, _MOST_RECORD_BYTES)
-        if not isinstance(fields, dict) or fields.keys() != {"version", "sources", "components"}:
-            raise ValueError("it does not consist of a version, sources and components")
+        if not isinstance(fields, dict) or fields.keys() | {"converted"} != _FIELDS:
+            raise ValueError("it does not consist of a version, sources, components and converted")
         if type(fields["version"]) is not int or fields["version"] != _VERSION:
             raise ValueError(f"version {shown(fields['version'])}")
         return Hashes(
             {key: SourceRecord(**value) for key, value in _entries(fields["sources"])},
             {key: ComponentRecord(**value) for key, value in _entries(fields["components"])},
+            {key: ConvertedRecord(**value) for key, value in _entries(fields.get("converted", {}))},
         )
     except FileNotFoundError:
         return Hashes({}, {})
@@ -110,6 +124,8 @@ def _entries(named: object) -> Iterator[tuple[str, dict[str, Any]]]:
 def _may_be(key: str, value: object) -> bool:
     if key == "size_bytes":
         return type(value) is int and 0 <= value <= _MOST_SIZE
+    if key == "mtime_ns":
+        return type(value) is int and -_MOST_NS <= value < _MOST_NS
     return isinstance(value, str) and re.fullmatch(_FORMS.get(key, "(?!)"), value) is not None
 
 
@@ -125,6 +141,7 @@ def record_hashes(
     *,
     sources: Mapping[str, SourceRecord] | None = None,
     components: Mapping[str, ComponentRecord] | None = None,
+    converted: Mapping[str, ConvertedRecord] | None = None,
 ) -> None:
     """Add to the record, replacing entries with the same names. Safe against other processes and kills."""
     with folder_lock(folder, "hashes"):
@@ -133,12 +150,15 @@ def record_hashes(
             "version": _VERSION,
             "sources": _as_json({**known.sources, **(sources or {})}),
             "components": _as_json({**known.components, **(components or {})}),
+            "converted": _as_json({**known.converted, **(converted or {})}),
         }
         text = json.dumps(fields, indent=1, sort_keys=True) + "\n"
         write_whole(folder / RECORD_NAME, text.encode())
 
 
-def _as_json(records: Mapping[str, SourceRecord | ComponentRecord]) -> dict[str, Any]:
+def _as_json(
+    records: Mapping[str, SourceRecord | ComponentRecord | ConvertedRecord],
+) -> dict[str, Any]:
     return {key: dataclasses.asdict(record) for key, record in records.items()}
 
 

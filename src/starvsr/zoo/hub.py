@@ -34,7 +34,7 @@ from starvsr.zoo.places import check_is_own, is_commit, is_inner_path, is_reposi
 # The library reads them when it is imported; its own errors do not say what to change.
 check_hub_variables()
 
-from huggingface_hub import constants, get_hf_file_metadata, try_to_load_from_cache  # noqa: E402
+from huggingface_hub import constants, get_hf_file_metadata  # noqa: E402
 from huggingface_hub.errors import (  # noqa: E402
     EntryNotFoundError,
     GatedRepoError,
@@ -66,6 +66,9 @@ logger = logging.getLogger(__name__)
 
 class HubUnreachableError(WeightsError):
     """Nothing answers at the hub's address, or the user forbade requests."""
+
+    missing: tuple[str, ...] = ()
+    """The files that are not on this machine either, if that is known."""
 
 
 class NotOnHubError(WeightsError):
@@ -155,16 +158,6 @@ def look_up(repository: str, path: str, revision: str, *, stop: Event | None = N
             if not waits or not _may_pass(error):
                 raise _explained(error, repository, path) from error
             stop.wait(_wait_s(error, waits.pop(0)))
-
-
-def cached_file(repository: str, path: str, revision: str) -> Path | None:
-    """A file in Hugging Face's own cache; None if it is not there or the cache cannot be read."""
-    try:
-        found = try_to_load_from_cache(repository, path, revision=revision)
-    except (OSError, ValueError) as error:
-        logger.warning("Hugging Face's cache cannot be read, so it is not used: %s", error)
-        return None
-    return Path(found) if isinstance(found, str) else None
 
 
 def _raise_if_set(stop: Event) -> None:

@@ -20,11 +20,10 @@ from starvsr.media.removal import (
     Right,
     put_in_place,
     remove_file,
-    remove_folder,
     remove_tree,
     set_aside,
 )
-from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile
+from starvsr.specs import COMPONENTS, SPECS, Component, SourceFile, downloadable
 from starvsr.types import ModelSpec, Progress, ProgressCallback
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.fetch import Fetched, fetch
@@ -40,7 +39,15 @@ from starvsr.zoo.hashes import (
 )
 from starvsr.zoo.hub import HubUnreachableError, size_of, write_error
 from starvsr.zoo.metadata import stored_types
-from starvsr.zoo.places import DOWNLOADS, ORIGINALS, VERSION_FORM, has_no_link, own_folder
+from starvsr.zoo.places import (
+    DOWNLOADS,
+    MADE,
+    ORIGINALS,
+    VERSION_FORM,
+    has_no_link,
+    own_folder,
+    remove_empty,
+)
 from starvsr.zoo.planning import (
     InstallPlan,
     check_space,
@@ -50,9 +57,6 @@ from starvsr.zoo.planning import (
     plan_install,
     stored_type,
 )
-
-_MADE = ".made"
-"""Inside `DOWNLOADS`: where components are written."""
 
 logger = logging.getLogger(__name__)
 
@@ -65,21 +69,31 @@ def install(
     components: Sequence[Component],
     folder: Path,
     *,
-    source: str | None = None,
+    sources: Sequence[str] = (),
     dtype: str | None = None,
     keep_original: bool = False,
+    offline: bool = False,
     progress: ProgressCallback = _ignore,
     announce: Callable[[InstallPlan], None] = _ignore,
 ) -> InstallPlan:
     """Make sure that components are in a weights folder, with the embeddings of their models' own prompts.
 
-    source: a folder with published files, or a repository that mirrors them. dtype: the type networks are stored in
+    sources: folders with published files, files, and repositories that mirror them; what they lack is looked for on
+    this machine and fetched. dtype: the type networks are stored in
     (`fp32`, `fp16`, `bf16`); None keeps the published type, or the installed one. An installed network of a wider
-    type is converted without fetching. keep_original: published files stay under `originals`. announce: receives the
+    type is converted without fetching. keep_original: fetched files stay under `originals`. offline: send
+    no request. announce: receives the
     plan before the first byte. Raises WeightsError if something is unavailable or not the right file, or there is no
     space; MemoryLimitError if memory runs out.
     """
-    plan = plan_install(components, folder, source=source, dtype=dtype, keep_original=keep_original)
+    plan = plan_install(
+        components,
+        folder,
+        sources=sources,
+        dtype=dtype,
+        keep_original=keep_original,
+        offline=offline,
+    )
     announce(plan)
     check_space(plan)
     with _as_weights_errors(folder):
@@ -130,8 +144,7 @@ def _make_missing(
     fetched = fetch(files, plan.folder, hashes.sources, progress)
     for number, component in enumerate(wanted):
         progress(Progress("convert", number, len(wanted), component.name))
-        sources = component.sources if component.name in plan.files else ()
-        own = [fetched[source_key(source)] for source in sources]
+        own = [fetched[source_key(file.source)] for file in plan.files.get(component.name, ())]
         _make(component, own, plan.folder, dtype)
         for one in own:
             _put_away(one, plan.folder, keep_original)
@@ -146,8 +159,8 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
     """Build a component from its published files, or convert its own file, and record all of them."""
     target = component_file(component.name, folder)
     # Leftovers of a killed process.
-    remove_tree(own_folder(folder, DOWNLOADS, _MADE, component.name), Right.FETCHED)
-    made = own_folder(folder, DOWNLOADS, _MADE, component.name) / target.name
+    remove_tree(own_folder(folder, DOWNLOADS, MADE, component.name), Right.FETCHED)
+    made = own_folder(folder, DOWNLOADS, MADE, component.name) / target.name
     if files:
         _make_from_published(component, files, made, stored_type(component, dtype))
     else:
@@ -160,11 +173,11 @@ def _make(component: Component, files: Sequence[Fetched], folder: Path, dtype: s
     _make_way(target, component, folder)
     record_hashes(
         folder,
-        sources={source_key(one.file.source): one.record for one in files},
+        sources={source_key(one.file.published): one.record for one in files if one.is_published},
         components={component.name: record},
     )
     put_in_place(made, target, Right.FETCHED)
-    _remove_empty(made.parent, folder)
+    remove_empty(made.parent, folder)
 
 
 def _make_way(target: Path, component: Component, folder: Path) -> None:
@@ -222,7 +235,9 @@ def _say_first_use(component: Component, files: Sequence[Fetched], folder: Path)
     new = [
         f"{one.file.source.repository}/{one.file.source.path}"
         for one in files
-        if not one.file.source.sha256 and source_key(one.file.source) not in known
+        if one.is_published
+        and not one.file.published.sha256
+        and source_key(one.file.published) not in known
     ]
     if new:
         logger.warning(
@@ -242,7 +257,7 @@ def _put_away(one: Fetched, folder: Path, keep_original: bool) -> None:
         _keep(one, folder)
     for version in {file.path, *_versions(file.source, folder)}:
         remove_file(version, Right.FETCHED)
-        _remove_empty(version.parent, folder)
+        remove_empty(version.parent, folder)
 
 
 def _keep(one: Fetched, folder: Path) -> None:
@@ -272,7 +287,7 @@ def _versions(source: SourceFile, folder: Path) -> list[Path]:
 
 def _leftovers(component: Component, folder: Path) -> list[Path]:
     """What was fetched of a component, and the folder in which it was being built."""
-    made = folder / DOWNLOADS / _MADE / component.name
+    made = folder / DOWNLOADS / MADE / component.name
     found = [made] if made.is_dir() and has_no_link(made, folder) else []
     return found + [path for source in component.sources for path in _versions(source, folder)]
 
@@ -283,13 +298,7 @@ def _clear(component: Component, folder: Path) -> None:
             remove_tree(path, Right.FETCHED)
         else:
             remove_file(path, Right.FETCHED)
-        _remove_empty(path.parent, folder)
-
-
-def _remove_empty(place: Path, folder: Path) -> None:
-    """Remove a folder and its parents up to the weights folder, as far as they are empty."""
-    while place != folder and (remove_folder(place, Right.EMPTY) or not place.exists()):
-        place = place.parent
+        remove_empty(path.parent, folder)
 
 
 def _keep_embeddings(
@@ -317,7 +326,7 @@ def ensure(
     progress: ProgressCallback = _ignore,
     announce: Callable[[InstallPlan], None] = _ignore,
 ) -> None:
-    """Install a model's missing components.
+    """Install a model's missing components: from this machine, or fetched.
 
     Raises WeightsError, naming files and the command that brings them, if `offline` forbids fetching or that fails.
     """
@@ -328,30 +337,32 @@ def ensure(
             f"{', '.join(f'{name}.safetensors' for name in unknown)} beside the model or to {folder}"
         )
     components = [COMPONENTS[name] for name in missing]
-    if offline:
-        raise WeightsError(*_what_is_missing(spec, folder, components, "--offline was given"))
     try:
-        install(components, folder, progress=progress, announce=announce)
+        install(components, folder, offline=offline, progress=progress, announce=announce)
     except HubUnreachableError as error:
-        why = str(error.__context__ or error)
-        raise WeightsError(*_what_is_missing(spec, folder, components, why)) from error
+        why = [str(error.args[0])]
+        if len(error.missing) < sum(len(component.sources) for component in components):
+            why.append(
+                f"the other files are on this machine, missing are {', '.join(error.missing)}"
+            )
+        raise WeightsError(*_what_is_missing(spec, folder, components, *why)) from error
     except WeightsError as error:
-        text, *_ = _what_is_missing(spec, folder, components, "")
+        text, *_ = _what_is_missing(spec, folder, components)
         raise WeightsError(text, *map(str, error.args)) from error
 
 
 def _what_is_missing(
-    spec: ModelSpec, folder: Path, components: Sequence[Component], why: str
+    spec: ModelSpec, folder: Path, components: Sequence[Component], *why: str
 ) -> list[str]:
     """What a model lacks, why it was not fetched, and the ways to get it: sentences for a line each."""
     size = sum(source.size_bytes for component in components for source in component.sources)
     known = all(component.sources[0].size_bytes for component in components)
     amount = f", {format_bytes(size)} to fetch" if known else ""
     files = ", ".join(f"{component.name}.safetensors" for component in components)
-    named = spec.name if spec.name in SPECS else " ".join(c.name for c in components)
+    named = downloadable(spec, [component.name for component in components])
     return [
         f"the model {spec.name} lacks {files} in {folder}{amount}",
-        *([why] if why else ()),
+        *why,
         f"run `starvsr download-weights {named}` where there is a network and copy these files to {folder}, or give "
         f"the published files by --source FOLDER (`starvsr download-weights {named} --dry-run` lists them)",
     ]

@@ -31,8 +31,10 @@ from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
 from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.components import read_component_info
+from starvsr.zoo.converted import convert
 from starvsr.zoo.folder import embedded_file, find_component
-from starvsr.zoo.metadata import METADATA_KEY
+from starvsr.zoo.identify import network_tensors
+from starvsr.zoo.metadata import METADATA_KEY, is_described
 from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts
@@ -119,8 +121,7 @@ def load_choice(
     backend = attention_backend(options.attention, device)
     path = _network_file(choice)
     network = _empty_network(path, spec)
-    weights, _ = read_safetensors(path)
-    _check_fit(path, network, weights)
+    weights = _weights(path, network, spec)
     # Before anything large is in memory: a new prompt needs the text encoder for a moment.
     context, negative_context = contexts(
         spec, choice.folders, prompt=prompt, negative_prompt=negative_prompt
@@ -157,20 +158,31 @@ def save_model(path: Path, spec: ModelSpec, state: Mapping[str, Tensor]) -> None
 
 
 def _network_file(choice: ModelChoice) -> Path:
-    """The file of the network. Raises WeightsError if it does not exist."""
+    """The file of the network, converted if need be. Raises WeightsError if it does not exist."""
     name = choice.spec.name
     if choice.path is not None:
         return choice.path
+    if choice.conversion is not None:
+        return convert(choice.conversion, lambda _: None)
     if name in EMBEDDED:
         return embedded_file(name)
     raise _missing(name, name, choice)
+
+
+def _weights(path: Path, network: VideoNetwork, spec: ModelSpec) -> dict[str, Tensor]:
+    """The mapped tensors of one of our files, or of one in a published layout, under our names. Raises WeightsError."""
+    if not is_described(path):
+        return dict(network_tensors(path, spec)[1])
+    weights, _ = read_safetensors(path)
+    _check_fit(path, network, weights)
+    return weights
 
 
 def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
     places = " nor in ".join(str(folder) for folder in choice.folders)
     return WeightsError(
         f"{component}.safetensors, which the model {model} needs, is not in {places}: run "
-        f"`starvsr download-weights {model}`, or give the folder that has it with --weights-dir"
+        f"`starvsr download-weights {choice.to_download or model}`, or give the folder that has it with --weights-dir"
     )
 
 

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from starvsr.errors import WeightsError
 from starvsr.media.strict_json import first_words
 from starvsr.specs import COMPONENTS
+from starvsr.zoo.foreign import about_bytes
 
 METADATA_KEY = "starvsr"
 """Key of a network's `ModelSpec` in a file's metadata."""
@@ -26,6 +27,16 @@ def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file. Raises WeightsError if it is not one."""
     with opened(path, "np") as file:
         return dict(file.metadata() or {})
+
+
+def is_described(path: Path) -> bool:
+    """Whether a file is one of safetensors that describes its network. Raises WeightsError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(9)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    return begin[8:] == b"{" and METADATA_KEY in read_metadata(path)
 
 
 def stored_types(path: Path) -> set[str]:
@@ -56,8 +67,10 @@ def opened(path: Path, framework: str) -> Iterator[Any]:
         KeyError,
         TypeError,
     ) as error:
+        found = about_bytes(path)
         raise WeightsError(
-            f"{path} cannot be read as a safetensors file ({first_words(error)}): {made_again(path)}"
+            f"{path} cannot be read as a safetensors file ({f'it is {found}' if found else first_words(error)}): "
+            f"{made_again(path)}"
         ) from error
 
 

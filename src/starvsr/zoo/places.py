@@ -13,10 +13,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from starvsr.errors import WeightsError
+from starvsr.media.removal import Right, remove_folder
 
 DOWNLOADS = ".downloads"
+MADE = ".made"
+"""Inside `DOWNLOADS`: where components are written."""
 ORIGINALS = "originals"
 LOCKS = ".locks"
+CONVERTED = "converted"
 
 _PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,95}"
 VERSION_FORM = "[0-9a-f]{16}"
@@ -67,6 +71,12 @@ def own_folder(folder: Path, *steps: str) -> Path:
                 f"{place} is a link or not a folder, so nothing is written there: rename it, or give another --dir"
             )
     return place
+
+
+def remove_empty(place: Path, folder: Path) -> None:
+    """Remove a folder and its parents up to the weights folder, as far as they are empty."""
+    while place != folder and (remove_folder(place, Right.EMPTY) or not place.exists()):
+        place = place.parent
 
 
 def has_no_link(path: Path, folder: Path) -> bool:

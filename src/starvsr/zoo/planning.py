@@ -14,6 +14,7 @@ from starvsr.options import BYTES_PER_ELEMENT
 from starvsr.specs import Component
 from starvsr.zoo.amounts import format_bytes
 from starvsr.zoo.folder import component_file, is_file
+from starvsr.zoo.given import own_component
 from starvsr.zoo.hashes import Hashes, read_hashes
 from starvsr.zoo.hub import size_of
 from starvsr.zoo.metadata import stored_types
@@ -60,13 +61,14 @@ def plan_install(
     components: Sequence[Component],
     folder: Path,
     *,
-    source: str | None = None,
+    sources: Sequence[str] = (),
     dtype: str | None = None,
     keep_original: bool = False,
+    offline: bool = False,
 ) -> InstallPlan:
     """What `install` would do with the same arguments; reads, queries the hub, and writes nothing.
 
-    Raises WeightsError if a file is unavailable, UsageError for an invalid `source`.
+    Raises WeightsError if a file is unavailable, UsageError for an invalid one of `sources`.
     """
     hashes = read_hashes(folder)
     whole = [c for c in components if is_whole(c, folder, hashes)]
@@ -80,11 +82,7 @@ def plan_install(
     wanted = [c for c in components if c not in present]
     fetched = [c for c in wanted if c not in converted]
     _say_why_again([c for c in fetched if c in whole], folder, dtype)
-    located = locate([s for c in fetched for s in c.sources], folder, origin=source)
-    files = {}
-    for component in fetched:
-        files[component.name] = tuple(located[: len(component.sources)])
-        located = located[len(component.sources) :]
+    files = _located(fetched, folder, sources, offline=offline)
     made_bytes = sum(_made_bytes(c, files[c.name], dtype) for c in fetched)
     return InstallPlan(
         folder=folder,
@@ -93,8 +91,37 @@ def plan_install(
         converted=tuple(converted),
         files=files,
         made_bytes=made_bytes + sum(_converted_bytes(c, folder, dtype) for c in converted),
-        free_bytes=_free_bytes(folder),
+        free_bytes=free_bytes(folder),
     )
+
+
+def _located(
+    components: Sequence[Component], folder: Path, origins: Sequence[str], *, offline: bool
+) -> dict[str, tuple[Located, ...]]:
+    """The files that each component is built from: its published ones, or one that starvsr wrote."""
+    places = [Path(origin) for origin in origins if os.path.exists(origin)]  # noqa: PTH110
+    own = {c.name: path for c in components if (path := own_component(c.name, places))}
+    rest = [component for component in components if component.name not in own]
+    located = locate(
+        [source for component in rest for source in component.sources],
+        folder,
+        origins=[origin for origin in origins if Path(origin) not in own.values()],
+        offline=offline,
+    )
+    files: dict[str, tuple[Located, ...]] = {}
+    for component in components:
+        if component.name in own:
+            path = own[component.name]
+            one = Located(component.sources[0], path, size_of(path), None, stands_in=True)
+            files[component.name] = (one,)
+        else:
+            files[component.name] = tuple(located[: len(component.sources)])
+            located = located[len(component.sources) :]
+    used = [file.path for each in files.values() for file in each]
+    for place in places if components else ():
+        if not any(place in (path, *path.parents) for path in used):
+            logger.warning("--source %s has none of the files that are needed", place)
+    return files
 
 
 def check_space(plan: InstallPlan) -> None:
@@ -171,7 +198,8 @@ def _converted_bytes(component: Component, folder: Path, dtype: str | None) -> i
     return size * BYTES_PER_ELEMENT[dtype or "fp32"] // narrowest
 
 
-def _free_bytes(folder: Path) -> int:
+def free_bytes(folder: Path) -> int:
+    """Free space of the disk of a folder that need not exist."""
     place = next(
         above
         for above in (folder.absolute(), *folder.absolute().parents)

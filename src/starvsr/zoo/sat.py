@@ -18,7 +18,7 @@ from torch import Tensor
 from starvsr.errors import WeightsError
 from starvsr.models.cogvideox import PATCH
 from starvsr.types import CogVideoXConfig
-from starvsr.zoo.checkpoint import listed, misfits, not_plain
+from starvsr.zoo.checkpoint import MisfitError, misfits, not_plain
 from starvsr.zoo.convert import published_tensors
 
 _PREFIX = "model.diffusion_model."
@@ -83,14 +83,12 @@ def from_sat(content: Mapping[str, object], wanted: Mapping[str, Tensor]) -> Map
     published type, so that at most one is in memory. Raises WeightsError if a tensor of the network is missing,
     unknown or of another shape.
     """
-    tensors = dict(_network_tensors(published_tensors(content, "module")))
+    tensors = dict(_network_tensors(published_tensors(content)))
     rank = tensors[_FIRST_UPDATE].shape[0] if _FIRST_UPDATE in tensors else 0
     problems = misfits(to_sat(wanted, rank=rank), tensors) or not_plain(tensors)
     if problems:
-        raise WeightsError(
-            f"the parameters are not those of this network, in {len(problems)} tensors: {listed(problems)}"
-        )
-    return _Lazy({name: partial(_made, _source(name), tensors) for name in wanted})
+        raise MisfitError("the parameters are not those of this network", problems)
+    return Parts({name: partial(_made, _source(name), tensors) for name in wanted})
 
 
 def config_of(content: Mapping[str, object], known: CogVideoXConfig) -> CogVideoXConfig:
@@ -99,7 +97,7 @@ def config_of(content: Mapping[str, object], known: CogVideoXConfig) -> CogVideo
     The text's width, which the encoder sets, and what no tensor says are as in `known`, so that misfits can be named
     against it. Raises WeightsError if there are no tensors.
     """
-    tensors = published_tensors(content, "module")
+    tensors = published_tensors(content)
     shapes = {name.removeprefix(_PREFIX): tensor.shape for name, tensor in tensors.items()}
 
     def size(name: str, axis: int, otherwise: int) -> int:
@@ -138,8 +136,8 @@ def to_sat(state: Mapping[str, Tensor], *, rank: int = 0) -> dict[str, Tensor]:
     return dict(_with_updates(whole, rank)) if rank else whole
 
 
-class _Lazy(Mapping[str, Tensor]):
-    """Tensors that are built again on every request."""
+class Parts(Mapping[str, Tensor]):
+    """Tensors that are built of parts again on every request."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Tensor]]) -> None:
         self._makers = makers
