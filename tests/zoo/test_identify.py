@@ -21,9 +21,9 @@ from tests.zoo.published_cogvideox import (
     sat_checkpoint,
     small_cogvideox,
 )
+from tests.zoo.test_base import venhancer_of
 
 LAYOUTS = ("state_dict", "bare", "module.", "state_dict module.", "fp32", "fp16", "bf16")
-from tests.zoo.test_base import venhancer_of
 
 
 @pytest.fixture(autouse=True)
