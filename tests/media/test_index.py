@@ -367,3 +367,4 @@ def test_headers_of_chained_theora_are_no_lost_frames(tmp_path: Path) -> None:
     index = index_of(path)
     assert (index.frames, index.lost_frames) == (2 * index_of(one).frames, 0)
     assert index.shifts[0] == (0, index.frames // 2, Fraction(1))
+    assert len(list(read_frames(probe(path), index, 0, index.frames))) == index.frames
