@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 from av.video.frame import VideoFrame
@@ -30,6 +31,7 @@ from starvsr.media.shots import ShotDetector
 from starvsr.media.steps import Watch
 from starvsr.media.telecine import FieldMeter, may_have_film
 from starvsr.media.timing import durations
+from starvsr.options import DEFAULT_FPS
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -177,7 +179,9 @@ class _Scan:
         is_decode_order = self.watch.in_order and not rises(stamps)
         raw = in_order(stamps) if is_decode_order else stamps
         nominal = nominal_ticks(raw, self.lengths, info.frame_rate, info.time_base)
-        if (is_decode_order and self.leading) or (self.watch.is_bare and _is_early(raw, nominal)):
+        if (is_decode_order and self.leading) or (
+            self.watch.is_bare and _is_early(raw, nominal, info.time_base)
+        ):
             raw = begun_later(raw, nominal)
         if info.container == "avi" and delay:
             raw = counted_times(raw, delay, nominal)
@@ -213,10 +217,13 @@ class _Scan:
         )
 
 
-def _is_early(stamps: Sequence[int | None], nominal: int) -> bool:
-    """Whether the first picture of a bare stream is held: libav may not know yet that others are shown before it."""
+def _is_early(stamps: Sequence[int | None], nominal: int, base: Fraction) -> bool:
+    """Whether the first picture of a bare stream is held: libav may not know yet that others are shown before it, or
+    the stream's rate."""
     first, second = (*stamps, None, None)[:2]
-    return first is not None and second is not None and second - first >= 2 * nominal
+    if first is None or second is None:
+        return False
+    return second - first >= 2 * nominal or second - first == 1 / (DEFAULT_FPS * base) != nominal
 
 
 def _tell(info: VideoInfo, steps: Steps, pts: Sequence[int]) -> None:
