@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 # Reports are cheap, but not free.
 _REPORT_EVERY = 50
+# libav's decoders that drop the picture they keep for reordering where the size changes, without a word.
+_KEEPS_ONE = ("mpeg1video", "mpeg2video")
 # A frame's data depends on at most this many later frames: its duration, and whether it begins a shot.
 _BEYOND_FRAMES = 32
 
@@ -99,6 +101,9 @@ class _Scan:
         self.keyframes: list[int] = []
         beyond = 0
         self.values: dict[str, set[object]] = {"size": set(), "sample aspect": set()}
+        self.size: tuple[int, int] | None = None
+        self.resized = 0
+        """How often the size changes."""
         self.interlaced: list[int] = []
         self.film, self.fields = film, FieldMeter() if film != "off" else None
         self.messages: list[tuple[int, bytes]] = []
@@ -121,6 +126,8 @@ class _Scan:
             missing = max(0, promised - decoder.all_packets)
         self.leading = self.watch.leading.count(info, undecoded)
         failures = self.failures + self.leading
+        if info.codec in _KEEPS_ONE:
+            failures += self.resized
         self.lost = min(failures, undecoded) + missing
         self.whole = beyond <= _BEYOND_FRAMES
         if not self.whole:
@@ -151,7 +158,10 @@ class _Scan:
         self.has_pts |= frame.pts is not None
         # The clock may step between a frame's decoding and its display.
         self.watch.frame(frame.pts if self.has_pts else frame.dts)
-        self.values["size"].add((frame.width, frame.height))
+        size = frame.width, frame.height
+        self.resized += self.size not in (None, size)
+        self.size = size
+        self.values["size"].add(size)
         # The decoder's is that of a later frame; a frame's own takes a filter graph.
         self.values["sample aspect"].add(decoder.context.sample_aspect_ratio)
         self.messages += ((len(self.raw_pts) - 1, each) for each in messages_of(frame))
