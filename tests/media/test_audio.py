@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from shutil import which
+from subprocess import run
 
 import av
 import numpy as np
@@ -79,6 +81,21 @@ def test_lossless_is_the_same_to_the_sample(tmp_path: Path, codec: str) -> None:
     assert (
         probe(made).streams[1].detail == ("5.1" if codec == "flac" else "6 channels") + " 48000 Hz"
     )
+
+
+@pytest.mark.skipif(which("ffmpeg") is None, reason="PyAV's wheel has no encoder of Vorbis")
+def test_frames_of_vorbis_with_wrong_times_stay_in_line(tmp_path: Path) -> None:
+    """Of those between long and short blocks, which clicks make, libav says a later time."""
+    path = tmp_path / "a.ogv"
+    clicks = "aevalsrc=if(lt(mod(t\\,0.5)\\,0.002)\\,0.6*sin(18000*t)\\,0.0001):d=2.7:s=48000"
+    inputs = ["-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2.7", "-f", "lavfi", "-i", clicks]
+    codecs = ["-c:v", "libtheora", "-c:a", "libvorbis"]
+    run(["ffmpeg", "-v", "error", *inputs, *codecs, str(path)], check=True, timeout=60)
+    start, _, samples = heard(encoded(path, tmp_path / "o.mkv", "flac"))
+    with av.open(str(path)) as container:
+        wave = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    assert abs(start) <= MS and samples.shape == (1, len(wave))
+    assert np.abs(samples[0] - wave).max() < 0.001
 
 
 @pytest.mark.parametrize(("codec", "target"), [("aac", "o.mp4"), ("libopus", "o.webm")])

@@ -325,6 +325,22 @@ def test_a_length_that_is_too_large(tmp_path: Path, suffix: str) -> None:
     assert (index.frames, index.lost_frames) == (20, 0)
 
 
+def test_a_picture_that_is_dropped_where_the_size_changes_is_lost(tmp_path: Path) -> None:
+    sizes = (64, 96, 64)
+    parts = [
+        make(
+            tmp_path / f"{n}.ts",
+            Clip(frames=10, codec="mpeg2video", width=width, time_base=Fraction(1, 25)),
+        )
+        for n, width in enumerate(sizes)
+    ]
+    path = tmp_path / "a.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    index = index_of(path)
+    assert (index.frames, index.lost_frames, index.changing) == (28, 2, ("size",))
+    assert len(list(read_frames(probe(path), index, 0, 28))) == 28
+
+
 @pytest.mark.parametrize("suffix", [".m1v", ".m2v"])
 def test_bare_streams_with_b_frames_are_even(tmp_path: Path, suffix: str) -> None:
     """libav has the first picture of MPEG-1 shown a frame early."""
@@ -367,3 +383,4 @@ def test_headers_of_chained_theora_are_no_lost_frames(tmp_path: Path) -> None:
     index = index_of(path)
     assert (index.frames, index.lost_frames) == (2 * index_of(one).frames, 0)
     assert index.shifts[0] == (0, index.frames // 2, Fraction(1))
+    assert len(list(read_frames(probe(path), index, 0, index.frames))) == index.frames

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -132,16 +133,17 @@ def test_no_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def bare(path: Path, codec: str, rate: Fraction, **options: str) -> Path:
     """An encoder's packets, one after the other."""
-    size = (720, 576) if codec == "dvvideo" else (64, 48)
+    size = {"dvvideo": (720, 576), "h263": (128, 96)}.get(codec, (64, 48))
     context = av.CodecContext.create(codec, "w")
     assert isinstance(context, av.VideoCodecContext)
-    context.width, context.height, context.pix_fmt = *size, "yuv420p"
+    context.width, context.height = size
+    context.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     context.framerate, context.time_base, context.options = rate, 1 / rate, options
     context.thread_count = 1
     with path.open("wb") as file:
         for number in range(10):
             frame = av.VideoFrame.from_ndarray(picture(number, *size), "rgb24")
-            frame = frame.reformat(format="yuv420p")
+            frame = frame.reformat(format=context.pix_fmt)
             frame.pts, frame.time_base = number, 1 / rate
             file.writelines(bytes(packet) for packet in context.encode(frame))
         file.writelines(bytes(packet) for packet in context.encode(None))
@@ -156,6 +158,7 @@ def bare(path: Path, codec: str, rate: Fraction, **options: str) -> Path:
         (".hevc", "libx265", Fraction(50)),
         (".m2v", "mpeg2video", Fraction(50)),
         (".m4v", "mpeg4", Fraction(50)),
+        (".h263", "h263", Fraction(30000, 1001)),
         (".dv", "dvvideo", Fraction(25)),
     ],
 )
@@ -183,6 +186,22 @@ def test_fps_of_a_bare_stream(tmp_path: Path, suffix: str, codec: str) -> None:
         UsageError, match=r"--fps is for image sequences and raw streams.*has times"
     ):
         probe(make(tmp_path / "a.mp4"), Fraction(30))
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mjpeg", "mjpeg"), (".h264", "libx264")])
+def test_a_rate_that_no_one_states_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str, codec: str
+) -> None:
+    path = bare(tmp_path / f"a{suffix}", codec, Fraction(30))
+    with caplog.at_level(logging.WARNING):
+        info = probe(path)
+    said = [
+        f"{path} states no frame rate: it is read at 25 frames per second; --fps sets another one"
+    ]
+    assert info.frame_rate == Fraction(25 if codec == "mjpeg" else 30)
+    assert caplog.messages == (said if codec == "mjpeg" else [])
+    caplog.clear()
+    assert probe(path, Fraction(50)).frame_rate == 50 and not caplog.messages
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".flv"])

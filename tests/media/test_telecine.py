@@ -22,6 +22,7 @@ from starvsr.media.notes import picture_notes
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.telecine import FieldMeter, Film, soft_film
+from starvsr.media.timing import timeline
 from starvsr.options import Deinterlace, Detelecine, EncodeOptions, LookOptions, UpscaleOptions
 from starvsr.types import VideoIndex, VideoInfo
 from tests.media.clips import Clip, make
@@ -311,6 +312,22 @@ def test_soft_pull_down_becomes_even_times(tmp_path: Path) -> None:
     settings = check_encoder(EncodeOptions(), path, info, WIDTH, HEIGHT)
     (note,) = picture_notes(probe(path), build_index(probe(path)), settings, UpscaleOptions())
     assert note.startswith("16 of 17 frames are shown for three and two fields in turn")
+
+
+@pytest.mark.parametrize("deinterlace", ["auto", "field"])
+def test_made_frames_of_rounded_times_become_even(tmp_path: Path, deinterlace: Deinterlace) -> None:
+    """Film, or fields, of which Matroska has the times of 30000/1001 in milliseconds."""
+    path = clip(tmp_path / "a.mkv", telecined(a_film(40)), rate=30)
+    look = LookOptions(
+        detelecine="auto" if deinterlace == "auto" else "off", deinterlace=deinterlace
+    )
+    info = probe(path)
+    decoded = build_index(info, detelecine=look.detelecine)
+    info, index = made_index(info, decoded, plan_fields(info, decoded, look))
+    rate = Fraction(24000 if deinterlace == "auto" else 60000, 1001)
+    assert index.frames == (40 if deinterlace == "auto" else 100) and info.frame_rate == rate
+    shown = timeline(info, index, 0, index.frames, rate, "mp4")
+    assert {length * shown.unit for length in shown.durations} == {1 / rate}
 
 
 def test_runs_are_plain_data() -> None:

@@ -160,6 +160,16 @@ def add_audio(output: OutputContainer, settings: AudioSettings) -> AudioStream:
     return stream
 
 
+def _tick(frame: AudioFrame) -> Fraction:
+    return frame.time_base or Fraction(1, frame.sample_rate)
+
+
+def _is_near(frame: AudioFrame, expected: Fraction) -> bool:
+    """Whether the frame's time, which it must have, is this one, in seconds, but for rounding."""
+    tick = _tick(frame)
+    return abs((frame.pts or 0) * tick - expected) <= _JITTER_TICKS * tick + _JITTER_S
+
+
 class AudioEncoding:
     """Decodes packets of one source stream and encodes them again; every sample keeps its time.
 
@@ -177,6 +187,8 @@ class AudioEncoding:
         self._format = AudioFormat(settings.sample_format).packed.name
         self._origin = span.origin
         self._first, self._end = self._bounds(span)
+        self._held: AudioFrame | None = None
+        """A frame whose time is judged by the next one's."""
         self._resampler: AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
         self._expected: Fraction | None = None
@@ -210,7 +222,7 @@ class AudioEncoding:
             logger.debug("an audio packet could not be decoded: %s", error)
             return
         for frame in frames:
-            yield from self._take(frame)
+            yield from self._follow(frame)
 
     def rest(self, source: Any) -> Iterator[Packet[Any]]:
         """Flush decoder, resampler and encoder. source: the stream that the packets came from."""
@@ -218,14 +230,19 @@ class AudioEncoding:
             frames = source.codec_context.decode(None)
         except (av.FFmpegError, OSError):
             frames = []
-        for frame in frames:
-            yield from self._take(frame)
+        for frame in [*frames, None]:
+            yield from self._follow(frame)
         yield from self._end_run()
         if self._written is not None:
             yield from self._encoded(None)
 
-    def _take(self, frame: AudioFrame) -> Iterator[Packet[Any]]:
-        start = self._start(frame)
+    def _follow(self, frame: AudioFrame | None) -> Iterator[Packet[Any]]:
+        held, self._held = self._held, frame
+        if held is not None:
+            yield from self._take(held, frame)
+
+    def _take(self, frame: AudioFrame, following: AudioFrame | None) -> Iterator[Packet[Any]]:
+        start = self._start(frame, following)
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or kind != self._kind or start != self._expected:
             yield from self._end_run()
@@ -237,16 +254,20 @@ class AudioEncoding:
         for piece in self._resampler.resample(frame):
             yield from self._write(piece)
 
-    def _start(self, frame: AudioFrame) -> Fraction:
-        """Time of a frame: exactly the expected one if the difference is within rounding."""
+    def _start(self, frame: AudioFrame, following: AudioFrame | None) -> Fraction:
+        """Time of a frame: exactly the expected one if the difference is within rounding, or if the next frame goes on
+        as if it were."""
         expected = self._expected
         if frame.pts is None:
             return self._origin if expected is None else expected
-        tick = frame.time_base or Fraction(1, frame.sample_rate)
-        start = frame.pts * tick
         if expected is None:
-            return start
-        return expected if abs(start - expected) <= _JITTER_TICKS * tick + _JITTER_S else start
+            return frame.pts * _tick(frame)
+        if _is_near(frame, expected):
+            return expected
+        # libav gives some frames of Vorbis, those between long and short blocks, the time of a later one.
+        after = expected + Fraction(frame.samples, frame.sample_rate)
+        goes_on = following is not None and following.pts is not None and _is_near(following, after)
+        return expected if goes_on else frame.pts * _tick(frame)
 
     def _end_run(self) -> Iterator[Packet[Any]]:
         if self._resampler is not None:

@@ -145,6 +145,8 @@ class FrameDecoder:
         """Frames that the decoder marks as damaged, although it could decode a part of them."""
         self.at_keyframe = False
         """Whether decoding can start at the last frame returned."""
+        # Frame threads report that a header is no frame at a later packet, whose frame is lost then.
+        one_thread = one_thread or self._is_theora
         self.context.thread_type = "NONE" if one_thread else "AUTO"
         if one_thread:
             self.context.thread_count = 1

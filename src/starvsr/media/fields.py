@@ -24,6 +24,8 @@ _LEAST_ROWS, _LEAST_COLUMNS = 4, 3
 _PARTS = 4
 # Of film, and of fields.
 _RATES = (Fraction(24000, 1001), Fraction(24), Fraction(50), Fraction(60000, 1001), Fraction(60))
+# What milliseconds make of a rate.
+_ROUNDING = Fraction(1, 20)
 
 
 class Source(NamedTuple):
@@ -43,6 +45,8 @@ class MadeIndex(VideoIndex):
 
     decoded: VideoIndex = field(default_factory=lambda: VideoIndex((), (), ()))
     """The decoded frames, in ticks of the stream."""
+    parts: int = 1
+    """Ticks of the made frames' times in one of the stream's."""
     sources: tuple[Source, ...] = ()
     """What every frame is made of, in an order in which no earlier decoded frame is needed again."""
 
@@ -133,6 +137,7 @@ def made_index(info: VideoInfo, index: VideoIndex, plan: FieldPlan) -> tuple[Vid
         ),
         whole=index.whole,
         decoded=index,
+        parts=-(-_PARTS // common),
         sources=tuple(source for _, source in made),
     )
 
@@ -174,6 +179,9 @@ def _film_frames(index: VideoIndex, film: Film) -> Iterator[Made]:
             length = _PARTS * index.pts[start + CYCLE] - at
         elif start < len(index.pts):
             at = _PARTS * index.pts[start]
+            if start - CYCLE >= film.first:
+                # The usual step is rounded, as the whole cycle before is not.
+                length = at - _PARTS * index.pts[start - CYCLE]
         for number, (top, bottom) in enumerate(fields):
             there = [place for place in (start + top, start + bottom) if begin <= place < end]
             if not there:
@@ -199,5 +207,7 @@ def _rate(info: VideoInfo, pts: Sequence[int]) -> Fraction | None:
     if info.frame_rate is None:
         return None
     usual = 1 / (median_low([b - a for a, b in pairwise(pts)]) * info.time_base)
-    known = (info.frame_rate, info.frame_rate * 4 / 5, info.frame_rate * 2, *_RATES)
-    return min(known, key=lambda rate: abs(rate - usual))
+    made = [info.frame_rate * factor for factor in (1, Fraction(4, 5), 2)]
+    # Rounded times do not tell 60000/1001 from 60.
+    near = [rate for rate in made if abs(rate - usual) <= usual * _ROUNDING]
+    return min(near or [*made, *_RATES], key=lambda rate: abs(rate - usual))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 from av.video.frame import VideoFrame
@@ -30,12 +31,15 @@ from starvsr.media.shots import ShotDetector
 from starvsr.media.steps import Watch
 from starvsr.media.telecine import FieldMeter, may_have_film
 from starvsr.media.timing import durations
+from starvsr.options import DEFAULT_FPS
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
 
 # Reports are cheap, but not free.
 _REPORT_EVERY = 50
+# libav's decoders that drop the picture they keep for reordering where the size changes, without a word.
+_KEEPS_ONE = ("mpeg1video", "mpeg2video")
 # A frame's data depends on at most this many later frames: its duration, and whether it begins a shot.
 _BEYOND_FRAMES = 32
 
@@ -97,6 +101,9 @@ class _Scan:
         self.keyframes: list[int] = []
         beyond = 0
         self.values: dict[str, set[object]] = {"size": set(), "sample aspect": set()}
+        self.size: tuple[int, int] | None = None
+        self.resized = 0
+        """How often the size changes."""
         self.interlaced: list[int] = []
         self.film, self.fields = film, FieldMeter() if film != "off" else None
         self.messages: list[tuple[int, bytes]] = []
@@ -119,6 +126,8 @@ class _Scan:
             missing = max(0, promised - decoder.all_packets)
         self.leading = self.watch.leading.count(info, undecoded)
         failures = self.failures + self.leading
+        if info.codec in _KEEPS_ONE:
+            failures += self.resized
         self.lost = min(failures, undecoded) + missing
         self.whole = beyond <= _BEYOND_FRAMES
         if not self.whole:
@@ -149,7 +158,10 @@ class _Scan:
         self.has_pts |= frame.pts is not None
         # The clock may step between a frame's decoding and its display.
         self.watch.frame(frame.pts if self.has_pts else frame.dts)
-        self.values["size"].add((frame.width, frame.height))
+        size = frame.width, frame.height
+        self.resized += self.size not in (None, size)
+        self.size = size
+        self.values["size"].add(size)
         # The decoder's is that of a later frame; a frame's own takes a filter graph.
         self.values["sample aspect"].add(decoder.context.sample_aspect_ratio)
         self.messages += ((len(self.raw_pts) - 1, each) for each in messages_of(frame))
@@ -177,7 +189,9 @@ class _Scan:
         is_decode_order = self.watch.in_order and not rises(stamps)
         raw = in_order(stamps) if is_decode_order else stamps
         nominal = nominal_ticks(raw, self.lengths, info.frame_rate, info.time_base)
-        if (is_decode_order and self.leading) or (self.watch.is_bare and _is_early(raw, nominal)):
+        if (is_decode_order and self.leading) or (
+            self.watch.is_bare and _is_early(raw, nominal, info.time_base)
+        ):
             raw = begun_later(raw, nominal)
         if info.container == "avi" and delay:
             raw = counted_times(raw, delay, nominal)
@@ -213,10 +227,13 @@ class _Scan:
         )
 
 
-def _is_early(stamps: Sequence[int | None], nominal: int) -> bool:
-    """Whether the first picture of a bare stream is held: libav may not know yet that others are shown before it."""
+def _is_early(stamps: Sequence[int | None], nominal: int, base: Fraction) -> bool:
+    """Whether the first picture of a bare stream is held: libav may not know yet that others are shown before it, or
+    the stream's rate."""
     first, second = (*stamps, None, None)[:2]
-    return first is not None and second is not None and second - first >= 2 * nominal
+    if first is None or second is None:
+        return False
+    return second - first >= 2 * nominal or second - first == 1 / (DEFAULT_FPS * base) != nominal
 
 
 def _tell(info: VideoInfo, steps: Steps, pts: Sequence[int]) -> None:

@@ -102,6 +102,12 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
         rate = true_rate(times.read_on(container, stream), info.time_base, info.stated_rates)
         if fps is not None:
             _check_raw(container, path)
+        elif _lacks_rate(container, stream):
+            logger.warning(
+                "%s states no frame rate: it is read at %s frames per second; --fps sets another one",
+                path,
+                rate,
+            )
     info = replace(info, frame_rate=rate)
     return info if fps is None else _at_rate(info, fps)
 
@@ -115,6 +121,11 @@ def check_asked(path: Path, fps: Fraction | None, video_stream: int | None) -> N
             choose_stream(container, path, video_stream)
         if fps is not None and (path.exists() or not is_sequence(path)):
             _check_raw(container, path)
+
+
+def _lacks_rate(container: InputContainer, stream: VideoStream) -> bool:
+    """Whether libav made up the rate of a bare stream."""
+    return bool(container.format.flags & _WITHOUT_TIMES) and not stream.codec_context.framerate
 
 
 def _check_raw(container: InputContainer, path: Path) -> None:

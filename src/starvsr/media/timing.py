@@ -12,6 +12,7 @@ from pathlib import Path
 from starvsr.errors import OutputError
 from starvsr.media.clock import is_constant
 from starvsr.media.encoder import container_of
+from starvsr.media.fields import MadeIndex
 from starvsr.types import VideoIndex, VideoInfo
 
 TABLES = ("mp4", "mov")
@@ -46,14 +47,16 @@ def timeline(
     """Times of frames first..last-1 for libav's muxer `container`.
 
     They are the source's. mp4 and mov have a clock of their own: frames that lie within a tick of the source's clock
-    of a constant `rate`, which that clock cannot express, are put exactly there.
+    of a constant `rate`, which that clock cannot express, are put exactly there. Ticks of film and of single fields
+    may be parts of the source's.
     """
     pts, lasting = index.pts[first:last], index.durations[first:last]
     step = 1 / (rate * info.time_base)
+    within = Fraction(index.parts if isinstance(index, MadeIndex) else 1)
     if (
         container not in TABLES
         or step.denominator == 1
-        or not is_constant(pts, info.time_base, rate)
+        or not is_constant(pts, info.time_base, rate, within)
     ):
         return Timeline(info.time_base, pts, lasting)
     scale, length = rate.numerator, rate.denominator
