@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -106,3 +109,21 @@ def test_the_table_of_exit_codes_is_the_programs() -> None:
     codes = {each.exit_code for each in kinds if issubclass(each, errors.StarvsrError)}
     ended = {each.exit_code for each in (HungUp, Interrupted, Terminated)}
     assert listed == sorted({0, EXIT_BUG, EXIT_SOME_FAILED, EXIT_DAMAGED} | codes | ended)
+
+
+@pytest.mark.parametrize("name", ["toy_golden", "linear", "memory_table"])
+def test_a_benchmark_asked_for_help_does_nothing_else(name: str) -> None:
+    golden = ROOT / "tests" / "golden" / "toy.safetensors"
+    before = golden.stat().st_mtime_ns
+    call = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--help"]
+    shown = subprocess.run(call, capture_output=True, text=True, timeout=120, check=True)
+    assert shown.stdout.startswith(f"usage: {name}.py")
+    assert golden.stat().st_mtime_ns == before
+
+
+def test_the_source_distribution_has_what_its_tests_and_the_readme_need() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = told["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert all((ROOT / name.strip("/")).exists() for name in included)
+    needed = {"src", "tests", "benchmarks", "configs", "docs", "examples", "findings", "Makefile"}
+    assert needed | {"constraints.txt", "CONTRIBUTING.md"} <= {name.strip("/") for name in included}

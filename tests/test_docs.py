@@ -141,7 +141,7 @@ def refused(line: str, *, complete: bool) -> Iterator[str]:
         return
     words = words[words.index("starvsr") + 1 :]
     words = words[: words.index("|")] if "|" in words else words
-    call = [word.strip("[]").replace("...", "") for word in words]
+    call = [word.strip("[]").replace("...", "") or word for word in words]
     # Not calls: a version such as `starvsr 0.1.0`, the word COMMAND, an ellipsis.
     if not call or not re.match(r"[a-z-]", call[0]):
         return

@@ -34,7 +34,10 @@ def test_missing(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
 def test_empty(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     (tmp_path / "empty.mp4").touch()
     code, message = refused(cli, tmp_path / "empty.mp4", quick)
-    assert (code, message) == (3, f"{tmp_path / 'empty.mp4'} is empty (0 bytes)")
+    assert (code, message) == (
+        3,
+        f"{tmp_path / 'empty.mp4'} is empty (0 bytes): get the file again, or give another",
+    )
 
 
 @pytest.mark.parametrize("name", ["notes.mp4", "notes.md", "notes"])
@@ -60,7 +63,7 @@ def test_noise(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
 def test_audio_only(cli: Cli, tmp_path: Path, quick: list[str]) -> None:
     sound = make(tmp_path / "sound.m4a", Clip(frames=0, audio=(Audio(),)))
     code, message = refused(cli, sound, quick)
-    assert (code, message) == (3, f"{sound} contains no video, only audio")
+    assert (code, message) == (3, f"{sound} contains no video, only audio: give a video")
 
 
 def test_folder(cli: Cli, tmp_path: Path, quick: list[str]) -> None:

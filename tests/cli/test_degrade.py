@@ -152,7 +152,7 @@ def test_inputs_that_cannot_be_read(
     if data is not None:
         source.write_bytes(data)
     before = listing(tmp_path)
-    result = cli("degrade", source, tmp_path / "out.mp4", *LIGHT, *pairs)
+    result = cli("degrade", source, tmp_path / ("out" if pairs else "out.mp4"), *LIGHT, *pairs)
     assert result.code == 3
     assert str(source) in result.error
     assert listing(tmp_path) == before

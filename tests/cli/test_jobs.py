@@ -185,7 +185,10 @@ JOB = '[[job]]\ninput = "a.mp4"\noutput = "b.mkv"\n'
         (f"{JOB}\nt = 1\nduration = 2", "job 1 (a.mp4), duration: this option is given twice"),
         (f"{JOB}\nscale = 0", "job 1 (a.mp4): --scale 0 is not allowed: give a number above 0"),
         (f"{JOB}\nscale = 2\nwidth = 9", "job 1 (a.mp4): --scale and --width/--height contradict"),
-        (f"{JOB}\n{JOB}", "would both become b.mkv"),
+        (
+            f"{JOB}\n{JOB}",
+            "would both become b.mkv (many systems do not distinguish case in names): give another",
+        ),
         (f'{JOB}\n[[job]]\ninput = "b.mkv"\noutput = "c.mkv"', "b.mkv is one of the inputs"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,22 @@ from tests.media.marked import joined
             "unexpected extra argument(s) (other.mp4); see starvsr info --help",
         ),
         ("upscale clip.mp4 --preview", 2, "requires an argument; see starvsr upscale --help"),
+        ("upscale '' large", 2, "INPUT is empty: give a name (a shell variable that is not set"),
+        ("upscale clip.mp4 ''", 2, "OUTPUT is empty: give a name"),
+        ("compare clip.mp4 clip.mp4 -o ''", 2, "--output is empty: give a name"),
+        ("degrade . low.mp4", 2, "low.mp4 would be a folder of results: give a name without .mp4"),
+        ("evaluate clip.mp4 -o scores.json", 2, "scores.json would be a folder of results: give"),
+        ("upscale clip.mp4 copy.mp4 o.mp4", 2, "o.mp4 would be a folder of results"),
+        ("upscale --input clip.mp4", 2, "without -i or -o: starvsr upscale INPUT OUTPUT"),
+        (
+            "--model nano clip.mp4 out.mp4",
+            2,
+            "did you mean starvsr upscale --model nano clip.mp4 out.mp4?",
+        ),
+        ("bench --threads 0", 2, "--threads 0 is not allowed: give 1 to 1024"),
+        ("bench --repeats many", 2, "'many' is not an integer: give one such as 8"),
+        ("bench --model star-light", 4, "by --weights-dir or STARVSR_WEIGHTS"),
+        ("plan clip.mp4 --codec gif", 7, "can write: give another --codec"),
     ],
     ids=lambda value: value.replace("clip.mp4 ", "") if isinstance(value, str) else None,
 )
@@ -168,7 +185,7 @@ def test_a_mistake(
     told: str,
 ) -> None:
     monkeypatch.chdir(clip.parent)
-    result = cli(*arguments.split())
+    result = cli(*shlex.split(arguments))
     assert (result.code, told in result.error) == (code, True), result.error
     assert "Value error" not in result.error
 
@@ -236,6 +253,9 @@ def test_an_existing_folder_or_a_slash_means_into_it(
     assert (clip.parent / "large" / "clip.mp4").is_file()
     result = cli("upscale", "clip.mp4", "large", *quick, "--frames", "1")
     assert (result.code, "already exists" in result.err) == (0, True)
+    result = cli("plan", "clip.mp4", "new/")
+    assert (result.code, "new/clip.mp4: " in result.out) == (0, True), result.error
+    assert not Path("new").exists()
     result = cli("upscale", ".", "o.mp4", *quick, "--frames", "1")
     assert result.code == 2
     assert "o.mp4 would be a folder" in result.error

@@ -160,6 +160,25 @@ def test_plain_progress_is_a_line_for_each_stage(cli: Cli, clip: Path, quick: li
     assert "\x1b" not in result.err
 
 
+def test_the_end_of_a_stage_is_a_line_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 6.0, 12.0, 20.0, 26.0, 40.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with progress_view("plain", quiet=False) as view:
+        view(Progress("restore", 0.0, 1))
+        view(Progress("restore", 0.5, 1))
+        view(Progress("restore", 1.0, 1))
+        view(Progress("degrade", 1.0, 4))
+        view(Progress("degrade", 4.0, 4))
+        view(Progress("degrade", 4.0, 4))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(",")[0] for line in lines] == [
+        "restoring: done in 0:12",
+        "degrading: 4/4 frames",
+    ]
+
+
 def test_progress_is_plain_where_standard_error_is_no_terminal(
     cli: Cli, clip: Path, quick: list[str]
 ) -> None:

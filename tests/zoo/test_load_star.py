@@ -91,7 +91,7 @@ def test_a_component_that_is_not_there(tmp_path: Path, small_weights: Path, abse
         load_choice(choice, CPU)
     assert str(caught.value) == (
         f"{absent}.safetensors, which the model small-star needs, is not in {tmp_path}: run "
-        f"`starvsr download-weights {absent}`, or give the folder that has it with --weights-dir"
+        f"`starvsr download-weights {absent}`, or give the folder that has it by --weights-dir or STARVSR_WEIGHTS"
     )
 
 

@@ -14,7 +14,7 @@ import typer
 from starvsr import __version__
 from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
 from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
-from starvsr.cli.help import HELP_NAMES, Command, HelpByNeed
+from starvsr.cli.help import HELP_NAMES, Command, Group, HelpByNeed
 from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import guarded, reserve_descriptors
@@ -31,6 +31,7 @@ _LEFT_BEHIND = {
 
 app = typer.Typer(
     name="starvsr",
+    cls=Group,
     help="Upscale videos of any length with STAR, keeping audio, subtitles and timing.",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -171,8 +172,12 @@ def _meant(arguments: list[str]) -> str:
     metrics = _metrics_apart(arguments)
     if len(metrics) > 1:
         return evaluate.metrics_advice(metrics)
-    if "-i" in arguments and (first in ("upscale", "plan") or first not in _commands()):
+    if {"-i", "--input"} & set(arguments) and (
+        first in ("upscale", "plan") or first not in _commands()
+    ):
         return f"INPUT and OUTPUT are given without -i or -o: starvsr upscale {shown}"
+    if first.startswith("-") and not _commands() & set(arguments) and len(files) > 1:
+        return f"a command is missing: did you mean starvsr upscale {shlex.join(arguments)}?"
     if first in _commands() or first.startswith("-") or not rest or not Path(first).suffix:
         return ""
     return f"{first} is not a command: did you mean starvsr upscale {shlex.join(arguments)}?"

@@ -96,11 +96,16 @@ def find_items(
         Item(source, folder / _name(template, source, number), options)
         for number, source in enumerate(_videos(inputs), start=1)
     ]
-    if not folder.exists() and folder.suffix.lower() in _KEPT_ENDINGS:
-        raise UsageError(
-            f"{folder} would be a folder for the videos of {inputs[0]}: give a name without {folder.suffix}"
-        )
+    refuse_named_like_a_file(folder, *_KEPT_ENDINGS)
     return items
+
+
+def refuse_named_like_a_file(folder: Path, *suffixes: str) -> None:
+    """Raise UsageError for a new folder with such an extension, which a file was meant by."""
+    if folder.suffix.lower() in suffixes and not folder.exists():
+        raise UsageError(
+            f"{folder} would be a folder of results: give a name without {folder.suffix}"
+        )
 
 
 def _videos(inputs: Sequence[Path]) -> list[Path]:
@@ -171,9 +176,11 @@ def check_items(items: Sequence[Item], *, keep_going: bool = False) -> None:
             )
         other = by_target.setdefault(_anywhere(item.target), item)
         if other is not item:
+            where = f"{item.where}, output: " if item.where else ""
+            advice = "another" if item.where else "--name-template with {number}, or other names"
             raise UsageError(
-                f"{other.source} and {item.source} would both become {item.target.name} (many systems do not "
-                "distinguish case in names): give --name-template with {number}, or other names"
+                f"{where}{other.source} and {item.source} would both become {item.target.name} (many systems do not "
+                f"distinguish case in names): give {advice}"
             )
     for item in [] if keep_going else items:
         _check_item(item)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from starvsr.cli.common import AsJson, Progress, Verbose
+from starvsr.cli.common import COUNT, AsJson, Progress, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
@@ -19,6 +19,7 @@ from starvsr.cli.upscale_options import completing
 from starvsr.errors import UsageError
 from starvsr.specs import SPECS
 
+MOST = {"--frames": 10_000, "--repeats": 1000, "--threads": 1024}
 MOST_LATENT = 1 << 23
 """Most latent elements (frames x rows x columns) of a call."""
 
@@ -29,6 +30,7 @@ def bench(
         typer.Option(
             "--model",
             "-m",
+            metavar="NAME",
             help="A model's name, or the path of a model file.",
             autocompletion=completing(*SPECS),
         ),
@@ -45,19 +47,17 @@ def bench(
         str, typer.Option("--size", metavar="WxH", help="Size of the clip to upscale, even sides.")
     ] = "480x270",
     frames: Annotated[
-        int, typer.Option("--frames", min=1, max=10_000, help="Frames of the clip to upscale.")
+        int, typer.Option("--frames", help="Frames of the clip to upscale.", **COUNT)
     ] = 24,
     layers: Annotated[
         bool, typer.Option("--layers", help="Also time every layer of the last call.")
     ] = False,
     repeats: Annotated[
-        int, typer.Option("--repeats", min=1, max=1000, help="Timed calls; the median is reported.")
+        int, typer.Option("--repeats", help="Timed calls; the median is reported.", **COUNT)
     ] = 3,
     threads: Annotated[
         int | None,
-        typer.Option(
-            "--threads", min=1, max=1024, help="Threads of the network (default: as upscale)."
-        ),
+        typer.Option("--threads", help="Threads of the network (default: as upscale).", **COUNT),
     ] = None,
     history: Annotated[
         Path | None,
@@ -77,6 +77,9 @@ def bench(
     """
     set_verbosity(verbose=verbose, quiet=False)
     check_output()
+    for flag, number in (("--frames", frames), ("--repeats", repeats), ("--threads", threads)):
+        if number is not None and not 1 <= number <= MOST[flag]:
+            raise UsageError(f"{flag} {number} is not allowed: give 1 to {MOST[flag]}")
     latents = [_numbers("--latent", text, 3) for text in latent or []]
     for sides in latents:
         if math.prod(sides) > MOST_LATENT:

@@ -84,6 +84,8 @@ class _LineView(ProgressView, ABC):
         self.unsaid: tuple[Progress, float] | None = None
         """The last report and its time, until it is printed."""
         self.stage = ""
+        self.ended: tuple[str, int] | None = None
+        """The stage and its total where the last line was its end, which is not said again."""
 
     def __exit__(self, *_: object) -> None:
         self._say()
@@ -102,6 +104,10 @@ class _LineView(ProgressView, ABC):
         if self.unsaid is None:
             return
         (progress, self.printed), self.unsaid = self.unsaid, None
+        ended = (progress.stage, progress.total) if progress.done >= progress.total else None
+        if ended is not None and ended == self.ended:
+            return
+        self.ended = ended
         line = self._line(progress, self.printed - self.began)
         if line:
             echo(line, err=True)
@@ -117,7 +123,9 @@ class _PlainView(_LineView):
     interval_s = PLAIN_INTERVAL_S
 
     def _line(self, progress: Progress, elapsed_s: float) -> str:
-        return _plain_line(progress, elapsed_s, self.first) if progress.done > 0 else ""
+        counted = progress.total > 1 and progress.done > 0
+        ended = progress.done >= progress.total
+        return _plain_line(progress, elapsed_s, self.first) if counted or ended else ""
 
 
 class _JsonView(_LineView):

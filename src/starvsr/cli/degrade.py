@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder
+from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder, refuse_named_like_a_file
 from starvsr.cli.common import COUNT, NUMBER, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import format_seconds, progress_view
 from starvsr.cli.messages import set_verbosity
@@ -83,6 +83,7 @@ def degrade(
         typer.Option(
             "--codec",
             "-c",
+            metavar="NAME",
             help="Encoder of the degraded video (default: libx264, lossless; for images by extension).",
         ),
     ] = None,
@@ -111,6 +112,7 @@ def degrade(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     _check(scale, seed, drift, prompt, pairs=pairs)
+    from starvsr.media.folders import VIDEO_SUFFIXES
     from starvsr.media.sequence import is_sequence
     from starvsr.train.pairs import LOSSLESS, clip_files, degrade_video, made_folders
     from starvsr.train.recipes import PRESETS, clip_rng, draw
@@ -134,6 +136,8 @@ def degrade(
                 progress=view,
             )
 
+    if pairs or is_folder(input):
+        refuse_named_like_a_file(output, *VIDEO_SUFFIXES)
     clips = clip_files(input, output, pairs=pairs)
     with Events(wanted=as_json) as event:
         if pairs or is_folder(input):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from starvsr.cli.batch import refuse_named_like_a_file
 from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
@@ -84,6 +85,7 @@ def evaluate(
             f"--metrics {','.join(needy)} needs a reference: give REFERENCE, or one in the manifest"
         )
     if output is not None:
+        refuse_named_like_a_file(output, ".json", ".md", ".csv", ".html", ".txt")
         report.check_folder(output, overwrite=overwrite)
     torch_device = resolve_device(device)
     with progress_view(progress, quiet=quiet) as view:

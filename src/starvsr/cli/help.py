@@ -6,7 +6,7 @@ import copy
 import difflib
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from starvsr.cli.printing import echo
 from starvsr.errors import UsageError
@@ -19,7 +19,7 @@ _ALL = "--help-all"
 HELP_NAMES = ["-h", "--help", _ALL]
 EXAMPLES = (
     "starvsr upscale in.mp4 out.mp4 --scale 4",
-    "starvsr upscale in.mp4 out.mp4 --preview 5 --at 1:30    # five seconds beside the input first",
+    "starvsr upscale in.mp4 out.mp4 --preview 5 --at 1:30   # a sample first",
     "starvsr upscale videos/ large/ --resolution 1080p --keep-going",
 )
 # Options without a group of their own.
@@ -27,14 +27,37 @@ _REST = "Other options"
 
 
 class Command(TyperCommand):
-    """A command whose help shows types only of options that take a value."""
+    """A command whose help shows types only of options that take a value, and that takes no empty names of files."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Raises UsageError for an empty name of a file, which pathlib would take for the current folder."""
+        if not ctx.resilient_parsing:
+            given, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+            for param in self.get_params(ctx):
+                value = given.get(param.name)
+                if _is_name(param) and "" in (
+                    value if isinstance(value, (list, tuple)) else [value]
+                ):
+                    raise UsageError(
+                        f"{param.metavar if param.opts == [param.name] else max(param.opts, key=len)} is empty: give a "
+                        "name (a shell variable that is not set is empty)"
+                    )
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """`INPUT` for an argument that is required, as everywhere else, instead of Typer's `{INPUT}`."""
+        pieces: list[str] = super().collect_usage_pieces(ctx)
+        return [piece.strip("{}") for piece in pieces]
 
     def get_params(self, ctx: Any) -> list[Any]:
-        params: list[Any] = super().get_params(ctx)
-        for param in params:
-            if param.param_type_name == "argument" or param.is_flag:
-                param.display_type_rich = _no_type
-        return params
+        return _with_fewer_types(super().get_params(ctx))
+
+
+class Group(TyperGroup):
+    """The group of commands, whose help shows types only of options that take a value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _with_fewer_types(super().get_params(ctx))
 
 
 class HelpByNeed(Command):
@@ -91,6 +114,18 @@ class HelpByNeed(Command):
         if not found:
             raise UsageError(f"--help {word}: no such group: give one of {', '.join(groups)}")
         return groups[found[0]]
+
+
+def _is_name(param: Any) -> bool:
+    """Whether the value names a file, a folder or a model."""
+    return param.param_type_name == "argument" or param.metavar in ("FILE", "DIR", "FOLDER")
+
+
+def _with_fewer_types(params: list[Any]) -> list[Any]:
+    for param in params:
+        if param.param_type_name == "argument" or param.is_flag:
+            param.display_type_rich = _no_type
+    return params
 
 
 def _no_type(ctx: Any) -> None:

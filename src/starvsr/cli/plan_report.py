@@ -22,7 +22,7 @@ def plan_text(job: Job) -> str:
     """Sizes, segments, windows, memory and cost of a planned job, one per line; then the cost of other models."""
     plan, info = job.plan, job.info
     longest = max(segment.frames for segment in plan.segments)
-    source = f"{info.width}x{info.height}, {plan.frames} of {job.index.frames} frames"
+    source = f"{info.width}x{info.height}, {plan.frames} of {_count(job.index.frames, 'frame')}"
     lines = [
         ("input", f"{job.source}: {source}"),
         (
@@ -34,7 +34,7 @@ def plan_text(job: Job) -> str:
             f"{job.choice.reason}, on {job.device.description} with {_count(job.device.threads, 'thread')}",
         ),
         ("shots", f"{1 + sum(plan.first < cut < plan.last for cut in job.index.cuts)}"),
-        ("segments", f"{len(plan.segments)}, the longest of {longest} frames"),
+        ("segments", f"{len(plan.segments)}, the longest of {_count(longest, 'frame')}"),
         ("latent", f"{plan.latent[1]}x{plan.latent[0]} elements with padding"),
         ("chunks", _chunks_text(plan)),
         ("tiles", _tiles_text(plan)),
@@ -104,7 +104,9 @@ def _memory_text(plan: Plan) -> str:
         frames, rows, columns = largest_picture(layout)
         frames = frames_of(frames, layout.autoencoder.time_factor)
         factor = layout.autoencoder.factor
-        text += f", decoding {frames} frames of {columns * factor}x{rows * factor} at once"
+        text += (
+            f", decoding {_count(frames, 'frame')} of {columns * factor}x{rows * factor} at once"
+        )
     return text
 
 
@@ -117,7 +119,8 @@ def _model_text(job: Job, spec: ModelSpec) -> str:
         return str(error)
     frames, rows, columns = largest_window(spec, plan.layout)
     frames, factor = frames_of(frames, spec.autoencoder.time_factor), spec.autoencoder.factor
-    return f"{_calls_text(plan)} on {frames} frames of {columns * factor}x{rows * factor}, {_memory_text(plan)}"
+    call = f"{_count(frames, 'frame')} of {columns * factor}x{rows * factor}"
+    return f"{_calls_text(plan)} on {call}, {_memory_text(plan)}"
 
 
 def _tiles_text(plan: Plan) -> str:

@@ -279,10 +279,10 @@ def _upscale_all(
 def plan(
     input: Annotated[Path, _INPUT],
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file that would be written (default: an .mkv beside INPUT).",
+            help="The file that would be written, or its folder (default: an .mkv beside INPUT).",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -293,10 +293,17 @@ def plan(
     """Show what upscale would do with the same options: sizes, segments, windows, memory. Loads no weights."""
     from starvsr.cli.plan_report import plan_text
     from starvsr.job.plan_job import plan_video
+    from starvsr.media.folders import new_folders
 
     set_verbosity(verbose=verbose, quiet=False)
     refuse_folder(input)
-    job = plan_video(input, output, options)
+    target = None if output is None else Path(output)
+    if output is not None and target is not None and is_batch([input], output):
+        (item,) = find_items([input], target, NAME_TEMPLATE, options)
+        with new_folders([target]):
+            job = plan_video(input, item.target, options)
+    else:
+        job = plan_video(input, target, options)
     if as_json:
         print_event("plan", job.to_json())
     else:

@@ -296,7 +296,9 @@ def _effective(choice: ModelChoice, options: UpscaleOptions) -> UpscaleOptions:
     flags = resolve(choice.spec, options.sampling, options.windows).without_effect
     if not flags:
         return options
-    message = f"{' and '.join(flags)} would have no effect on the model {choice.spec.name}"
+    *more, last = flags
+    named = " and ".join(filter(None, (", ".join(more), last)))
+    message = f"{named} would have no effect on the model {choice.spec.name}"
     if options.model != "auto":
         raise UsageError(f"{message}; leave it out or give another --model")
     logger.warning(message)

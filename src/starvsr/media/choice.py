@@ -120,10 +120,10 @@ def _asked(videos: Sequence[VideoStream], path: Path, number: int) -> VideoStrea
 
 def _none(container: InputContainer, path: Path) -> str:
     if container.streams.video:
-        return f"{path} contains no video, only a cover picture"
+        return f"{path} contains no video, only a cover picture: give a video"
     if container.streams.audio:
-        return f"{path} contains no video, only audio"
-    return broken_picture(path) or f"{path} contains no video stream"
+        return f"{path} contains no video, only audio: give a video"
+    return broken_picture(path) or f"{path} contains no video stream: give a video"
 
 
 def _packets(streams: Sequence[VideoStream], path: Path) -> dict[int, int]:

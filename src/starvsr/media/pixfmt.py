@@ -132,7 +132,9 @@ def choose_pix_fmt(options: EncodeOptions, info: VideoInfo, container: str = "ma
         # Encoders list formats with alpha that not every build of them supports.
         if not layout_of(name).alpha or _opens(codec.name, name):
             return name
-    raise OutputError(f"--codec {options.codec} supports no pixel format that starvsr can write")
+    raise OutputError(
+        f"--codec {options.codec} supports no pixel format that starvsr can write: give another --codec"
+    )
 
 
 def _played(options: EncodeOptions, codec: Codec, names: list[str], container: str) -> list[str]:

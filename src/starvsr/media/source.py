@@ -53,7 +53,7 @@ def _checked(path: Path, device: HWAccel | None) -> InputContainer:
                 "upscale, which stores standard input"
             )
         if path.stat().st_size == 0:
-            raise InputError(f"{path} is empty (0 bytes)")
+            raise InputError(f"{path} is empty (0 bytes): get the file again, or give another")
         # Absolute, or libav would take the text before a colon for a protocol.
         return _refuse_text(path, _open(os.fspath(path.absolute()), device))
     except PermissionError as error:

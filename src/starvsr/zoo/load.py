@@ -182,7 +182,8 @@ def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
     places = " nor in ".join(str(folder) for folder in choice.folders)
     return WeightsError(
         f"{component}.safetensors, which the model {model} needs, is not in {places}: run "
-        f"`starvsr download-weights {choice.to_download or model}`, or give the folder that has it with --weights-dir"
+        f"`starvsr download-weights {choice.to_download or model}`, or give the folder that has it by --weights-dir or "
+        "STARVSR_WEIGHTS"
     )
 
 
