@@ -25,7 +25,9 @@ from starvsr.media.passage import check_streams
 from starvsr.media.pixfmt import choose_pix_fmt, encode_notes, is_subsampled, size_notes
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
-from starvsr.media.sequence import is_sequence
+from starvsr.media.sequence import STILLS, is_sequence
+from starvsr.media.still import STILL
+from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
 from starvsr.options import UpscaleOptions, flag_of
@@ -90,9 +92,8 @@ def plan_video(
     """
     options = options or UpscaleOptions()
     source_path = Path(source)
-    beside = source_path.with_name(f"{source_path.stem}-upscaled.mkv")
-    target_path = beside if target is None else Path(target)
     info = probe(source_path, options.input.fps, options.input.video_stream)
+    target_path = _beside(source_path, info) if target is None else Path(target)
     if made_by := provenance_of(source_path):
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
@@ -109,10 +110,16 @@ def plan_video(
         choice = choose_model(options.model, device, options.weights)
     until_s = index_until_s if expected_frames(info) else None
     info, index, found = _indexed(info, options, settings, until_s, progress)
-    if (info.time_base, info.frame_rate) != stated:
+    is_still = settings.container == STILL
+    if (info.time_base, info.frame_rate) != stated and not is_still:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
     plan = make_plan(info, index, choice.spec, device, options, even=even)
+    if is_still and plan.frames > 1:
+        raise OutputError(
+            f"{target_path.name} is one picture, and the input has {plan.frames} frames: give --frames 1 (and "
+            f"--start), or {target_path.stem}-%06d.png for numbered images"
+        )
     check_times(info, index, plan.first, plan.last, target_path)
     # More workers than segments would leave threads idle.
     sharing = min(options.workers.count, len(plan.segments))
@@ -122,6 +129,14 @@ def plan_video(
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes
     )
+
+
+def _beside(source: Path, info: VideoInfo) -> Path:
+    """The output of which `plan` speaks where none was given."""
+    suffix = ".mkv"
+    if info.container == STILL:
+        suffix = source.suffix if source.suffix.lower() in STILLS else ".png"
+    return source.with_name(f"{source.stem}-upscaled{suffix}")
 
 
 def _chosen(options: UpscaleOptions) -> tuple[UpscaleOptions, ModelChoice, DeviceInfo]:
@@ -161,6 +176,9 @@ def _encoding(
 ) -> tuple[UpscaleOptions, EncoderSettings, list[str]]:
     """The options with a concrete encoder, its settings, and what is said of them; encoder and muxer are tried."""
     encode = with_codec(options.encode, target, info)
+    if container_of(target) == STILL:
+        size = output_size(info.width, info.height, options.size, even=False)
+        return options, still_settings(encode, target, info, *size), []
     even = is_subsampled(choose_pix_fmt(encode, info, container_of(target)))
     size, wanted = (
         output_size(info.width, info.height, options.size, even=each) for each in (even, False)

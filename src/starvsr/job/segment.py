@@ -29,6 +29,8 @@ from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import write_whole
 from starvsr.media.reader import read_frames
 from starvsr.media.removal import Right
+from starvsr.media.still import STILL
+from starvsr.media.still_writer import StillPart
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
@@ -170,9 +172,7 @@ class _Part:
         self.shared: dict[int, Path] = {}
         self.waiting: deque[Future[None]] = deque()
         self.ending: Future[None] | None = None
-        self.writer = PartWriter(
-            self.part, maker.settings, maker.info, maker.plan.width, maker.plan.height
-        ).__enter__()
+        self.writer = _writer(self.part, maker).__enter__()
         self.pool = ThreadPoolExecutor(1)
 
     def put(self, number: int, picture: Tensor, alpha: Alpha | None) -> None:
@@ -239,6 +239,12 @@ class _Part:
 
     def _path(self, what: str, suffix: str) -> Path:
         return self.folder / f"{self.segment.index:06d}-{what}{suffix}"
+
+
+def _writer(part: Path, maker: PartMaker) -> PartWriter | StillPart:
+    if maker.settings.container == STILL:
+        return StillPart(part, maker.settings)
+    return PartWriter(part, maker.settings, maker.info, maker.plan.width, maker.plan.height)
 
 
 class Ahead(Generic[Item]):

@@ -36,6 +36,8 @@ from starvsr.media.provenance import add_provenance
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.media.source import open_part, open_source
 from starvsr.media.span import Span
+from starvsr.media.still import STILL
+from starvsr.media.still_writer import write_still
 from starvsr.media.tags import ReservedTags
 from starvsr.media.timecode import timecode_tags
 from starvsr.media.timing import LEAST_SCALE, Timeline, packet_times, timeline
@@ -77,6 +79,19 @@ def join(
     for images. overwrite: whether existing images may be replaced by others. Raises OutputError if it cannot
     be written (no partial file is left), WorkDirError if the parts do not contain last - first frames.
     """
+    if settings.container == STILL:
+        (part,) = parts
+        write_still(
+            part,
+            info,
+            target,
+            settings,
+            streams,
+            work_dir=work_dir,
+            provenance=provenance,
+            on_complete=on_complete,
+        )
+        return
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
         raise WorkDirError(

@@ -20,6 +20,7 @@ from starvsr.media.deinterlace import decoded_span, made_frames
 from starvsr.media.fields import MadeIndex
 from starvsr.media.hwaccel import open_for
 from starvsr.media.orientation import Orientation, orientation_of
+from starvsr.media.still import STILL, read_still
 from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,9 @@ def read_frames(
     """
     if not 0 <= first <= last <= index.frames:
         raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
+    if info.container == STILL:
+        yield from (read_still(info, alpha=alpha) for _ in range(first, last))
+        return
     upright = _Upright(info, alpha=alpha)
     at = first
     for start in _starts(_decoded_index(index), _decoded_span(index, first, last)[0]):
