@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from starvsr.errors import InputError, UsageError
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
-from starvsr.media.still import STILL, is_still, still_facts
+from starvsr.media.still import STILL, is_still, read_still, still_facts
 from tests.media.clips import make
 from tests.media.stills import deep, exif, profile, samples, save
 
@@ -187,3 +188,13 @@ def test_facts_beside_the_pixels(tmp_path: Path, name: str) -> None:
     assert facts.exif[0x010F] == "Maker"
     assert facts.dpi is None or facts.dpi == pytest.approx((300, 300), abs=0.1)
     assert still_facts(save(tmp_path / f"b{path.suffix}")).turned is False
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_another_size_is_scaled_to(tmp_path: Path, alpha: bool) -> None:
+    """As frames of videos are, for comparing with a result."""
+    info = probe(save(tmp_path / "a.png", "RGBA"))
+    whole = read_still(info, alpha=alpha)
+    half = read_still(replace(info, width=32, height=24), alpha=alpha)
+    means = whole.reshape(24, 2, 32, 2, -1).mean((1, 3))
+    assert half.shape == means.shape and np.abs(half[1:-1, 1:-1] - means[1:-1, 1:-1]).max() < 300

@@ -50,9 +50,12 @@ def info(
 def _file_facts(path: Path) -> dict[str, Any]:
     from starvsr.media.firsts import first_packets
     from starvsr.media.probe import probe
+    from starvsr.media.still import STILL
 
     refuse_folder(path)
     video = probe(path)
+    if video.container == STILL:
+        return _still_facts(path, video)
     empty = [index for index, data in first_packets(path).items() if not data]
     return {
         "file": str(path),
@@ -74,6 +77,24 @@ def _file_facts(path: Path) -> dict[str, Any]:
             + (", empty" if s.index in empty else "")
             for s in video.streams
         ],
+    }
+
+
+def _still_facts(path: Path, video: VideoInfo) -> dict[str, Any]:
+    from starvsr.media.still import still_facts
+
+    facts = still_facts(path)
+    profile = f"{len(facts.icc)} bytes" if facts.icc else "none, or not of its pixels"
+    return {
+        "file": str(path),
+        "container": video.container,
+        "picture": f"{facts.kind}, {video.width}x{video.height}, {video.pix_fmt} ({video.bit_depth} bit)",
+        "pictures": facts.pages,
+        "turned": "yes: it is restored upright" if facts.turned else "no",
+        "color_profile": profile,
+        "exif": f"{len(facts.exif)} tags" if facts.exif else "none",
+        "not_read": list(facts.others) or ["nothing"],
+        "restored": "as one frame: OUTPUT may be .png, .jpg, .webp, .tif, .bmp or .avif",
     }
 
 

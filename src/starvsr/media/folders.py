@@ -11,6 +11,7 @@ from starvsr.errors import InputError
 from starvsr.media.choice import choose_stream
 from starvsr.media.files import written_errors
 from starvsr.media.removal import Right, remove_folder
+from starvsr.media.sequence import STILL_SUFFIXES
 from starvsr.media.source import open_source
 
 
@@ -43,23 +44,38 @@ def videos_in(folder: Path) -> list[Path]:
     A file is one by its extension in any case or, if that says nothing, because libav finds a video in it. Raises
     InputError if there are none, or the folder cannot be read.
     """
+    found = _files_in(folder)
+    videos = [path for path in found if _is_video(path)]
+    if not videos:
+        stills = any(path.suffix.lower() in STILL_SUFFIXES for path in found)
+        raise InputError(
+            f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
+            f"...) or content that libav reads as one{'; --stills restores its pictures' if stills else ''}"
+        )
+    return videos
+
+
+def stills_in(folder: Path) -> list[Path]:
+    """The pictures of a folder by their extension in any case, in name order, without hidden ones and subfolders.
+
+    Raises InputError if there are none, or the folder cannot be read.
+    """
+    stills = [path for path in _files_in(folder) if path.suffix.lower() in STILL_SUFFIXES]
+    if not stills:
+        raise InputError(
+            f"{folder} contains no picture: none of its files has such an extension ({' '.join(STILL_SUFFIXES)})"
+        )
+    return stills
+
+
+def _files_in(folder: Path) -> list[Path]:
     try:
         found = sorted(folder.iterdir())
     except OSError as error:
         raise InputError(
             f"{folder} cannot be read: {(error.strerror or str(error)).lower()}"
         ) from error
-    videos = [
-        path
-        for path in found
-        if not path.name.startswith(".") and path.is_file() and _is_video(path)
-    ]
-    if not videos:
-        raise InputError(
-            f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
-            "...) or content that libav reads as one"
-        )
-    return videos
+    return [path for path in found if not path.name.startswith(".") and path.is_file()]
 
 
 def _is_video(path: Path) -> bool:

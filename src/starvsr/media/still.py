@@ -24,7 +24,7 @@ from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
 from starvsr.media.pixfmt import is_hdr, layout_of
-from starvsr.media.sequence import STILLS
+from starvsr.media.sequence import STILL_SUFFIXES
 from starvsr.media.source import open_source
 from starvsr.options import DEFAULT_FPS
 from starvsr.types import ColorInfo, StreamInfo, VideoIndex, VideoInfo
@@ -39,7 +39,6 @@ FORMATS = {
     },
 }
 """The pixel format of so many channels of so many bits."""
-SUFFIXES = (*STILLS, ".jpe", ".jfif")
 
 _KINDS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "AVIF")
 _PAGED = ("TIFF", "MPO")
@@ -117,14 +116,11 @@ def still_index() -> VideoIndex:
 
 
 def read_still(info: VideoInfo, *, alpha: bool = False) -> Pixels:
-    """The picture, upright, as uint16 RGB (height, width, 3), 0..65535.
+    """The picture, upright, as uint16 RGB (height, width, 3), 0..65535; scaled if `info` has another size.
 
-    alpha: add a fourth channel, 0 transparent to 65535 opaque. Raises InputError if it cannot be read, or is another
-    one than `info` describes.
+    alpha: add a fourth channel, 0 transparent to 65535 opaque. Raises InputError if it cannot be read.
     """
     array, depth = within_deadline(info.path, lambda: _read(info.path))
-    if array.shape[:2] != (info.height, info.width):
-        raise InputError(f"{info.path} has another size than when it was opened: was it replaced?")
     colours = array[..., : -1 if array.shape[2] in (2, 4) else None]
     pixels = np.empty((*array.shape[:2], 4 if alpha else 3), np.uint16)
     pixels[..., :3] = colours
@@ -132,7 +128,11 @@ def read_still(info: VideoInfo, *, alpha: bool = False) -> Pixels:
         pixels[..., 3] = array[..., -1] if array.shape[2] in (2, 4) else (1 << depth) - 1
     if depth == 8:
         pixels *= 257
-    return pixels
+    if pixels.shape[:2] == (info.height, info.width):
+        return pixels
+    frame = VideoFrame.from_ndarray(pixels, "rgba64le" if alpha else "rgb48le")
+    scale = ToRgb(_of_frame(info.path, frame), info.width, info.height, alpha=alpha)
+    return scale(frame)
 
 
 def still_facts(path: Path) -> Facts:
@@ -154,7 +154,7 @@ def _is_still(path: Path) -> bool:
             f"{path} is HEIC, which is not read: convert it to .png, .jpg or .avif first, such as with heif-convert of "
             "libheif"
         )
-    if suffix not in SUFFIXES:
+    if suffix not in STILL_SUFFIXES:
         return False
     try:
         with _opened(path) as image:
