@@ -137,3 +137,20 @@ def test_compare_and_evaluate(cli: Cli, photo: Path) -> None:
     result = cli("evaluate", target, target, "--metrics", "psnr_y", "--json")
     assert result.code == 0
     assert json.loads(result.out)["clips"][0]["mean"]["psnr_y"] == 100
+
+
+def test_a_large_picture_in_strips_is_the_same(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its alpha, to a level: the strips differ from the whole in the last bits of a float."""
+    rows, columns = np.mgrid[:300, :24]
+    picture = np.stack([rows % 256, columns * 9, (rows * columns) % 256, rows // 2 + 60], -1)
+    Image.fromarray(picture.astype(np.uint8)).save(tmp_path / "a.png")
+    assert cli("upscale", tmp_path / "a.png", tmp_path / "whole.png").code == 0
+    monkeypatch.setattr("starvsr.plan.strips.STRIP_ELEMENTS", 1)
+    assert "10 of 24x" in cli("plan", tmp_path / "a.png").out
+    assert cli("upscale", tmp_path / "a.png", tmp_path / "strips.png").code == 0
+    with Image.open(tmp_path / "whole.png") as whole, Image.open(tmp_path / "strips.png") as strips:
+        assert whole.mode == strips.mode == "RGBA"
+        difference = np.abs(np.asarray(whole, int) - np.asarray(strips, int))
+    assert difference.max() <= 1 and difference.mean() < 0.01

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from starvsr.cli.console import format_seconds
 from starvsr.errors import StarvsrError
 from starvsr.job.pace import expected_s
+from starvsr.media.still import STILL
 from starvsr.options import shares_text
 from starvsr.plan.layout import largest_picture, largest_window
 from starvsr.plan.plan import Plan, make_plan
@@ -111,8 +112,9 @@ def _memory_text(plan: Plan) -> str:
 def _model_text(job: Job, spec: ModelSpec) -> str:
     """The cost of the same job with another model, in one line."""
     even = (job.plan.width % 2, job.plan.height % 2) == (0, 0)
+    still = job.settings.container == STILL
     try:
-        plan = make_plan(job.info, job.index, spec, job.device, job.options, even=even)
+        plan = make_plan(job.info, job.index, spec, job.device, job.options, even=even, still=still)
     except StarvsrError as error:
         return str(error)
     frames, rows, columns = largest_window(spec, plan.layout)

@@ -114,7 +114,7 @@ def plan_video(
     if (info.time_base, info.frame_rate) != stated and not is_still:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
-    plan = make_plan(info, index, choice.spec, device, options, even=even)
+    plan = make_plan(info, index, choice.spec, device, options, even=even, still=is_still)
     if is_still and plan.frames > 1:
         raise OutputError(
             f"{target_path.name} is one picture, and the input has {plan.frames} frames: give --frames 1 (and "

@@ -34,7 +34,7 @@ from starvsr.media.still_writer import StillPart
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.restore.transparency import Alpha, join_alpha, split_alpha
+from starvsr.restore.transparency import Alpha, join_alpha, resized_alpha, split_alpha
 from starvsr.restore.velocity import Carried
 from starvsr.types import VideoIndex, VideoInfo
 
@@ -126,6 +126,9 @@ class PartMaker:
 
     def _restore(self, run: _Run, part: _Part) -> None:
         """Restore a run and encode its frames."""
+        if self.plan.layout.margin:
+            self._restore_strips(run, part)
+            return
         segment, frames = run.segment, len(run.frames)
         before, number = run.first - segment.first, run.first
         for pictures in self.restorer.restore(
@@ -140,6 +143,19 @@ class PartMaker:
                 with self.restorer.timed("encode video"):
                     part.put(number, picture, alpha)
                 number += 1
+
+    def _restore_strips(self, run: _Run, part: _Part) -> None:
+        """As `_restore`, for the one frame of a large picture."""
+        size, index = (self.plan.height, self.plan.width), run.segment.index
+        alpha = resized_alpha(run.alphas[0], size) if self.alpha else None
+        top = 0
+        for strip in self.restorer.strips(
+            run.frames, size, on_window=lambda share: self.on_frames(index, share)
+        ):
+            rows = slice(top, top + strip.shape[2])
+            with self.restorer.timed("encode video"):
+                part.put(run.first, strip[0], None if alpha is None else alpha[rows])
+            top = rows.stop
 
     def _ended(self, part: _Part) -> SegmentFiles:
         with self.restorer.timed("encode video"):

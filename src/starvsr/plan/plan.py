@@ -20,9 +20,11 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan.layout import Layout, chunks, fitted_layout, tile_spans
+from starvsr.plan.fitting import fitted_layout
+from starvsr.plan.layout import Layout, all_tile_spans, chunks, plain_layout
 from starvsr.plan.memory import HEAP_SHARE, RESERVE_BYTES
 from starvsr.plan.settings import Settings, resolve, resolve_precision
+from starvsr.plan.strips import strip_margin
 from starvsr.plan.windows import Grid, Span, even_spans, latent_frames
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
 
@@ -136,26 +138,34 @@ def make_plan(
     options: UpscaleOptions,
     *,
     even: bool,
+    still: bool = False,
 ) -> Plan:
     """Plan the restoration of the frames that `options.range` selects; even: whether both sides must be even.
 
-    Raises UsageError for a range without frames, an output that is too large, or windows that cannot be laid.
+    still: whether the output is one picture, which may be made in strips. Raises UsageError for a range without frames,
+    an output that is too large, or windows that cannot be laid.
     """
     settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
+    longest = min(last - first, _longest(options.windows, last - first, spec.segment_frames))
+    size, margin = (height, width), 0
+    if still:
+        latent = plain_layout(spec, settings, size, longest).latent
+        margin = strip_margin(spec, settings, options.look, latent, height / info.height)
     layout = fitted_layout(
         spec,
         settings,
-        (height, width),
-        min(last - first, _longest(options.windows, last - first, spec.segment_frames)),
+        size,
+        longest,
         options.device,
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
+        margin=margin,
     )
-    rows, columns = tile_spans(spec, layout.windows, layout.latent)
+    rows, columns = all_tile_spans(spec, layout)
     plan = Plan(
         model=spec.name,
         device=device.name,
@@ -186,11 +196,12 @@ def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
     computed = sum(_volume(grid) for grid in grids)
     needed = latent_frames(plan.frames, spec.autoencoder.time_factor) * rows * columns
     runs = (run for segment in plan.segments for run in plan.runs(segment))
+    latent = plan.layout.largest.latent
     return dataclasses.replace(
         plan,
         network_calls=sum(len(grid) for grid in grids) * settings.calls_per_window,
         overlap_cost=computed / needed,
-        memory_bytes=max(_run_bytes(spec, plan.latent, last - first) for first, last in runs),
+        memory_bytes=max(_run_bytes(spec, latent, last - first) for first, last in runs),
     )
 
 
