@@ -66,11 +66,7 @@ def _check_choices(group: Any) -> None:
         _check(ok, flag_of(name), repr(value), f"one of {', '.join(allowed)}")
 
 
-_FLAGS = {
-    "extra": "-e",
-    "folder": "--weights-dir",
-    "count": "--workers",
-}
+_FLAGS = {"extra": "-e", "folder": "--weights-dir", "count": "--workers"}
 _NEGATED = ("chapters", "metadata", "attachments", "faststart", "provenance")
 
 
@@ -116,11 +112,13 @@ class SizeOptions:
     height: int | None = None
     max_resolution: int | None = None
     """Upper bound of the output's long side, pixels; a larger result is scaled down to it."""
+    model_scale: float | None = None
+    """Factor at which the model restores, before the result is resized to the output; None is the output's own."""
 
     def __post_init__(self) -> None:
-        if self.scale is not None:
-            allowed = f"a number above 0 and at most {MOST_SIDE_PX}, such as 2 or 1.5"
-            _check(0 < self.scale <= MOST_SIDE_PX, "--scale", self.scale, allowed)
+        factors = f"a number above 0 and at most {MOST_SIDE_PX}, such as 2 or 1.5"
+        for flag, factor in (("--scale", self.scale), ("--model-scale", self.model_scale)):
+            _check(factor is None or 0 < factor <= MOST_SIDE_PX, flag, factor, factors)
         pixels = f"a number of pixels from 1 to {MOST_SIDE_PX}"
         for name in ("resolution", "width", "height", "max_resolution"):
             _check_range(flag_of(name), getattr(self, name), 1, MOST_SIDE_PX, pixels)

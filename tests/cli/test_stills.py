@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from starvsr.media.probe import probe
+from starvsr.media.still import read_still
+from starvsr.restore.restorer import frames_to_tensor, tensor_to_frames
+from starvsr.restore.upsample import resized
 from tests.cli.conftest import Cli, listing
 from tests.media.stills import deep, exif, profile, save
 
@@ -55,6 +59,9 @@ def test_plan_and_info_say_what_becomes_of_it(cli: Cli, photo: Path) -> None:
     plan = cli("plan", photo)
     assert f"{photo.with_name('photo-upscaled.jpg')}: 192x256, jpeg rgb24" in plan.out
     assert "it is turned upright" in plan.out
+    small = cli("plan", photo, "--model", "star-light", "--scale", "2")
+    assert "star-light was trained on frames of 1280x720" in small.out
+    assert "--model-scale 4 restores larger ones" in small.out
     facts = cli("info", photo)
     for words in ("JPEG, 48x64, rgb24 (8 bit)", "restored upright", "as one frame"):
         assert words in facts.out
@@ -154,3 +161,17 @@ def test_a_large_picture_in_strips_is_the_same(
         assert whole.mode == strips.mode == "RGBA"
         difference = np.abs(np.asarray(whole, int) - np.asarray(strips, int))
     assert difference.max() <= 1 and difference.mean() < 0.01
+
+
+def test_a_model_scale_is_a_larger_job_and_reducing_by_hand(cli: Cli, tmp_path: Path) -> None:
+    source = deep(tmp_path / "a.png", 4)
+    four, two = tmp_path / "4.png", tmp_path / "2.png"
+    assert cli("upscale", source, four).code == 0
+    planned = cli("plan", source, two, "--scale", "2", "--model-scale", "4").out
+    assert "128x96, png rgba64le" in planned and "restored  at 256x192" in planned
+    assert cli("upscale", source, two, "--scale", "2", "--model-scale", "4").code == 0
+    large, small = (read_still(probe(path), alpha=True) for path in (four, two))
+    (by_hand,) = tensor_to_frames(resized(frames_to_tensor([large[..., :3]]), (96, 128)))
+    assert np.abs(small[..., :3].astype(int) - by_hand.astype(int)).max() <= 2
+    with Image.open(two) as image:
+        assert image.getexif()[0x0131].endswith("64x48 to 128x96, --model-scale 4.0")

@@ -557,3 +557,18 @@ def test_strips_are_the_whole_picture(
     assert restorer.layout == layout
     assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
     torch.testing.assert_close(torch.cat(strips, 2), whole, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.5])
+def test_a_model_scale_is_restoring_and_reducing_by_hand(nano: LoadedModel, blend: float) -> None:
+    frames = (clip(3, 24, 30) + 1) / 2
+    restorer = Restorer(nano, look=LookOptions(blend=blend))
+    whole = restorer(frames, scale=4) * 2 - 1
+    by_hand = torch.nn.functional.interpolate(
+        whole, size=(48, 60), mode="bicubic", align_corners=False, antialias=True
+    )
+    found = restorer(frames, scale=2, model_scale=4)
+    torch.testing.assert_close(found, (by_hand.clamp(-1, 1) + 1) / 2, rtol=0, atol=1e-6)
+    assert not torch.equal(found, restorer(frames, scale=2))
+    assert torch.equal(restorer(frames, scale=4, model_scale=4), restorer(frames, scale=4))
+    assert restorer(frames, scale=4, model_scale=2).shape == (3, 3, 96, 120)

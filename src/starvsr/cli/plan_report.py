@@ -46,6 +46,9 @@ def plan_text(job: Job) -> str:
         ("latents", f"about {plan.memory_bytes / 2**20:.0f} MiB of RAM"),
         ("time", _time_text(job)),
     ]
+    if plan.restored_size != (plan.width, plan.height):
+        columns, rows = plan.restored_size
+        lines.insert(2, ("restored", f"at {columns}x{rows}, then resized to the output"))
     if plan.speed != "exact":
         lines.append(("speed", _speed_text(plan)))
     lines += [("note", note) for note in job.notes]

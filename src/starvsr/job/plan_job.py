@@ -31,7 +31,7 @@ from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
 from starvsr.options import UpscaleOptions, flag_of
-from starvsr.plan.plan import Plan, make_plan, output_size
+from starvsr.plan.plan import Plan, make_plan, output_size, size_advice
 from starvsr.plan.settings import resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.choose import ModelChoice, choose_model
@@ -125,7 +125,7 @@ def plan_video(
     sharing = min(options.workers.count, len(plan.segments))
     device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
     _warn_of_memory(plan)
-    notes = (*said, *found)
+    notes = (*said, *found, *size_advice(choice.spec, info, plan, options))
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes
     )

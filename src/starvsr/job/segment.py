@@ -35,6 +35,7 @@ from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.restore.transparency import Alpha, join_alpha, resized_alpha, split_alpha
+from starvsr.restore.upsample import resized
 from starvsr.restore.velocity import Carried
 from starvsr.types import VideoIndex, VideoInfo
 
@@ -133,12 +134,14 @@ class PartMaker:
         before, number = run.first - segment.first, run.first
         for pictures in self.restorer.restore(
             run.frames,
-            (self.plan.height, self.plan.width),
+            self.plan.restored_size[::-1],
             first_frame=run.first,
             on_window=lambda share: self.on_frames(segment.index, before + frames * share),
             carried=run.carried,
         ):
             for picture in pictures:
+                with self.restorer.timed("finish"):
+                    (picture,) = resized(picture[None], (self.plan.height, self.plan.width))
                 alpha = run.alphas[number - run.first] if self.alpha else None
                 with self.restorer.timed("encode video"):
                     part.put(number, picture, alpha)

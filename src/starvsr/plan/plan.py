@@ -31,6 +31,8 @@ from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSp
 # A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
 RUN_BYTES = 1 << 30
 _COPIES = 5
+# Models are trained to restore at this factor; what people mix of the input into small results.
+_USUAL_FACTOR, _START_OF_BLEND = 4, 0.5
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Plan:
     width: int
     """Width of the output, pixels."""
     height: int
+    restored_size: tuple[int, int]
+    """Columns and rows at which the model restores: the output's, but with `--model-scale`."""
     layout: Layout
     precision: str
     """Of the network: `fp32`, `fp16` or `bf16`."""
@@ -151,8 +155,12 @@ def make_plan(
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     longest = min(last - first, _longest(options.windows, last - first, spec.segment_frames))
-    size, margin = (height, width), 0
-    if still:
+    restored, margin = (width, height), 0
+    if options.size.model_scale is not None:
+        own = SizeOptions(scale=options.size.model_scale)
+        restored = output_size(info.width, info.height, own, even=False)
+    size = restored[1], restored[0]
+    if still and restored == (width, height):
         latent = plain_layout(spec, settings, size, longest).latent
         margin = strip_margin(spec, settings, options.look, latent, height / info.height)
     layout = fitted_layout(
@@ -173,6 +181,7 @@ def make_plan(
         last=last,
         width=width,
         height=height,
+        restored_size=restored,
         layout=layout,
         precision=precision,
         limit_bytes=limit_bytes,
@@ -203,6 +212,26 @@ def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
         overlap_cost=computed / needed,
         memory_bytes=max(_run_bytes(spec, latent, last - first) for first, last in runs),
     )
+
+
+def size_advice(spec: ModelSpec, info: VideoInfo, plan: Plan, options: UpscaleOptions) -> list[str]:
+    """A sentence where the model restores smaller frames than it was trained on, with what to do."""
+    longest, shortest = max(spec.trained_size), min(spec.trained_size)
+    if max(plan.restored_size) >= longest and min(plan.restored_size) >= shortest:
+        return []
+    sides = (longest / max(info.width, info.height), shortest / min(info.width, info.height))
+    factor = min(math.ceil(max(sides)), _USUAL_FACTOR)
+    ways = []
+    if factor > plan.restored_size[0] / info.width:
+        ways.append(f"--model-scale {factor} restores larger ones and reduces the result")
+    if not options.look.blend:
+        ways.append(f"--blend {_START_OF_BLEND:g} mixes the input back, as a start")
+    trained, size = ("x".join(map(str, each)) for each in (spec.trained_size, plan.restored_size))
+    advice = f": {', and '.join(ways)}" if ways else ""
+    return [
+        f"{spec.name} was trained on frames of {trained} and restores ones of {size} here, which may come out too "
+        f"sharp{advice}"
+    ]
 
 
 def _usable_bytes(limit_bytes: int, device: DeviceInfo) -> int | None:

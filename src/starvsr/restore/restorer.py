@@ -38,7 +38,7 @@ from starvsr.restore.sampling import SOLVERS, Levels, scale_clean, scale_noised,
 from starvsr.restore.schedule import logsnr_cosine_interp, scaled_linear_zero_snr
 from starvsr.restore.sharpen import sharpen_luma_
 from starvsr.restore.step_cache import ReusingDenoiser
-from starvsr.restore.upsample import upsample, upsample_rows
+from starvsr.restore.upsample import resized, upsample, upsample_rows
 from starvsr.restore.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice
@@ -131,21 +131,28 @@ class Restorer:
         return self.settings.cfg
 
     def __call__(
-        self, frames: Tensor, *, scale: float = DEFAULT_SCALE, first_frame: int = 0
+        self,
+        frames: Tensor,
+        *,
+        scale: float = DEFAULT_SCALE,
+        model_scale: float | None = None,
+        first_frame: int = 0,
     ) -> Tensor:
         """Restore a whole clip in memory.
 
         frames: `t c h w`, RGB in [0, 1], any float dtype and device. first_frame: absolute index of the first
-        one, by which noise is drawn. Returns `t c H W` float32 in [0, 1] on the CPU, H and W rounded from
-        `scale` times the input. Raises TypeError for integers and arrays, ValueError for another shape or range,
-        UsageError for a scale not above 0 or a side over 65535.
+        one, by which noise is drawn. model_scale: at which the model restores, if not at `scale`. Returns `t c H W`
+        float32 in [0, 1] on the CPU, H and W rounded from `scale` times the input. Raises TypeError for integers and
+        arrays, ValueError for another shape or range, UsageError for a scale not above 0 or a side over 65535.
         """
         _check_clip(frames)
         width, height = output_size(
             frames.shape[3], frames.shape[2], SizeOptions(scale=scale), even=False
         )
-        runs = self.restore(frames.float().cpu() * 2 - 1, (height, width), first_frame=first_frame)
-        return torch.cat([(run + 1) / 2 for run in runs])
+        own = SizeOptions(scale=scale if model_scale is None else model_scale)
+        columns, rows = output_size(frames.shape[3], frames.shape[2], own, even=False)
+        runs = self.restore(frames.float().cpu() * 2 - 1, (rows, columns), first_frame=first_frame)
+        return torch.cat([(resized(run, (height, width)) + 1) / 2 for run in runs])
 
     @torch.inference_mode()
     def restore(

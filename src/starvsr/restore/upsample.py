@@ -21,6 +21,15 @@ def upsample(frames: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     return functional.interpolate(frames, size=size, mode=mode, align_corners=False).clamp_(-1, 1)
 
 
+def resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """`t c h w` in [-1, 1] at another size (rows, columns), bicubic with antialiasing where it is smaller, clamped."""
+    if tuple(frames.shape[2:]) == size:
+        return frames
+    return functional.interpolate(
+        frames, size=size, mode="bicubic", align_corners=False, antialias=True
+    ).clamp_(-1, 1)
+
+
 def upsample_rows(
     frames: Tensor, size: tuple[int, int], mode: str, rows: tuple[int, int]
 ) -> Tensor:
