@@ -76,10 +76,12 @@ def test_a_folder_of_photos(cli: Cli, tmp_path: Path) -> None:
     Image.new("L", (20, 30), 99).save(folder / "b.PNG")
     save(folder / "c.jfif", format="JPEG")
     (folder / "notes.txt").write_text("no picture")
+    (folder / "d.HEIC").write_bytes(b"no picture that can be read")
     refused = cli("upscale", folder, large, "--scale", "2")
     assert refused.code == 3 and "--stills restores its pictures" in refused.error
     result = cli("upscale", folder, large, "--stills", "--scale", "2")
     assert result.code == 0, result.err
+    assert "left out, since HEIC is not read: d.HEIC" in result.err
     sizes = {}
     for path in large.iterdir():
         with Image.open(path) as image:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
+Image.init()
+HAS_AVIF = "AVIF" in Image.SAVE
 MAKER, TAKEN, LATITUDE = 0x010F, 0x9003, 1
 EXIF, GPS, SIDES = 0x8769, 0x8825, (0xA002, 0xA003)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, features
+from PIL import Image
 
 from starvsr.errors import InputError, UsageError
 from starvsr.media.index import build_index
@@ -18,9 +18,9 @@ from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.still import STILL, is_still, read_still, still_facts
 from tests.media.clips import make
-from tests.media.stills import deep, exif, profile, samples, save
+from tests.media.stills import HAS_AVIF, deep, exif, profile, samples, save
 
-needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+needs_avif = pytest.mark.skipif(not HAS_AVIF, reason="this Pillow has no AVIF")
 
 
 def read(path: Path, *, alpha: bool = False) -> npt.NDArray[np.uint16]:
@@ -131,7 +131,7 @@ def test_further_pictures_are_counted(tmp_path: Path) -> None:
 
 def test_what_moves_is_a_video(tmp_path: Path) -> None:
     pages = [Image.fromarray(samples(3)), Image.new("RGB", (64, 48))]
-    for name in ("a.png", "a.webp", *(["a.avif"] if features.check("avif") else [])):
+    for name in ("a.png", "a.webp", *(["a.avif"] if HAS_AVIF else [])):
         pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
         assert not is_still(tmp_path / name)
     assert not is_still(make(tmp_path / "a.mkv"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, features
+from PIL import Image
 
 from starvsr.errors import OutputError
 from starvsr.media.encoder import container_of
@@ -27,6 +27,7 @@ from tests.media.clips import Audio, Clip, make
 from tests.media.stills import (
     EXIF,
     GPS,
+    HAS_AVIF,
     LATITUDE,
     MAKER,
     SIDES,
@@ -38,7 +39,7 @@ from tests.media.stills import (
     save,
 )
 
-SUFFIXES = [each for each in OF_SUFFIX if each != ".avif" or features.check("avif")]
+SUFFIXES = [each for each in OF_SUFFIX if each != ".avif" or HAS_AVIF]
 LOSSLESS = (".png", ".tif", ".tiff", ".bmp")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ from starvsr.errors import InputError
 from starvsr.media.choice import choose_stream
 from starvsr.media.files import written_errors
 from starvsr.media.removal import Right, remove_folder
-from starvsr.media.sequence import STILL_SUFFIXES
+from starvsr.media.sequence import STILL_SUFFIXES, UNREAD_SUFFIXES
 from starvsr.media.source import open_source
+
+logger = logging.getLogger(__name__)
 
 
 def _suffixes(*names: str) -> tuple[str, ...]:
@@ -58,9 +61,13 @@ def videos_in(folder: Path) -> list[Path]:
 def stills_in(folder: Path) -> list[Path]:
     """The pictures of a folder by their extension in any case, in name order, without hidden ones and subfolders.
 
-    Raises InputError if there are none, or the folder cannot be read.
+    Warns of HEIC, which is not read. Raises InputError if there are none, or the folder cannot be read.
     """
-    stills = [path for path in _files_in(folder) if path.suffix.lower() in STILL_SUFFIXES]
+    found = _files_in(folder)
+    stills = [path for path in found if path.suffix.lower() in STILL_SUFFIXES]
+    unread = [path.name for path in found if path.suffix.lower() in UNREAD_SUFFIXES]
+    if unread:
+        logger.warning("left out, since HEIC is not read: %s", ", ".join(unread))
     if not stills:
         raise InputError(
             f"{folder} contains no picture: none of its files has such an extension ({' '.join(STILL_SUFFIXES)})"

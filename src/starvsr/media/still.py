@@ -24,7 +24,7 @@ from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
 from starvsr.media.pixfmt import is_hdr, layout_of
-from starvsr.media.sequence import STILL_SUFFIXES
+from starvsr.media.sequence import STILL_SUFFIXES, UNREAD_SUFFIXES
 from starvsr.media.source import open_source
 from starvsr.options import DEFAULT_FPS
 from starvsr.types import ColorInfo, StreamInfo, VideoIndex, VideoInfo
@@ -149,7 +149,7 @@ def _is_still(path: Path) -> bool:
             front = file.read(32)
     except OSError:
         return False
-    if suffix in (".heic", ".heif") and _HEIC.match(front):
+    if suffix in UNREAD_SUFFIXES and _HEIC.match(front):
         raise InputError(
             f"{path} is HEIC, which is not read: convert it to .png, .jpg or .avif first, such as with heif-convert of "
             "libheif"

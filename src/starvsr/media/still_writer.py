@@ -5,7 +5,6 @@ Pillow writes 8 bits, and libav PNG of 16, which Pillow does not have for colour
 
 from __future__ import annotations
 
-import itertools
 import struct
 import zlib
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
-from PIL import ExifTags, Image, TiffImagePlugin, TiffTags, features
+from PIL import ExifTags, Image, TiffImagePlugin, TiffTags
 
 from starvsr.errors import OutputError
 from starvsr.media.color import Pixels
@@ -73,7 +72,8 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _ICC_TAG = 34675
 # TIFF's codes of a compression, of a predictor, and of an extra channel.
 _DEFLATE, _STEPS, _STRAIGHT_ALPHA = 8, 2, 2
-_STRIP_ROWS = 64
+# Compressed at once.
+_ROWS = 64
 _SIGNATURE_AND_HEADER = 33
 # Exif's tags up to here describe how a TIFF file is laid out, but for these.
 _LAYOUT_END = 400
@@ -88,9 +88,10 @@ def still_settings(
 ) -> EncoderSettings:
     """The settings of a picture of this size. Raises OutputError for what it cannot hold, and for options of video."""
     form = OF_SUFFIX[target.suffix.lower()]
-    if form.name == "AVIF" and not features.check("avif"):
+    Image.init()
+    if form.name not in Image.SAVE:
         raise OutputError(
-            f"{target.name}: this build of Pillow writes no AVIF: give another extension"
+            f"{target.name}: this build of Pillow writes no {form.name}: give another extension"
         )
     _check_options(options, target, form)
     if max(width, height) > form.most_px:
@@ -337,15 +338,15 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _write_tiff(file: BinaryIO, levels: npt.NDArray[Any], tags: dict[str, Any]) -> None:
-    """A TIFF file of 8 or 16 bits, compressed in strips of rows."""
+    """A TIFF file of 8 or 16 bits, compressed in one strip, since not every Pillow writes the places of several."""
     height, width, channels = levels.shape
-    strips = []
-    for top in range(0, height, _STRIP_ROWS):
-        rows = levels[top : top + _STRIP_ROWS]
+    compressor, content = zlib.compressobj(), []
+    for top in range(0, height, _ROWS):
+        rows = levels[top : top + _ROWS]
         steps = rows.copy()
         steps[:, 1:] -= rows[:, :-1]
-        strips.append(zlib.compress(steps.astype(steps.dtype.newbyteorder("<")).tobytes()))
-    sizes = tuple(map(len, strips))
+        content.append(compressor.compress(steps.astype(steps.dtype.newbyteorder("<")).tobytes()))
+    content.append(compressor.flush())
     directory = TiffImagePlugin.ImageFileDirectory_v2()
     exif: Image.Exif = tags.get("exif", Image.Exif())
     for tag, value in exif.items():
@@ -358,10 +359,10 @@ def _write_tiff(file: BinaryIO, levels: npt.NDArray[Any], tags: dict[str, Any]) 
     directory[TiffImagePlugin.COMPRESSION] = _DEFLATE
     directory[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1 if channels < 3 else 2
     directory[TiffImagePlugin.SAMPLESPERPIXEL] = channels
-    directory[TiffImagePlugin.ROWSPERSTRIP] = _STRIP_ROWS
-    # Pillow counts them from the directory's end.
-    directory[TiffImagePlugin.STRIPOFFSETS] = tuple(itertools.accumulate((0, *sizes[:-1])))
-    directory[TiffImagePlugin.STRIPBYTECOUNTS] = sizes
+    directory[TiffImagePlugin.ROWSPERSTRIP] = height
+    # Pillow counts from the directory's end.
+    directory[TiffImagePlugin.STRIPOFFSETS] = 0
+    directory[TiffImagePlugin.STRIPBYTECOUNTS] = sum(map(len, content))
     directory[TiffImagePlugin.PREDICTOR] = _STEPS
     if channels in (2, 4):
         directory[TiffImagePlugin.EXTRASAMPLES] = _STRAIGHT_ALPHA
@@ -374,5 +375,4 @@ def _write_tiff(file: BinaryIO, levels: npt.NDArray[Any], tags: dict[str, Any]) 
             "dpi"
         ]
     directory.save(file)
-    for strip in strips:
-        file.write(strip)
+    file.writelines(content)
