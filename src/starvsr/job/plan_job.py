@@ -101,7 +101,7 @@ def plan_video(
     options, choice, device = _chosen(options)
     check_streams(info, target_path, options.streams)
     options, settings, said = _encoding(options, info, target_path)
-    stated = info.time_base, info.frame_rate
+    stated, is_still = (info.time_base, info.frame_rate), settings.container == STILL
     if options.device.compile and options.workers.cluster is None:
         # Takes far longer than the other checks.
         _check_compiler(device)
@@ -110,17 +110,11 @@ def plan_video(
         choice = choose_model(options.model, device, options.weights)
     until_s = index_until_s if expected_frames(info) else None
     info, index, found = _indexed(info, options, settings, until_s, progress)
-    is_still = settings.container == STILL
     if (info.time_base, info.frame_rate) != stated and not is_still:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
     plan = make_plan(info, index, choice.spec, device, options, even=even, still=is_still)
-    if is_still and plan.frames > 1:
-        raise OutputError(
-            f"{target_path.name} is one picture, and the input has {plan.frames} frames: give --frames 1 (and "
-            f"--start), or {target_path.stem}-%06d.png for numbered images"
-        )
-    check_times(info, index, plan.first, plan.last, target_path)
+    _check_frames(info, index, plan, settings, target_path)
     # More workers than segments would leave threads idle.
     sharing = min(options.workers.count, len(plan.segments))
     device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
@@ -137,6 +131,18 @@ def _beside(source: Path, info: VideoInfo) -> Path:
     if info.container == STILL:
         suffix = source.suffix if source.suffix.lower() in STILLS else ".png"
     return source.with_name(f"{source.stem}-upscaled{suffix}")
+
+
+def _check_frames(
+    info: VideoInfo, index: VideoIndex, plan: Plan, settings: EncoderSettings, target: Path
+) -> None:
+    """Raise OutputError for more frames than a picture has, or times that a container has no place for."""
+    check_times(info, index, plan.first, plan.last, target)
+    if settings.container == STILL and plan.frames > 1:
+        raise OutputError(
+            f"{target.name} is one picture, and the input has {plan.frames} frames: give --frames 1 (and --start), or "
+            f"{target.stem}-%06d.png for numbered images"
+        )
 
 
 def _chosen(options: UpscaleOptions) -> tuple[UpscaleOptions, ModelChoice, DeviceInfo]:

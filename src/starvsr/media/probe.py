@@ -63,6 +63,10 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
         if video_stream:
             raise UsageError(f"--video-stream {video_stream}: {path} is one picture; leave it out")
         return _with_rate(still_info(path), fps, is_raw=False)
+    return _probe_video(path, fps, video_stream)
+
+
+def _probe_video(path: Path, fps: Fraction | None, video_stream: int | None) -> VideoInfo:
     with open_source(path) as container:
         stream = choose_stream(container, path, video_stream)
         times = _FirstTimes()

@@ -152,27 +152,13 @@ def make_plan(
     settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
+    restored = _restored_size(info, options.size, (width, height))
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     longest = min(last - first, _longest(options.windows, last - first, spec.segment_frames))
-    restored, margin = (width, height), 0
-    if options.size.model_scale is not None:
-        own = SizeOptions(scale=options.size.model_scale)
-        restored = output_size(info.width, info.height, own, even=False)
-    size = restored[1], restored[0]
-    if still and restored == (width, height):
-        latent = plain_layout(spec, settings, size, longest).latent
-        margin = strip_margin(spec, settings, options.look, latent, height / info.height)
-    layout = fitted_layout(
-        spec,
-        settings,
-        size,
-        longest,
-        options.device,
-        bytes_per_element=BYTES_PER_ELEMENT[precision],
-        limit_bytes=limit_bytes,
-        margin=margin,
-    )
+    margin = _margin(spec, settings, options, info, restored) if still else 0
+    limits = BYTES_PER_ELEMENT[precision], limit_bytes
+    layout = _layout(spec, settings, options, restored, longest, limits, margin)
     rows, columns = all_tile_spans(spec, layout)
     plan = Plan(
         model=spec.name,
@@ -196,6 +182,51 @@ def make_plan(
         cache=settings.cache,
     )
     return _with_costs(plan, spec, settings)
+
+
+def _layout(
+    spec: ModelSpec,
+    settings: Settings,
+    options: UpscaleOptions,
+    restored: tuple[int, int],
+    frames: int,
+    limits: tuple[int, int | None],
+    margin: int,
+) -> Layout:
+    """The layout that fits; restored: columns and rows; limits: bytes of an element, and of the device."""
+    return fitted_layout(
+        spec,
+        settings,
+        restored[::-1],
+        frames,
+        options.device,
+        bytes_per_element=limits[0],
+        limit_bytes=limits[1],
+        margin=margin,
+    )
+
+
+def _margin(
+    spec: ModelSpec,
+    settings: Settings,
+    options: UpscaleOptions,
+    info: VideoInfo,
+    restored: tuple[int, int],
+) -> int:
+    """Of a picture's strips (see `strip_margin`); restored: columns and rows."""
+    if options.size.model_scale is not None:
+        # Strips are not resized.
+        return 0
+    latent = plain_layout(spec, settings, restored[::-1], 1).latent
+    return strip_margin(spec, settings, options.look, latent, restored[1] / info.height)
+
+
+def _restored_size(info: VideoInfo, options: SizeOptions, size: tuple[int, int]) -> tuple[int, int]:
+    """Columns and rows at which the model restores, for an output of `size`."""
+    if options.model_scale is None:
+        return size
+    own = SizeOptions(scale=options.model_scale)
+    return output_size(info.width, info.height, own, even=False)
 
 
 def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
