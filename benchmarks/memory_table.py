@@ -12,7 +12,8 @@ from pathlib import Path
 
 from starvsr.errors import MemoryLimitError
 from starvsr.options import BYTES_PER_ELEMENT, DeviceOptions
-from starvsr.plan.layout import fitted_layout, largest_picture, largest_window
+from starvsr.plan.fitting import fitted_layout
+from starvsr.plan.layout import largest_picture, largest_window
 from starvsr.plan.memory import RESERVE_BYTES
 from starvsr.plan.settings import resolve
 from starvsr.plan.windows import frames_of

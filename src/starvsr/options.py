@@ -113,11 +113,13 @@ class SizeOptions:
     height: int | None = None
     max_resolution: int | None = None
     """Upper bound of the output's long side, pixels; a larger result is scaled down to it."""
+    model_scale: float | None = None
+    """Factor at which the model restores, before the result is resized to the output; None is the output's own."""
 
     def __post_init__(self) -> None:
-        if self.scale is not None:
-            allowed = f"a number above 0 and at most {MOST_SIDE_PX}, such as 2 or 1.5"
-            _check(0 < self.scale <= MOST_SIDE_PX, "--scale", self.scale, allowed)
+        factors = f"a number above 0 and at most {MOST_SIDE_PX}, such as 2 or 1.5"
+        for flag, factor in (("--scale", self.scale), ("--model-scale", self.model_scale)):
+            _check(factor is None or 0 < factor <= MOST_SIDE_PX, flag, factor, factors)
         pixels = f"a number of pixels from 1 to {MOST_SIDE_PX}"
         for name in ("resolution", "width", "height", "max_resolution"):
             _check_range(flag_of(name), getattr(self, name), 1, MOST_SIDE_PX, pixels)
@@ -148,7 +150,7 @@ class RangeOptions:
         start = self.start_s or 0.0
         if self.end_s is not None and self.end_s <= start:
             raise UsageError(
-                f"--end {self.end_s:g} is not after --start {start:g}: give a later end"
+                f"--end {self.end_s:g} is not after --start {start:g}: give a later one"
             )
 
     @property
@@ -274,8 +276,8 @@ class EncodeOptions:
     preset: str | None = None
     """Encoder preset; `DEFAULT_PRESET` if not given and the encoder has one."""
     pix_fmt: str = "auto"
-    """Pixel format: `source` keeps the source's depth and subsampling if the encoder supports them; `auto` too, but is
-    4:2:0 in mp4, mov and webm; `compatible` is what most players decode; or a name of libav's."""
+    """`source` keeps the source's depth and subsampling if the encoder supports them; `auto` too, but is 4:2:0 in mp4,
+    mov and webm; `compatible` is what most players decode; or a name of libav's."""
     extra: tuple[tuple[str, str], ...] = ()
     """More encoder options as key and value, passed on unchanged."""
 
@@ -288,8 +290,7 @@ class StreamOptions:
     """Other streams and metadata of the output."""
 
     audio: str = "copy"
-    """`copy` (re-encoded only if the container does not support a copy), `none`, or an audio encoder of this libav
-    for all audio streams, such as `aac`, `libopus`, `flac`."""
+    """`copy` (re-encoded where the container supports no copy), `none`, or an encoder for all, such as `aac`."""
     subtitles: Subtitles = "copy"
     chapters: bool = True
     metadata: bool = True

@@ -176,6 +176,7 @@ STAR_LIGHT = ModelSpec(
     ),
     size_rule=SizeRule(multiple=8, height_remainder=2),
     min_size=(90, 160),
+    trained_size=(1280, 720),
     start="noised",
     solver="dpmpp_2m_sde",
     noise_level=900,
@@ -219,6 +220,7 @@ STAR_COGVIDEOX = ModelSpec(
     size_rule=SizeRule(multiple=2, height_remainder=0),
     # Trained only on 480x720 and 25 frames.
     min_size=(60, 90),
+    trained_size=(720, 480),
     start="noise",
     solver="vpsde_dpmpp_2m",
     schedule="scaled_linear_zero_snr",

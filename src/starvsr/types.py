@@ -153,8 +153,7 @@ class UNetConfig:
     context_width: int = 1024
     """Channels of a text token."""
     attention_scales: tuple[float, ...] = (1.0, 0.5, 0.25)
-    """Levels (by their scale) that have spatial and temporal transformers; scales without a level have no effect. The
-    middle always has them."""
+    """Levels, by scale, with spatial and temporal transformers; others have no effect. The middle always has them."""
     control: bool = True
     """Whether the control branch exists, and with it the hint."""
     liem: str = "published"
@@ -239,10 +238,9 @@ else:
 
 @dataclass(frozen=True)
 class SizeRule:
-    """Legal sizes of a latent, in latent elements: `height % multiple == height_remainder`, `width % multiple == 0`.
+    """Legal sizes of a latent, in its elements: `height % multiple == height_remainder`, `width % multiple == 0`.
 
-    STAR's downsampling pads two rows and one column per side, so heights run `h -> (h + 2) / 2` and must be
-    2 modulo `2 ** halvings`.
+    STAR's downsampling pads two rows and a column per side: heights run `h -> (h + 2) / 2`, 2 modulo `2 ** halvings`.
     """
 
     multiple: int
@@ -272,8 +270,7 @@ class AutoencoderSpec:
     """Which autoencoder converts pixels to latents, and how its work is split."""
 
     kind: str
-    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion's), `causal_vae` (CogVideoX's) or
-    `tiny_vae` (TAESD's)."""
+    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion), `causal_vae` (CogVideoX), `tiny_vae`."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""
@@ -351,6 +348,8 @@ class ModelSpec:
     """`--precision auto` on devices other than the CPU: `fp16` or `bf16`."""
     cfg_dynamic: bool = False
     """Whether `cfg` is the strength of `guidance.dynamic_scale`; a requested scale is constant."""
+    trained_size: tuple[int, int] = field(default=(0, 0), compare=False)
+    """Columns and rows of the frames that it was trained on, for advice; zeros if any."""
     parameters: int = field(default=0, compare=False)
     """Of the network, with its control branch; 0 if not counted (`models.build.counted`)."""
     largest_unit: int = field(default=0, compare=False)

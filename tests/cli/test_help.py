@@ -254,7 +254,7 @@ def test_plan_takes_every_option_of_the_job() -> None:
     def names(command: str) -> set[str]:
         return {parameter.name for parameter in parameters(command)}
 
-    of_many = {"inputs", "jobs", "name_template", "keep_going", "preview", "at"}
+    of_many = {"inputs", "jobs", "name_template", "keep_going", "preview", "at", "stills"}
     others = {"progress", "quiet", "log_file", "container"}
     assert names("upscale") - names("plan") == others | of_many
     assert names("plan") - names("upscale") == {"input"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from starvsr.errors import InputError, OutputError
-from starvsr.media.folders import new_folders, videos_in
+from starvsr.media.folders import new_folders, stills_in, videos_in
 from tests.media.clips import Audio, Clip, make
 
 
@@ -77,3 +77,13 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     with pytest.raises(OutputError), new_folders([tmp_path / "new", tmp_path / "file" / "in"]):
         raise AssertionError("never reached")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_of_pictures(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("b.JPG", "a.png", ".hidden.png", "c.heic", "d.mkv", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in stills_in(tmp_path)] == ["a.png", "b.JPG"]
+    assert "HEIC is not read: c.heic" in caplog.text
+    with pytest.raises(InputError, match="cannot be read"):
+        stills_in(tmp_path / "no")

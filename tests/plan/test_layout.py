@@ -9,18 +9,15 @@ import pytest
 
 from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.options import DeviceOptions, Offload, SamplingOptions, WindowOptions
+from starvsr.plan.fitting import fitted_layout, offload_steps, smaller_autoencoder, smaller_network
 from starvsr.plan.layout import (
     Layout,
     autoencoder_grid,
     chunks,
-    fitted_layout,
     largest_picture,
     largest_window,
     network_grid,
-    offload_steps,
     plain_layout,
-    smaller_autoencoder,
-    smaller_network,
 )
 from starvsr.plan.memory import autoencoder_stage_bytes, network_stage_bytes
 from starvsr.plan.settings import resolve

@@ -10,6 +10,7 @@ import pytest
 
 from starvsr.errors import UsageError
 from starvsr.options import (
+    LookOptions,
     RangeOptions,
     SamplingOptions,
     SizeOptions,
@@ -17,7 +18,14 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan.memory import RESERVE_BYTES
-from starvsr.plan.plan import RUN_BYTES, Plan, frame_range, make_plan, output_size
+from starvsr.plan.plan import (
+    RUN_BYTES,
+    Plan,
+    frame_range,
+    make_plan,
+    output_size,
+    size_advice,
+)
 from starvsr.plan.settings import resolve
 from starvsr.specs import STAR_LIGHT
 from tests.conftest import CPU, NANO, TOY, video_index, video_info
@@ -200,3 +208,52 @@ def test_a_segment_is_one_run_where_latent_frames_are_of_several() -> None:
     one = plan_of(spec, 1)
     assert one.grid(1).frames == ((0, 1),)
     assert plan.memory_bytes > 41 * 3 * 4 * plan.width * plan.height
+
+
+def test_a_model_scale_plans_for_the_size_at_which_the_model_restores() -> None:
+    size = SizeOptions(scale=2, model_scale=4)
+    both, large, small = plan_of(size=size), plan_of(), plan_of(size=SizeOptions(scale=2))
+    assert (both.width, both.height) == (small.width, small.height)
+    assert both.restored_size == (4 * 175, 4 * 99) and small.restored_size == (350, 198)
+    assert both.layout == large.layout and both.network_calls == large.network_calls
+    assert both.memory_bytes == large.memory_bytes > small.memory_bytes
+    with pytest.raises(UsageError, match="--model-scale 0 is not allowed"):
+        SizeOptions(model_scale=0)
+    with pytest.raises(UsageError, match="too large"):
+        plan_of(size=SizeOptions(scale=2, model_scale=1000))
+
+
+@pytest.mark.parametrize(
+    ("source", "scale", "words"),
+    [
+        ((320, 180), 4, ""),
+        ((180, 320), 4, ""),
+        ((1920, 1080), 2, ""),
+        (
+            (320, 180),
+            2,
+            "star-light was trained on frames of 1280x720 and restores ones of 640x360 here, which may come out too "
+            "sharp: --model-scale 4 restores larger ones and reduces the result, and --blend 0.5 mixes the input back, "
+            "as a start",
+        ),
+        ((500, 375), 2, "--model-scale 3 restores"),
+        ((160, 120), 4, "sharp: --blend 0.5 mixes"),
+    ],
+)
+def test_frames_smaller_than_in_training(source: tuple[int, int], scale: float, words: str) -> None:
+    info, index = video_info(*source), video_index(1)
+
+    def said(**more: float) -> str:
+        options = UpscaleOptions(
+            size=SizeOptions(scale=scale, model_scale=more.get("model_scale")),
+            look=LookOptions(blend=more.get("blend", 0.0)),
+        )
+        plan = make_plan(info, index, STAR_LIGHT, CPU, options, even=True)
+        return "".join(size_advice(STAR_LIGHT, info, plan, options))
+
+    assert words in said() and bool(words) == bool(said())
+    if "--model-scale 4" in words:
+        assert said(model_scale=4) == ""
+        assert "--blend" not in said(blend=0.2)
+    plan = plan_of(NANO)
+    assert size_advice(NANO, video_info(), plan, UpscaleOptions()) == []

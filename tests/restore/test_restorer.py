@@ -19,13 +19,10 @@ from torch.nn import functional
 from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.models.build import build_network
 from starvsr.options import ColorFix, LookOptions, SamplingOptions, WindowOptions
-from starvsr.plan.layout import (
-    largest_window,
-    plain_layout,
-    smaller_network,
-    tile_spans,
-)
+from starvsr.plan.fitting import smaller_network
+from starvsr.plan.layout import largest_window, plain_layout, tile_spans
 from starvsr.plan.settings import resolve
+from starvsr.plan.strips import strip_margin
 from starvsr.restore.noise import FrameNoise
 from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.restore.sharpen import sharpen_luma_
@@ -422,7 +419,7 @@ def test_decoded_pictures_become_levels_as_published(toy: LoadedModel, truncated
     size, frames = (decoded.shape[2], decoded.shape[3]), torch.zeros(len(decoded), 3, 2, 2)
     restorer = Restorer(toy, look=LookOptions(color_fix="none"))
     layout = plain_layout(toy.spec, resolve(toy.spec), size, len(frames))
-    (pictures,) = restorer._finish(iter([decoded.clone()]), frames, size, layout)
+    (pictures,) = restorer._finish(iter([decoded.clone()]), frames, size, layout, 1.0)
     held = (pictures.permute(0, 2, 3, 1) + 1) * 127.5
     torch.testing.assert_close(held, levels, rtol=0, atol=2e-5)
     written = np.stack(list(tensor_to_frames(pictures, truncated=truncated))) / 257
@@ -528,3 +525,50 @@ def test_what_would_be_misread_is_refused(
 ) -> None:
     with pytest.raises(kind, match=told):
         Restorer(nano)(frames)
+
+
+@pytest.mark.parametrize(
+    ("size", "look"),
+    [
+        ((1200, 96), LookOptions()),
+        ((1200, 96), LookOptions(color_fix="wavelet", sharpen=1.0, blend=0.25)),
+        ((600, 48), LookOptions(sharpen=-0.5)),
+        ((1001, 77), LookOptions(color_fix="wavelet", blend=0.5)),
+    ],
+)
+def test_strips_are_the_whole_picture(
+    nano: LoadedModel,
+    size: tuple[int, int],
+    look: LookOptions,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("starvsr.plan.strips.STRIP_ELEMENTS", 1)
+    frame = clip(1, 300, 24) + 0.1 * torch.randn(1, 3, 300, 24).clamp(-1, 1)
+    frame = frame.clamp(-1, 1)
+    (whole,) = Restorer(nano, look=look).restore(frame, size)
+    settings = resolve(nano.spec, look=look)
+    layout = plain_layout(nano.spec, settings, size, 1)
+    margin = strip_margin(nano.spec, settings, look, layout.latent, size[0] / 300)
+    assert 40 <= margin <= 64
+    layout = dataclasses.replace(layout, margin=margin)
+    restorer, shares = Restorer(nano, look=look, layout=layout), list[float]()
+    strips = list(restorer.strips(frame, size, on_window=shares.append))
+    assert len(strips) == len(layout.strips) > 2
+    assert restorer.layout == layout
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1)
+    torch.testing.assert_close(torch.cat(strips, 2), whole, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("blend", [0.0, 0.5])
+def test_a_model_scale_is_restoring_and_reducing_by_hand(nano: LoadedModel, blend: float) -> None:
+    frames = (clip(3, 24, 30) + 1) / 2
+    restorer = Restorer(nano, look=LookOptions(blend=blend))
+    whole = restorer(frames, scale=4) * 2 - 1
+    by_hand = torch.nn.functional.interpolate(
+        whole, size=(48, 60), mode="bicubic", align_corners=False, antialias=True
+    )
+    found = restorer(frames, scale=2, model_scale=4)
+    torch.testing.assert_close(found, (by_hand.clamp(-1, 1) + 1) / 2, rtol=0, atol=1e-6)
+    assert not torch.equal(found, restorer(frames, scale=2))
+    assert torch.equal(restorer(frames, scale=4, model_scale=4), restorer(frames, scale=4))
+    assert restorer(frames, scale=4, model_scale=2).shape == (3, 3, 96, 120)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from starvsr.restore.upsample import upsample, upsample_unshuffled
+from starvsr.restore.upsample import upsample, upsample_rows, upsample_unshuffled
 
 
 @pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
@@ -30,3 +30,13 @@ def test_bicubic_is_clamped() -> None:
     assert unclamped.max() > 1
     assert upsample(edge, (16, 16), "bicubic").max() == 1
     assert upsample_unshuffled(edge, 4, (4, 4), "bicubic").max() == 1
+
+
+@pytest.mark.parametrize("mode", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [(96, 80), (61, 40), (24, 20), (11, 9), (7, 333)])
+def test_rows_are_those_of_the_whole(mode: str, size: tuple[int, int]) -> None:
+    frame = torch.rand(1, 3, 24, 20) * 2 - 1
+    whole = upsample(frame, size, mode)
+    for rows in ((0, size[0]), (0, 3), (2, 7), (size[0] - 2, size[0])):
+        part = upsample_rows(frame, size, mode, rows)
+        torch.testing.assert_close(part, whole[:, :, slice(*rows)], rtol=0, atol=1e-5)

@@ -15,6 +15,7 @@ from pathlib import Path
 from starvsr.cli.messages import say
 from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
 from starvsr.media.deadline import within_deadline
+from starvsr.media.sequence import STILL_SUFFIXES, STILLS
 from starvsr.options import DEFAULT_CODEC, UpscaleOptions
 
 EXIT_SOME_FAILED = 6
@@ -26,9 +27,9 @@ _FIELDS = (
     "{number} (1, 2, ...) or {number:03} (001, 002, ...)"
 )
 _DIGITS = re.compile("0?[0-9]{0,2}d?")
-# Inputs with any other extension become Matroska.
-_KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
-_OTHER_ENDING = ".mkv"
+# Videos with any other extension become Matroska, and pictures PNG.
+_KEPT_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILLS)
+_OTHER_ENDING, _OTHER_STILL = ".mkv", ".png"
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,18 @@ def _is_pattern(path: Path) -> bool:
 
 
 def find_items(
-    inputs: Sequence[Path], folder: Path, template: str, options: UpscaleOptions
+    inputs: Sequence[Path],
+    folder: Path,
+    template: str,
+    options: UpscaleOptions,
+    *,
+    stills: bool = False,
 ) -> list[Item]:
     """The videos that files, patterns and folders stand for (folders in name order), with their outputs.
 
-    Raises InputError for a folder without videos or a pattern without files, UsageError for an invalid
-    template and for a new folder that is named like a video, OutputError if `folder` is a file or its parent does not
-    exist.
+    stills: folders stand for their pictures. Raises InputError for a folder without videos or a pattern without files,
+    UsageError for an invalid template and for a new folder that is named like a video, OutputError if `folder` is a
+    file or its parent does not exist.
     """
     # Imports PyAV, which would slow down `--help`.
     from starvsr.media.files import written_errors
@@ -94,7 +100,7 @@ def find_items(
             raise OutputError(f"the folder {folder.parent} does not exist: create it first")
     items = [
         Item(source, folder / _name(template, source, number), options)
-        for number, source in enumerate(_videos(inputs), start=1)
+        for number, source in enumerate(_files(inputs, stills=stills), start=1)
     ]
     refuse_named_like_a_file(folder, *_KEPT_ENDINGS)
     return items
@@ -108,15 +114,16 @@ def refuse_named_like_a_file(folder: Path, *suffixes: str) -> None:
         )
 
 
-def _videos(inputs: Sequence[Path]) -> list[Path]:
+def _files(inputs: Sequence[Path], *, stills: bool) -> list[Path]:
     # Imports PyAV, which would slow down `--help`.
-    from starvsr.media.folders import videos_in
+    from starvsr.media.folders import stills_in, videos_in
 
+    files_in = stills_in if stills else videos_in
     return [
-        video
+        file
         for given in inputs
         for path in (_matches(given) if _is_pattern(given) else [given])
-        for video in (videos_in(path) if is_folder(path) else [path])
+        for file in (files_in(path) if is_folder(path) else [path])
     ]
 
 
@@ -291,7 +298,9 @@ def _check_template(template: str) -> None:
 
 def _name(template: str, source: Path, number: int) -> str:
     _check_template(template)
-    ending = source.suffix if source.suffix.lower() in _KEPT_ENDINGS else _OTHER_ENDING
+    suffix = source.suffix.lower()
+    other = _OTHER_STILL if suffix in STILL_SUFFIXES else _OTHER_ENDING
+    ending = source.suffix if suffix in _KEPT_ENDINGS else other
     name = template.format(stem=source.stem, ext=ending, number=number)
     if not name or Path(name).name != name:
         raise UsageError(

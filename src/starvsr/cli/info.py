@@ -17,7 +17,8 @@ from starvsr.cli.printing import echo
 from starvsr.cli.report import JSON_VERSION
 from starvsr.cli.upscale import refuse_folder
 from starvsr.errors import WeightsError
-from starvsr.plan.layout import format_memory
+from starvsr.plan.fitting import format_memory
+from starvsr.types import VideoInfo
 
 # Characters; the longest file path has 4096 bytes.
 _LONGEST_LINE = 5000
@@ -55,9 +56,12 @@ def _file_facts(path: Path) -> dict[str, Any]:
     from starvsr.media.color_names import color_names
     from starvsr.media.firsts import first_packets
     from starvsr.media.probe import probe
+    from starvsr.media.still import STILL
 
     refuse_folder(path)
     video = probe(path)
+    if video.container == STILL:
+        return _still_facts(path, video)
     packets = first_packets(path)
     rate = video.frame_rate
     return {
@@ -97,6 +101,8 @@ def _file_facts(path: Path) -> dict[str, Any]:
 
 def _file_text(facts: dict[str, Any]) -> dict[str, str | list[str]]:
     """The same for people, by the name of each line."""
+    if "picture" in facts:
+        return _still_text(facts)
     video, rate, aspect = facts["video"], facts["frame_rate"], Fraction(*facts["sample_aspect"])
     duration = facts["duration_s"]
     size = f"{video['width']}x{video['height']}"
@@ -115,6 +121,44 @@ def _file_text(facts: dict[str, Any]) -> dict[str, str | list[str]]:
         **_beside_text(facts),
         "chapters": str(facts["chapters"]),
         "streams": [_stream_text(stream) for stream in facts["streams"]],
+    }
+
+
+def _still_facts(path: Path, video: VideoInfo) -> dict[str, Any]:
+    from starvsr.media.still import still_facts
+
+    facts = still_facts(path)
+    return {
+        "file": str(path),
+        "container": video.container,
+        "picture": {
+            "format": facts.kind,
+            "width": video.width,
+            "height": video.height,
+            "pix_fmt": video.pix_fmt,
+            "bit_depth": video.bit_depth,
+        },
+        "pictures": facts.pages,
+        "turned": facts.turned,
+        "color_profile_bytes": len(facts.icc),
+        "exif_tags": len(facts.exif),
+        "not_read": list(facts.others),
+    }
+
+
+def _still_text(facts: dict[str, Any]) -> dict[str, str | list[str]]:
+    picture, profile, exif = facts["picture"], facts["color_profile_bytes"], facts["exif_tags"]
+    size = f"{picture['width']}x{picture['height']}"
+    return {
+        "file": facts["file"],
+        "container": facts["container"],
+        "picture": f"{picture['format']}, {size}, {picture['pix_fmt']} ({picture['bit_depth']} bit)",
+        "pictures": str(facts["pictures"]),
+        "turned": "yes: it is restored upright" if facts["turned"] else "no",
+        "color profile": f"{profile} bytes" if profile else "none, or not of its pixels",
+        "exif": f"{exif} tags" if exif else "none",
+        "not read": facts["not_read"] or ["nothing"],
+        "restored": "as one frame: OUTPUT may be .png, .jpg, .webp, .tif, .bmp or .avif",
     }
 
 

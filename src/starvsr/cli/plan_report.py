@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 from starvsr.cli.console import format_seconds
 from starvsr.errors import StarvsrError
 from starvsr.job.pace import expected_s
+from starvsr.media.still import STILL
 from starvsr.options import shares_text
-from starvsr.plan.layout import format_memory, largest_picture, largest_window
+from starvsr.plan.fitting import format_memory
+from starvsr.plan.layout import largest_picture, largest_window
 from starvsr.plan.plan import Plan, make_plan
 from starvsr.plan.windows import frames_of
 from starvsr.specs import SPECS
@@ -43,6 +45,9 @@ def plan_text(job: Job) -> str:
         ("latents", f"about {format_memory(plan.memory_bytes)} of RAM"),
         ("time", _time_text(job)),
     ]
+    if plan.restored_size != (plan.width, plan.height):
+        columns, rows = plan.restored_size
+        lines.insert(2, ("restored", f"at {columns}x{rows}, then resized to the output"))
     if plan.speed != "exact":
         lines.append(("speed", _speed_text(plan)))
     lines += [("note", note) for note in job.notes]
@@ -113,8 +118,9 @@ def _memory_text(plan: Plan) -> str:
 def _model_text(job: Job, spec: ModelSpec) -> str:
     """The cost of the same job with another model, in one line."""
     even = (job.plan.width % 2, job.plan.height % 2) == (0, 0)
+    still = job.settings.container == STILL
     try:
-        plan = make_plan(job.info, job.index, spec, job.device, job.options, even=even)
+        plan = make_plan(job.info, job.index, spec, job.device, job.options, even=even, still=still)
     except StarvsrError as error:
         return str(error)
     frames, rows, columns = largest_window(spec, plan.layout)

@@ -42,7 +42,9 @@ if TYPE_CHECKING:
 EXIT_DAMAGED = 8
 
 _INPUT = typer.Argument(
-    metavar="INPUT", help="The video to restore: any file that ffmpeg reads.", show_default=False
+    metavar="INPUT",
+    help="The video to restore: any file that ffmpeg reads; or a picture.",
+    show_default=False,
 )
 
 
@@ -53,8 +55,8 @@ def upscale(
         list[Path] | None,
         typer.Argument(
             metavar="INPUT",
-            help="The video to restore: any file that ffmpeg reads, or - for standard input. Also several "
-            "videos, patterns or folders.",
+            help="The video to restore: any file that ffmpeg reads, or - for standard input; or a picture. Also "
+            "several of them, patterns or folders.",
             show_default=False,
         ),
     ] = None,
@@ -86,6 +88,13 @@ def upscale(
     keep_going: Annotated[
         bool,
         typer.Option("--keep-going", help="With several inputs: continue after one that fails."),
+    ] = False,
+    stills: Annotated[
+        bool,
+        typer.Option(
+            "--stills",
+            help="Folders stand for their pictures, each restored on its own, instead of their videos.",
+        ),
     ] = False,
     preview: Annotated[
         float | None,
@@ -135,7 +144,7 @@ def upscale(
         if several and (container is not None or PIPE in (*(inputs or ()), target)):
             raise UsageError("- and --container are for one input and one file: leave them out")
         if jobs is not None:
-            _refuse_beside_jobs(inputs, target, name_template, options)
+            _refuse_beside_jobs(inputs, target, name_template, options, stills=stills)
             items = read_jobs(jobs, given)
             places = [item.target.parent for item in items]
             return _upscale_all(
@@ -151,12 +160,12 @@ def upscale(
                     "--work-dir is for one input: leave it out, each video has its own"
                 )
             template = NAME_TEMPLATE if name_template is None else name_template
-            items = find_items(inputs, target, template, options)
+            items = find_items(inputs, target, template, options, stills=stills)
             return _upscale_all(
                 items, folders=[target], keep_going=keep_going, report=report, preview=shown
             )
-        if name_template is not None or keep_going:
-            flag = "--keep-going" if name_template is None else "--name-template"
+        if name_template is not None or keep_going or stills:
+            flag = "--keep-going" if keep_going else "--stills" if stills else "--name-template"
             raise UsageError(
                 f"{flag} would have no effect on one input: leave it out or give several"
             )
@@ -182,12 +191,16 @@ def _refuse_beside_jobs(
     output: Path | None,
     name_template: str | None,
     options: UpscaleOptions,
+    *,
+    stills: bool,
 ) -> None:
     """Raise UsageError for arguments that a jobs file contains itself."""
     if inputs or output is not None:
         raise UsageError("--jobs names inputs and outputs itself: leave INPUT and OUTPUT out")
     if name_template is not None:
         raise UsageError("--name-template would have no effect with --jobs: leave it out")
+    if stills:
+        raise UsageError("--stills would have no effect with --jobs: leave it out")
     if options.resume.work_dir is not None:
         raise UsageError("--work-dir is for one video: give each job its own work-dir, or none")
 
@@ -282,7 +295,7 @@ def plan(
         str | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file that would be written, or its folder (default: an .mkv beside INPUT).",
+            help="The file that would be written, or its folder (default: an .mkv beside INPUT, or a picture).",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -161,6 +161,7 @@ _OPTIONS = dict((
     _size("--width", help="Width of the output, pixels (default: by --scale or --height).", **_COUNT),
     _size("--height", help="Height of the output, pixels (default: by --scale or --width).", **_COUNT),
     _size("--max-resolution", help="Maximum long side of the output, pixels (default: none).", **_COUNT),
+    _size("--model-scale", help="Factor at which the model restores; the result is then resized to the output (default: the output's own).", **_NUMBER),
     _range("--fps", help=f"Frames per second of an image sequence, such as 24000/1001 (default {DEFAULT_FPS}), or of a raw stream (default: as it states).", parser=parse_rate, metavar="RATE"),
     _range("--video-stream", help="Which video stream to restore, as in ffmpeg's v:N (default: the film, see docs/fidelity.md).", **_COUNT),
     _range("--gaps", help="Gaps of over 10 s in all streams: auto leaves out those of a recording's clock that jumps, close all, keep none."),

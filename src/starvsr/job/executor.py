@@ -25,7 +25,7 @@ from starvsr.job.seam import SegmentFiles
 from starvsr.job.segment import OnFrames, PartMaker
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import Precision, UpscaleOptions
-from starvsr.plan.layout import offload_steps
+from starvsr.plan.fitting import offload_steps
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.fallback import is_out_of_memory
 from starvsr.restore.restorer import Restorer

@@ -27,6 +27,7 @@ from starvsr.media.join import join
 from starvsr.media.pixfmt import find_encoder, layout_of
 from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
+from starvsr.media.still import STILL
 from starvsr.plan.plan import Segment
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
@@ -152,6 +153,10 @@ def _check_facts(facts: JobFacts) -> None:
     if facts.fps is not None and not _FPS.fullmatch(facts.fps):
         raise ValueError("the frame rate is not a fraction")
     settings = facts.settings
+    if settings.container == STILL:
+        raise OutputError(
+            "the job writes one picture, which has no parts: give the same upscale command to resume it"
+        )
     if settings.container not in (*CONTAINERS.values(), IMAGES):
         raise ValueError("the container is unknown")
     if min(*settings.time_base, *settings.frame_rate, settings.width, settings.height) < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 
 from starvsr.errors import StarvsrError
 from starvsr.job.plan_job import Job
@@ -67,5 +68,5 @@ def _work(job: Job) -> float:
     """What the time grows with: the pixels that windows cover, times the network calls of each window."""
     plan = job.plan
     windows = sum(len(plan.grid(segment.frames)) for segment in plan.segments)
-    pixels = plan.frames * plan.width * plan.height * plan.overlap_cost
+    pixels = plan.frames * math.prod(plan.restored_size) * plan.overlap_cost
     return pixels * plan.network_calls / windows

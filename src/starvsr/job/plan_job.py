@@ -16,10 +16,10 @@ from starvsr.job.workdir import check_outside, discard_left, is_begun
 from starvsr.media.clock import with_true_rate
 from starvsr.media.dry_run import check_muxer
 from starvsr.media.encoder import (
+    WITH_FRONT,
     EncoderSettings,
     check_encoder,
     container_of,
-    has_front,
     with_codec,
 )
 from starvsr.media.fields import made_index, plan_fields
@@ -31,11 +31,13 @@ from starvsr.media.passage import check_streams
 from starvsr.media.pixfmt import choose_pix_fmt, encode_notes, is_subsampled, size_notes
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
-from starvsr.media.sequence import is_sequence
+from starvsr.media.sequence import STILLS, is_sequence
+from starvsr.media.still import STILL
+from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
 from starvsr.options import UpscaleOptions, flag_of
-from starvsr.plan.plan import Plan, make_plan, output_size
+from starvsr.plan.plan import Plan, make_plan, output_size, size_advice
 from starvsr.plan.settings import resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.choose import ModelChoice, choose_model
@@ -96,9 +98,8 @@ def plan_video(
     """
     options = options or UpscaleOptions()
     source_path = Path(source)
-    beside = source_path.with_name(f"{source_path.stem}-upscaled.mkv")
-    target_path = beside if target is None else Path(target)
     info = probe(source_path, options.input.fps, options.input.video_stream)
+    target_path = _beside(source_path, info) if target is None else Path(target)
     if made_by := provenance_of(source_path):
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
@@ -106,7 +107,7 @@ def plan_video(
     options, choice, device = _chosen(options)
     check_streams(info, target_path, options.streams)
     options, settings, said = _encoding(options, info, target_path)
-    stated = info.time_base, info.frame_rate
+    stated, is_still = (info.time_base, info.frame_rate), settings.container == STILL
     if options.device.compile and options.workers.cluster is None:
         # Takes far longer than the other checks.
         _check_compiler(device)
@@ -115,23 +116,43 @@ def plan_video(
         choice = choose_model(options.model, device, options.weights)
     until_s = index_until_s if expected_frames(info) else None
     info, index, found = _indexed(info, options, settings, until_s, progress)
-    if not options.streams.faststart and not has_front(settings.container):
+    if not options.streams.faststart and settings.container not in WITH_FRONT:
         logger.warning(
             "--no-faststart would have no effect: only .mp4 and .mov have an index that can be in front"
         )
-    if (info.time_base, info.frame_rate) != stated:
+    if (info.time_base, info.frame_rate) != stated and not is_still:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
-    plan = make_plan(info, index, choice.spec, device, options, even=even)
-    check_times(info, index, plan.first, plan.last, target_path)
+    plan = make_plan(info, index, choice.spec, device, options, even=even, still=is_still)
+    _check_frames(info, index, plan, settings, target_path)
     # More workers than segments would leave threads idle.
     sharing = min(options.workers.count, len(plan.segments))
     device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
     _warn_of_memory(plan)
-    notes = (*said, *found)
+    notes = (*said, *found, *size_advice(choice.spec, info, plan, options))
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes
     )
+
+
+def _beside(source: Path, info: VideoInfo) -> Path:
+    """The output of which `plan` speaks where none was given."""
+    suffix = ".mkv"
+    if info.container == STILL:
+        suffix = source.suffix if source.suffix.lower() in STILLS else ".png"
+    return source.with_name(f"{source.stem}-upscaled{suffix}")
+
+
+def _check_frames(
+    info: VideoInfo, index: VideoIndex, plan: Plan, settings: EncoderSettings, target: Path
+) -> None:
+    """Raise OutputError for more frames than a picture has, or times that a container has no place for."""
+    check_times(info, index, plan.first, plan.last, target)
+    if settings.container == STILL and plan.frames > 1:
+        raise OutputError(
+            f"{target.name} is one picture, and the input has {plan.frames} frames: give --frames 1 (and --start), or "
+            f"{target.stem}-%06d.png for numbered images"
+        )
 
 
 def _chosen(options: UpscaleOptions) -> tuple[UpscaleOptions, ModelChoice, DeviceInfo]:
@@ -171,6 +192,9 @@ def _encoding(
 ) -> tuple[UpscaleOptions, EncoderSettings, list[str]]:
     """The options with a concrete encoder, its settings, and what is said of them; encoder and muxer are tried."""
     encode = with_codec(options.encode, target, info)
+    if container_of(target) == STILL:
+        size = output_size(info.width, info.height, options.size, even=False)
+        return options, still_settings(encode, target, info, *size), []
     even = is_subsampled(choose_pix_fmt(encode, info, container_of(target)))
     size, wanted = (
         output_size(info.width, info.height, options.size, even=each) for each in (even, False)

@@ -84,6 +84,8 @@ def provenance_text(
         for field in dataclasses.fields(group)
         if getattr(group, field.name) != field.default and "prompt" not in field.name
     ]
+    if options.size.model_scale is not None:
+        given.insert(0, _typed("model_scale", options.size.model_scale))
     sizes = f"{info.width}x{info.height} to {plan.width}x{plan.height}"
     return f"{PROGRAM} {version('starvsr')} {choice.spec.name}: {', '.join([sizes, *given])}"
 

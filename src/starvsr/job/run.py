@@ -22,6 +22,7 @@ from starvsr.job.request import provenance_text, request_of
 from starvsr.media.files import errors_of
 from starvsr.media.join import join
 from starvsr.media.pixfmt import is_subsampled
+from starvsr.media.still import STILL
 from starvsr.models.device import peak_device_bytes, peak_process_bytes
 from starvsr.options import UpscaleOptions
 from starvsr.plan.plan import Plan, make_plan
@@ -162,7 +163,10 @@ def _as_begun(job: Job, journal: Journal) -> Job:
         return job
     device = dataclasses.replace(job.device, memory_bytes=memory_bytes)
     even = is_subsampled(job.settings.pix_fmt)
-    plan = make_plan(job.info, job.index, job.choice.spec, device, job.options, even=even)
+    still = job.settings.container == STILL
+    plan = make_plan(
+        job.info, job.index, job.choice.spec, device, job.options, even=even, still=still
+    )
     return dataclasses.replace(job, plan=plan)
 
 

@@ -29,10 +29,13 @@ from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import write_whole
 from starvsr.media.reader import read_frames
 from starvsr.media.removal import Right
+from starvsr.media.still import STILL
+from starvsr.media.still_writer import StillPart
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
 from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
-from starvsr.restore.transparency import Alpha, join_alpha, split_alpha
+from starvsr.restore.transparency import Alpha, join_alpha, resized_alpha, split_alpha
+from starvsr.restore.upsample import resized
 from starvsr.restore.velocity import Carried
 from starvsr.types import VideoIndex, VideoInfo
 
@@ -124,20 +127,38 @@ class PartMaker:
 
     def _restore(self, run: _Run, part: _Part) -> None:
         """Restore a run and encode its frames."""
+        if self.plan.layout.margin:
+            self._restore_strips(run, part)
+            return
         segment, frames = run.segment, len(run.frames)
         before, number = run.first - segment.first, run.first
         for pictures in self.restorer.restore(
             run.frames,
-            (self.plan.height, self.plan.width),
+            self.plan.restored_size[::-1],
             first_frame=run.first,
             on_window=lambda share: self.on_frames(segment.index, before + frames * share),
             carried=run.carried,
         ):
             for picture in pictures:
+                with self.restorer.timed("finish"):
+                    (picture,) = resized(picture[None], (self.plan.height, self.plan.width))
                 alpha = run.alphas[number - run.first] if self.alpha else None
                 with self.restorer.timed("encode video"):
                     part.put(number, picture, alpha)
                 number += 1
+
+    def _restore_strips(self, run: _Run, part: _Part) -> None:
+        """As `_restore`, for the one frame of a large picture."""
+        size, index = (self.plan.height, self.plan.width), run.segment.index
+        alpha = resized_alpha(run.alphas[0], size) if self.alpha else None
+        top = 0
+        for strip in self.restorer.strips(
+            run.frames, size, on_window=lambda share: self.on_frames(index, share)
+        ):
+            rows = slice(top, top + strip.shape[2])
+            with self.restorer.timed("encode video"):
+                part.put(run.first, strip[0], None if alpha is None else alpha[rows])
+            top = rows.stop
 
     def _ended(self, part: _Part) -> SegmentFiles:
         with self.restorer.timed("encode video"):
@@ -170,9 +191,7 @@ class _Part:
         self.shared: dict[int, Path] = {}
         self.waiting: deque[Future[None]] = deque()
         self.ending: Future[None] | None = None
-        self.writer = PartWriter(
-            self.part, maker.settings, maker.info, maker.plan.width, maker.plan.height
-        ).__enter__()
+        self.writer = _writer(self.part, maker).__enter__()
         self.pool = ThreadPoolExecutor(1)
 
     def put(self, number: int, picture: Tensor, alpha: Alpha | None) -> None:
@@ -239,6 +258,12 @@ class _Part:
 
     def _path(self, what: str, suffix: str) -> Path:
         return self.folder / f"{self.segment.index:06d}-{what}{suffix}"
+
+
+def _writer(part: Path, maker: PartMaker) -> PartWriter | StillPart:
+    if maker.settings.container == STILL:
+        return StillPart(part, maker.settings)
+    return PartWriter(part, maker.settings, maker.info, maker.plan.width, maker.plan.height)
 
 
 class Ahead(Generic[Item]):

@@ -32,7 +32,7 @@ _LOCK = ".lock"
 _VERSION = 1
 _MOST_MARK_BYTES = 1 << 10
 _NUMBER = r"[0-9]{6,7}"
-CORE = re.compile(rf"({_NUMBER})-core\.(?:mp4|mov|mkv|webm)")
+CORE = re.compile(rf"({_NUMBER})-core\.(?:mp4|mov|mkv|webm|raw)")
 SEAM = re.compile(rf"({_NUMBER})-seam\.(?:mp4|mov|mkv|webm)")
 RAW = re.compile(rf"({_NUMBER})-[0-9]{{8,10}}\.raw")
 """Exact forms of the names of parts; the first number is a segment's index."""

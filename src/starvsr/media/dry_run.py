@@ -15,6 +15,7 @@ from starvsr.media.encoder import IMAGES, EncoderSettings, empty_frame, reason_o
 from starvsr.media.join import join
 from starvsr.media.scratch import scratch_folder
 from starvsr.media.source import open_source
+from starvsr.media.still import STILL
 from starvsr.media.writer import PartWriter
 from starvsr.options import StreamOptions
 from starvsr.types import VideoIndex, VideoInfo
@@ -40,7 +41,7 @@ def check_muxer(
 
     Raises OutputError if the muxer refuses any of it, with the flag that leaves it out; for images there is nothing.
     """
-    if settings.container == IMAGES:
+    if settings.container in (IMAGES, STILL):
         return
     if streams.audio == "none" or all(each.kind != "audio" for each in info.streams):
         # Only audio ends the reading after a second; subtitles were tried each on its own.

@@ -25,14 +25,14 @@ from starvsr.media.hdr import check_hdr, hdr_options
 from starvsr.media.limits import check_quality, check_size, holds
 from starvsr.media.pixfmt import DEEP_CODEC, choose_pix_fmt, find_encoder, is_hdr, layout_of
 from starvsr.media.priority import usual_priority
-from starvsr.media.sequence import ENCODERS, is_sequence
+from starvsr.media.sequence import ENCODERS, STILLS, is_sequence
 from starvsr.media.siting import siting_options
+from starvsr.media.still import STILL
 from starvsr.options import (
     DEFAULT_CODEC,
     DEFAULT_CRF,
     DEFAULT_PRESET,
     EncodeOptions,
-    StreamOptions,
 )
 from starvsr.types import ColorInfo, VideoInfo
 
@@ -48,6 +48,8 @@ CONTAINERS = {
     ".nut": "nut",
 }
 # For image sequences, which have no container.
+WITH_FRONT = ("mp4", "mov")
+"""libav's muxers that can write the index in front of the data."""
 IMAGES = "image2"
 # libvpx counts in these ticks, and does not give back finer times.
 _FINEST_S = Fraction(1, 10_000_000)
@@ -115,18 +117,19 @@ class EncoderSettings:
     @property
     def part_suffix(self) -> str:
         """File name extension of part files, with the dot."""
+        if self.container == STILL:
+            return ".raw"
         return next(suffix for suffix, name in CONTAINERS.items() if name == self.part_container)
 
 
 def container_of(target: Path) -> str:
-    """libav's muxer for a file name, or `image2` for an image sequence. Raises OutputError."""
+    """libav's muxer for a file name, `image2` for an image sequence, or `still` for one picture. Raises OutputError."""
     suffix = target.suffix.lower()
-    if suffix in ENCODERS:
-        if not is_sequence(target):
-            raise OutputError(
-                f"{target.name} would be one image: give a name with a number, such as {target.stem}-%06d{suffix}"
-            )
-        return IMAGES
+    if is_sequence(target):
+        if suffix in ENCODERS:
+            return IMAGES
+    elif suffix in STILLS:
+        return STILL
     if suffix not in CONTAINERS:
         given = f"the extension {suffix}" if suffix else "a name without an extension"
         raise OutputError(
@@ -144,6 +147,8 @@ def with_codec(options: EncodeOptions, target: Path, info: VideoInfo) -> EncodeO
     images.
     """
     container = container_of(target)
+    if container == STILL:
+        return options
     if container == IMAGES:
         wanted = ENCODERS[target.suffix.lower()]
         if options.codec not in ("auto", wanted):
@@ -380,17 +385,6 @@ def add_video(
     context.colorspace, context.color_range = color.matrix, color.range
     context.color_primaries, context.color_trc = color.primaries, color.transfer
     return stream
-
-
-def has_front(container: str) -> bool:
-    """Whether libav's muxer of this name can write the index in front of the data."""
-    return container in ("mp4", "mov")
-
-
-def front_options(settings: EncoderSettings, streams: StreamOptions) -> dict[str, str]:
-    """The muxer's option to write the index in front: at its end, libav moves the data once."""
-    in_front = streams.faststart and has_front(settings.container)
-    return {"movflags": "+faststart"} if in_front else {}
 
 
 def tag_alpha(stream: Stream, settings: EncoderSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,10 @@ from starvsr.errors import InputError
 from starvsr.media.choice import choose_stream
 from starvsr.media.files import written_errors
 from starvsr.media.removal import Right, remove_folder
+from starvsr.media.sequence import STILL_SUFFIXES, UNREAD_SUFFIXES
 from starvsr.media.source import open_source
+
+logger = logging.getLogger(__name__)
 
 
 def _suffixes(*names: str) -> tuple[str, ...]:
@@ -43,23 +47,42 @@ def videos_in(folder: Path) -> list[Path]:
     A file is one by its extension in any case or, if that says nothing, because libav finds a video in it. Raises
     InputError if there are none, or the folder cannot be read.
     """
+    found = _files_in(folder)
+    videos = [path for path in found if _is_video(path)]
+    if not videos:
+        stills = any(path.suffix.lower() in STILL_SUFFIXES for path in found)
+        raise InputError(
+            f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
+            f"...) or content that libav reads as one{'; --stills restores its pictures' if stills else ''}"
+        )
+    return videos
+
+
+def stills_in(folder: Path) -> list[Path]:
+    """The pictures of a folder by their extension in any case, in name order, without hidden ones and subfolders.
+
+    Warns of HEIC, which is not read. Raises InputError if there are none, or the folder cannot be read.
+    """
+    found = _files_in(folder)
+    stills = [path for path in found if path.suffix.lower() in STILL_SUFFIXES]
+    unread = [path.name for path in found if path.suffix.lower() in UNREAD_SUFFIXES]
+    if unread:
+        logger.warning("left out, since HEIC is not read: %s", ", ".join(unread))
+    if not stills:
+        raise InputError(
+            f"{folder} contains no picture: none of its files has such an extension ({' '.join(STILL_SUFFIXES)})"
+        )
+    return stills
+
+
+def _files_in(folder: Path) -> list[Path]:
     try:
         found = sorted(folder.iterdir())
     except OSError as error:
         raise InputError(
             f"{folder} cannot be read: {(error.strerror or str(error)).lower()}"
         ) from error
-    videos = [
-        path
-        for path in found
-        if not path.name.startswith(".") and path.is_file() and _is_video(path)
-    ]
-    if not videos:
-        raise InputError(
-            f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
-            "...) or content that libav reads as one"
-        )
-    return videos
+    return [path for path in found if not path.name.startswith(".") and path.is_file()]
 
 
 def _is_video(path: Path) -> bool:

@@ -29,6 +29,7 @@ from starvsr.media.messages import messages_of
 from starvsr.media.shifts import Steps, decided
 from starvsr.media.shots import ShotDetector
 from starvsr.media.steps import Watch
+from starvsr.media.still import STILL, still_index
 from starvsr.media.telecine import FieldMeter, may_have_film
 from starvsr.media.timing import durations
 from starvsr.options import DEFAULT_FPS
@@ -60,6 +61,8 @@ def build_index(
     read. detelecine: look for film as `auto`, `on` or `off` say. Damaged sections are skipped and counted in
     `lost_frames`. Raises InputError if no frame can be decoded.
     """
+    if info.container == STILL:
+        return still_index()
     until = float("inf") if until_s is None else until_s / float(info.time_base)
     film = detelecine if may_have_film(detelecine, info.frame_rate) else "off"
     scan = _Scan(info, until, scene_detect, gaps, film, progress, one_thread=False)

@@ -27,7 +27,7 @@ from starvsr.media.copies import (
     timeless_packet,
 )
 from starvsr.media.decode import readable_packets
-from starvsr.media.encoder import IMAGES, EncoderSettings, front_options, tag_alpha
+from starvsr.media.encoder import IMAGES, WITH_FRONT, EncoderSettings, tag_alpha
 from starvsr.media.files import complete_or_absent, read_errors, write_whole, written_errors
 from starvsr.media.messages import with_messages
 from starvsr.media.others import Route, TimedPacket, other_packets
@@ -36,6 +36,8 @@ from starvsr.media.provenance import add_provenance
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.media.source import open_part, open_source
 from starvsr.media.span import Span
+from starvsr.media.still import STILL
+from starvsr.media.still_writer import write_still
 from starvsr.media.tags import ReservedTags
 from starvsr.media.timecode import timecode_tags
 from starvsr.media.timing import LEAST_SCALE, Timeline, packet_times, timeline
@@ -77,6 +79,19 @@ def join(
     for images. overwrite: whether existing images may be replaced by others. Raises OutputError if it cannot
     be written (no partial file is left), WorkDirError if the parts do not contain last - first frames.
     """
+    if settings.container == STILL:
+        (part,) = parts
+        write_still(
+            part,
+            info,
+            target,
+            settings,
+            streams,
+            work_dir=work_dir,
+            provenance=provenance,
+            on_complete=on_complete,
+        )
+        return
     numbers = [_frame_numbers(part) for part in parts]
     if sum(map(len, numbers)) != last - first:
         raise WorkDirError(
@@ -111,11 +126,10 @@ class _Join:
         info, settings = self.info, self.settings
         rate = Fraction(*settings.frame_rate)
         times = timeline(info, self.index, self.first, self.last, rate, settings.container)
-        options = {
-            **_muxer_options(settings, times),
-            **front_options(settings, self.streams),
-            **muxer_options(info, settings),
-        }
+        options = {**_muxer_options(settings, times), **muxer_options(info, settings)}
+        if self.streams.faststart and settings.container in WITH_FRONT:
+            # At the end, libav moves the data once.
+            options["movflags"] = "+faststart"
         with (
             open_source(info.path) as source,
             written_errors(self.target),

@@ -11,18 +11,34 @@ from starvsr.media.hdr import hdr_options
 from starvsr.media.omitted import beside_notes
 from starvsr.media.pixfmt import PIX_FMT_KINDS, layout_of
 from starvsr.media.sequence import is_sequence
+from starvsr.media.still import STILL, USUAL_PRIMARIES, still_facts
+from starvsr.media.still_writer import format_of, holds_profile
 from starvsr.options import DEFAULT_FPS, LookOptions, UpscaleOptions
 from starvsr.types import HdrInfo, VideoIndex, VideoInfo
 
 # Kinds of streams by their field in `StreamOptions`.
 _WANTED = {"audio": "audio", "subtitle": "subtitles", "attachment": "attachments"}
+# Of pictures, by Pillow's mode.
+_BECOMES = {
+    "CMYK": "its CMYK colours become sRGB",
+    "LAB": "its Lab colours become RGB",
+    "P": "its palette becomes RGB",
+    "1": "its black and white become grey of 8 bits",
+}
 
 
 def picture_notes(
     info: VideoInfo, index: VideoIndex, settings: EncoderSettings, options: UpscaleOptions
 ) -> tuple[str, ...]:
     """One sentence for each. index: of decoded frames. Raises InputError if they are too small to be deinterlaced."""
+    if settings.container == STILL:
+        return (
+            *_of_still(info, settings, options),
+            *_fields(info, index, plan_fields(info, index, options.look), options.look),
+            *_in_still(info, settings, options),
+        )
     return (
+        *_of_still(info, settings, options),
         *_images(info, settings, options),
         *(
             f"the {each} changes in mid-stream: the first frame's is used"
@@ -36,6 +52,59 @@ def picture_notes(
         *([] if info.hwaccel == "none" else [f"it is decoded by {info.hwaccel}"]),
         *_encoded_again(settings.codec),
     )
+
+
+def _of_still(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions) -> Iterator[str]:
+    """Of a still picture as source: what is not its pixels, and those that are another kind of them."""
+    if info.container != STILL:
+        return
+    facts = still_facts(info.path)
+    to_still = settings.container == STILL
+    if facts.pages > 1:
+        yield f"the first of {facts.pages} pictures in the file is restored, the others are left out"
+    if facts.turned:
+        yield "it is turned upright, as its Exif says; the output needs no turn"
+    if facts.mode in _BECOMES:
+        yield _BECOMES[facts.mode]
+    if facts.icc and not (to_still and holds_profile(settings, facts.icc)):
+        yield "its colour profile is left out: viewers take the output's colours for sRGB"
+    if facts.primaries not in USUAL_PRIMARIES and not facts.icc:
+        yield (
+            f"its colours have primaries of code {facts.primaries} (ISO/IEC 23091-2), which the output does not say: "
+            "viewers take them for sRGB"
+        )
+    left_out = list(facts.others)
+    if facts.exif and options.streams.metadata and not (to_still and format_of(settings).tags):
+        left_out.insert(0, "Exif")
+    if left_out:
+        yield f"{' and '.join(left_out)} in the file {'is' if len(left_out) == 1 else 'are'} left out"
+
+
+def _in_still(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions) -> Iterator[str]:
+    """What one picture cannot hold."""
+    source, layout = layout_of(info.pix_fmt), layout_of(settings.pix_fmt)
+    if source.alpha and not layout.alpha:
+        yield f"alpha is left out: {format_of(settings).name} has none; .png, .webp and .tif keep it"
+    if source.depth > layout.depth:
+        yield f"{source.depth} bits become {layout.depth}: .png and .tif keep up to 16"
+    if info.container == STILL:
+        return
+    yield from _left_streams(info, options, "a picture contains")
+    if info.sample_aspect != 1:
+        yield f"the sample aspect {info.sample_aspect} is left out: a picture has square pixels"
+    if info.color.primaries not in USUAL_PRIMARIES:
+        yield (
+            f"its colours have primaries of code {info.color.primaries} (ISO/IEC 23091-2), which a picture does not "
+            "say: viewers take them for sRGB"
+        )
+
+
+def _left_streams(info: VideoInfo, options: UpscaleOptions, what: str) -> list[str]:
+    kinds = dict.fromkeys(each.kind for each in info.streams if each.kind in _WANTED)
+    wanted = [
+        kind for kind in kinds if getattr(options.streams, _WANTED[kind]) not in ("none", False)
+    ]
+    return [f"{what} no {' and no '.join(wanted)}: left out"] if wanted else []
 
 
 def _encoded_again(codec: str) -> list[str]:
@@ -93,11 +162,7 @@ def _depth(info: VideoInfo, settings: EncoderSettings, asked: str) -> list[str]:
 
 def _images(info: VideoInfo, settings: EncoderSettings, options: UpscaleOptions) -> list[str]:
     if settings.container == IMAGES:
-        kinds = dict.fromkeys(each.kind for each in info.streams if each.kind in _WANTED)
-        wanted = [
-            kind for kind in kinds if getattr(options.streams, _WANTED[kind]) not in ("none", False)
-        ]
-        return [f"images contain no {' and no '.join(wanted)}: left out"] if wanted else []
+        return _left_streams(info, options, "images contain")
     if is_sequence(info.path) and options.input.fps is None:
         return [f"the images are read at {DEFAULT_FPS} frames per second: --fps sets another rate"]
     return []

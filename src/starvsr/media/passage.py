@@ -28,6 +28,7 @@ from starvsr.media.firsts import first_packets
 from starvsr.media.others import Copying, Route
 from starvsr.media.source import is_text, open_source
 from starvsr.media.span import Span
+from starvsr.media.still import STILL
 from starvsr.media.texts import add_texts
 from starvsr.options import StreamOptions
 from starvsr.types import VideoInfo
@@ -81,7 +82,7 @@ def check_streams(info: VideoInfo, target: Path, streams: StreamOptions) -> None
     Reads the source's header and writes nothing. Raises OutputError for audio and subtitles that cannot be copied,
     encoded or converted.
     """
-    if container_of(target) == IMAGES:
+    if container_of(target) in (IMAGES, STILL):
         # They contain nothing else, which `media.notes` reports.
         return
     if streams.audio not in ("copy", "none"):

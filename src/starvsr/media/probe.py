@@ -32,6 +32,7 @@ from starvsr.media.orientation import orientation_of
 from starvsr.media.sequence import is_sequence, source_numbers
 from starvsr.media.siting import said_siting
 from starvsr.media.source import is_cover, open_source
+from starvsr.media.still import is_still, still_info
 from starvsr.media.undecodable import undecodable
 from starvsr.options import DEFAULT_FPS
 from starvsr.types import ColorInfo, StreamInfo, VideoInfo
@@ -52,12 +53,19 @@ _WITHOUT_TIMES = int(cast("int", Flags.no_timestamps.value))
 
 
 def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = None) -> VideoInfo:
-    """Read a video file's header, and decode its first frame.
+    """Read a video file's header, and decode its first frame; or a still picture (see `media.still`).
 
     fps: frames per second of an image sequence or a raw stream. video_stream: index among the video streams; None is
     the film. Raises InputError if the file is missing, not readable, not media, or contains no video; UsageError for
     the fps of a file that has times, or a stream that it does not have.
     """
+    if is_still(path):
+        check_asked(path, fps, video_stream)
+        return still_info(path)
+    return _probe_video(path, fps, video_stream)
+
+
+def _probe_video(path: Path, fps: Fraction | None, video_stream: int | None) -> VideoInfo:
     with open_source(path) as container:
         stream = choose_stream(container, path, video_stream)
         times = _FirstTimes()
@@ -115,6 +123,11 @@ def probe(path: Path, fps: Fraction | None = None, video_stream: int | None = No
 def check_asked(path: Path, fps: Fraction | None, video_stream: int | None) -> None:
     """Raise what `probe` raises for these, by the header alone."""
     if fps is None and video_stream is None:
+        return
+    if is_still(path):
+        if fps is not None or video_stream:
+            flag = "--fps" if fps is not None else f"--video-stream {video_stream}"
+            raise UsageError(f"{flag}: {path} is one picture; leave it out")
         return
     with open_source(path) as container:
         if video_stream is not None:

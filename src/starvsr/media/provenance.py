@@ -1,7 +1,8 @@
 """How a file was made, in its own tags: a sentence such as `starvsr 0.1.0 nano: 256x144 to 1024x576, --blend 0.3`.
 
 Matroska and WebM store it under a name of its own, mp4 as the encoding tool. QuickTime stores
-neither, but every container stores the video stream's encoder, which has room for the text before the colon.
+neither, but every container stores the video stream's encoder, which has room for the text before the colon. Single
+pictures have it as Exif's software.
 (mp4 would store any name with `movflags=use_metadata_tags`, but then players find no title.)
 """
 
@@ -11,8 +12,10 @@ from pathlib import Path
 
 from av.container import OutputContainer
 from av.stream import Stream
+from PIL import ExifTags
 
 from starvsr.media.source import open_source
+from starvsr.media.still import is_still, still_facts
 
 PROGRAM = "starvsr"
 TAG = "STARVSR"
@@ -34,6 +37,9 @@ def add_provenance(output: OutputContainer, video: Stream, text: str) -> None:
 
 def provenance_of(path: Path) -> str:
     """How a file was made, by its tags; empty if starvsr did not make it. Raises InputError."""
+    if is_still(path):
+        said = str(still_facts(path).exif.get(ExifTags.Base.Software, ""))
+        return said if said.startswith(f"{PROGRAM} ") else ""
     with open_source(path) as source:
         tags = {key.upper(): text for key, text in source.metadata.items()}
         encoders = [
@@ -42,5 +48,5 @@ def provenance_of(path: Path) -> str:
             for key, text in stream.metadata.items()
             if key.upper() == "ENCODER"
         ]
-    said = (tags.get(TAG, ""), tags.get("ENCODER", ""), *encoders)
-    return next((text for text in said if text.startswith(f"{PROGRAM} ")), "")
+    every = (tags.get(TAG, ""), tags.get("ENCODER", ""), *encoders)
+    return next((text for text in every if text.startswith(f"{PROGRAM} ")), "")

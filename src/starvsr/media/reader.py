@@ -21,6 +21,7 @@ from starvsr.media.fields import MadeIndex
 from starvsr.media.hwaccel import open_for
 from starvsr.media.orientation import orientation_of
 from starvsr.media.source import open_source
+from starvsr.media.still import STILL, read_still
 from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,9 @@ def read_frames(
     """
     if not 0 <= first <= last <= index.frames:
         raise ValueError(f"frames {first}..{last} are not inside 0..{index.frames}")
+    if info.container == STILL:
+        yield from (read_still(info, alpha=alpha) for _ in range(first, last))
+        return
     upright = _Upright(info, alpha=alpha)
     at = first
     for start in _starts(_decoded_index(index), _decoded_span(index, first, last)[0]):

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 ENCODERS = {".png": "png", ".tif": "tiff", ".tiff": "tiff", ".jpg": "mjpeg", ".jpeg": "mjpeg"}
 """The encoder for each extension that can be written."""
+STILLS = (*ENCODERS, ".webp", ".bmp", ".avif")
+"""The extensions of single pictures that can be written."""
+STILL_SUFFIXES = (*STILLS, ".jpe", ".jfif")
+"""The extensions of files that are read as single pictures, if they are that."""
+UNREAD_SUFFIXES = (".heic", ".heif")
+"""Those of pictures that cannot be read."""
 _ENDINGS = (*ENCODERS, *(".bmp", ".webp", ".dpx", ".exr", ".tga", ".jp2", ".j2k", ".ppm", ".pgm"))
 _PLACE = re.compile("%(?:0([0-9]{1,2}))?d")
 

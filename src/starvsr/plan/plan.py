@@ -21,15 +21,19 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan.layout import Layout, chunks, fitted_layout, tile_spans
+from starvsr.plan.fitting import fitted_layout
+from starvsr.plan.layout import Layout, all_tile_spans, chunks, plain_layout
 from starvsr.plan.memory import HEAP_SHARE, RESERVE_BYTES
 from starvsr.plan.settings import Settings, resolve, resolve_precision
+from starvsr.plan.strips import strip_margin
 from starvsr.plan.windows import Grid, Span, even_spans, latent_frames
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
 
 # A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
 RUN_BYTES = 1 << 30
 _COPIES = 5
+# Models are trained to restore at this factor; what people mix of the input into small results.
+_USUAL_FACTOR, _START_OF_BLEND = 4, 0.5
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Plan:
     width: int
     """Width of the output, pixels."""
     height: int
+    restored_size: tuple[int, int]
+    """Columns and rows at which the model restores: the output's, but with `--model-scale`."""
     layout: Layout
     precision: str
     """Of the network: `fp32`, `fp16` or `bf16`."""
@@ -137,26 +143,24 @@ def make_plan(
     options: UpscaleOptions,
     *,
     even: bool,
+    still: bool = False,
 ) -> Plan:
     """Plan the restoration of the frames that `options.range` selects; even: whether both sides must be even.
 
-    Raises UsageError for a range without frames, an output that is too large, or windows that cannot be laid.
+    still: whether the output is one picture, which may be made in strips. Raises UsageError for a range without frames,
+    an output that is too large, or windows that cannot be laid.
     """
     settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
+    restored = _restored_size(info, options.size, (width, height))
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
-    layout = fitted_layout(
-        spec,
-        settings,
-        (height, width),
-        min(last - first, _longest(options.windows, last - first, spec.segment_frames)),
-        options.device,
-        bytes_per_element=BYTES_PER_ELEMENT[precision],
-        limit_bytes=limit_bytes,
-    )
-    rows, columns = tile_spans(spec, layout.windows, layout.latent)
+    longest = min(last - first, _longest(options.windows, last - first, spec.segment_frames))
+    margin = _margin(spec, settings, options, info, restored) if still else 0
+    limits = BYTES_PER_ELEMENT[precision], limit_bytes
+    layout = _layout(spec, settings, options, restored, longest, limits, margin)
+    rows, columns = all_tile_spans(spec, layout)
     plan = Plan(
         model=spec.name,
         device=device.name,
@@ -164,6 +168,7 @@ def make_plan(
         last=last,
         width=width,
         height=height,
+        restored_size=restored,
         layout=layout,
         precision=precision,
         limit_bytes=limit_bytes,
@@ -180,6 +185,51 @@ def make_plan(
     return _with_costs(plan, spec, settings)
 
 
+def _layout(
+    spec: ModelSpec,
+    settings: Settings,
+    options: UpscaleOptions,
+    restored: tuple[int, int],
+    frames: int,
+    limits: tuple[int, int | None],
+    margin: int,
+) -> Layout:
+    """The layout that fits; restored: columns and rows; limits: bytes of an element, and of the device."""
+    return fitted_layout(
+        spec,
+        settings,
+        restored[::-1],
+        frames,
+        options.device,
+        bytes_per_element=limits[0],
+        limit_bytes=limits[1],
+        margin=margin,
+    )
+
+
+def _margin(
+    spec: ModelSpec,
+    settings: Settings,
+    options: UpscaleOptions,
+    info: VideoInfo,
+    restored: tuple[int, int],
+) -> int:
+    """Of a picture's strips (see `strip_margin`); restored: columns and rows."""
+    if options.size.model_scale is not None:
+        # Strips are not resized.
+        return 0
+    latent = plain_layout(spec, settings, restored[::-1], 1).latent
+    return strip_margin(spec, settings, options.look, latent, restored[1] / info.height)
+
+
+def _restored_size(info: VideoInfo, options: SizeOptions, size: tuple[int, int]) -> tuple[int, int]:
+    """Columns and rows at which the model restores, for an output of `size`."""
+    if options.model_scale is None:
+        return size
+    own = SizeOptions(scale=options.model_scale)
+    return output_size(info.width, info.height, own, even=False)
+
+
 def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
     """The plan with derived values: calls, overlap cost, RAM."""
     rows, columns = plan.latent
@@ -187,12 +237,33 @@ def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
     computed = sum(_volume(grid) for grid in grids)
     needed = latent_frames(plan.frames, spec.autoencoder.time_factor) * rows * columns
     runs = (run for segment in plan.segments for run in plan.runs(segment))
+    latent = plan.layout.largest.latent
     return dataclasses.replace(
         plan,
         network_calls=sum(len(grid) for grid in grids) * settings.calls_per_window,
         overlap_cost=computed / needed,
-        memory_bytes=max(_run_bytes(spec, plan.latent, last - first) for first, last in runs),
+        memory_bytes=max(_run_bytes(spec, latent, last - first) for first, last in runs),
     )
+
+
+def size_advice(spec: ModelSpec, info: VideoInfo, plan: Plan, options: UpscaleOptions) -> list[str]:
+    """A sentence where the model restores smaller frames than it was trained on, with what to do."""
+    longest, shortest = max(spec.trained_size), min(spec.trained_size)
+    if max(plan.restored_size) >= longest and min(plan.restored_size) >= shortest:
+        return []
+    sides = (longest / max(info.width, info.height), shortest / min(info.width, info.height))
+    factor = min(math.ceil(max(sides)), _USUAL_FACTOR)
+    ways = []
+    if factor > plan.restored_size[0] / info.width:
+        ways.append(f"--model-scale {factor} restores larger ones and reduces the result")
+    if not options.look.blend:
+        ways.append(f"--blend {_START_OF_BLEND:g} mixes the input back, as a start")
+    trained, size = ("x".join(map(str, each)) for each in (spec.trained_size, plan.restored_size))
+    advice = f": {', and '.join(ways)}" if ways else ""
+    return [
+        f"{spec.name} was trained on frames of {trained} and restores ones of {size} here, which may come out too "
+        f"sharp{advice}"
+    ]
 
 
 def _usable_bytes(limit_bytes: int, device: DeviceInfo) -> int | None:

@@ -9,13 +9,8 @@ from typing import TypeVar
 import torch
 
 from starvsr.errors import MemoryLimitError
-from starvsr.plan.layout import (
-    Layout,
-    largest_picture,
-    largest_window,
-    smaller_autoencoder,
-    smaller_network,
-)
+from starvsr.plan.fitting import smaller_autoencoder, smaller_network
+from starvsr.plan.layout import Layout, largest_picture, largest_window
 from starvsr.plan.windows import frames_of
 from starvsr.types import ModelSpec
 

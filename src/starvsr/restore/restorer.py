@@ -38,7 +38,7 @@ from starvsr.restore.sampling import SOLVERS, Levels, scale_clean, scale_noised,
 from starvsr.restore.schedule import SNR_SHIFTS, logsnr_cosine_interp, scaled_linear_zero_snr
 from starvsr.restore.sharpen import sharpen_luma_
 from starvsr.restore.step_cache import ReusingDenoiser
-from starvsr.restore.upsample import upsample
+from starvsr.restore.upsample import resized, upsample, upsample_rows
 from starvsr.restore.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice
@@ -131,21 +131,28 @@ class Restorer:
         return self.settings.cfg
 
     def __call__(
-        self, frames: Tensor, *, scale: float = DEFAULT_SCALE, first_frame: int = 0
+        self,
+        frames: Tensor,
+        *,
+        scale: float = DEFAULT_SCALE,
+        model_scale: float | None = None,
+        first_frame: int = 0,
     ) -> Tensor:
         """Restore a whole clip in memory.
 
         frames: `t c h w`, RGB in [0, 1], any float dtype and device. first_frame: absolute index of the first
-        one, by which noise is drawn. Returns `t c H W` float32 in [0, 1] on the CPU, H and W rounded from
-        `scale` times the input. Raises TypeError for integers and arrays, ValueError for another shape or range,
-        UsageError for a scale not above 0 or a side over 65535.
+        one, by which noise is drawn. model_scale: at which the model restores, if not at `scale`. Returns `t c H W`
+        float32 in [0, 1] on the CPU, H and W rounded from `scale` times the input. Raises TypeError for integers and
+        arrays, ValueError for another shape or range, UsageError for a scale not above 0 or a side over 65535.
         """
         _check_clip(frames)
         width, height = output_size(
             frames.shape[3], frames.shape[2], SizeOptions(scale=scale), even=False
         )
-        runs = self.restore(frames.float().cpu() * 2 - 1, (height, width), first_frame=first_frame)
-        return torch.cat([(run + 1) / 2 for run in runs])
+        own = SizeOptions(scale=scale if model_scale is None else model_scale)
+        columns, rows = output_size(frames.shape[3], frames.shape[2], own, even=False)
+        runs = self.restore(frames.float().cpu() * 2 - 1, (rows, columns), first_frame=first_frame)
+        return torch.cat([(resized(run, (height, width)) + 1) / 2 for run in runs])
 
     @torch.inference_mode()
     def restore(
@@ -156,12 +163,14 @@ class Restorer:
         first_frame: int = 0,
         on_window: WindowCallback | None = None,
         carried: Carried | None = None,
+        scale: float | None = None,
     ) -> Iterator[Tensor]:
         """Restore consecutive frames of one shot and yield runs of them in order.
 
         frames: `t c h w` float32 in [-1, 1] on the CPU. size: rows and columns of the output. first_frame: the absolute
         index by which noise is drawn. on_window(share) is called after every network call, with the fraction (0..1) of
         all calls that are done. carried: the state of the previous run of the same shot, which this one continues.
+        scale: rows of the output per row of the source, if `frames` were made larger already.
         Yields `t c H W` float32 in [-1, 1] on the CPU. Memory: the latents of all frames, and of full-size pictures no
         more than one chunk.
         """
@@ -175,11 +184,46 @@ class Restorer:
                 z_0 = self._sample(z_lr, attempts, first_frame, on_window, carried)
             del z_lr
             with self.model.at_work("autoencoder"):
-                yield from self._finish(coder.decode(z_0), frames, size, layout)
+                scale = scale or size[0] / frames.shape[2]
+                yield from self._finish(coder.decode(z_0), frames, size, layout, scale)
         finally:
             if self.layout is not None:
                 # A layout that was too large is not tried again.
                 self.layout = attempts.layout
+
+    @torch.inference_mode()
+    def strips(
+        self, frame: Tensor, size: tuple[int, int], *, on_window: WindowCallback | None = None
+    ) -> Iterator[Tensor]:
+        """Restore one picture in the strips of the layout and yield them from top to bottom.
+
+        frame: `1 c h w`; size, on_window: as in `restore`. Yields `1 c rows W` float32 in [-1, 1] on the CPU: the rows
+        that `restore` would give, to 1e-4. Memory: that of one strip with its margins.
+        """
+        if self.layout is None:
+            raise ValueError("strips are those of a layout")
+        factor, every = self.model.spec.autoencoder.factor, self.layout.strips
+        scale = size[0] / frame.shape[2]
+        for number, strip in enumerate(every):
+            whole = self.layout
+            first, last = (min(size[0], factor * row) for row in strip.outer)
+            if size == (factor * frame.shape[2], factor * frame.shape[3]):
+                part = frame[:, :, slice(*strip.outer)]
+            else:
+                part = upsample_rows(frame, size, self.model.spec.upsampling, (first, last))
+            self.layout = whole.of_strip(strip)
+            (restored,) = self.restore(
+                part,
+                (last - first, size[1]),
+                on_window=on_window and _share_of(on_window, number, len(every)),
+                scale=scale,
+            )
+            fewer = self.layout
+            self.layout = dataclasses.replace(
+                whole, windows=fewer.windows, autoencoder=fewer.autoencoder
+            )
+            top, bottom = (min(size[0], factor * row) - first for row in strip.rows)
+            yield restored[:, :, top:bottom]
 
     def _plain_layout(self, size: tuple[int, int], frames: int) -> Layout:
         """For as much memory as is needed."""
@@ -226,7 +270,12 @@ class Restorer:
         return self.solver.sample(denoise, x, self.sigmas, noise=lambda step: noise(step + 1))
 
     def _finish(
-        self, runs: Iterator[Tensor], frames: Tensor, size: tuple[int, int], layout: Layout
+        self,
+        runs: Iterator[Tensor],
+        frames: Tensor,
+        size: tuple[int, int],
+        layout: Layout,
+        scale: float,
     ) -> Iterator[Tensor]:
         """Crop decoded runs, match colours and blend."""
         left, _, top, _ = layout.padding
@@ -241,10 +290,12 @@ class Restorer:
                 source = frames[done : done + len(run)]
                 pictures = run[: len(source), :, top : top + size[0], left : left + size[1]]
                 done += len(pictures)
-                finished = self._match(pictures, source, size)
+                finished = self._match(pictures, source, size, scale)
             yield finished
 
-    def _match(self, pictures: Tensor, source: Tensor, size: tuple[int, int]) -> Tensor:
+    def _match(
+        self, pictures: Tensor, source: Tensor, size: tuple[int, int], scale: float
+    ) -> Tensor:
         """Colour fix, `--sharpen`, and `--blend` against the input; clamped to [-1, 1]."""
         # Before the fix too, as in the published code: it matches the statistics of visible values.
         pictures = pictures.clamp_(-1, 1)
@@ -255,8 +306,7 @@ class Restorer:
             upsampled = pictures
         pictures = apply_color_fix(self.settings.color_fix, pictures, source, upsampled)
         if self.look.sharpen:
-            sigma = _DETAIL * size[0] / source.shape[-2]
-            pictures = sharpen_luma_(pictures, self.look.sharpen, sigma=sigma)
+            pictures = sharpen_luma_(pictures, self.look.sharpen, sigma=_DETAIL * scale)
         if self.look.blend > 0:
             pictures = torch.lerp(pictures, upsampled, self.look.blend)
         return pictures.clamp_(-1, 1) if self.look.sharpen or self.look.blend else pictures
@@ -275,6 +325,11 @@ class Restorer:
 
     def _spent(self, name: str, seconds: float) -> None:
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+
+def _share_of(on_window: WindowCallback, number: int, count: int) -> WindowCallback:
+    """What reports the share of all strips, from that of one of them."""
+    return lambda share: on_window((number + share) / count)
 
 
 def _check_clip(frames: object) -> None:

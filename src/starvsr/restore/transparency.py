@@ -28,9 +28,17 @@ def split_alpha(frames: list[Frame]) -> tuple[list[Frame], list[Alpha]]:
 
 def join_alpha(picture: Frame, alpha: Alpha) -> Frame:
     """A picture (`H W 3`) with alpha (`h w`), resized to it (bicubic), as `H W 4` uint16."""
+    rows, columns = picture.shape[:2]
+    return np.dstack([picture, resized_alpha(alpha, (rows, columns))])
+
+
+def resized_alpha(alpha: Alpha, size: tuple[int, int]) -> Alpha:
+    """Alpha (`h w`) at another size (rows, columns), bicubic."""
+    if alpha.shape == size:
+        return alpha
     plane = torch.from_numpy(alpha.astype(np.float32))[None, None]
-    plane = functional.interpolate(plane, size=picture.shape[:2], mode="bicubic", antialias=True)
-    return np.dstack([picture, plane[0, 0].clamp_(0, 65535).round_().numpy().astype(np.uint16)])
+    plane = functional.interpolate(plane, size=size, mode="bicubic", antialias=True)
+    return plane[0, 0].clamp_(0, 65535).round_().numpy().astype(np.uint16)
 
 
 def _filled(picture: Frame, alpha: Alpha) -> Frame:

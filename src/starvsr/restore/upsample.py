@@ -12,11 +12,54 @@ from torch.nn import functional
 # Bilinear and bicubic interpolation reach two pixels to either side.
 _REACH = 2
 _COLOURS = 3
+# The parameter of PyTorch's bicubic kernel.
+_CUBIC = -0.75
 
 
 def upsample(frames: Tensor, size: tuple[int, int], mode: str) -> Tensor:
     """`t c h w` in [-1, 1] to `size` (rows, columns) by `bilinear` or `bicubic` without antialiasing, clamped."""
     return functional.interpolate(frames, size=size, mode=mode, align_corners=False).clamp_(-1, 1)
+
+
+def resized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """`t c h w` in [-1, 1] at another size (rows, columns), bicubic with antialiasing where it is smaller, clamped."""
+    if tuple(frames.shape[2:]) == size:
+        return frames
+    return functional.interpolate(
+        frames, size=size, mode="bicubic", align_corners=False, antialias=True
+    ).clamp_(-1, 1)
+
+
+def upsample_rows(
+    frames: Tensor, size: tuple[int, int], mode: str, rows: tuple[int, int]
+) -> Tensor:
+    """Rows (first, exclusive end) of what `upsample` gives, to 1e-5, in the memory that they take."""
+    height = frames.shape[2]
+    at = (torch.arange(*rows, dtype=torch.float64) + 0.5) * (height / size[0]) - 0.5
+    if mode == "bilinear":
+        at = at.clamp(min=0)
+    first, part = at.floor().long(), (at - at.floor())[:, None]
+    tall = torch.zeros(())
+    for tap, weight in _taps(part.to(frames), mode):
+        tall = tall + weight * frames[:, :, (first + tap).clamp(0, height - 1)]
+    # Of the same height, rows stay as they are.
+    return upsample(tall, (rows[1] - rows[0], size[1]), mode)
+
+
+def _taps(part: Tensor, mode: str) -> list[tuple[int, Tensor]]:
+    """Neighbours of a position and their weights, for its fraction (0..1) between two of them."""
+    if mode == "bilinear":
+        return [(0, 1 - part), (1, part)]
+    a = _CUBIC
+
+    def far(x: Tensor) -> Tensor:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    def near(x: Tensor) -> Tensor:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    weights = (far(part + 1), near(part), near(1 - part), far(2 - part))
+    return list(zip((-1, 0, 1, 2), weights, strict=True))
 
 
 def upsample_unshuffled(frames: Tensor, factor: int, padded: tuple[int, int], mode: str) -> Tensor:
