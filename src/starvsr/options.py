@@ -33,7 +33,6 @@ DEFAULT_SEED = 666
 DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET = "libx264", 17, "medium"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
-
 # Limits of libav's encoders.
 MOST_SIDE_PX, MOST_FPS = 65535, 1000
 # More workers are a typing error; there are no more noise levels.

@@ -111,6 +111,23 @@ def test_roles_of_streams_are_kept_or_said(suffix: str, tmp_path: Path) -> None:
     assert not any(note.startswith("stream roles") for note in without)
 
 
+def test_what_mxf_says_of_its_writer_is_no_tag_of_the_result(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.mxf", tmp_path / "out.mkv"
+    with av.open(str(source), "w") as output:
+        output.metadata["title"] = "A reel"
+        stream = output.add_stream("mpeg2video", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        frames = [av.VideoFrame(96, 64, "yuv420p") for _ in range(3)]
+        for frame in (*frames, None):
+            output.mux(stream.encode(frame))
+    with av.open(str(source)) as container:
+        assert {"generation_uid", "toolkit_version_num"} <= container.metadata.keys()
+    upscale(source, target)
+    with av.open(str(target)) as container:
+        tags = {name.lower() for name in container.metadata}
+    assert not [name for name in tags if name.endswith(("uid", "umid", "_ul", "version_num"))]
+
+
 def test_nothing_else_where_nothing_is_wanted(tmp_path: Path) -> None:
     source = make(tmp_path / "a.mkv", RICH)
     none = StreamOptions("none", "none", chapters=False, metadata=False, attachments=False)

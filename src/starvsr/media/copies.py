@@ -32,8 +32,11 @@ _STALE_TAGS = (
     "compatible_brands",
     "duration",
     "vendor_id",
-    "file_package_umid",
     "alpha_mode",
+    # What MXF says of the program that wrote it.
+    *("uid", "generation_uid", "product_uid", "product_version", "product_version_num"),
+    *("application_platform", "material_package_umid", "operational_pattern_ul"),
+    *("file_package_umid", "toolkit_version_num"),
     # Those of the output are said by `media.carrier` and `media.timecode`.
     "stereo_mode",
     "timecode",
