@@ -61,7 +61,7 @@ ACCEPTED = (
     Accepted(
         "the edit list holds the last frame for longer or ends within it, which no packet says",
         field="^last frame's duration$",
-        file=r"(mp4/bt601\.mov|only_preroll_sync_sample\.mp4)$",
+        file=r"(mp4\W?_*bt601\.mov|only_preroll_sync_sample\.mp4)$",
     ),
     Accepted(
         "ffprobe 5.1 takes 24-bit ipcm for 16 bits; PyAV reads the same bytes in both files",
@@ -75,7 +75,13 @@ ACCEPTED = (
     Accepted(
         "a stream whose codec libav does not know is named before the work, with the option that leaves it out",
         field="^restored$",
-        output=r"^code 7: .*libav does not know .* give --(audio|subtitles) none",
+        output=r"^code 7: .*(libav does not know|has no decoder for it).* give --(audio|subtitles) none",
+    ),
+    Accepted(
+        "the sequence of an AVIF is restored; ffprobe 5.1 names the still beside it",
+        field="^frames$",
+        source="^1$",
+        file=r"alpha_video_\w+\.avif$",
     ),
     Accepted(
         "a matrix that is not converted is refused at once, with the reason",

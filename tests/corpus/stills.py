@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from tests.corpus.difference import Difference, unlike
 from tests.corpus.ffprobe import Facts
@@ -19,7 +19,8 @@ def still_differences(source: Path, output: Facts, short_side: int) -> Iterator[
     try:
         with Image.open(source) as image:
             count, alpha = getattr(image, "n_frames", 1), "A" in image.getbands()
-            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            width, height = image.size[::-1] if turned else image.size
     except (OSError, RuntimeError, ValueError, SyntaxError):
         return
     yield from unlike("frames by Pillow", count, len(output.frames), r"lost|damaged|picture")

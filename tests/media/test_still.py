@@ -151,6 +151,19 @@ def test_cut_off_files_are_refused(tmp_path: Path, name: str) -> None:
         read(path)
 
 
+@needs_avif
+def test_what_pillow_cannot_decode_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.avif")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"mdat") + 4
+    content[place : place + 40] = bytes(40)
+    path.write_bytes(content)
+    with Image.open(path) as image, pytest.raises(RuntimeError):
+        image.load()
+    with pytest.raises(InputError, match=r"a\.avif .*(damaged|decoded)"):
+        read(path)
+
+
 def test_too_many_pixels_are_refused_before_they_are_read(tmp_path: Path) -> None:
     """A file of some bytes that would fill the memory."""
     path = tmp_path / "a.png"
@@ -174,7 +187,7 @@ def test_floats_are_refused(tmp_path: Path) -> None:
 
 def test_options_of_videos_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
-    with pytest.raises(UsageError, match="--fps is for image sequences"):
+    with pytest.raises(UsageError, match="--fps: .* is one picture"):
         probe(path, probe(path).frame_rate)
     with pytest.raises(UsageError, match=r"--video-stream 1: .* is one picture"):
         probe(path, video_stream=1)

@@ -43,7 +43,11 @@ FORMATS = {
 _KINDS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "AVIF")
 _PAGED = ("TIFF", "MPO")
 _HEIC = re.compile(rb"....ftyp(?:hei[cxms]|mif1)", re.DOTALL)
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+# What Pillow's plugins raise for broken files; AVIF's a RuntimeError.
+_BROKEN = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 _ORIENTATION = ExifTags.Base.Orientation
 # Of PNG's header, the byte that says the bits of a sample.
 _PNG_DEPTH_AT = 24
