@@ -14,6 +14,7 @@ from typing import Any
 
 from starvsr.errors import UsageError
 from starvsr.media.textfiles import parse_toml, read_text
+from starvsr.train.adversary import SIDE_MULTIPLE, AdversaryConfig
 from starvsr.train.losses import LossConfig
 from starvsr.train.recipes import PRESETS
 from starvsr.train.tables import from_table
@@ -303,6 +304,8 @@ class TrainConfig:
     """For models that start from noise; None: the paper's."""
     pixel_loss: PixelLossConfig | None = None
     """For models that start from the clean latent; None: the default."""
+    adversary: AdversaryConfig | None = None
+    """For models that start from the clean latent; None: there is none."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     steps: int = 1000
@@ -330,6 +333,17 @@ class TrainConfig:
         _check_one_of("parts", self.parts, PARTS)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("log", self.log, LOGS)
+        if self.adversary is not None:
+            self._check_adversary(self.adversary)
+
+    def _check_adversary(self, adversary: AdversaryConfig) -> None:
+        frames, crop = self.data.frames, self.data.crop
+        allowed = f"a divisor of [data] frames, {frames}"
+        _check(frames % adversary.frames == 0, "[adversary] frames", adversary.frames, allowed)
+        fits = all(side % SIDE_MULTIPLE == 0 for side in crop)
+        _check(fits, "[data] crop", list(crop), f"multiples of {SIDE_MULTIPLE}, for [adversary]")
+        known = self.precision != "fp16"
+        _check(known, "precision", self.precision, "fp32 or bf16, for [adversary]")
 
 
 def read_config(path: Path) -> TrainConfig:
