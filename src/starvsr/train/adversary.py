@@ -8,7 +8,7 @@ normalisation (Miyato et al., 2018) keeps its gradient bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +22,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 _UNSHUFFLED = 2
 _HALVINGS = 2
+_LEAST = 1e-6
 SIDE_MULTIPLE = _UNSHUFFLED * 2**_HALVINGS
 """Sides of the pictures are multiples of this, pixels."""
 
@@ -33,17 +34,18 @@ class AdversaryConfig:
     Raises ValueError for values that mean nothing.
     """
 
-    weight: float = 0.05
+    weight: float = 0.1
     """Weight of the adversarial loss."""
-    features: float = 0.5
-    """Weight of feature matching: the mean absolute difference of the adversary's features of both pictures."""
+    features: float = 0.1
+    """Weight of feature matching: the absolute difference of the adversary's features of both pictures, relative to
+    their magnitude, averaged over its layers."""
     warmup_steps: int = 1000
     """Steps over which both weights rise from 0; the adversary learns from the first."""
     frames: int = 3
     """Consecutive frames that it sees at once; `[data] frames` is a multiple."""
     width: int = 32
     """Channels at half the pictures' size; twice and four times as many at a quarter and an eighth."""
-    lr: float = 3e-4
+    lr: float = 2e-4
     betas: tuple[float, float] = (0.5, 0.99)
 
     def __post_init__(self) -> None:
@@ -86,14 +88,16 @@ class Discriminator(nn.Module):
             size, stride = (4, 2) if halve else (3, 1)
             return spectral_norm(_Convolution(width_in, width_out, size, stride, padding=1))
 
+        # The first and the last are free, so that verdicts have any scale.
+
         widths = [width * 2**level for level in range(_HALVINGS + 1)]
         pairs = list(pairwise(widths))
-        self.entry = conv(3 * _UNSHUFFLED**2 * frames, width)
+        self.entry = _Convolution(3 * _UNSHUFFLED**2 * frames, width, 3, padding=1)
         self.down = nn.ModuleList(conv(a, b, halve=True) for a, b in pairs)
         self.middle = conv(widths[-1], widths[-1])
         self.up = nn.ModuleList(conv(b, a) for a, b in reversed(pairs))
         self.last = conv(width, width)
-        self.exit = conv(width, frames)
+        self.exit = _Convolution(width, frames, 3, padding=1)
 
     def forward(self, runs: Tensor) -> Judgement:
         """Runs of frames `b 3 frames h w` in [-1, 1], sides multiples of `SIDE_MULTIPLE`."""
@@ -141,8 +145,7 @@ class Adversary:
         with self._frozen():
             seen = self._judge(picture)
         fooled = F.softplus(truth.verdicts.detach() - seen.verdicts).mean()
-        pairs = list(zip(seen.features, truth.features, strict=True))
-        matched = torch.stack([F.l1_loss(a, b.detach()) for a, b in pairs]).mean()
+        matched = _mismatch(seen.features, truth.features)
         rise = min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else 1.0
         loss = own + rise * (self.config.weight * fooled + self.config.features * matched)
         terms = {"fooled": fooled, "matched": matched, "adversary": own}
@@ -174,6 +177,12 @@ class Adversary:
             yield
         finally:
             self.network.requires_grad_(True)
+
+
+def _mismatch(features: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
+    """Relative, since magnitudes drift while the adversary learns."""
+    pairs = [(ours, theirs.detach()) for ours, theirs in zip(features, real, strict=True)]
+    return torch.stack([F.l1_loss(a, b) / (b.abs().mean() + _LEAST) for a, b in pairs]).mean()
 
 
 def _activated(x: Tensor) -> Tensor:

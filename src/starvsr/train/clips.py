@@ -46,6 +46,8 @@ class Clip:
     """The prompt of each; empty if dropped, None if there is none."""
     numbers: tuple[int, ...]
     """i of each."""
+    taught: Tensor | None = None
+    """The teacher's restoration, as `truth`; None without a teacher."""
 
 
 class ClipMaker:

@@ -45,6 +45,7 @@ from starvsr.train.objective import Objective, check_losses
 from starvsr.train.runs import RunOptions, TrainResult, alone, forget, open_accelerator
 from starvsr.train.scan import FINDINGS_NAME
 from starvsr.train.sources import SourceFolder, check_folders, find_sources
+from starvsr.train.teacher import Teacher
 from starvsr.train.validation import Validation, means
 from starvsr.train.words import Contexts
 from starvsr.types import Progress, ProgressCallback
@@ -132,7 +133,9 @@ class _Run:
         check_crop(self.model.spec, config.data)
         parameters = trained_parameters(self.model.network, config.parts)
         sources = self._sources()
-        self.clips = TrainingClips(config.data, sources, config.seed, options.output)
+        self.clips = TrainingClips(
+            config.data, sources, config.seed, options.output, self._teacher()
+        )
         self.validation = Validation(
             config.validation, config.data.made, sources, options.output / "samples", config.seed
         )
@@ -183,6 +186,11 @@ class _Run:
         if there:
             load_checkpoint(there[-1], state, self.config, data=self.clips.digest)
         return state
+
+    def _teacher(self) -> Teacher | None:
+        if self.config.teacher is None:
+            return None
+        return Teacher(self.options.base / self.config.teacher.path, self.config.data.scale)
 
     def _adversary(self) -> Adversary | None:
         if self.config.adversary is None:
