@@ -16,7 +16,7 @@ from starvsr.errors import UsageError
 from starvsr.media.textfiles import parse_toml, read_text
 from starvsr.train.adversary import SIDE_MULTIPLE, AdversaryConfig
 from starvsr.train.losses import LossConfig
-from starvsr.train.recipes import PRESETS
+from starvsr.train.presets import PRESETS
 from starvsr.train.tables import from_table
 from starvsr.train.teacher import TeacherConfig
 
