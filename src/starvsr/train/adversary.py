@@ -34,18 +34,18 @@ class AdversaryConfig:
     Raises ValueError for values that mean nothing.
     """
 
-    weight: float = 0.1
+    weight: float = 0.005
     """Weight of the adversarial loss."""
-    features: float = 0.1
+    features: float = 0.05
     """Weight of feature matching: the absolute difference of the adversary's features of both pictures, relative to
     their magnitude, averaged over its layers."""
-    warmup_steps: int = 1000
+    warmup_steps: int = 100
     """Steps over which both weights rise from 0; the adversary learns from the first."""
     frames: int = 3
     """Consecutive frames that it sees at once; `[data] frames` is a multiple."""
     width: int = 32
     """Channels at half the pictures' size; twice and four times as many at a quarter and an eighth."""
-    lr: float = 2e-4
+    lr: float = 4e-4
     betas: tuple[float, float] = (0.5, 0.99)
 
     def __post_init__(self) -> None:
