@@ -180,9 +180,14 @@ class Adversary:
 
 
 def _mismatch(features: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    """Relative, since magnitudes drift while the adversary learns."""
-    pairs = [(ours, theirs.detach()) for ours, theirs in zip(features, real, strict=True)]
-    return torch.stack([F.l1_loss(a, b) / (b.abs().mean() + _LEAST) for a, b in pairs]).mean()
+    """Relative, since magnitudes drift while the adversary learns; each run by itself, as it may be a batch alone."""
+    parts = []
+    for ours, theirs in zip(features, real, strict=True):
+        apart, magnitude = (
+            each.abs().flatten(1).mean(1) for each in (ours - theirs.detach(), theirs.detach())
+        )
+        parts.append((apart / (magnitude + _LEAST)).mean())
+    return torch.stack(parts).mean()
 
 
 def _activated(x: Tensor) -> Tensor:
