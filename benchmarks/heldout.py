@@ -1,12 +1,14 @@
 """Which of several models restores held-out files better, and whether the difference is significant.
 
-    python benchmarks/heldout.py --config configs/nano.toml --data DIR [--seeds 3] [--cache FILE] MODEL[@SHARPEN] ...
+    python benchmarks/heldout.py --config configs/nano.toml --data DIR [--seeds 3] [--cache FILE] [--niqe]
+                                 MODEL[@SHARPEN] ...
 
 Every held-out file of the configuration is degraded by `light` and by `heavy` with each seed, as validation does it,
 and restored by every model (names or files), sharpened as `--sharpen` does. Prints a Markdown table: mean PSNR-Y (dB),
 and its difference from the first model's with the standard error over files; `upsampled` is plain upsampling. One
 validation while training is few clips and one seed, in which a difference below 0.1 dB drowns. `--cache` stores
-findings about the data: a run's `files.json`.
+findings about the data: a run's `files.json`. `--niqe` measures NIQE of the middle frames instead, lower is better,
+on files whose ground truth has one below NATURAL: on flat pictures it says nothing.
 """
 
 from __future__ import annotations
@@ -14,28 +16,37 @@ from __future__ import annotations
 import argparse
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean, stdev
 
 import torch
+from torch import Tensor
 
 from starvsr.options import LookOptions
 from starvsr.restore.restorer import Restorer
 from starvsr.train.clips import validation_clip
 from starvsr.train.config import read_config
 from starvsr.train.sources import find_sources
-from starvsr.train.validation import psnr_y, upsampled
+from starvsr.train.validation import niqe_of, psnr_y, upsampled
 
 UPSAMPLED = "upsampled"
 FLAT_DB = 35.0
 """Above it plain upsampling leaves nothing to gain, and invisible changes move PSNR by whole dB."""
+
+NATURAL = 5.5
 
 Figures = dict[str, dict[str, list[float]]]
 """PSNR-Y by degradation, then by file, one a seed."""
 
 
 def measure(
-    config_path: Path, data: Path, cache: Path | None, names: list[str], seeds: int
+    config_path: Path,
+    data: Path,
+    cache: Path | None,
+    names: list[str],
+    seeds: int,
+    score: Callable[[Tensor, Tensor], float | None],
 ) -> dict[str, Figures]:
     """Results of every held-out clip by model."""
     config = read_config(config_path)
@@ -51,14 +62,23 @@ def measure(
                     source, config.data.made, config.validation, degradation, seed
                 )
                 plain = upsampled(clip, restorers[names[0]].model)
-                if psnr_y(plain, clip.truth) > FLAT_DB:
+                if psnr_y(plain, clip.truth) > FLAT_DB or score(plain, clip.truth) is None:
                     continue
                 pictures = {UPSAMPLED: plain}
                 for name, restore in restorers.items():
                     pictures[name] = restore(clip.degraded, scale=config.data.scale)
                 for name, restored in pictures.items():
-                    figures[name][degradation][source.name].append(psnr_y(restored, clip.truth))
+                    value = score(restored, clip.truth)
+                    assert value is not None, "only flat pictures have no NIQE"
+                    figures[name][degradation][source.name].append(value)
     return figures
+
+
+def naturalness(pictures: Tensor, truth: Tensor) -> float | None:
+    """NIQE of the middle one, where the truth has one that means something."""
+    middle = len(truth) // 2
+    own = niqe_of(truth[middle])
+    return None if own is None or own > NATURAL else niqe_of(pictures[middle])
 
 
 def restorer(name: str) -> Restorer:
@@ -88,10 +108,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--niqe", action="store_true")
     parser.add_argument("models", nargs="+", metavar="MODEL[@SHARPEN]")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    figures = measure(args.config, args.data, args.cache, args.models, args.seeds)
+    score = naturalness if args.niqe else psnr_y
+    figures = measure(args.config, args.data, args.cache, args.models, args.seeds, score)
     first = figures[args.models[0]]
     print("| model | " + " | ".join(first) + " |")
     print("|---" * (1 + len(first)) + "|")

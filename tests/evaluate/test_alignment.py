@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from starvsr.evaluate.alignment import Alignment, AlignmentCheck
-from starvsr.train.recipes import PRESETS, draw
+from starvsr.train.presets import PRESETS
+from starvsr.train.recipes import draw
 from tests.metrics.pictures import Picture, blurred, frame, moving, noise
 
 SIZE = (96, 160)

@@ -21,6 +21,7 @@ ENCODERS = [
     ("mpeg4", "bits_per_pixel", 2.0, 0.02),
     ("mpeg2video", "qscale", 2, 20),
     ("libvpx-vp9", "crf", 10, 60),
+    ("libvpx-vp9", "bits_per_pixel", 2.0, 0.02),
 ]
 
 
@@ -101,6 +102,22 @@ def test_an_encoder_that_is_not_there() -> None:
         list(recode(moving_clip(1), VideoCodec("libnone", "crf", 30)))
     with pytest.raises(ValueError, match="one of crf"):
         VideoCodec("libx264", "quality", 30)
+    for encoder, rate in (("dvvideo", "crf"), ("libx264", "fixed")):
+        with pytest.raises(ValueError, match=f"{encoder} does not have the rate '{rate}'"):
+            VideoCodec(encoder, rate, 0)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(48, 50), (118, 209), (600, 730)])
+def test_dv_compresses_frames_of_any_size_one_by_one(rows: int, columns: int) -> None:
+    clip = moving_clip(2, rows, columns)
+    noise = torch.rand(clip.shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    clip = (clip + noise).clamp(0, 1)
+    got = recoded(clip, "dvvideo", "fixed", 0)
+    assert got.shape == clip.shape
+    # Noise is more than its bits can hold.
+    plain = torch.stack([from_yuv(to_yuv(frame), rows, columns) for frame in clip])
+    assert 12 < psnr(got, plain) < 40
+    assert torch.equal(recoded(clip.flip(0), "dvvideo", "fixed", 0).flip(0), got)
 
 
 @pytest.mark.parametrize("sides", [(64, 80), (64, 73), (35, 21)])

@@ -61,7 +61,7 @@ def test_shipped_configurations_fit_their_models(path: Path) -> None:
 
 
 def test_shipped_configurations_are_there() -> None:
-    assert [path.stem for path in SHIPPED] == ["nano-more", "nano", "star", "toy"]
+    assert [path.stem for path in SHIPPED] == ["nano-more", "nano", "star", "toy", "vivid"]
 
 
 @pytest.mark.parametrize(

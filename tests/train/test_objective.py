@@ -26,7 +26,7 @@ from starvsr.train.config import (
 from starvsr.train.losses import VELOCITY_ONLY
 from starvsr.train.model import checkpoint_blocks, trained_parameters
 from starvsr.train.objective import Objective, check_losses
-from starvsr.train.pixel_losses import motion_loss, pixel_losses
+from starvsr.train.pixel_losses import motion_loss, pixel_losses, pixel_target
 from starvsr.types import RecurrentConfig, SizeRule, TextSpec
 from starvsr.zoo.load import load_model
 from tests.conftest import TOY
@@ -210,8 +210,10 @@ def test_a_model_is_trained_towards_a_sharpened_truth() -> None:
     truth = 0.5 * (2 * torch.rand(2, 3, 2, 24, 24, generator=torch.Generator().manual_seed(0)) - 1)
     sharp = sharpened(truth, 0.5, sigma=1.5)
     config = PixelLossConfig(kind="mse", fft=0.0, sharpen=0.5)
-    assert float(pixel_losses(sharp, truth, config)["loss"]) == 0
-    assert float(pixel_losses(truth, truth, config)["loss"]) > 0
+    target = pixel_target(truth, config)
+    assert float(pixel_losses(sharp, target, config)["loss"]) == 0
+    assert float(pixel_losses(truth, target, config)["loss"]) > 0
+    assert pixel_target(truth, PixelLossConfig()) is truth
 
 
 def test_the_motion_loss_is_least_where_motion_is_right() -> None:

@@ -19,7 +19,8 @@ from starvsr.media.reader import read_frames
 from starvsr.train import pairs
 from starvsr.train.degrade import Degradation
 from starvsr.train.pairs import ClipFiles, clip_files, degrade_video, made_folders
-from starvsr.train.recipes import PRESETS, draw
+from starvsr.train.presets import PRESETS
+from starvsr.train.recipes import draw
 from starvsr.types import Progress
 from tests.cli.conftest import listing
 from tests.media.clips import Audio, Clip, cut, make

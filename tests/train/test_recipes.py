@@ -9,15 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from starvsr.train.degrade import Degradation
-from starvsr.train.recipes import (
-    PRESETS,
-    CodecConfig,
-    DegradationConfig,
-    StageConfig,
-    clip_rng,
-    draw,
-)
+from starvsr.train.defects import FIELDS
+from starvsr.train.degrade import Degradation, Stage
+from starvsr.train.presets import PRESETS
+from starvsr.train.recipes import CodecConfig, DegradationConfig, StageConfig, clip_rng, draw
 from tests.train.clips import moving_clip, psnr
 
 HEAVY, LIGHT = PRESETS["heavy"], PRESETS["light"]
@@ -58,6 +53,70 @@ def test_light_is_a_clean_reduction_and_one_x264() -> None:
         assert drawn.final_mode == "bicubic-antialias"
         assert drawn.compress_last
         assert drawn.final_kernel is None
+
+
+def drawn_of(preset: str) -> list[Stage]:
+    """The last stages of many draws."""
+    return [each.stages[-1] for each in draws(PRESETS[preset], 100)]
+
+
+@pytest.mark.parametrize(
+    ("preset", "encoders"),
+    [
+        ("dvd", {"mpeg2video"}),
+        ("dv", {"dvvideo"}),
+        ("vhs", {"mpeg4", "mpeg2video", "libx264"}),
+        ("film", {"libx264", "mpeg2video"}),
+        ("phone", {"libx265"}),
+        ("web", {"libx264", "libvpx-vp9", "mpeg4"}),
+    ],
+)
+def test_what_people_have_has_its_codecs(preset: str, encoders: set[str]) -> None:
+    codecs = [stage.codec for stage in drawn_of(preset) if stage.codec is not None]
+    assert len(codecs) == 100
+    assert {codec.encoder for codec in codecs} == encoders
+
+
+def test_what_people_have_has_its_defects() -> None:
+    def among(preset: str, field: str) -> float:
+        stages = drawn_of(preset)
+        return sum(getattr(stage, field) is not None for stage in stages) / len(stages)
+
+    assert among("vhs", "chroma") == 1
+    assert {each.fields for each in drawn_of("vhs")} == {None, *FIELDS}
+    assert all(
+        stage.noise is not None and stage.noise.kind == "grain" for stage in drawn_of("film")
+    )
+    for preset, field, share in (
+        ("dvd", "sharpening", 0.8),
+        ("dvd", "fields", 0.4),
+        ("dv", "fields", 0.6),
+        ("phone", "sharpening", 0.7),
+        ("web", "chroma", 0.0),
+        ("film", "fields", 0.0),
+    ):
+        assert among(preset, field) == pytest.approx(share, abs=0.15), (preset, field)
+
+
+def test_web_video_has_few_bits() -> None:
+    clip = moving_clip(2)
+    for drawn in draws(PRESETS["web"], 20):
+        for stage in drawn.stages:
+            assert stage.codec is not None
+            assert stage.codec.amount <= 0.3
+        assert drawn.apply(clip).shape == (2, 3, 16, 20)
+
+
+def test_a_step_that_never_happens_changes_no_draw() -> None:
+    """Banks and seeds of earlier versions stay what they were."""
+    for preset in ("light", "heavy"):
+        for stage in drawn_of(preset):
+            assert (stage.fields, stage.chroma, stage.sharpening) == (None,) * 3
+    rare = dataclasses.replace(HEAVY.stages[0], sharpen=1e-9, chroma=1e-9, fields=1e-9)
+    other = dataclasses.replace(HEAVY, stages=(rare, HEAVY.stages[1]))
+    first, second = (draw(each, np.random.default_rng(1)) for each in (HEAVY, other))
+    assert first.stages[0] == second.stages[0]
+    assert first.stages[1] != second.stages[1]
 
 
 def test_heavy_stays_in_the_published_ranges_and_reaches_their_ends() -> None:

@@ -24,6 +24,7 @@ from starvsr.options import WeightsOptions
 from starvsr.restore.restorer import Restorer
 from starvsr.specs import SPECS
 from starvsr.train import checkpoints, trainer
+from starvsr.train.adversary import AdversaryConfig
 from starvsr.train.config import (
     CheckpointConfig,
     FolderConfig,
@@ -468,8 +469,10 @@ def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_make_the_steps_of_one(root: Path) -> None:
-    config = config_of(root, steps=3, batch=4)
+@pytest.mark.parametrize("adversary", [None, AdversaryConfig(frames=2, width=4, warmup_steps=0)])
+def test_two_processes_make_the_steps_of_one(root: Path, adversary: AdversaryConfig | None) -> None:
+    data = data_config(frames=2)
+    config = config_of(root, data=data, steps=3, batch=4, adversary=adversary)
     (root / "sources/text.mp4").write_text("not a video")
     train(config, options(root, "whole"))
     (root / "run.toml").write_text(to_toml(config))

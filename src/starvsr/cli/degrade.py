@@ -39,11 +39,13 @@ def degrade(
         ),
     ],
     preset: Annotated[
-        Literal["light", "heavy"],
+        Literal["light", "heavy", "dvd", "dv", "vhs", "film", "phone", "web"],
         typer.Option(
             "--preset",
             help="light: anti-aliased bicubic downscaling, x264 at crf 18 to 32. heavy: blur, resize, "
-            "noise, JPEG and a video codec, twice.",
+            "noise, JPEG and a video codec, twice. dvd: sharpening, fields, MPEG-2. dv: noise, fields, DV. "
+            "vhs: fields, shifted and bleeding colour, noise. film: grain. phone: noise, sharpening, HEVC. "
+            "web: about 200 kb/s, twice.",
         ),
     ] = "heavy",
     scale: Annotated[
@@ -115,7 +117,8 @@ def degrade(
     from starvsr.media.folders import VIDEO_SUFFIXES
     from starvsr.media.sequence import is_sequence
     from starvsr.train.pairs import LOSSLESS, clip_files, degrade_video, made_folders
-    from starvsr.train.recipes import PRESETS, clip_rng, draw
+    from starvsr.train.presets import PRESETS
+    from starvsr.train.recipes import clip_rng, draw
 
     config = dataclasses.replace(PRESETS[preset], scale=scale, drift=drift)
     encode = LOSSLESS

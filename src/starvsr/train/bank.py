@@ -18,8 +18,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from starvsr.train.clips import Clip
+from starvsr.train.clips import Clip, one_thread
 from starvsr.train.config import DataConfig
+from starvsr.train.teacher import Teacher
 from starvsr.zoo.tensorfile import write_tensors
 
 _LEVELS = 255
@@ -29,15 +30,23 @@ class Bank:
     """The made clips of a run, as 8-bit files in a folder of their own."""
 
     def __init__(
-        self, config: DataConfig, folder: Path, seed: int, data: str, make: Callable[[int], Clip]
+        self,
+        config: DataConfig,
+        folder: Path,
+        seed: int,
+        data: str,
+        make: Callable[[int], Clip],
+        teacher: Teacher | None = None,
     ) -> None:
         """folder: parent of the bank's folder. data: the digest from `sources.data_digest`. make: builds item j as
-        `config.made` describes it.
+        `config.made` describes it. teacher: restores every item when it is built.
         """
         assert config.bank is not None
         self.config, self.bank, self.seed, self.make = config, config.bank, seed, make
+        self.teacher = teacher
         # Clips of another configuration, or of other files, must not be taken for this one's.
-        described = json.dumps([asdict(config.made), seed, data], sort_keys=True)
+        taught = [] if teacher is None else [teacher.digest]
+        described = json.dumps([asdict(config.made), seed, data, *taught], sort_keys=True)
         self.folder = folder / f"clips-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 
     def cut(self, number: int, rng: np.random.Generator) -> Clip:
@@ -75,16 +84,23 @@ class Bank:
                 cut = cut.flip(flipped) if flipped else cut
                 return cut.transpose(-1, -2).contiguous() if transposed else cut
 
-            return Clip(part("truth", scale), part("degraded", 1), (text,), (number,))
+            taught = None if self.teacher is None else part("taught", scale)
+            return Clip(part("truth", scale), part("degraded", 1), (text,), (number,), taught)
 
     def _write(self, path: Path, clip: Clip) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            name: (value * _LEVELS).round_().clamp_(0, _LEVELS).byte().contiguous()
-            for name, value in (("truth", clip.truth), ("degraded", clip.degraded))
-        }
+        tensors = {"truth": _bytes(clip.truth), "degraded": _bytes(clip.degraded)}
+        if self.teacher is not None:
+            with one_thread():
+                # Of what the network will be given.
+                taught = self.teacher(tensors["degraded"].float() / _LEVELS)
+            tensors["taught"] = _bytes(taught)
         text = clip.texts[0]
         write_tensors(path, tensors, {} if text is None else {"text": text})
+
+
+def _bytes(samples: Tensor) -> Tensor:
+    return (samples * _LEVELS).round_().clamp_(0, _LEVELS).byte().contiguous()
 
 
 def _is_whole(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """Checkpoints of a training run: folders that appear under their name only when everything in them is on disk.
 
-A checkpoint is three safetensors files (the trained parameters, their average, the optimizer's state) and one of JSON.
+A checkpoint is three safetensors files (the trained parameters, their average, the optimizer's state), two more of an
+adversary, and one of JSON.
 No generator state is stored: every draw depends only on the seed and a number.
 """
 
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from starvsr.errors import InputError, OutputError, UsageError, WeightsError
 from starvsr.media.files import errors_of, sync
 from starvsr.media.removal import Right, put_in_place, remove_file, remove_tree
+from starvsr.train.adversary import Adversary
 from starvsr.train.config import TrainConfig, config_from_toml
 from starvsr.train.model import WeightAverage, restore_values
 from starvsr.train.tables import to_toml
@@ -37,7 +39,8 @@ _PARTIAL = ".checkpoint-"
 _PARTIAL_FOLDER = re.compile(r"\.checkpoint-[0-9a-f]{16}\.partial")
 _PARTIAL_FILE = re.compile(r"\.starvsr-[0-9a-f]{16}\.partial")
 _STATE = "state.json"
-_FILES = {_STATE, *(f"{name}.safetensors" for name in ("parameters", "average", "optimizer"))}
+_TENSORS = ("parameters", "average", "optimizer", "adversary", "adversary-optimizer")
+_FILES = {_STATE, *(f"{name}.safetensors" for name in _TENSORS)}
 
 
 @dataclass
@@ -53,6 +56,7 @@ class TrainState:
     """Of fp16."""
     step: int = 0
     """Steps done."""
+    adversary: Adversary | None = None
 
 
 def save_checkpoint(
@@ -148,7 +152,12 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
         )
     _load_tensors(path, "parameters", {n: p.data for n, p in state.parameters.items()})
     _load_tensors(path, "average", state.average.values)
-    _load_optimizer(path, state)
+    _load_optimizer(path, "optimizer", state.parameters, state.optimizer)
+    if state.adversary is not None:
+        network = state.adversary.network
+        _load_tensors(path, "adversary", network.state_dict())
+        parameters = dict(network.named_parameters())
+        _load_optimizer(path, "adversary-optimizer", parameters, state.adversary.optimizer)
     if state.scaler is not None and described["scaler"] is not None:
         state.scaler.load_state_dict(described["scaler"])
     state.step = int(described["step"])
@@ -194,17 +203,25 @@ def _read_state(path: Path) -> dict[str, Any]:
 
 
 def _tensors(state: TrainState) -> dict[str, dict[str, Tensor]]:
-    optimizer = state.optimizer.state_dict()["state"]
-    names = list(state.parameters)
-    return {
+    tensors: dict[str, dict[str, Tensor]] = {
         "parameters": dict(state.parameters),
         "average": state.average.values,
-        # A parameter that never had a gradient has no state.
-        "optimizer": {
-            f"{names[number]}/{key}": value
-            for number, values in optimizer.items()
-            for key, value in values.items()
-        },
+        "optimizer": _optimizer_tensors(list(state.parameters), state.optimizer),
+    }
+    if state.adversary is not None:
+        network = state.adversary.network
+        names = [name for name, _ in network.named_parameters()]
+        tensors["adversary"] = network.state_dict()
+        tensors["adversary-optimizer"] = _optimizer_tensors(names, state.adversary.optimizer)
+    return tensors
+
+
+def _optimizer_tensors(names: list[str], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    # A parameter that never had a gradient has no state.
+    return {
+        f"{names[number]}/{key}": value
+        for number, values in optimizer.state_dict()["state"].items()
+        for key, value in values.items()
     }
 
 
@@ -217,18 +234,20 @@ def _load_tensors(path: Path, name: str, targets: Mapping[str, Tensor]) -> None:
     restore_values(targets, values)
 
 
-def _load_optimizer(path: Path, state: TrainState) -> None:
-    values, _ = read_safetensors(path / "optimizer.safetensors")
+def _load_optimizer(
+    path: Path, file: str, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
+) -> None:
+    values, _ = read_safetensors(path / f"{file}.safetensors")
     restored: dict[int, dict[str, Tensor]] = {}
-    for number, (name, parameter) in enumerate(state.parameters.items()):
+    for number, (name, parameter) in enumerate(parameters.items()):
         for key in ("step", "exp_avg", "exp_avg_sq"):
             value = values.get(f"{name}/{key}")
             if value is not None:
                 # In the parameter's memory format, for the same sums.
                 like = torch.empty_like(parameter) if value.ndim else torch.empty(())
                 restored.setdefault(number, {})[key] = like.detach().copy_(value)
-    described = state.optimizer.state_dict()
-    state.optimizer.load_state_dict({**described, "state": restored})
+    described = optimizer.state_dict()
+    optimizer.load_state_dict({**described, "state": restored})
 
 
 def _write_synced(path: Path, text: str) -> None:

@@ -23,7 +23,8 @@ from starvsr.media.reader import read_frames
 from starvsr.train.config import CLEAN, DataConfig, ValidationConfig
 from starvsr.train.degrade import resize
 from starvsr.train.motion import blob_mask, draw_path, render
-from starvsr.train.recipes import PRESETS, DegradationConfig, clip_rng, draw
+from starvsr.train.presets import PRESETS
+from starvsr.train.recipes import DegradationConfig, clip_rng, draw
 from starvsr.train.scan import Media, open_still
 from starvsr.train.sources import Source
 
@@ -46,6 +47,8 @@ class Clip:
     """The prompt of each; empty if dropped, None if there is none."""
     numbers: tuple[int, ...]
     """i of each."""
+    taught: Tensor | None = None
+    """The teacher's restoration, as `truth`; None without a teacher."""
 
 
 class ClipMaker:

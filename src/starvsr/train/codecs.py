@@ -28,8 +28,9 @@ from torch import Tensor
 FRAMES_PER_SECOND = 25
 """Frame rate passed to encoders; bit rates are drawn per pixel, so it matters little."""
 
-RATES = ("crf", "qscale", "bits_per_pixel")
+RATES = ("crf", "qscale", "bits_per_pixel", "fixed")
 
+_DV, _DV_SIZE = "dvvideo", (576, 720)
 # The least that every codec here accepts (x265 refuses frames smaller than its smallest block).
 _LEAST_SIDE_PX = 64
 # On small frames x264's macroblock tree, and x265 if a frame is one block wide, read uninitialised memory: the same
@@ -53,12 +54,15 @@ class VideoCodec:
     encoder: str
     """Its name in libav, such as `libx264`."""
     rate: str
-    """What `amount` is: `crf`, `qscale` (the quantiser, 1 .. 31, of MPEG-2 and MPEG-4) or `bits_per_pixel`."""
+    """What `amount` is: `crf`, `qscale` (the quantiser, 1 .. 31, of MPEG-2 and MPEG-4) or `bits_per_pixel`; `fixed` for
+    DV alone, whose rate cannot be chosen."""
     amount: float
 
     def __post_init__(self) -> None:
         if self.rate not in RATES:
             raise ValueError(f"rate {self.rate!r} must be one of {', '.join(RATES)}")
+        if (self.encoder == _DV) != (self.rate == "fixed"):
+            raise ValueError(f"the encoder {self.encoder} does not have the rate {self.rate!r}")
 
 
 def is_available(encoder: str) -> bool:
@@ -90,6 +94,9 @@ def recode(frames: Iterable[Tensor], codec: VideoCodec) -> Iterator[Tensor]:
     first = next(source, None)
     if first is None:
         return
+    if codec.encoder == _DV:
+        yield from (dv(frame) for frame in chain([first], source))
+        return
     size = first.shape[1], first.shape[2]
     encoder = _encoder(codec, *_coded_size(*size))
     name = Codec(codec.encoder, "w").canonical_name
@@ -113,6 +120,34 @@ def recode(frames: Iterable[Tensor], codec: VideoCodec) -> Iterator[Tensor]:
         raise RuntimeError(f"{codec.encoder} returned {made} of {given} frames")
 
 
+def dv(frame: Tensor) -> Tensor:
+    """A frame `3 h w` in [0, 1] after DV (25 Mbit/s at 720x576), whose frames are compressed one by one.
+
+    Larger frames are compressed in parts; smaller ones are mirrored to fill DV's size, since what would be empty would
+    leave its bits to the rest.
+    """
+    bands = [
+        torch.cat([_dv_part(part) for part in torch.split(band, _DV_SIZE[1], dim=2)], dim=2)
+        for band in torch.split(frame, _DV_SIZE[0], dim=1)
+    ]
+    return torch.cat(bands, dim=1)
+
+
+def _dv_part(part: Tensor) -> Tensor:
+    rows, columns = (
+        torch.from_numpy(np.pad(np.arange(side), (0, full - side), mode="symmetric"))
+        for side, full in zip(part.shape[1:], _DV_SIZE, strict=True)
+    )
+    encoder = _created(_DV, *_DV_SIZE)
+    encoder.open()
+    decoder = cast("VideoCodecContext", av.CodecContext.create(_DV, "r"))
+    picture = VideoFrame.from_ndarray(to_yuv(part[:, rows][:, :, columns]), "yuv420p")
+    picture.pts, picture.time_base = 0, Fraction(1, FRAMES_PER_SECOND)
+    packets = [*encoder.encode(picture), *encoder.encode(None), None]
+    (decoded,) = _decoded(decoder, packets)
+    return from_yuv(decoded, *_DV_SIZE)[:, : part.shape[1], : part.shape[2]]
+
+
 def _decoded(
     decoder: VideoCodecContext, packets: Iterable[Packet[Any] | None]
 ) -> Iterator[Samples]:
@@ -121,12 +156,18 @@ def _decoded(
             yield frame.to_ndarray(format="yuv420p").astype(np.uint8, copy=False)
 
 
-def _encoder(codec: VideoCodec, height: int, width: int) -> VideoCodecContext:
-    encoder = cast("VideoCodecContext", av.CodecContext.create(codec.encoder, "w"))
+def _created(name: str, height: int, width: int) -> VideoCodecContext:
+    """An encoder, not yet opened."""
+    encoder = cast("VideoCodecContext", av.CodecContext.create(name, "w"))
     encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuv420p"
     encoder.time_base = Fraction(1, FRAMES_PER_SECOND)
     encoder.framerate = Fraction(FRAMES_PER_SECOND)
     encoder.thread_count = 1
+    return encoder
+
+
+def _encoder(codec: VideoCodec, height: int, width: int) -> VideoCodecContext:
+    encoder = _created(codec.encoder, height, width)
     options = dict(_OPTIONS.get(codec.encoder, {}))
     if codec.rate == "bits_per_pixel":
         encoder.bit_rate = max(1000, round(codec.amount * width * height * FRAMES_PER_SECOND))
@@ -160,7 +201,7 @@ def to_yuv(frame: Tensor) -> Samples:
     height, width = _coded_size(*frame.shape[1:])
     right, below = width - frame.shape[2], height - frame.shape[1]
     rgb = F.pad(frame.clamp(0, 1)[None], (0, right, 0, below), mode="replicate")[0]
-    yuv = torch.tensordot(_YUV_FROM_RGB.to(rgb), rgb, dims=1) + _YUV_ZERO.to(rgb)[:, None, None]
+    yuv = torch.tensordot(YUV_FROM_RGB.to(rgb), rgb, dims=1) + _YUV_ZERO.to(rgb)[:, None, None]
     chroma = F.avg_pool2d(yuv[None, 1:], 2)[0]
     planes = [yuv[0].flatten(), chroma[0].flatten(), chroma[1].flatten()]
     samples = torch.cat(planes).round().clamp(0, 255).to(torch.uint8)
@@ -176,13 +217,13 @@ def from_yuv(samples: Samples, height: int, width: int) -> Tensor:
     chroma = flat[rows * columns :].reshape(1, 2, rows // 2, columns // 2)
     chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
     yuv = torch.cat([luma, chroma[0]])[:, :height, :width] - _YUV_ZERO[:, None, None]
-    rgb: Tensor = torch.tensordot(_RGB_FROM_YUV, yuv, dims=1)
+    rgb: Tensor = torch.tensordot(RGB_FROM_YUV, yuv, dims=1)
     return rgb.clamp_(0, 1)
 
 
 _KR, _KB = 0.299, 0.114
 _LUMA = (_KR, 1 - _KR - _KB, _KB)
-_YUV_FROM_RGB = torch.tensor(
+YUV_FROM_RGB = torch.tensor(
     [
         [219 * k for k in _LUMA],
         [112 * (b - k) / (1 - _KB) for k, b in zip(_LUMA, (0, 0, 1), strict=True)],
@@ -191,4 +232,4 @@ _YUV_FROM_RGB = torch.tensor(
 )
 """8-bit samples of Y, Cb, Cr per unit of R, G, B."""
 _YUV_ZERO = torch.tensor([16.0, 128.0, 128.0])
-_RGB_FROM_YUV = torch.linalg.inv(_YUV_FROM_RGB.double()).float()
+RGB_FROM_YUV = torch.linalg.inv(YUV_FROM_RGB.double()).float()

@@ -14,9 +14,11 @@ from typing import Any
 
 from starvsr.errors import UsageError
 from starvsr.media.textfiles import parse_toml, read_text
+from starvsr.train.adversary import SIDE_MULTIPLE, AdversaryConfig
 from starvsr.train.losses import LossConfig
-from starvsr.train.recipes import PRESETS
+from starvsr.train.presets import PRESETS
 from starvsr.train.tables import from_table
+from starvsr.train.teacher import TeacherConfig
 
 PARTS = ("control+liem", "liem", "temporal", "all")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -305,6 +307,10 @@ class TrainConfig:
     """For models that start from noise; None: the paper's."""
     pixel_loss: PixelLossConfig | None = None
     """For models that start from the clean latent; None: the default."""
+    adversary: AdversaryConfig | None = None
+    """For models that start from the clean latent; None: there is none."""
+    teacher: TeacherConfig | None = None
+    """For models that start from the clean latent, with a bank; None: there is none."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     steps: int = 1000
@@ -332,6 +338,27 @@ class TrainConfig:
         _check_one_of("parts", self.parts, PARTS)
         _check_one_of("precision", self.precision, PRECISIONS)
         _check_one_of("log", self.log, LOGS)
+        if self.adversary is not None:
+            self._check_adversary(self.adversary)
+        if self.teacher is not None:
+            bank = self.data.bank is not None
+            _check(
+                bank,
+                "[data.bank]",
+                None,
+                "one, for [teacher]: it restores clips when they are built",
+            )
+            seen = self.adversary is not None or not self.teacher.real
+            _check(seen, "[teacher] real", True, "an [adversary], or false")
+
+    def _check_adversary(self, adversary: AdversaryConfig) -> None:
+        frames, crop = self.data.frames, self.data.crop
+        allowed = f"a divisor of [data] frames, {frames}"
+        _check(frames % adversary.frames == 0, "[adversary] frames", adversary.frames, allowed)
+        fits = all(side % SIDE_MULTIPLE == 0 for side in crop)
+        _check(fits, "[data] crop", list(crop), f"multiples of {SIDE_MULTIPLE}, for [adversary]")
+        known = self.precision != "fp16"
+        _check(known, "precision", self.precision, "fp32 or bf16, for [adversary]")
 
 
 def read_config(path: Path) -> TrainConfig:

@@ -19,6 +19,7 @@ from starvsr.train.bank import Bank
 from starvsr.train.clips import Clip, ClipMaker, one_thread
 from starvsr.train.config import DataConfig
 from starvsr.train.sources import SourceFolder, data_digest
+from starvsr.train.teacher import Teacher
 
 # The second number of a bank's seeds: no training clip has it, nor a validation clip.
 _BANK = 2**61
@@ -33,8 +34,11 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
         folders: Sequence[SourceFolder],
         seed: int,
         banks: Path | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        """folders: as `find_sources` gives them, none empty. banks: the folder in which a bank's folder lies."""
+        """folders: as `find_sources` gives them, none empty. banks: the folder in which a bank's folder lies. teacher:
+        of the bank's clips.
+        """
         self.config, self.folders, self.seed = config, tuple(folders), seed
         self.digest = data_digest(folders)
         weights = np.array([folder.config.weight for folder in folders])
@@ -43,7 +47,7 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
         self.bank = None
         if config.bank is not None:
             assert banks is not None, "a bank needs a folder"
-            self.bank = Bank(config, banks, seed, self.digest, self._item)
+            self.bank = Bank(config, banks, seed, self.digest, self._item, teacher)
 
     def __getitem__(self, number: int) -> Clip | StarvsrError:
         """Clip `number`, 0 or more."""
@@ -117,9 +121,11 @@ def stack_clips(clips: Sequence[Clip | StarvsrError]) -> Clip | StarvsrError:
         if isinstance(clip, StarvsrError):
             return clip
         good.append(clip)
+    taught = [clip.taught for clip in good if clip.taught is not None]
     return Clip(
         torch.stack([clip.truth for clip in good]),
         torch.stack([clip.degraded for clip in good]),
         tuple(text for clip in good for text in clip.texts),
         tuple(number for clip in good for number in clip.numbers),
+        torch.stack(taught) if taught else None,
     )

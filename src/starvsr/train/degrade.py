@@ -4,9 +4,9 @@
 data that can be logged, stored as JSON and applied again with the same result. What differs from frame to frame is the
 noise itself, and with `drift` a slow wave in how strong blur, noise and JPEG are.
 
-A stage is blur, resize, noise, JPEG and a video codec, in this order. After the last stage comes the resize to 1/scale
-and maybe a sinc; the last stage's compression may come after those instead, since most videos were compressed at their
-final size.
+A stage is blur, resize, fields, chroma, noise, sharpening, JPEG and a video codec, in this order. After the last stage
+comes the resize to 1/scale and maybe a sinc; the last stage's compression may come after those instead, since most
+videos were compressed at their final size.
 """
 
 from __future__ import annotations
@@ -24,10 +24,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from starvsr.train.codecs import VideoCodec, jpeg, recode
+from starvsr.train.defects import (
+    FIELDS,
+    Chroma,
+    Sharpening,
+    add_grain,
+    interlaced,
+    sharpen,
+    spoil_chroma,
+)
 from starvsr.train.kernels import Kernel, blur
 
 RESIZE_MODES = ("area", "bilinear", "bicubic", "bicubic-antialias")
-NOISES = ("gaussian", "poisson")
+NOISES = ("gaussian", "poisson", "grain")
 # A smaller frame has nothing left to restore.
 _LEAST_SIDE_PX = 4
 _LUMA = (0.299, 0.587, 0.114)
@@ -39,15 +48,22 @@ class Noise:
     """Drawn noise. Each frame has its own, made from the degradation's seed and the frame's number."""
 
     kind: str
-    """`gaussian` or `poisson` (shot noise, which grows with the square root of the light)."""
+    """`gaussian`, `poisson` (shot noise, which grows with the square root of the light) or `grain` (of film)."""
     amount: float
-    """Standard deviation in 8-bit levels of `gaussian`; of `poisson` the multiple of the shot noise of 255 photons."""
+    """Standard deviation in 8-bit levels of `gaussian`, and of `grain` at medium grey; of `poisson` the multiple of the
+    shot noise of 255 photons."""
     gray: bool
     """Whether the three channels share it."""
+    size: float = 0.0
+    """Of `grain`: standard deviation of a grain, pixels."""
 
     def __post_init__(self) -> None:
         if self.kind not in NOISES:
             raise ValueError(f"noise {self.kind!r} must be one of {', '.join(NOISES)}")
+        if (self.kind == "grain") != (self.size > 0):
+            raise ValueError(
+                f"noise {self.kind!r} of size {self.size}: grain alone has a size, above 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -61,9 +77,15 @@ class Stage:
     noise: Noise | None = None
     jpeg_quality: int | None = None
     codec: VideoCodec | None = None
+    fields: str | None = None
+    """One of `defects.FIELDS`."""
+    chroma: Chroma | None = None
+    sharpening: Sharpening | None = None
 
     def __post_init__(self) -> None:
         _check_mode(self.resize_mode)
+        if self.fields is not None and self.fields not in FIELDS:
+            raise ValueError(f"fields {self.fields!r} must be one of {', '.join(FIELDS)}")
 
 
 @dataclass(frozen=True)
@@ -138,6 +160,9 @@ class Degradation:
                         "kernel": _made(Kernel, stage["kernel"]),
                         "noise": _made(Noise, stage["noise"]),
                         "codec": _made(VideoCodec, stage["codec"]),
+                        # Draws of earlier versions have neither.
+                        "chroma": _made(Chroma, stage.get("chroma")),
+                        "sharpening": _made(Sharpening, stage.get("sharpening")),
                     }
                 )
                 for stage in data["stages"]
@@ -163,7 +188,24 @@ class Degradation:
     def _spoil(
         self, flow: Iterator[Tensor], stage: Stage, number: int, size: tuple[int, int]
     ) -> Iterator[Tensor]:
-        """Blur, resize and noise of a stage; size: of the clip, rows and columns."""
+        """All of a stage but compression; size: of the clip, rows and columns."""
+        flow = self._reduce(flow, stage, size)
+        if stage.fields is not None:
+            flow = interlaced(flow, stage.fields)
+        for place, frame in enumerate(flow):
+            strength = self.strength(place)
+            if stage.chroma is not None:
+                frame = spoil_chroma(frame, stage.chroma)
+            if stage.noise is not None:
+                entropy = np.random.SeedSequence([self.seed, number, place])
+                frame = add_noise(frame, stage.noise, strength, np.random.default_rng(entropy))
+            if stage.sharpening is not None:
+                frame = sharpen(frame, stage.sharpening, strength)
+            yield frame
+
+    def _reduce(
+        self, flow: Iterator[Tensor], stage: Stage, size: tuple[int, int]
+    ) -> Iterator[Tensor]:
         for place, frame in enumerate(flow):
             strength = self.strength(place)
             if stage.kernel is not None:
@@ -171,9 +213,6 @@ class Degradation:
             if stage.resize is not None:
                 height, width = (max(_LEAST_SIDE_PX, round(side * stage.resize)) for side in size)
                 frame = resize(frame, (height, width), stage.resize_mode)
-            if stage.noise is not None:
-                entropy = np.random.SeedSequence([self.seed, number, place])
-                frame = add_noise(frame, stage.noise, strength, np.random.default_rng(entropy))
             yield frame
 
     def _compress(self, flow: Iterator[Tensor], stage: Stage) -> Iterator[Tensor]:
@@ -208,6 +247,8 @@ def resize(frame: Tensor, size: tuple[int, int], mode: str) -> Tensor:
 
 def add_noise(frame: Tensor, noise: Noise, strength: float, rng: np.random.Generator) -> Tensor:
     """A frame `3 h w` in [0, 1] with noise, clamped; strength: multiplies the amount."""
+    if noise.kind == "grain":
+        return add_grain(frame, noise.amount * strength, noise.size, gray=noise.gray, rng=rng)
     light = frame
     if noise.gray:
         light = (frame * torch.tensor(_LUMA)[:, None, None]).sum(0, keepdim=True)

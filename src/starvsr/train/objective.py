@@ -20,10 +20,11 @@ from starvsr.errors import UsageError
 from starvsr.models.recurrent import Memory
 from starvsr.restore.schedule import logsnr_cosine_interp
 from starvsr.restore.upsample import upsample
+from starvsr.train.adversary import Adversary
 from starvsr.train.clips import Clip
 from starvsr.train.config import PixelLossConfig, TrainConfig
 from starvsr.train.losses import PAPER, training_loss
-from starvsr.train.pixel_losses import Terms, motion_loss, pixel_losses
+from starvsr.train.pixel_losses import Terms, motion_loss, pixel_losses, pixel_target
 from starvsr.types import ModelSpec
 from starvsr.zoo.load import LoadedModel
 
@@ -42,6 +43,7 @@ class Objective:
     config: TrainConfig
     contexts: Callable[[Sequence[str | None]], Tensor]
     """Texts to `b n c` on the model's device."""
+    adversary: Adversary | None = None
     pixel_loss: PixelLossConfig = field(init=False)
 
     def __post_init__(self) -> None:
@@ -50,10 +52,10 @@ class Objective:
         self.pixel_loss = self.config.pixel_loss or PixelLossConfig()
         check_losses(self.model.spec, self.config)
 
-    def __call__(self, network: Network, clip: Clip) -> Terms:
-        """The loss of batched clips (`b t 3 h w`)."""
+    def __call__(self, network: Network, clip: Clip, step: int = 0) -> Terms:
+        """The loss of batched clips (`b t 3 h w`) in a step, from 0."""
         device = self.model.device
-        truth = rearrange(clip.truth * 2 - 1, "b t c h w -> b c t h w").to(device)
+        truth = self._samples(clip.truth)
         start = self._upsampled(clip.degraded, (truth.shape[-2], truth.shape[-1])).to(device)
         texts = clip.texts
         if self.config.data.worse:
@@ -62,7 +64,8 @@ class Objective:
         with torch.no_grad():
             hint = self._encode(start, clip.numbers, _POSTERIOR_HINT)
         if self.model.spec.start == "clean":
-            return self._one_step(network, hint, truth, context)
+            taught = None if clip.taught is None else self._samples(clip.taught)
+            return self._one_step(network, hint, (truth, taught), context, step)
         return self._velocity(network, hint, truth, context, clip.numbers)
 
     def _some_worse(
@@ -106,7 +109,15 @@ class Objective:
             **{name: values.detach().mean() for name, values in means.items()},
         }
 
-    def _one_step(self, network: Network, z: Tensor, truth: Tensor, context: Tensor) -> Terms:
+    def _one_step(
+        self,
+        network: Network,
+        z: Tensor,
+        shown: tuple[Tensor, Tensor | None],
+        context: Tensor,
+        step: int,
+    ) -> Terms:
+        """shown: the truth, and the teacher's pictures."""
         time = self.model.spec.noise_level - 1
         t = torch.full((len(z),), time, device=z.device)
         memory = Memory()
@@ -114,12 +125,29 @@ class Objective:
             network = partial(network, memory=memory)
         v = self._predict(network, z, t, context, z).float()
         picture = self.model.autoencoder.decode(self.schedule.x0_from_v(z, v, time))
-        terms = pixel_losses(picture, truth, self.pixel_loss)
+        target, real = self._targets(*shown)
+        terms = pixel_losses(picture, target, self.pixel_loss)
         if self.pixel_loss.motion and memory.flows:
             motion = motion_loss(z, torch.stack(memory.flows, dim=2))
             terms["loss"] = terms["loss"] + self.pixel_loss.motion * motion
             terms["motion"] = motion.detach()
+        if self.adversary is not None:
+            against = self.adversary.losses(picture, real, step)
+            terms = {**terms, **against, "loss": terms["loss"] + against["loss"]}
         return terms
+
+    def _targets(self, truth: Tensor, taught: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What pictures are compared with, and what the adversary calls real."""
+        target = pixel_target(truth, self.pixel_loss)
+        teacher = self.config.teacher
+        if teacher is None or taught is None:
+            return target, target
+        real = taught if teacher.real else target
+        return torch.lerp(target, taught, teacher.target), real
+
+    def _samples(self, frames: Tensor) -> Tensor:
+        """`b t 3 h w` in [0, 1] to `b 3 t h w` in [-1, 1] on the model's device."""
+        return rearrange(frames * 2 - 1, "b t c h w -> b c t h w").to(self.model.device)
 
     def _predict(
         self, network: Network, x: Tensor, t: Tensor, context: Tensor, hint: Tensor
@@ -191,6 +219,11 @@ def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
         raise UsageError(
             f"[pixel_loss] has no effect: the model {spec.name} starts from noise; give [loss]"
         )
+    for table in ("adversary", "teacher"):
+        if spec.start != "clean" and getattr(config, table) is not None:
+            raise UsageError(
+                f"[{table}] has no effect: the model {spec.name} starts from noise; leave it out"
+            )
     if config.data.worse and (spec.start == "clean" or spec.text is None):
         raise UsageError(
             f"[data] worse = {config.data.worse} has no effect: the model {spec.name} has no negative prompt"

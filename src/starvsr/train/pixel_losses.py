@@ -18,11 +18,16 @@ _SMOOTHNESS = 0.002
 _SHARPENED_SIGMA_PX = 1.5
 
 
-def pixel_losses(picture: Tensor, truth: Tensor, config: PixelLossConfig) -> Terms:
+def pixel_target(truth: Tensor, config: PixelLossConfig) -> Tensor:
+    """What a picture is compared with, of the same shape as the truth, `b 3 t h w`; sharpening may leave its range."""
+    if not config.sharpen:
+        return truth
+    return sharpened(truth, config.sharpen, sigma=_SHARPENED_SIGMA_PX)
+
+
+def pixel_losses(picture: Tensor, target: Tensor, config: PixelLossConfig) -> Terms:
     """Losses of restored pictures, both `b 3 t h w` float32 in [-1, 1], picture not clamped."""
-    if config.sharpen:
-        truth = sharpened(truth, config.sharpen, sigma=_SHARPENED_SIGMA_PX)
-    difference = picture - truth
+    difference = picture - target
     if config.kind == "l1":
         pixel = difference.abs().mean()
     elif config.kind == "mse":

@@ -1,9 +1,4 @@
-"""What may be drawn: the ranges of a degradation, the presets `light` and `heavy`, and the draw.
-
-`heavy` has the two stages and ranges that STAR's paper names (resize 0.15 to 1.5 and 0.3 to 1.2, noise 1 to 30 and
-1 to 25, JPEG 30 to 95, a random codec and bit rate in each); what that leaves out is Real-ESRGAN's (Wang et al.,
-2021), and how hard the codecs compress is ours. `light` is a clean reduction and one mild x264.
-"""
+"""What may be drawn: the ranges of a degradation, and the draw."""
 
 from __future__ import annotations
 
@@ -14,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from starvsr.train.codecs import VideoCodec, is_available
+from starvsr.train.defects import FIELDS, Chroma, Sharpening
 from starvsr.train.degrade import Degradation, Noise, Stage
 from starvsr.train.kernels import Kernel
 
@@ -74,6 +70,25 @@ class StageConfig:
     """Probability of a video codec."""
     codecs: tuple[CodecConfig, ...] = ()
     """Each equally likely."""
+    fields: float = 0.0
+    """Probability of badly deinterlaced fields, each kind equally likely."""
+    chroma: float = 0.0
+    """Probability of shifted and bleeding colour."""
+    chroma_shift: Range = (-2.0, 2.0)
+    """Pixels, along rows; a quarter of it along columns."""
+    chroma_bleed: Range = (0.5, 4.0)
+    """Standard deviation, pixels."""
+    grain: float = 0.0
+    """Probability that noise is film grain."""
+    grain_sigma: Range = (2.0, 14.0)
+    """8-bit levels."""
+    grain_size: Range = (0.4, 1.2)
+    """Pixels."""
+    sharpen: float = 0.0
+    """Probability of sharpening."""
+    sharpen_amount: Range = (0.3, 2.0)
+    sharpen_sigma: Range = (0.6, 1.6)
+    """Pixels."""
 
 
 @dataclass(frozen=True)
@@ -96,46 +111,6 @@ class DegradationConfig:
     def __post_init__(self) -> None:
         if self.scale < 1:
             raise ValueError(f"scale {self.scale} must be 1 or more")
-
-
-_HEAVY_CODECS = (
-    CodecConfig("libx264", "crf", (20, 36)),
-    CodecConfig("libx264", "bits_per_pixel", (0.05, 0.5)),
-    CodecConfig("libx265", "crf", (22, 38)),
-    CodecConfig("mpeg4", "bits_per_pixel", (0.1, 1.0)),
-    CodecConfig("mpeg4", "qscale", (2, 14)),
-    CodecConfig("mpeg2video", "qscale", (2, 16)),
-    CodecConfig("libvpx-vp9", "crf", (25, 50)),
-)
-
-PRESETS: dict[str, DegradationConfig] = {
-    "light": DegradationConfig(
-        stages=(StageConfig(codec=1.0, codecs=(CodecConfig("libx264", "crf", (18, 32)),)),),
-        final_modes=("bicubic-antialias",),
-    ),
-    "heavy": DegradationConfig(
-        stages=(
-            StageConfig(
-                blur=1.0, resize=(0.15, 1.5), noise=1.0, jpeg=1.0, codec=1.0, codecs=_HEAVY_CODECS
-            ),
-            StageConfig(
-                blur=0.8,
-                sigma=(0.2, 1.5),
-                resize=(0.3, 1.2),
-                resize_of="target",
-                up_down_keep=(0.3, 0.4, 0.3),
-                noise=1.0,
-                gaussian_sigma=(1.0, 25.0),
-                poisson_scale=(0.05, 2.5),
-                jpeg=1.0,
-                codec=1.0,
-                codecs=_HEAVY_CODECS,
-            ),
-        ),
-        final_sinc=0.8,
-        compress_last=0.75,
-    ),
-}
 
 
 def clip_rng(name: str, *seeds: int) -> np.random.Generator:
@@ -171,7 +146,24 @@ def _stage(config: StageConfig, scale: int, rng: np.random.Generator) -> Stage:
         noise=_noise(config, rng) if rng.random() < config.noise else None,
         jpeg_quality=_whole(config.jpeg_quality, rng) if rng.random() < config.jpeg else None,
         codec=_codec(config.codecs, rng) if rng.random() < config.codec else None,
+        fields=_one_of(FIELDS, rng) if _happens(config.fields, rng) else None,
+        chroma=_chroma(config, rng) if _happens(config.chroma, rng) else None,
+        sharpening=_sharpening(config, rng) if _happens(config.sharpen, rng) else None,
     )
+
+
+def _happens(probability: float, rng: np.random.Generator) -> bool:
+    """Nothing is drawn for what never happens, so presets without it draw what they always drew."""
+    return probability > 0 and bool(rng.random() < probability)
+
+
+def _chroma(config: StageConfig, rng: np.random.Generator) -> Chroma:
+    shift_x, shift_y = (_between(config.chroma_shift, rng) for _ in range(2))
+    return Chroma(shift_x, shift_y / 4, _between(config.chroma_bleed, rng))
+
+
+def _sharpening(config: StageConfig, rng: np.random.Generator) -> Sharpening:
+    return Sharpening(_between(config.sharpen_amount, rng), _between(config.sharpen_sigma, rng))
 
 
 def _kernel(config: StageConfig, rng: np.random.Generator) -> Kernel:
@@ -211,6 +203,9 @@ def _resize(config: StageConfig, scale: int, rng: np.random.Generator) -> float 
 
 def _noise(config: StageConfig, rng: np.random.Generator) -> Noise:
     gray = bool(rng.random() < config.gray)
+    if _happens(config.grain, rng):
+        size = _between(config.grain_size, rng)
+        return Noise("grain", _between(config.grain_sigma, rng), gray, size)
     if rng.random() < config.gaussian:
         return Noise("gaussian", _between(config.gaussian_sigma, rng), gray)
     return Noise("poisson", _between(config.poisson_scale, rng), gray)

@@ -21,6 +21,7 @@ from starvsr.errors import UsageError
 from starvsr.media.folders import new_folders
 from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
+from starvsr.train.adversary import Adversary
 from starvsr.train.checkpoints import (
     TrainState,
     clear_partial,
@@ -44,6 +45,7 @@ from starvsr.train.objective import Objective, check_losses
 from starvsr.train.runs import RunOptions, TrainResult, alone, forget, open_accelerator
 from starvsr.train.scan import FINDINGS_NAME
 from starvsr.train.sources import SourceFolder, check_folders, find_sources
+from starvsr.train.teacher import Teacher
 from starvsr.train.validation import Validation, means
 from starvsr.train.words import Contexts
 from starvsr.types import Progress, ProgressCallback
@@ -131,7 +133,9 @@ class _Run:
         check_crop(self.model.spec, config.data)
         parameters = trained_parameters(self.model.network, config.parts)
         sources = self._sources()
-        self.clips = TrainingClips(config.data, sources, config.seed, options.output)
+        self.clips = TrainingClips(
+            config.data, sources, config.seed, options.output, self._teacher()
+        )
         self.validation = Validation(
             config.validation, config.data.made, sources, options.output / "samples", config.seed
         )
@@ -141,7 +145,8 @@ class _Run:
                 "or [validation] interval = 0"
             )
         self.state = self._state(parameters)
-        self.objective = Objective(self.model, config, Contexts(self.model, folders))
+        contexts = Contexts(self.model, folders)
+        self.objective = Objective(self.model, config, contexts, self.state.adversary)
 
     def _sources(self) -> tuple[SourceFolder, ...]:
         """Every process decodes all files, or reads what an earlier start found."""
@@ -168,7 +173,9 @@ class _Run:
         )
         self.network, prepared = self.accelerator.prepare(_Trained(network), optimizer)
         average = WeightAverage(parameters, settings.ema_decay)
-        state = TrainState(parameters, average, prepared, self.accelerator.scaler)
+        state = TrainState(
+            parameters, average, prepared, self.accelerator.scaler, adversary=self._adversary()
+        )
         folder = self.options.output
         if self.main:
             clear_partial(folder)
@@ -179,6 +186,18 @@ class _Run:
         if there:
             load_checkpoint(there[-1], state, self.config, data=self.clips.digest)
         return state
+
+    def _teacher(self) -> Teacher | None:
+        if self.config.teacher is None:
+            return None
+        return Teacher(self.options.base / self.config.teacher.path, self.config.data.scale)
+
+    def _adversary(self) -> Adversary | None:
+        if self.config.adversary is None:
+            return None
+        dtype = TYPES[self.config.precision]
+        device = self.accelerator.device
+        return Adversary(self.config.adversary, device, self.config.seed, dtype=dtype)
 
     def __call__(self) -> TrainResult:
         first, last = self.state.step, self.config.steps
@@ -241,8 +260,14 @@ class _Run:
         # With fp16, the scaler skips steps whose gradient overflows.
         if self.state.scaler is None:
             _check_finite(step, "gradient's norm", float(norm or 0))
+        adversary = self.state.adversary
+        if adversary is not None:
+            other = adversary.share_gradients(lambda g: self.accelerator.reduce(g, "mean"))
+            _check_finite(step, "norm of the adversary's gradient", other)
         self.state.optimizer.step()
         self.state.optimizer.zero_grad()
+        if adversary is not None:
+            adversary.step()
         self.state.average.update(step)
         self.state.step = step + 1
         if self.log is not None:
@@ -263,7 +288,7 @@ class _Run:
             last = number == self.micro_batches - 1
             # Gradients are exchanged once per step.
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.network):
-                terms = self.objective(self.network, clip)
+                terms = self.objective(self.network, clip, self.state.step)
                 weight = len(clip.numbers) / share
                 self.accelerator.backward(terms["loss"] * weight)
             for name, value in terms.items():

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from starvsr.media.files import complete_or_absent, written_errors
 from starvsr.metrics.fidelity import psnr
+from starvsr.metrics.frame import Frame
+from starvsr.metrics.niqe import niqe
 from starvsr.restore.restorer import Restorer
 from starvsr.restore.upsample import upsample
 from starvsr.train.clips import Clip, validation_clip
@@ -26,13 +29,16 @@ _LUMA = (65.481, 128.553, 24.966)
 
 @dataclass(frozen=True)
 class Measured:
-    """One clip's metrics, dB of luma."""
+    """One clip's metrics."""
 
     clip: str
     degradation: str
     psnr_y: float
+    """dB of luma."""
     upsampled_psnr_y: float
     """PSNR of plain upsampling, the baseline."""
+    niqe: float | None
+    """Of the middle frame; None if it is too small or flat."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +96,17 @@ class Validation:
                 )
                 restored = restorer(clip.degraded, scale=self.data.scale)
                 plain = upsampled(clip, model)
-                scores = (psnr_y(each, clip.truth) for each in (restored, plain))
-                measured.append(Measured(task.source.name, task.degradation, *scores))
+                middle = len(restored) // 2
+                measured.append(
+                    Measured(
+                        task.source.name,
+                        task.degradation,
+                        psnr_y(restored, clip.truth),
+                        psnr_y(plain, clip.truth),
+                        niqe_of(restored[middle]),
+                    )
+                )
                 if number < self.config.samples:
-                    middle = len(restored) // 2
                     pictures = [each[middle] for each in (plain, restored, clip.truth)]
                     _write_png(self._sample_path(task, step), torch.cat(pictures, dim=2))
             network.train()
@@ -105,15 +118,23 @@ class Validation:
 
 
 def means(measured: Sequence[Measured]) -> dict[str, float]:
-    """Mean metrics over all clips, and over those of each degradation."""
+    """Mean metrics over all clips, and over those of each degradation, as far as they were measured."""
+    kinds = {"": list(measured)}
+    for each in measured:
+        kinds.setdefault(f"_{each.degradation}", []).append(each)
     figures = {}
-    for name in ("psnr_y", "upsampled_psnr_y"):
-        values = [getattr(each, name) for each in measured]
-        figures[name] = math.fsum(values) / len(values)
-        for kind in dict.fromkeys(each.degradation for each in measured):
-            some = [getattr(each, name) for each in measured if each.degradation == kind]
-            figures[f"{name}_{kind}"] = math.fsum(some) / len(some)
+    for name in ("psnr_y", "upsampled_psnr_y", "niqe"):
+        for kind, some in kinds.items():
+            values = [v for each in some if (v := getattr(each, name)) is not None]
+            if values:
+                figures[name + kind] = math.fsum(values) / len(values)
     return figures
+
+
+def niqe_of(picture: Tensor) -> float | None:
+    """NIQE of a picture `3 h w` in [0, 1]; None if it is too small or flat."""
+    samples = (picture.clamp(0, 1) * 65535).round().permute(1, 2, 0)
+    return niqe(Frame(samples.numpy().astype(np.uint16)))
 
 
 def psnr_y(pictures: Tensor, truth: Tensor) -> float:

@@ -1,0 +1,231 @@
+"""Networks in ncnn's format, a `.param` file of layers and a `.bin` file of weights, read into torch.
+
+Packages carry such files of networks that are published nowhere else as plain weights. Only what feed-forward
+upscalers consist of is read: convolutions, activations, sums, concatenation, interpolation and pixel shuffle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from starvsr.errors import WeightsError
+from starvsr.media.textfiles import read_text
+
+_MAGIC = "7767517"
+_FP16, _FP32 = 0x01306B47, (0, 0x0002C056)
+_ARRAY = -23300
+"""Keys of lists are this minus their number."""
+_MOST_BYTES = 1 << 30
+
+Value = float | list[float]
+
+
+@dataclass(frozen=True)
+class _Layer:
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    settings: dict[int, Value]
+
+    def number(self, key: int, default: float = 0) -> float:
+        value = self.settings.get(key, default)
+        if isinstance(value, list):
+            raise WeightsError(f"layer {self.name}: setting {key} is a list")
+        return value
+
+    def numbers(self, key: int) -> list[float]:
+        value = self.settings.get(key, [])
+        return value if isinstance(value, list) else [value]
+
+
+class NcnnNetwork(nn.Module):
+    """A network of one input and one output, in float32."""
+
+    def __init__(self, layers: list[_Layer], operations: list[nn.Module | None]) -> None:
+        super().__init__()
+        self.layers = layers
+        self.operations = nn.ModuleList(each or nn.Identity() for each in operations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`b c h w`, to whatever size the network makes of it."""
+        blobs: dict[str, Tensor] = {}
+        for layer, operation in zip(self.layers, self.operations, strict=True):
+            # Every blob is read once: what is needed more often is split.
+            inputs = [blobs.pop(name) for name in layer.inputs]
+            if layer.kind == "Input":
+                made = x
+            elif layer.kind in _FUNCTIONS:
+                made = _FUNCTIONS[layer.kind](layer, inputs)
+            else:
+                made = operation(*inputs)
+            blobs.update(dict.fromkeys(layer.outputs, made))
+        (output,) = blobs.values()
+        return output
+
+
+def read_ncnn(param: Path) -> NcnnNetwork:
+    """The network of `NAME.param` and `NAME.bin` beside it, for inference.
+
+    Raises WeightsError where a file cannot be read, has layers other than those of feed-forward upscalers, or the two
+    do not fit together.
+    """
+    weights = param.with_suffix(".bin")
+    try:
+        layers = _layers(read_text(param))
+        if weights.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"has more than {_MOST_BYTES >> 30} GiB of weights")
+        file = _Weights(weights.read_bytes())
+        network = NcnnNetwork(layers, [_operation(layer, file) for layer in layers])
+        if file.place != len(file.content):
+            raise ValueError(f"does not fit {weights.name}, which has more weights")
+    except OSError as error:
+        raise WeightsError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except (ValueError, WeightsError) as error:
+        raise WeightsError(f"{param} is not a network that can be read: {error}") from error
+    return network.eval().requires_grad_(False)
+
+
+def _layers(text: str) -> list[_Layer]:
+    magic, _, *lines = text.split("\n", 2)
+    if magic.strip() != _MAGIC or not lines:
+        raise ValueError(f"it does not begin with {_MAGIC}")
+    layers = [_layer(line.split()) for line in lines[0].splitlines() if line.strip()]
+    there: set[str] = set()
+    for layer in layers:
+        if missing := [name for name in layer.inputs if name not in there]:
+            raise ValueError(f"layer {layer.name} reads {missing[0]}, which no layer leaves for it")
+        there = there.difference(layer.inputs).union(layer.outputs)
+    if len(there) != 1 or [layer.kind for layer in layers].count("Input") != 1:
+        raise ValueError("it must have one input and one output")
+    return layers
+
+
+def _layer(words: list[str]) -> _Layer:
+    try:
+        kind, name, inputs, outputs = words[0], words[1], int(words[2]), int(words[3])
+        names = words[4 : 4 + inputs + outputs]
+        pairs = (word.split("=", 1) for word in words[4 + inputs + outputs :])
+        settings = dict(_setting(int(key), value) for key, value in pairs)
+    except (ValueError, IndexError):
+        raise ValueError(f"a line cannot be read: {' '.join(words)[:80]}") from None
+    if kind not in (*_FUNCTIONS, *_MODULES, "Input"):
+        allowed = ", ".join(sorted((*_FUNCTIONS, *_MODULES)))
+        raise ValueError(f"layer {name} is a {kind}, and only these can be read: {allowed}")
+    return _Layer(kind, name, tuple(names[:inputs]), tuple(names[inputs:]), settings)
+
+
+def _setting(key: int, value: str) -> tuple[int, Value]:
+    numbers = [float(each) for each in value.split(",")]
+    # A list begins with its length.
+    return (_ARRAY - key, numbers[1:]) if key <= _ARRAY else (key, numbers[0])
+
+
+class _Weights:
+    """The `.bin` file, read in the order of the layers."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content, self.place = content, 0
+
+    def tagged(self, *shape: int) -> Tensor:
+        """Numbers after a tag that says their type, padded to whole words."""
+        tag = int(self._take(1, "<u4")[0])
+        if tag != _FP16 and tag not in _FP32:
+            raise ValueError(f"its weights have the type {tag:#x}: only fp16 and fp32 can be read")
+        values = self._take(math.prod(shape), "<f2" if tag == _FP16 else "<f4")
+        return torch.from_numpy(values.astype(np.float32)).reshape(shape)
+
+    def plain(self, count: int) -> Tensor:
+        """float32 numbers."""
+        return torch.from_numpy(self._take(count, "<f4").copy())
+
+    def _take(self, count: int, dtype: str) -> np.ndarray:
+        size = count * np.dtype(dtype).itemsize
+        if self.place + size > len(self.content):
+            raise ValueError("its weights end too early")
+        values = np.frombuffer(self.content, dtype, count, self.place)
+        self.place += -(-size // 4) * 4
+        return values
+
+
+def _operation(layer: _Layer, weights: _Weights) -> nn.Module | None:
+    make = _MODULES.get(layer.kind)
+    return None if make is None else make(layer, weights)
+
+
+def _convolution(layer: _Layer, weights: _Weights) -> nn.Module:
+    outputs, rows, columns = (int(layer.number(key, layer.number(1))) for key in (0, 11, 1))
+    values = int(layer.number(6))
+    inputs = values // max(1, outputs * rows * columns)
+    if min(outputs, rows, columns, inputs) < 1 or inputs * outputs * rows * columns != values:
+        raise ValueError(f"layer {layer.name} has {values} weights, which fit no number of inputs")
+    conv = nn.Conv2d(
+        inputs,
+        outputs,
+        (rows, columns),
+        stride=int(layer.number(3, 1)),
+        padding=int(layer.number(4)),
+        dilation=int(layer.number(2, 1)),
+        bias=bool(layer.number(5)),
+    )
+    conv.weight.data = weights.tagged(outputs, inputs, rows, columns)
+    if conv.bias is not None:
+        conv.bias.data = weights.plain(outputs)
+    kind = int(layer.number(9))
+    if kind not in (0, 1, 2):
+        raise ValueError(f"layer {layer.name} has the activation {kind}: only ReLUs can be read")
+    slope = (layer.numbers(10) or [0.0])[0] if kind == 2 else 0.0
+    return nn.Sequential(conv, nn.LeakyReLU(slope)) if kind else conv
+
+
+def _prelu(layer: _Layer, weights: _Weights) -> nn.Module:
+    activation = nn.PReLU(int(layer.number(0)))
+    activation.weight.data = weights.plain(activation.num_parameters)
+    return activation
+
+
+def _sum(layer: _Layer, inputs: list[Tensor]) -> Tensor:
+    """Of `Eltwise`, whose operation 1 is a sum, with coefficients if there are any."""
+    if layer.number(0) != 1:
+        raise WeightsError(f"layer {layer.name} is not a sum")
+    factors = layer.numbers(1) or [1.0] * len(inputs)
+    return torch.stack([x * f for x, f in zip(inputs, factors, strict=True)]).sum(0)
+
+
+def _added(layer: _Layer, inputs: list[Tensor]) -> Tensor:
+    if layer.number(0) != 0 or len(inputs) != 2:
+        raise WeightsError(f"layer {layer.name} is not a sum")
+    return inputs[0] + inputs[1]
+
+
+def _interpolated(layer: _Layer, inputs: list[Tensor]) -> Tensor:
+    modes = {1: "nearest", 2: "bilinear"}
+    mode = modes.get(int(layer.number(0)))
+    if mode is None:
+        raise WeightsError(f"layer {layer.name} interpolates neither nearest nor bilinearly")
+    options = {} if mode == "nearest" else {"align_corners": False}
+    factors = (layer.number(1, 1), layer.number(2, 1))
+    return F.interpolate(inputs[0], scale_factor=factors, mode=mode, **options)
+
+
+_MODULES: dict[str, Callable[[_Layer, _Weights], nn.Module]] = {
+    "Convolution": _convolution,
+    "PReLU": _prelu,
+    "ReLU": lambda layer, _: nn.LeakyReLU(layer.number(0)),
+    "PixelShuffle": lambda layer, _: nn.PixelShuffle(int(layer.number(0))),
+}
+_FUNCTIONS: dict[str, Callable[[_Layer, list[Tensor]], Tensor]] = {
+    "Split": lambda _, inputs: inputs[0],
+    "Concat": lambda _, inputs: torch.cat(inputs, dim=1),
+    "Eltwise": _sum,
+    "BinaryOp": _added,
+    "Interp": _interpolated,
+}

@@ -1,0 +1,86 @@
+"""A teacher: another network, whose restorations are learned from instead of, or beside, the ground truth.
+
+What it restores stands for itself: where the truth is one of many pictures that fit the input, it is a single one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from starvsr.errors import UsageError
+from starvsr.restore.restorer import Restorer
+from starvsr.train.ncnn import read_ncnn
+from starvsr.zoo.hashes import file_sha256
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """Which network teaches, and what its pictures are taken for.
+
+    Raises ValueError for values that mean nothing.
+    """
+
+    path: str = ""
+    """A network of ncnn (`NAME.param`, with `NAME.bin` beside it) or a model file (`.safetensors`), relative to the
+    configuration's folder."""
+    real: bool = True
+    """Its pictures are what the adversary calls real; otherwise the ground truth is."""
+    target: float = 0.0
+    """Fraction of its pictures in the target of the pixel loss; the rest is the ground truth."""
+
+    def __post_init__(self) -> None:
+        if not self.path.endswith((".param", ".safetensors")):
+            raise ValueError(f"path {self.path!r} must end in .param or .safetensors")
+        if not 0 <= self.target <= 1:
+            raise ValueError(f"target {self.target} must be 0 to 1")
+        if not self.real and not self.target:
+            raise ValueError("real = false and target = 0 leave it no effect: give one of them")
+
+
+class Teacher:
+    """Restores clips; loaded where it is first used, so that a worker process gets its path alone."""
+
+    def __init__(self, path: Path, scale: int) -> None:
+        """Raises UsageError if a file is missing."""
+        self.path, self.scale = path, scale
+        self._restore: Callable[[Tensor], Tensor] | None = None
+        weights = (path, path.with_suffix(".bin")) if path.suffix == ".param" else (path,)
+        for file in weights:
+            if not file.is_file():
+                raise UsageError(f"[teacher] path: {file} is not a file")
+        digests = "".join(map(file_sha256, weights))
+        self.digest = hashlib.sha256(digests.encode()).hexdigest()
+
+    def __call__(self, degraded: Tensor) -> Tensor:
+        """Frames `t 3 h w` to `t 3 (scale h) (scale w)`, both in [0, 1], on the CPU.
+
+        Raises WeightsError if its file cannot be read, UsageError if it restores to another size.
+        """
+        if self._restore is None:
+            self._restore = self._loaded()
+        with torch.no_grad():
+            restored = self._restore(degraded)
+        size, expected = restored.shape[-2:], [self.scale * side for side in degraded.shape[-2:]]
+        if list(size) != expected:
+            raise UsageError(
+                f"[teacher] path = {str(self.path)!r} restores {degraded.shape[-2]}x{degraded.shape[-1]} to "
+                f"{size[0]}x{size[1]}: give a network that enlarges {self.scale}x, as [data] scale says"
+            )
+        return restored.clamp(0, 1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_restore": None}
+
+    def _loaded(self) -> Callable[[Tensor], Tensor]:
+        if self.path.suffix != ".param":
+            restorer = Restorer.from_name(str(self.path))
+            return lambda frames: restorer(frames, scale=self.scale)
+        network = read_ncnn(self.path)
+        return lambda frames: torch.cat([network(frame[None]) for frame in frames])
