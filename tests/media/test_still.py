@@ -174,7 +174,7 @@ def test_floats_are_refused(tmp_path: Path) -> None:
 
 def test_options_of_videos_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png")
-    with pytest.raises(UsageError, match="--fps is for image sequences"):
+    with pytest.raises(UsageError, match=r"--fps: .* is one picture"):
         probe(path, probe(path).frame_rate)
     with pytest.raises(UsageError, match=r"--video-stream 1: .* is one picture"):
         probe(path, video_stream=1)
