@@ -53,7 +53,7 @@ def videos_in(folder: Path) -> list[Path]:
         stills = any(path.suffix.lower() in STILL_SUFFIXES for path in found)
         raise InputError(
             f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
-            f"...) or content that libav reads as one{'; --stills restores its pictures' if stills else ''}"
+            f"...) or content that libav reads as one{'; `starvsr upscale --stills` restores its pictures' if stills else ''}"
         )
     return videos
 
