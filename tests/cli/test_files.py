@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -217,6 +218,34 @@ def with_text(text: bytes) -> Callable[[Path], Path]:
     return write
 
 
+def archive(path: Path) -> Path:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("read.me", "text")
+    return path
+
+
+def script(path: Path) -> Path:
+    with pytest.deprecated_call():
+        torch.jit.save(torch.jit.script(torch.nn.Identity()), path)
+    return path
+
+
+def module(path: Path) -> Path:
+    torch.save(torch.nn.Linear(2, 2), path)
+    return path
+
+
+def without_tensors(path: Path) -> Path:
+    torch.save({}, path)
+    return path
+
+
+def prefixed(path: Path) -> Path:
+    return write_tensors_named(
+        path, "unet.VideoControlNet.input_blocks.0.0.weight", "unet.input_blocks.0.0.weight"
+    )
+
+
 def changed(path: Path) -> Path:
     state = star()
     del state["out.2.bias"]
@@ -255,6 +284,26 @@ FOREIGN = [
         "a pointer of Git LFS",
     ),
     ("light_deg.pt", with_text(b""), "(it is empty)"),
+    ("light.onnx", with_text(b"\x08\x07\x12\x07pytorch" + bytes(99)), f"is an ONNX model; {TAKEN}"),
+    ("light.pt", with_text(b'{"message": "Not Found"}'), f"is JSON and not a model; {TAKEN}"),
+    (
+        "light.bin",
+        with_text(b"abc" * 99),
+        f"neither a checkpoint of torch.save nor a safetensors file; {TAKEN}",
+    ),
+    ("light.zip", archive, f"is an archive and not a checkpoint; {TAKEN}"),
+    ("light.pt", script, f"is a TorchScript program and not a checkpoint; {TAKEN}"),
+    (
+        "light.pt",
+        module,
+        f"it requires torch.nn.modules.linear.Linear); nothing in it was run; {TAKEN}",
+    ),
+    ("light.pt", without_tensors, f"has no tensors; {TAKEN}"),
+    (
+        "light.safetensors",
+        prefixed,
+        f"is a network with the layout of STAR's, with something before each name; {TAKEN}",
+    ),
     ("light.gguf", with_text(b"GGUF\3\0\0\0"), "a GGUF file, whose numbers are quantized"),
     (
         "light_deg.pt",

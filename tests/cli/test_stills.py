@@ -78,7 +78,7 @@ def test_a_folder_of_photos(cli: Cli, tmp_path: Path) -> None:
     (folder / "notes.txt").write_text("no picture")
     (folder / "d.HEIC").write_bytes(b"no picture that can be read")
     refused = cli("upscale", folder, large, "--scale", "2")
-    assert refused.code == 3 and "--stills restores its pictures" in refused.error
+    assert refused.code == 3 and "`starvsr upscale --stills` restores its pictures" in refused.error
     result = cli("upscale", folder, large, "--stills", "--scale", "2")
     assert result.code == 0, result.err
     assert "left out, since HEIC is not read: d.HEIC" in result.err
@@ -134,7 +134,8 @@ def test_what_moves_needs_a_way(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_preview_is_of_videos(cli: Cli, photo: Path) -> None:
     result = cli("upscale", photo, photo.with_name("a.png"), "--preview", "1")
-    assert result.code == 2 and "--preview writes a video" in result.error
+    assert result.code == 2
+    assert result.error == f"--preview is for videos, and {photo} is one picture: leave it out"
 
 
 def test_compare_and_evaluate(cli: Cli, photo: Path) -> None:
@@ -142,7 +143,7 @@ def test_compare_and_evaluate(cli: Cli, photo: Path) -> None:
     assert cli("upscale", photo, target, "--scale", "4").code == 0
     result = cli("compare", photo, target, "--resize", "-o", page, "--metrics", "psnr_y,ssim_y")
     assert result.code == 0, result.err
-    assert "1 frames" in result.err and page.stat().st_size > 1000
+    assert "page.html: 1 frame\n" in result.err and page.stat().st_size > 1000
     result = cli("evaluate", target, target, "--metrics", "psnr_y", "--json")
     assert result.code == 0
     assert json.loads(result.out)["clips"][0]["mean"]["psnr_y"] == 100
@@ -177,3 +178,11 @@ def test_a_model_scale_is_a_larger_job_and_reducing_by_hand(cli: Cli, tmp_path: 
     assert np.abs(small[..., :3].astype(int) - by_hand.astype(int)).max() <= 2
     with Image.open(two) as image:
         assert image.getexif()[0x0131].endswith("64x48 to 128x96, --model-scale 4.0")
+
+
+def test_formats_of_pictures_are_named(cli: Cli, tmp_path: Path) -> None:
+    refused = cli("upscale", save(tmp_path / "photo.png"), tmp_path / "large.heic")
+    assert refused.code == 7
+    assert refused.error.endswith(
+        "%06d.png for images, or for one picture one of .png, .tif, .tiff, .jpg, .jpeg, .webp, .bmp, .avif"
+    )

@@ -184,7 +184,7 @@ def test_what_is_refused(tmp_path: Path, clip: Path, options: UpscaleOptions) ->
     target.with_suffix(".png").write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"short\.png exists already: give --overwrite"):
         plan_preview(clip, target, PreviewOptions(1), options)
-    for values, said in (((0.0,), "--preview 0.0 is not allowed"), ((1.0, -1.0), "--at -1.0")):
+    for values, said in (((0.0,), "--preview 0 is not allowed"), ((1.0, -1.0), "--at -1 is")):
         with pytest.raises(UsageError, match=said):
             PreviewOptions(*values)
 

@@ -181,6 +181,20 @@ def test_a_thumbnail_of_the_old_picture_is_not_kept(tmp_path: Path) -> None:
         assert not {0x0201, 0x0202} & set(image.getexif())
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_nothing_is_said_that_the_source_does_not_say(tmp_path: Path, suffix: str) -> None:
+    source = tmp_path / "source.tif"
+    Image.new("RGB", (8, 8)).save(source)
+    target = tmp_path / f"target{suffix}"
+    enlarged(source, target, provenance="starvsr")
+    with Image.open(target) as image:
+        said = image.getexif()
+        assert EXIF not in said
+        assert GPS not in said
+        # Pillow's own, of a TIFF file that says none.
+        assert image.info.get("dpi") == {".png": None, ".tif": (1, 1)}[suffix]
+
+
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:
     said = {"exif": exif(), "icc_profile": profile()}
     source = save(tmp_path / "in.png", "RGBA", **said)

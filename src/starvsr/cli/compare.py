@@ -122,7 +122,8 @@ def compare(
         echo(_text(comparison, left_out))
     if not quiet:
         say_warnings(b.name, comparison.b.warnings)
-        echo(f"{output}: {comparison.page_frames} frames", err=True)
+        shown = comparison.page_frames
+        echo(f"{output}: {'1 frame' if shown == 1 else f'{shown} frames'}", err=True)
     return EXIT_DAMAGED if comparison.b.lost_frames else 0
 
 

@@ -75,7 +75,10 @@ def plan_text(job: Job) -> str:
 def _time_text(job: Job) -> str:
     seconds = expected_s(job)
     if seconds is None:
-        return "unknown until this model has run here: `starvsr upscale --preview 5` measures it"
+        how = (
+            "" if job.settings.container == STILL else ": `starvsr upscale --preview 5` measures it"
+        )
+        return f"unknown until this model has run here{how}"
     return f"about {format_seconds(seconds)}, by the last job with this model here"
 
 

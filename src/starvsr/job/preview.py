@@ -28,7 +28,7 @@ from starvsr.media.join import join
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.scratch import scratch_folder
-from starvsr.media.still import STILL
+from starvsr.media.still import STILL, is_still
 from starvsr.media.writer import PartWriter
 from starvsr.options import (
     EncodeOptions,
@@ -98,6 +98,8 @@ def plan_preview(
     options = options or UpscaleOptions()
     check_contradictions(options)
     if container_of(Path(target)) in (IMAGES, STILL):
+        if is_still(Path(source)):
+            raise UsageError(f"--preview is for videos, and {source} is one picture: leave it out")
         raise UsageError(f"--preview writes a video, but {target} is for images: name a video file")
     span = RangeOptions(start_s=preview.at_s, duration_s=preview.seconds)
     options = dataclasses.replace(options, range=span)

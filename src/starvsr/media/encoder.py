@@ -133,7 +133,8 @@ def container_of(target: Path) -> str:
     if suffix not in CONTAINERS:
         given = f"the extension {suffix}" if suffix else "a name without an extension"
         raise OutputError(
-            f"{target.name}: {given} is not supported: give one of {', '.join(CONTAINERS)}, or %06d.png for images"
+            f"{target.name}: {given} is not supported: give one of {', '.join(CONTAINERS)}, %06d.png for images, or "
+            f"for one picture one of {', '.join(STILLS)}"
         )
     return CONTAINERS[suffix]
 

@@ -51,9 +51,10 @@ def videos_in(folder: Path) -> list[Path]:
     videos = [path for path in found if _is_video(path)]
     if not videos:
         stills = any(path.suffix.lower() in STILL_SUFFIXES for path in found)
+        how = "; `starvsr upscale --stills` restores its pictures" if stills else ""
         raise InputError(
             f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
-            f"...) or content that libav reads as one{'; --stills restores its pictures' if stills else ''}"
+            f"...) or content that libav reads as one{how}"
         )
     return videos
 

@@ -51,7 +51,7 @@ _BROKEN = (
 _ORIENTATION = ExifTags.Base.Orientation
 # Of PNG's header, the byte that says the bits of a sample.
 _PNG_DEPTH_AT = 24
-_BITS_PER_SAMPLE = 258
+_BITS_PER_SAMPLE, _X_RESOLUTION = 258, 282
 # By transposing, flipping rows and flipping columns, in this order.
 _TURNS = {
     2: (False, False, True),
@@ -266,6 +266,10 @@ def _orientation(image: Image.Image) -> int:
     return int(image.getexif().get(_ORIENTATION, 1))
 
 
+def _says_resolution(image: Image.Image) -> bool:
+    return image.format != "TIFF" or _X_RESOLUTION in image.tag_v2  # type: ignore[attr-defined]
+
+
 def _turned(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     transposed, rows, columns = _TURNS.get(orientation, (False, False, False))
     array = array.swapaxes(0, 1) if transposed else array
@@ -311,8 +315,10 @@ def _facts(path: Path) -> Facts:
         exif = image.getexif()
         # Read now, since the file is closed later.
         for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            exif.get_ifd(group)
-        resolution = image.info.get("dpi")
+            if group in exif:
+                exif.get_ifd(group)
+        # Of a TIFF file without a resolution Pillow says one dot per inch.
+        resolution = image.info.get("dpi") if _says_resolution(image) else None
         others = ["XMP"] * bool(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
         others += ["comments"] * bool(getattr(image, "text", None) or image.info.get("comment"))
         return Facts(

@@ -293,7 +293,7 @@ def _described(source: Image.Exif, width: int, height: int) -> Image.Exif:
         of_layout = tag < _LAYOUT_END and tag not in _DESCRIBING
         if of_layout or tag in _OF_OTHER_PIXELS:
             del exif[tag]
-    stated = exif.get_ifd(ExifTags.IFD.Exif)
+    stated = exif.get_ifd(ExifTags.IFD.Exif) if ExifTags.IFD.Exif in exif else {}
     for tag, side in zip(_SIDES, (width, height), strict=True):
         if tag in stated:
             stated[tag] = side

@@ -32,8 +32,8 @@ def _not_a_number(model: LoadedModel) -> StarvsrError:
     name = model.spec.name
     if model.dtype == torch.float32:
         return WeightsError(
-            f"the network of {name} returns NaN or Inf: its file is damaged; check it with "
-            "`starvsr download-weights --verify`, then delete and download it again"
+            f"the network of {name} returns NaN or Inf: its file is damaged; get it again (`starvsr download-weights "
+            "--verify` checks installed ones, and one that is deleted is downloaded again)"
         )
     kind = str(model.dtype).removeprefix("torch.")
     return UsageError(

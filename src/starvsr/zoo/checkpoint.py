@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
-from starvsr.zoo.foreign import about_bytes, about_names, advice, names_in_pickle
+from starvsr.zoo.foreign import TAKEN, about_bytes, about_names, advice, is_intact, names_in_pickle
 from starvsr.zoo.metadata import ANEW, opened
 from starvsr.zoo.parallel import StoppedError
 from starvsr.zoo.tensorfile import DTYPES
@@ -63,6 +63,8 @@ def read_pickle(path: Path) -> Mapping[str, object]:
     """
     if not is_pickle(path):
         found = about_bytes(path)
+        if is_intact(found):
+            raise WeightsError(f"{path} is {found}; {TAKEN}")
         raise WeightsError(
             f"{path} is {f'{found}, ' if found else ''}not a torch checkpoint: {ANEW}"
         )
@@ -80,7 +82,10 @@ def read_pickle(path: Path) -> Mapping[str, object]:
             raise MemoryLimitError(
                 f"memory ran out while {path} was read: end other programs and run the same command again"
             ) from error
-        why = about_bytes(path) or _first_sentence(error)
+        found = about_bytes(path)
+        if is_intact(found):
+            raise WeightsError(f"{path} is {found}; {TAKEN}") from error
+        why = found or _first_sentence(error)
         raise WeightsError(f"{path} is corrupt ({why}): {ANEW}") from error
     if not isinstance(content, Mapping):
         raise WeightsError(
@@ -116,7 +121,7 @@ def _refusal(path: Path, message: str) -> str:
         reason = found[1] if found else "unknown reason"
     text = f"{path} is refused, since it needs more than tensors to be read ({reason}); nothing in it was run"
     what = about_names(names_in_pickle(path))
-    return f"{text}; by its names it is {what}; {advice(what)}" if what else f"{text}: {ANEW}"
+    return f"{text}; by its names it is {what}; {advice(what)}" if what else f"{text}; {TAKEN}"
 
 
 def _first_sentence(error: Exception) -> str:

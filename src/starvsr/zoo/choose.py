@@ -80,6 +80,8 @@ def _chosen(name: str, device: DeviceInfo, weights: WeightsOptions | None) -> Mo
     except OSError as error:
         raise WeightsError(f"--model {name} cannot be read: {error.strerror}") from error
     if not found:
+        if path.name and path.is_dir():
+            raise WeightsError(f"--model {name} is a folder: give the file of a network in it")
         # A name without a folder or an extension is a model's, misspelt.
         kind = WeightsError if path.suffix or path.name != name else UsageError
         raise kind(

@@ -14,7 +14,7 @@ from starvsr.zoo.amounts import format_bytes
 
 _BEGINNING_BYTES = 512
 _MOST_HEADER_BYTES = 16 << 20
-_ZIP = b"PK\x03\x04"
+_ZIP, _PICKLE = b"PK\x03\x04", b"\x80"
 _BEGINNINGS = (
     (
         rb"version https://git-lfs",
@@ -25,7 +25,14 @@ _BEGINNINGS = (
     (rb"\x89HDF", "an HDF5 file of another framework"),
     (rb"Rar!|7z\xbc\xaf|\x1f\x8b", "an archive: unpack it, and give the file inside"),
     (rb"....ftyp|\x1aE\xdf\xa3|RIFF", "a video and not a model"),
+    (rb"\x08[\x01-\x1f][\x12:]", "an ONNX model"),
+    (rb"\s*[{\[]\s*[\"{\[]", "JSON and not a model"),
 )
+_TORCHSCRIPT = "a TorchScript program and not a checkpoint"
+_ARCHIVE = "an archive and not a checkpoint"
+_UNKNOWN = "neither a checkpoint of torch.save nor a safetensors file"
+# These are as they should be; getting them again would not help.
+_INTACT = ("GGUF", "HDF5", "video", "ONNX", "JSON", "archive", "TorchScript", "neither")
 
 STAR = "a network with the layout of STAR's"
 OWN = "a starvsr network without its description: its metadata has no 'starvsr' entry"
@@ -46,6 +53,7 @@ _NETWORKS = (
     (r"^encoder\.levels\.\d+\.blocks\.", OWN),
     (r"^VideoControlNet\.scale_cond\.", VENHANCER),
     (r"^VideoControlNet\.", STAR),
+    (r"\.VideoControlNet\.", f"{STAR}, with something before each name"),
     (r"(^|\.)mixins\.adaln_layer\.", SAT),
     (
         r"^(model\.diffusion_model\.)?input_blocks\..*\.temopral_conv\.",
@@ -91,6 +99,11 @@ def about_bytes(path: Path) -> str:
     return _about_safetensors(path, begin, size)
 
 
+def is_intact(found: str) -> bool:
+    """Whether a file of which `about_bytes` says `found` is a whole one of another kind, and not a damaged one."""
+    return any(kind in found for kind in _INTACT)
+
+
 def _about_zip(path: Path, size: int) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
@@ -98,18 +111,15 @@ def _about_zip(path: Path, size: int) -> str:
     except (zipfile.BadZipFile, OSError, ValueError, EOFError):
         return f"truncated: {format_bytes(size)} are there, without the end that lists its contents"
     if any("/code/" in name for name in names):
-        return "a TorchScript program and not a checkpoint"
-    return (
-        ""
-        if any(name.endswith("data.pkl") for name in names)
-        else "an archive and not a checkpoint"
-    )
+        return _TORCHSCRIPT
+    return "" if any(name.endswith("data.pkl") for name in names) else _ARCHIVE
 
 
 def _about_safetensors(path: Path, begin: bytes, size: int) -> str:
     length = int.from_bytes(begin[:8], "little")
     if begin[8:9] != b"{" or not 0 < length < _MOST_HEADER_BYTES:
-        return ""
+        is_claimed = path.suffix == ".safetensors" or begin.startswith(_PICKLE)
+        return "" if is_claimed else _UNKNOWN
     with path.open("rb") as file:
         file.seek(8)
         header = file.read(length)

@@ -25,7 +25,7 @@ from starvsr.zoo.checkpoint import (
     read_safetensors,
 )
 from starvsr.zoo.convert import from_published, published_tensors, to_published
-from starvsr.zoo.foreign import OWN, SAT, STAR, about_names, about_types, advice
+from starvsr.zoo.foreign import OWN, SAT, STAR, TAKEN, about_names, about_types, advice
 from starvsr.zoo.metadata import METADATA_KEY, is_described, read_metadata
 from starvsr.zoo.sat import Parts, config_of, from_sat
 from starvsr.zoo.spec_json import spec_from_json, spec_to_json
@@ -199,8 +199,11 @@ def _what_else(
 
 def _described(path: Path, names: list[str], what: str) -> str:
     """The message for a file of which no more is known than its tensors' names, or that it is `what`."""
-    shown = ", ".join(names[:_NAMES_SHOWN]) or "none"
-    what = what or f"not a known model: it has {len(names)} tensors ({shown}, ...)"
+    if not names:
+        return f"{path} has no tensors; {TAKEN}"
+    shown = ", ".join(names[:_NAMES_SHOWN])
+    counted = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+    what = what or f"not a known model: it has {counted} ({shown}, ...)"
     return f"{path} is {what}; {advice(what)}"
 
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from starvsr.errors import WeightsError
 from starvsr.media.strict_json import first_words
 from starvsr.specs import COMPONENTS
-from starvsr.zoo.foreign import about_bytes
+from starvsr.zoo.foreign import TAKEN, about_bytes, is_intact
 
 METADATA_KEY = "starvsr"
 """Key of a network's `ModelSpec` in a file's metadata."""
@@ -68,6 +68,8 @@ def opened(path: Path, framework: str) -> Iterator[Any]:
         TypeError,
     ) as error:
         found = about_bytes(path)
+        if is_intact(found) and made_again(path) == ANEW:
+            raise WeightsError(f"{path} is {found}; {TAKEN}") from error
         raise WeightsError(
             f"{path} cannot be read as a safetensors file ({f'it is {found}' if found else first_words(error)}): "
             f"{made_again(path)}"
