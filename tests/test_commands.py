@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from starvsr import errors
 from starvsr.cli.app import EXIT_BUG, app, run
@@ -51,6 +52,7 @@ def test_the_commands_of_the_readme_do_what_they_say(
     once_a_second = [12800 * number for number in range(96)]
     make(Path("in.mp4"), Clip(96, 16, 16, pts=once_a_second, audio=(Audio(seconds=96),)))
     Path("jobs.toml").write_text('[[job]]\ninput = "in.mp4"\noutput = "jobs.mkv"\nframes = 2\n')
+    Image.new("RGB", (24, 16), "teal").save("photo.jpg")
     for folder in ("results", "originals"):
         Path(folder).mkdir()
         make(Path(folder) / "a.mp4", Clip(frames=3, width=64, height=48))

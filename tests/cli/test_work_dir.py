@@ -181,7 +181,7 @@ def test_nothing_is_written_into_the_work_directory_of_another_job(
         ["upscale", clip, clip.with_name("other.mkv"), *quick, "--log-file", work / "a.log"],
         ["degrade", clip, work / "a.mp4", "--scale", "2"],
         ["compare", clip, clip, "-o", work / "a.html"],
-        ["evaluate", clip, "-o", work / "a.json"],
+        ["evaluate", clip, "-o", work / "scores"],
     ):
         result = cli(*arguments)
         assert result.code == 2, arguments

@@ -19,8 +19,9 @@ MOST_BYTES = 3 << 29
 # Done, usage, input, memory, output, done with losses. 1 would be a bug.
 _CODES = (0, 2, 3, 5, 7, 8)
 _DONE = (0, 8)
+# Further lines of an error are indented.
 _LINE = re.compile(
-    r"(error|warning|note): \S|(reading|restoring|joining|loading model): |[^ ].*: \d+ frames? in "
+    r"(error|warning|note): \S|  \S|(reading|restoring|joining|loading model): |[^ ].*: \d+ frames? in "
     r"|\d+ frames?, \d+x\d+ -> |finished parts are kept in "
 )
 _LONGEST_ERROR = 600

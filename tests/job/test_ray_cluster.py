@@ -150,7 +150,7 @@ def test_two_workers_make_what_one_process_makes_even_if_they_are_killed(
         _, said = process.communicate()
     assert killed
     assert process.returncode == 0, said
-    assert "processor of 2 machines" in said
+    assert "CPU of 2 machines" in said
     assert "restoring: 20/20 frames" in said
     assert packets(tmp_path / "two.mkv") == alone
     assert names(tmp_path) == ["clip.mkv", "two.mkv"]
@@ -188,7 +188,7 @@ def test_a_machine_that_is_lost_before_the_job_is_left_out(clip: Path, address: 
     command = [sys.executable, "-m", "starvsr", "plan", str(clip), "--cluster", address]
     planned = subprocess.run(command, capture_output=True, text=True)
     assert planned.returncode == 0, planned.stderr
-    assert "processor of 2 machines" in planned.stdout + planned.stderr
+    assert "CPU of 2 machines" in planned.stdout + planned.stderr
     assert "raylet" not in planned.stdout
 
 

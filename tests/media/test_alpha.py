@@ -190,6 +190,7 @@ def test_what_the_container_says_of_transparent_frames(codec: str, tmp_path: Pat
     with_elements(source, (0x7670, roll), (0x53B8, b"\1"))
     info = probe(source)
     assert (info.width, info.height, info.rotation) == (HEIGHT, WIDTH, 270)
-    assert info.beside == (("3D packing", "left_right"),)
+    # Turned by 270 degrees, the left view is below.
+    assert info.beside == (("3D packing", "bottom_top"),)
     for turned, frame in zip(read(source), read(plain), strict=True):
         assert np.ptp(frame[..., 3]) > 0 and np.array_equal(turned, np.rot90(frame))

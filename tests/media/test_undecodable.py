@@ -60,7 +60,8 @@ def test_a_picture_that_is_not_whole(share: float, said: str, tmp_path: Path) ->
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         output.mux(stream.encode(av.VideoFrame.from_ndarray(picture(0), "rgb24")))
         output.mux(stream.encode(None))
-    assert probe(path).codec == "av1"
+    # By libav where this Pillow has no AVIF.
+    assert probe(path).codec in ("avif", "av1")
     data = path.read_bytes()
     # Its data is of another codec, or missing.
     payload = data.index(b"mdat") + 4

@@ -55,6 +55,8 @@ from tests.train.toys import (
     write_video,
 )
 from tests.zoo.published import SMALL_STAR, install_small, small_models
+from tests.zoo.test_base import venhancer_of
+from tests.zoo.test_base import write as write_base
 
 SHIPPED = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
 
@@ -448,21 +450,23 @@ def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
         shipped.data.bank, clips=4, frames=4, crop=(48, 48)
     )
     weights, model = WeightsOptions(), shipped.model
+    frames = shipped.adversary.frames if shipped.adversary else 2
     if model.base == "star-light":
         weights = WeightsOptions(folder=install_small(tmp_path / "weights"))
         model = dataclasses.replace(model, base=SMALL_STAR.name)
+        write_base(tmp_path / model.checkpoint, venhancer_of())
     if SPECS[shipped.model.base].steps > 1:
         model = dataclasses.replace(model, spec={**model.spec, "steps": 3})
     with small_models():
         config = dataclasses.replace(
             shipped,
             model=model,
-            data=dataclasses.replace(shipped.data, frames=2, crop=(32, 32), bank=bank),
+            data=dataclasses.replace(shipped.data, frames=frames, crop=(32, 32), bank=bank),
             validation=dataclasses.replace(shipped.validation, clips=1, frames=2, samples=1),
             steps=2,
             batch=2,
         )
-        result = train(config, options(tmp_path, weights=weights))
+        result = train(config, options(tmp_path, base=tmp_path, weights=weights))
     assert result.loss is not None
     assert set(result.validation) >= {"psnr_y", "upsampled_psnr_y"}
     assert len(list((tmp_path / "run/samples").rglob("*.png"))) == 1

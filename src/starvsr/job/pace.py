@@ -49,10 +49,10 @@ def expected_s(job: Job) -> float | None:
 
 
 def _paces(job: Job) -> dict[str, float]:
-    path = weights_folder(job.options.weights.folder) / NAME
     try:
+        path = weights_folder(job.options.weights.folder) / NAME
         found = parse_json(read_bounded(path, _MOST_BYTES).decode(), _MOST_BYTES)
-    except (OSError, ValueError):
+    except (OSError, ValueError, StarvsrError):
         return {}
     pairs = found.items() if isinstance(found, dict) else ()
     return {key: pace for key, pace in pairs if isinstance(pace, float) and pace > 0}

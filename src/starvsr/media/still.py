@@ -25,7 +25,7 @@ from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
 from starvsr.media.pixfmt import is_hdr, layout_of
 from starvsr.media.sequence import STILL_SUFFIXES, UNREAD_SUFFIXES
-from starvsr.media.source import open_source
+from starvsr.media.source import broken_picture, open_source
 from starvsr.options import DEFAULT_FPS
 from starvsr.types import ColorInfo, StreamInfo, VideoIndex, VideoInfo
 
@@ -281,9 +281,11 @@ def _first_frame(path: Path) -> VideoFrame:
         with open_source(path) as container:
             frame = next(container.decode(video=0), None)
     except av.FFmpegError as error:
-        raise InputError(f"{path} cannot be decoded ({error}): it is damaged or cut off") from error
+        said = f"{path} cannot be decoded ({error}): it is damaged or cut off"
+        raise InputError(broken_picture(path) or said) from error
     if frame is None:
-        raise InputError(f"{path} cannot be decoded: libav finds no picture in it")
+        said = f"{path} cannot be decoded: libav finds no picture in it"
+        raise InputError(broken_picture(path) or said)
     return frame
 
 
