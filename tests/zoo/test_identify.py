@@ -148,7 +148,7 @@ def test_a_zip_of_something_else(tmp_path: Path) -> None:
 def test_a_network_of_another_kind_under_another_key(tmp_path: Path) -> None:
     torch.save({"params": {"layers.0.weight": torch.ones(2)}}, tmp_path / "a.pth")
     with pytest.raises(
-        WeightsError, match=r"is not a known model: it has 1 tensors \(layers.0.weight, "
+        WeightsError, match=r"is not a known model: it has 1 tensor \(layers.0.weight, "
     ):
         identify(tmp_path / "a.pth")
 
