@@ -86,11 +86,7 @@ from tests.media.marked import joined
             7,
             "give another --codec, or an output that ends in .mkv",
         ),
-        (
-            "plan clip.mp4 out.png",
-            7,
-            "give --frames 1 (and --start), or out-%06d.png for numbered images",
-        ),
+        ("plan clip.mp4 out.png", 7, "give --frames 1 (and --start), or out-%06d.png"),
         ("plan frames/%06d.png", 3, "no image has a name of this form; check the name"),
         ("plan clip.mp4 --blend 50", 2, "--blend 50 is not allowed: give a fraction from 0 to 1"),
         ("plan clip.mp4 --deinterlace yes", 2, "'yes' is not one of 'auto', 'on', 'off', 'field'"),

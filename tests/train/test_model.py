@@ -210,6 +210,12 @@ def test_training_starts_from_venhancers_checkpoint(tmp_path: Path) -> None:
     assert all(name.startswith("control.") or ".gate" in name for name in changed)
 
 
+def test_a_checkpoint_is_refused_for_a_network_of_another_kind(tmp_path: Path) -> None:
+    config = ModelConfig(base="nano", checkpoint="a.pt")
+    with pytest.raises(UsageError, match=r"and base = 'nano' is another: give a base such as star"):
+        start_model(config, tmp_path, "cpu", seed=0, folder=tmp_path)
+
+
 def test_a_checkpoint_and_new_weights_are_refused_together(tmp_path: Path) -> None:
     config = ModelConfig(base="star-light", checkpoint="a.pt", pretrained=False)
     with pytest.raises(UsageError, match="leave out checkpoint"):

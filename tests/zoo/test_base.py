@@ -88,3 +88,11 @@ def test_other_networks_are_refused(
     path = write(tmp_path / "base.pt", tensors)
     with pytest.raises(WeightsError, match=f"base.pt has neither VEnhancer's.*{message}"):
         read_base(path, fresh())
+
+
+def test_a_file_of_another_kind_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "base.pt", {"unet.attn.to_q.lora_A.weight": torch.zeros(2)})
+    with pytest.raises(
+        WeightsError, match=r"base.pt is a LoRA, which .*, and has neither VEnhancer"
+    ):
+        read_base(path, fresh())

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
 from starvsr.zoo.checkpoint import misfits, read_pickle, read_safetensors
+from starvsr.zoo.foreign import TAKEN
 from starvsr.zoo.metadata import read_metadata
 
 
@@ -116,8 +117,7 @@ def test_refusal_says_what_the_file_wanted(tmp_path: Path, culprit: object, want
     with pytest.raises(WeightsError) as caught:
         read_pickle(path)
     assert str(caught.value) == (
-        f"{path} is refused, since it needs more than tensors to be read ({wanted}); nothing in it was run: get the "
-        "file again from its publisher"
+        f"{path} is refused, since it needs more than tensors to be read ({wanted}); nothing in it was run; {TAKEN}"
     )
 
 

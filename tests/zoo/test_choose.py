@@ -112,5 +112,7 @@ def test_a_name_is_a_name_even_where_a_file_has_it(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nano").write_text("not a model")
     assert choose_model("nano", CPU).path is None
-    with pytest.raises(WeightsError, match=r"nano cannot be read as a safetensors file"):
+    with pytest.raises(
+        WeightsError, match=r"nano is neither a checkpoint of torch.save nor a safe"
+    ):
         choose_model(f".{os.sep}nano", CPU)

@@ -76,7 +76,9 @@ def test_a_network_of_sat_with_other_shapes(tmp_path: Path) -> None:
     name = "model.diffusion_model.mixins.patch_embed.text_proj.weight"
     content[name] = torch.zeros(32, 7)
     torch.save({"module": content}, tmp_path / "states.pt")
-    with pytest.raises(WeightsError, match=r"cogvideox.*text_proj.weight is \(32, 7\) instead of"):
+    with pytest.raises(
+        WeightsError, match=r"cogvideox, in 1 tensors: .*text_proj.weight is \(32, 7\) instead of"
+    ):
         identify(tmp_path / "states.pt")
 
 

@@ -172,7 +172,7 @@ def test_a_truncated_file(tmp_path: Path, toy_path: Path, share: float) -> None:
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save({"weight": torch.zeros(3)}, path)
-    with pytest.raises(WeightsError, match=r"is not a known model: it has 1 tensors \(weight, "):
+    with pytest.raises(WeightsError, match=r"is not a known model: it has 1 tensor \(weight, "):
         load_model(str(path), device="cpu")
 
 

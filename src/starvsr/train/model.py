@@ -26,7 +26,7 @@ from starvsr.models.transformers import TemporalTransformer
 from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.specs import SPECS
 from starvsr.train.config import DataConfig, ModelConfig
-from starvsr.types import ModelSpec
+from starvsr.types import ModelSpec, UNetConfig
 from starvsr.zoo.base import read_base
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice, save_model
@@ -68,6 +68,11 @@ def start_model(
         )
     if config.checkpoint and not config.pretrained:
         raise UsageError("[model] pretrained = false starts from new weights: leave out checkpoint")
+    if config.checkpoint and not isinstance(spec.network, UNetConfig):
+        raise UsageError(
+            f"[model] checkpoint is of VEnhancer's or STAR's network, and base = {config.base!r} is another: give a "
+            "base such as star-light, or leave checkpoint out"
+        )
     if config.pretrained and not config.checkpoint:
         if spec.network != choice.spec.network:
             raise UsageError(

@@ -14,6 +14,7 @@ from torch import Tensor
 from starvsr.errors import WeightsError
 from starvsr.zoo.checkpoint import listed, misfits, not_plain
 from starvsr.zoo.convert import from_published, to_published
+from starvsr.zoo.foreign import about_names
 from starvsr.zoo.identify import read_tensors
 
 _LEFT_OUT = ("VideoControlNet.hint_time_zero_linear.", "VideoControlNet.scale_cond.")
@@ -33,8 +34,9 @@ def read_base(path: Path, fresh: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found |= {name: tensor for name, tensor in wanted.items() if name.endswith(_GATES)}
     problems = misfits(wanted, found) or not_plain(found)
     if problems:
+        what = "" if wanted.keys() & tensors.keys() else about_names(tensors)
         raise WeightsError(
-            f"{path} has neither VEnhancer's nor STAR's parameters for this network, in {len(problems)} tensors: "
-            f"{listed(problems)}"
+            f"{path} {f'is {what}, and ' if what else ''}has neither VEnhancer's nor STAR's parameters for this "
+            f"network, in {len(problems)} tensors: {listed(problems)}"
         )
     return from_published(found)
