@@ -12,7 +12,7 @@ from starvsr.media.graph import VideoGraph
 
 # PyAV returns nothing for a frame with a type that it has no name for, such as EXIF; libav has this many by now.
 _NAMELESS = set(range(40)) - {cast("int", kind.value) for kind in Type}
-# A colour profile in PNG has a name, which PyAV frees although the frame still has it: the process is killed.
+# PyAV 18.1 must not list these of frames of PNG: the process may be killed.
 _UNREADABLE = sorted({*_NAMELESS, cast("int", Type.ICC_PROFILE.value)})
 _OF_PNG = frozenset(
     ("monob", "gray", "gray16be", "ya8", "ya16be", "pal8", "rgb24", "rgb48be", "rgba", "rgba64be")
@@ -42,7 +42,9 @@ def has_any(frame: VideoFrame, kinds: Iterable[Type]) -> bool:
 
 def _contents(frame: VideoFrame) -> Iterable[SideData]:
     if frame.format.name in _OF_PNG:
-        raise ValueError(f"a frame in {frame.format.name} may have a named colour profile")
+        raise ValueError(
+            f"a frame in {frame.format.name} may have side data that PyAV must not list"
+        )
     return _all(frame)
 
 
