@@ -37,7 +37,7 @@ _MAY_DIFFER = {
     # What codecs say of themselves where one is encoded by another; default and forced, which have no place in mp4.
     "Audio": (
         r"channel_?(layout|positions|s|layout_original).*|bit_depth|md5_of_the_unencoded_content|service_kind|default|"
-        r"forced|proportion.*"
+        r"forced|proportion.*|bsid|acmod|lfeon|c_?mixlev|surmixlev|dialog_normalization|dialnorm_.*"
     ),
     "Text": r"default|forced|muxing_mode|events_.*|lines_.*",
     "Menu": r"chapters_pos_.*|language|default|forced",
@@ -90,10 +90,12 @@ def _plain(value: object) -> object:
 
 
 def _is_known(track: dict[str, Any], name: str) -> bool:
-    """Whether it is JPEG's matrix, which is BT.601 by definition, alpha, or the aspect of one of two views."""
-    of_jpeg = name == "matrix_coefficients" and track.get("format") == "JPEG"
+    """Whether it is JPEG's matrix, BT.601 by definition, alpha or its depth, or the aspect of one of two views."""
+    is_jpeg = "JPEG" in f"{track.get('format')} {track.get('codec_id')}"
+    of_jpeg = name == "matrix_coefficients" and is_jpeg
     of_views = name == "pixel_aspect_ratio" and "multiview_layout" in track
-    return of_jpeg or of_views or (name, track[name]) == _NO_ALPHA
+    of_alpha = name == "bit_depth" and track.get(_NO_ALPHA[0]) == _NO_ALPHA[1]
+    return of_jpeg or of_views or of_alpha or (name, track[name]) == _NO_ALPHA
 
 
 def _of_timecodes(
