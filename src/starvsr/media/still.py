@@ -18,11 +18,12 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.video.frame import VideoFrame
-from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
+from starvsr.media.orientation import Orientation
 from starvsr.media.pixfmt import is_hdr, layout_of
 from starvsr.media.sequence import STILL_SUFFIXES, UNREAD_SUFFIXES
 from starvsr.media.source import broken_picture, open_source
@@ -52,15 +53,16 @@ _ORIENTATION = ExifTags.Base.Orientation
 # Of PNG's header, the byte that says the bits of a sample.
 _PNG_DEPTH_AT = 24
 _BITS_PER_SAMPLE, _X_RESOLUTION = 258, 282
-# By transposing, flipping rows and flipping columns, in this order.
-_TURNS = {
-    2: (False, False, True),
-    3: (False, True, True),
-    4: (False, True, False),
-    5: (True, False, False),
-    6: (True, False, True),
-    7: (True, True, True),
-    8: (True, True, False),
+# By Exif's number.
+_ORIENTATIONS = {
+    1: Orientation(),
+    2: Orientation(0, mirrored=True),
+    3: Orientation(180),
+    4: Orientation(180, mirrored=True),
+    5: Orientation(270, mirrored=True),
+    6: Orientation(90),
+    7: Orientation(90, mirrored=True),
+    8: Orientation(270),
 }
 USUAL_PRIMARIES = (1, 2)
 """Of sRGB and BT.709, or unsaid."""
@@ -201,19 +203,18 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _read(path: Path) -> tuple[npt.NDArray[Any], int]:
     """The upright picture `h w c` with c of 1 (grey), 2 (grey, alpha), 3 or 4, and its bits, 8 or 16."""
     with _opened(path) as image:
-        deep = _is_deep(image, path)
-        if not deep:
+        if not _is_deep(image, path):
+            # Pillow turns TIFF itself then.
             image.load()
-            upright = ImageOps.exif_transpose(image)
-            array = np.asarray(_plain(upright))
-            return (array[..., None] if array.ndim == 2 else array), 8
-        orientation = _orientation(image)
-        size = image.size
+            array = np.asarray(_plain(image))
+            array = array[..., None] if array.ndim == 2 else array
+            return _orientation(image).apply(array), 8
+        orientation, size = _orientation(image), image.size
     array = _deep(path)
-    turned = _turned(array, orientation)
-    if size not in ((turned.shape[1], turned.shape[0]), (array.shape[1], array.shape[0])):
+    upright = orientation.apply(array)
+    if size not in (array.shape[1::-1], upright.shape[1::-1]):
         raise InputError(f"{path} cannot be decoded: libav reads another size than its header says")
-    return turned, 16
+    return upright, 16
 
 
 def _is_deep(image: Image.Image, path: Path) -> bool:
@@ -262,18 +263,12 @@ def _of_inks(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _orientation(image: Image.Image) -> int:
-    return int(image.getexif().get(_ORIENTATION, 1))
+def _orientation(image: Image.Image) -> Orientation:
+    return _ORIENTATIONS.get(image.getexif().get(_ORIENTATION, 1), Orientation())
 
 
 def _says_resolution(image: Image.Image) -> bool:
     return image.format != "TIFF" or _X_RESOLUTION in image.tag_v2  # type: ignore[attr-defined]
-
-
-def _turned(array: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
-    transposed, rows, columns = _TURNS.get(orientation, (False, False, False))
-    array = array.swapaxes(0, 1) if transposed else array
-    return array[:: -1 if rows else 1, :: -1 if columns else 1]
 
 
 def _first_frame(path: Path) -> VideoFrame:
@@ -326,7 +321,7 @@ def _facts(path: Path) -> Facts:
         return Facts(
             kind=kind,
             mode=image.mode,
-            turned=_orientation(image) != 1,
+            turned=_orientation(image) != Orientation(),
             icc=b"" if image.mode == "CMYK" else image.info.get("icc_profile") or b"",
             exif=exif,
             dpi=None if resolution is None else (float(resolution[0]), float(resolution[1])),
