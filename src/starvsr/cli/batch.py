@@ -200,6 +200,7 @@ def _check_item(item: Item) -> None:
     from starvsr.media.pixfmt import find_encoder
     from starvsr.media.probe import check_asked
     from starvsr.media.source import check_exists
+    from starvsr.media.still import STILL
 
     options, given = item.options.encode, item.options.input
     encoder = options.codec
@@ -207,7 +208,7 @@ def _check_item(item: Item) -> None:
     def check_encode() -> None:
         container = container_of(item.target)
         usual = "libvpx-vp9" if container == "webm" else DEFAULT_CODEC
-        if container != IMAGES:
+        if container not in (IMAGES, STILL):
             check_quality(usual if encoder == "auto" else find_encoder(encoder).name, options)
 
     checks: list[tuple[str, Callable[[], object]]] = [

@@ -117,7 +117,7 @@ def check_metrics_joined(metrics: str | None, *paths: Path | None) -> None:
 
 
 def metrics_advice(words: list[str]) -> str:
-    """What is told of names that were given one after the other."""
+    """The advice about metrics that were given as words of their own."""
     return f"separate metrics by commas: --metrics {','.join(words)}"
 
 

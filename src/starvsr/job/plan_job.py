@@ -116,10 +116,6 @@ def plan_video(
         choice = choose_model(options.model, device, options.weights)
     until_s = index_until_s if expected_frames(info) else None
     info, index, found = _indexed(info, options, settings, until_s, progress)
-    if not options.streams.faststart and settings.container not in WITH_FRONT:
-        logger.warning(
-            "--no-faststart would have no effect: only .mp4 and .mov have an index that can be in front"
-        )
     if (info.time_base, info.frame_rate) != stated and not is_still:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
@@ -128,7 +124,7 @@ def plan_video(
     # More workers than segments would leave threads idle.
     sharing = min(options.workers.count, len(plan.segments))
     device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
-    _warn_of_memory(plan)
+    _warn(plan, options, settings)
     notes = (*said, *found, *size_advice(choice.spec, info, plan, options))
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes
@@ -302,7 +298,12 @@ def _check_compiler(device: DeviceInfo) -> None:
     check_compiler(torch.device(device.name))
 
 
-def _warn_of_memory(plan: Plan) -> None:
+def _warn(plan: Plan, options: UpscaleOptions, settings: EncoderSettings) -> None:
+    """Of a flag without effect, and of memory that may not suffice."""
+    if not options.streams.faststart and settings.container not in WITH_FRONT:
+        logger.warning(
+            "--no-faststart would have no effect: only .mp4 and .mov have an index that can be in front"
+        )
     peak, limit = plan.layout.peak_bytes, plan.limit_bytes
     if limit and peak > limit:
         logger.warning(

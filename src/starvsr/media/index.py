@@ -128,18 +128,23 @@ class _Scan:
             promised = len(stream.index_entries) if "mp4" in info.container else 0
             missing = max(0, promised - decoder.all_packets)
         self.leading = self.watch.leading.count(info, undecoded)
-        failures = self.failures + self.leading
-        if info.codec in _KEEPS_ONE:
-            failures += self.resized
-        self.lost = min(failures, undecoded) + missing
         self.whole = beyond <= _BEYOND_FRAMES
-        if not self.whole:
-            # What was not read is not lost.
-            self.lost = failures
-        elif within_deadline(info.path, lambda: info.path.is_file() and boxes.is_cut(info.path)):
-            self.lost = max(self.lost, self._cut_off(promised))
+        self.lost = self._count_lost(undecoded, promised, missing)
         if progress is not None:
             progress(Progress("index", len(self.raw_pts), len(self.raw_pts)))
+
+    def _count_lost(self, undecoded: int, promised: int, missing: int) -> int:
+        """Frames that cannot be decoded. undecoded: packets less frames; missing: samples promised and not there."""
+        failures = self.failures + self.leading
+        if self.info.codec in _KEEPS_ONE:
+            failures += self.resized
+        if not self.whole:
+            # What was not read is not lost.
+            return failures
+        lost, path = min(failures, undecoded) + missing, self.info.path
+        if within_deadline(path, lambda: path.is_file() and boxes.is_cut(path)):
+            lost = max(lost, self._cut_off(promised))
+        return lost
 
     def _cut_off(self, promised: int) -> int:
         """Frames that a file lacks which is shorter than its structure says."""

@@ -108,14 +108,7 @@ def _probe_video(path: Path, fps: Fraction | None, video_stream: int | None) -> 
             return _timed(info, fps or DEFAULT_FPS)
         # Reads on, so it comes last.
         rate = true_rate(times.read_on(container, stream), info.time_base, info.stated_rates)
-        if fps is not None:
-            _check_raw(container, path)
-        elif _lacks_rate(container, stream):
-            logger.warning(
-                "%s states no frame rate: it is read at %s frames per second; --fps sets another one",
-                path,
-                rate,
-            )
+        _check_rate(container, stream, path, fps, rate)
     info = replace(info, frame_rate=rate)
     return info if fps is None else _at_rate(info, fps)
 
@@ -134,6 +127,24 @@ def check_asked(path: Path, fps: Fraction | None, video_stream: int | None) -> N
             choose_stream(container, path, video_stream)
         if fps is not None and (path.exists() or not is_sequence(path)):
             _check_raw(container, path)
+
+
+def _check_rate(
+    container: InputContainer,
+    stream: VideoStream,
+    path: Path,
+    fps: Fraction | None,
+    rate: Fraction | None,
+) -> None:
+    """Warn of a rate that nobody states. Raises UsageError for the fps of a file that has times."""
+    if fps is not None:
+        _check_raw(container, path)
+    elif _lacks_rate(container, stream):
+        logger.warning(
+            "%s states no frame rate: it is read at %s frames per second; --fps sets another one",
+            path,
+            rate,
+        )
 
 
 def _lacks_rate(container: InputContainer, stream: VideoStream) -> bool:

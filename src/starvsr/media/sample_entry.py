@@ -20,7 +20,7 @@ from starvsr.types import VideoInfo
 
 _PACKINGS = {"top_bottom": 1, "left_right": 2}
 """By their numbers in `st3d`."""
-# Apple's names of projections that have no numbers.
+# Apple's codes of the projections that have no numbers.
 _APPLE = {
     HALF: b"hequ",
     "rectilinear": b"rect",

@@ -84,18 +84,18 @@ class Plan:
     rows: tuple[Span, ...]
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
-    network_calls: int
-    """Calls of the network on one window over the whole job; with a cache, the maximum."""
-    overlap_cost: float
-    """Latent elements computed over latent elements needed; 1 is no overlap."""
-    memory_bytes: int
-    """What the latents of the longest run take in RAM, roughly; and its frames, if decoded at once."""
     speed: str
     """`exact`, `balanced` or `fast`; the next two and the layout have what it stands for."""
     guidance_interval: tuple[float, float] | None
     """Fractions of the steps between which guidance is applied; None is all."""
     cache: float
     """Largest expected error of skipping steps."""
+    network_calls: int = 0
+    """Calls of the network on one window over the whole job; with a cache, the maximum."""
+    overlap_cost: float = 1.0
+    """Latent elements computed over latent elements needed; 1 is no overlap."""
+    memory_bytes: int = 0
+    """What the latents of the longest run take in RAM, roughly; and its frames, if decoded at once."""
 
     @property
     def frames(self) -> int:
@@ -147,8 +147,7 @@ def make_plan(
 ) -> Plan:
     """Plan the restoration of the frames that `options.range` selects; even: whether both sides must be even.
 
-    still: whether the output is one picture, which may be made in strips. Raises UsageError for a range without frames,
-    an output that is too large, or windows that cannot be laid.
+    still: one picture, in strips if large. Raises UsageError for no frames, too large an output, or impossible windows.
     """
     settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
@@ -156,10 +155,16 @@ def make_plan(
     restored = _restored_size(info, options.size, (width, height))
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
-    longest = min(last - first, _longest(options.windows, last - first, spec.segment_frames))
-    margin = _margin(spec, settings, options, info, restored) if still else 0
-    limits = BYTES_PER_ELEMENT[precision], limit_bytes
-    layout = _layout(spec, settings, options, restored, longest, limits, margin)
+    layout = fitted_layout(
+        spec,
+        settings,
+        restored[::-1],
+        min(last - first, _longest(options.windows, last - first, spec.segment_frames)),
+        options.device,
+        bytes_per_element=BYTES_PER_ELEMENT[precision],
+        limit_bytes=limit_bytes,
+        margin=_margin(spec, settings, options, info, restored) if still else 0,
+    )
     rows, columns = all_tile_spans(spec, layout)
     plan = Plan(
         model=spec.name,
@@ -175,36 +180,11 @@ def make_plan(
         segments=_segments(spec, options.windows, layout, index.cuts, (first, last)),
         rows=rows,
         columns=columns,
-        network_calls=0,
-        overlap_cost=1.0,
-        memory_bytes=0,
         speed=settings.speed,
         guidance_interval=settings.guidance_interval,
         cache=settings.cache,
     )
     return _with_costs(plan, spec, settings)
-
-
-def _layout(
-    spec: ModelSpec,
-    settings: Settings,
-    options: UpscaleOptions,
-    restored: tuple[int, int],
-    frames: int,
-    limits: tuple[int, int | None],
-    margin: int,
-) -> Layout:
-    """The layout that fits; restored: columns and rows; limits: bytes of an element, and of the device."""
-    return fitted_layout(
-        spec,
-        settings,
-        restored[::-1],
-        frames,
-        options.device,
-        bytes_per_element=limits[0],
-        limit_bytes=limits[1],
-        margin=margin,
-    )
 
 
 def _margin(

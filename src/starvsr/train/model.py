@@ -61,25 +61,8 @@ def start_model(
         # Here the name is not from the command line.
         raise WeightsError(str(error).replace("--model", "[model] base", 1)) from error
     spec = changed_spec(choice.spec, config)
-    if spec.start == "noise":
-        raise UsageError(
-            f"[model] base = {config.base!r} cannot be trained here: it starts from noise alone, and training supports "
-            "models that start from the degraded latent: give a base such as nano or star-light"
-        )
-    if config.checkpoint and not config.pretrained:
-        raise UsageError("[model] pretrained = false starts from new weights: leave out checkpoint")
-    if config.checkpoint and not isinstance(spec.network, UNetConfig):
-        raise UsageError(
-            f"[model] checkpoint is of VEnhancer's or STAR's network, and base = {config.base!r} is another: give a "
-            "base such as star-light, or leave checkpoint out"
-        )
-    if config.pretrained and not config.checkpoint:
-        if spec.network != choice.spec.network:
-            raise UsageError(
-                "[model.spec.network] changes the network, so the base's weights cannot be used: also give pretrained "
-                "= false"
-            )
-    else:
+    _check_start(config, spec, choice.spec)
+    if not config.pretrained or config.checkpoint:
         path = output / INITIAL_NAME
         state: Mapping[str, Tensor] = new_weights(spec, seed)
         if config.checkpoint:
@@ -92,6 +75,27 @@ def start_model(
     options = DeviceOptions(device=info.name, precision="fp32")
     model = load_choice(dataclasses.replace(choice, spec=as_named), info, options)
     return dataclasses.replace(model, spec=spec), choice.folders
+
+
+def _check_start(config: ModelConfig, spec: ModelSpec, base: ModelSpec) -> None:
+    """Raise UsageError for a start that training does not support, or one that contradicts itself."""
+    if spec.start == "noise":
+        raise UsageError(
+            f"[model] base = {config.base!r} cannot be trained here: it starts from noise alone, and training supports "
+            "models that start from the degraded latent: give a base such as nano or star-light"
+        )
+    if config.checkpoint and not config.pretrained:
+        raise UsageError("[model] pretrained = false starts from new weights: leave out checkpoint")
+    if config.checkpoint and not isinstance(spec.network, UNetConfig):
+        raise UsageError(
+            f"[model] checkpoint is of VEnhancer's or STAR's network, and base = {config.base!r} is another: give a "
+            "base such as star-light, or leave checkpoint out"
+        )
+    if config.pretrained and not config.checkpoint and spec.network != base.network:
+        raise UsageError(
+            "[model.spec.network] changes the network, so the base's weights cannot be used: also give pretrained "
+            "= false"
+        )
 
 
 def changed_spec(base: ModelSpec, config: ModelConfig) -> ModelSpec:
