@@ -120,7 +120,7 @@ class Browser:
         """The value of an expression once it is true."""
         until = time.monotonic() + _PATIENCE_S
         while not (value := self.value(script)):
-            assert time.monotonic() < until, script
+            assert time.monotonic() < until, (script, self.complaints(), self.events[-5:])
             time.sleep(0.05)
         return value
 
