@@ -371,7 +371,7 @@ def test_sources_are_reduced_before_they_are_cut(root: Path) -> None:
     folders = (FolderConfig("sources", resize=(0.5, 0.5)),)
     config = data_config(folders=folders, flip=False)
     still = next(s for s in find_sources(config, root)[0].training if s.truth.video is None)
-    truth, _ = ClipMaker(config)(still, (0.5, 0.5), np.random.default_rng(0))
+    truth, *_ = ClipMaker(config)(still, (0.5, 0.5), np.random.default_rng(0))
     # Half of 32 pixels is all that a crop of 16 can show.
     picture = torch.from_numpy(texture(int(still.name[5]))[0]).permute(2, 0, 1).float() / 255
     whole = torch.nn.functional.interpolate(

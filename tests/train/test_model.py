@@ -164,6 +164,26 @@ def test_a_changed_network_needs_new_weights(root: Path) -> None:
     assert spec.network.width == 64
 
 
+def test_a_deeper_network_begins_as_its_base(tmp_path: Path) -> None:
+    deeper = {"network": {"deep_blocks": 3, "blocks_behind": 2}}
+    models = [
+        start_model(ModelConfig("nano", spec=spec), tmp_path, "cpu", seed=0, folder=tmp_path)[
+            0
+        ].network
+        for spec in ({}, deeper)
+    ]
+    x = torch.randn(1, 48, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        base, deep = (network(x, torch.tensor([100]), torch.zeros(1, 1, 1)) for network in models)
+    assert torch.equal(base, deep)
+    assert len(models[1].state_dict()) > len(models[0].state_dict())
+    with pytest.raises(
+        UsageError, match=r"pretrained = false, or change no more than to add blocks"
+    ):
+        shallower = ModelConfig("nano", spec={"network": {"deep_blocks": 1}})
+        start_model(shallower, tmp_path, "cpu", seed=0, folder=tmp_path)
+
+
 def test_a_name_and_a_description_of_ones_own(root: Path) -> None:
     model = ModelConfig("./tiny.safetensors", name="mine", spec={"segment_frames": 7})
     config = config_of(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from starvsr.errors import UsageError
 from starvsr.restore.restorer import Restorer
 from starvsr.train.adversary import AdversaryConfig
+from starvsr.train.clips import Clip
 from starvsr.train.config import BankConfig, PixelLossConfig, TrainConfig, config_from_toml
 from starvsr.train.data import TrainingClips, stack_clips
 from starvsr.train.objective import Objective
@@ -33,14 +34,18 @@ def taught(root: Path, teacher: TeacherConfig, **changes: Any) -> TrainConfig:
     return config_of(root, data=data, teacher=teacher, **changes)
 
 
-def clips_of(root: Path, teacher: Teacher | None) -> TrainingClips:
-    config = data_config(frames=2, bank=BANK)
+def teacher_of(root: Path, path: str = "up.param", **changes: Any) -> Teacher:
+    return Teacher(TeacherConfig(path, **changes), root, 2)
+
+
+def clips_of(root: Path, teacher: Teacher | None, **changes: Any) -> TrainingClips:
+    config = data_config(**{"frames": 2, "bank": BANK, **changes})
     return TrainingClips(config, find_sources(config.made, root), 0, root / "run", teacher)
 
 
 def test_a_clip_has_the_teachers_picture_cut_and_turned_alike(root: Path) -> None:
     write_enlarger(root / "up.param", 2)
-    clips = clips_of(root, pickle.loads(pickle.dumps(Teacher(root / "up.param", 2))))
+    clips = clips_of(root, pickle.loads(pickle.dumps(teacher_of(root))))
     for number in range(8):
         clip = clips[number]
         assert not isinstance(clip, Exception)
@@ -56,7 +61,7 @@ def test_a_clip_has_the_teachers_picture_cut_and_turned_alike(root: Path) -> Non
 def test_clips_of_other_teachers_are_not_taken_for_its_own(root: Path) -> None:
     folders = set()
     for mode in (1, 2):
-        clips = clips_of(root, Teacher(write_enlarger(root / "up.param", 2, mode), 2))
+        clips = clips_of(root, teacher_of(write_enlarger(root / "up.param", 2, mode).parent))
         assert clips.bank is not None
         folders.add(clips.bank.folder)
     alone = clips_of(root, None)
@@ -67,24 +72,54 @@ def test_clips_of_other_teachers_are_not_taken_for_its_own(root: Path) -> None:
     assert clip.taught is None
 
 
+def test_only_clips_of_its_degradations_are_taught(root: Path) -> None:
+    write_enlarger(root / "up.param", 2)
+    changes = {
+        "bank": dataclasses.replace(BANK, clips=8),
+        "degradations": {"light": 0.5, "clean": 0.5},
+    }
+    some = clips_of(root, teacher_of(root, degradations=("light",)), **changes)
+    all_of_them = clips_of(root, teacher_of(root), **changes)
+    assert some.bank is not None and all_of_them.bank is not None
+    assert some.bank.folder != all_of_them.bank.folder
+    clips = [some[number] for number in range(8)]
+    assert {clip.taught is None for clip in clips if isinstance(clip, Clip)} == {True, False}
+    stacked = stack_clips(clips)
+    assert isinstance(stacked, Clip) and stacked.taught is not None
+    assert stacked.is_taught == tuple(c.taught is not None for c in clips if isinstance(c, Clip))
+    for number, is_taught in enumerate(stacked.is_taught):
+        assert torch.equal(stacked.taught[number], stacked.truth[number]) is not is_taught
+
+
 def test_a_model_file_teaches_what_it_restores(root: Path) -> None:
-    teacher = Teacher(root / "tiny.safetensors", 2)
+    teacher = teacher_of(root, "tiny.safetensors")
     frames = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     expected = Restorer.from_name(str(root / "tiny.safetensors"))(frames, scale=2)
     assert torch.equal(teacher(frames), expected)
 
 
+def test_half_precision_is_another_bank_with_nearly_the_same_pictures(root: Path) -> None:
+    write_enlarger(root / "up.param", 2)
+    whole, half = (teacher_of(root, precision=each) for each in ("fp32", "bf16"))
+    frames = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert whole.digest != half.digest
+    assert half(frames).dtype == torch.float32
+    torch.testing.assert_close(half(frames), whole(frames), atol=0.01, rtol=0)
+
+
 def test_its_pictures_are_the_target_in_part_and_what_is_called_real(root: Path) -> None:
     model = load_model(str(root / "tiny.safetensors"), device="cpu")
-    truth, pictures = torch.zeros(1, 3, 2, 16, 16), torch.ones(1, 3, 2, 16, 16)
+    truth, pictures = torch.zeros(2, 3, 2, 16, 16), torch.full((2, 2, 3, 16, 16), 1.0)
 
-    def targets(teacher: TeacherConfig | None) -> tuple[float, float]:
+    def targets(teacher: TeacherConfig | None, *, first: bool = True) -> tuple[float, float]:
+        """Of two clips, of which the second is taught and the first may be."""
         adversary = AdversaryConfig(frames=2)
         data = data_config(frames=2, bank=BANK)
         config = TrainConfig(
             data=data, teacher=teacher, adversary=adversary, pixel_loss=PixelLossConfig()
         )
-        found = Objective(model, config, lambda _: model.context)._targets(truth, pictures)
+        clip = Clip(truth, truth, ("", ""), (0, 1), pictures, (first, True))
+        found = Objective(model, config, lambda _: model.context)._targets(truth, clip)
         return float(found[0].mean()), float(found[1].mean())
 
     path = "up.param"
@@ -92,6 +127,7 @@ def test_its_pictures_are_the_target_in_part_and_what_is_called_real(root: Path)
     assert targets(TeacherConfig(path)) == (0, 1)
     assert targets(TeacherConfig(path, target=0.25)) == (0.25, 1)
     assert targets(TeacherConfig(path, real=False, target=1.0)) == (1, 0)
+    assert targets(TeacherConfig(path, target=0.5), first=False) == (0.25, 0.5)
 
 
 def test_a_run_learns_from_it_and_resumes(root: Path) -> None:
@@ -120,6 +156,11 @@ def test_a_teacher_of_another_scale_is_refused(root: Path) -> None:
         ("path = 'a.param'\ntarget = 1.5", ["target 1.5", "0 to 1"]),
         ("path = 'a.param'\nreal = false", ["no effect"]),
         ("path = 'a.param'", ["[teacher] real", "[adversary]"]),
+        ("path = 'a.param'\nprecision = 'fp16'", ["precision 'fp16'", "fp32, bf16"]),
+        (
+            "path = 'a.param'\nreal = false\ntarget = 1.0\ndegradations = ['dvd']",
+            ["[teacher] degradations", "dvd", "light, heavy"],
+        ),
     ],
 )
 def test_impossible_teachers_are_refused(text: str, named: list[str]) -> None:
@@ -132,6 +173,6 @@ def test_what_a_teacher_needs_is_said(root: Path) -> None:
     with pytest.raises(UsageError, match=r"\[data\.bank\].*for \[teacher\]"):
         config_from_toml("[teacher]\npath = 'a.param'\nreal = false\ntarget = 1.0")
     with pytest.raises(UsageError, match=r"\[teacher\] path: .*up\.param is not a file"):
-        Teacher(root / "up.param", 2)
+        teacher_of(root)
     config = taught(root, TeacherConfig("up.param", real=False, target=1.0))
     assert config_from_toml(to_toml(config)) == config

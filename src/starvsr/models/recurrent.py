@@ -11,6 +11,8 @@ Inside, a frame is `b c h w` in channels-last order.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -211,6 +213,25 @@ def _doubled(pixels: Tensor) -> Tensor:
     """`b h w (c 4)` to `b c (2 h) (2 w)`."""
     tall = rearrange(pixels, "b h w (p q c) -> b (h p) (w q) c", p=2, q=2)
     return tall.permute(0, 3, 1, 2)
+
+
+def is_deeper(config: RecurrentConfig, base: RecurrentConfig) -> bool:
+    """Whether a network has the base's sizes and at least as many blocks everywhere."""
+    depths = ("blocks_before", "deep_blocks", "blocks_behind")
+    fewer = {name: min(getattr(config, name), getattr(base, name)) for name in depths}
+    return dataclasses.replace(config, **fewer) == base
+
+
+def deepened(fresh: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a network of more blocks that computes what the base does: its last blocks change nothing.
+
+    fresh: new weights of the deeper network; base: of one that it is deeper than.
+    """
+    state = {**fresh, **base}
+    for name in fresh.keys() - base.keys():
+        if ".conv_out." in name:
+            state[name] = torch.zeros_like(fresh[name])
+    return state
 
 
 def _check_config(config: RecurrentConfig) -> None:

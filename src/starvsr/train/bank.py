@@ -84,13 +84,13 @@ class Bank:
                 cut = cut.flip(flipped) if flipped else cut
                 return cut.transpose(-1, -2).contiguous() if transposed else cut
 
-            taught = None if self.teacher is None else part("taught", scale)
+            taught = part("taught", scale) if "taught" in file.keys() else None  # noqa: SIM118
             return Clip(part("truth", scale), part("degraded", 1), (text,), (number,), taught)
 
     def _write(self, path: Path, clip: Clip) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         tensors = {"truth": _bytes(clip.truth), "degraded": _bytes(clip.degraded)}
-        if self.teacher is not None:
+        if self.teacher is not None and self.teacher.teaches(clip.degradation):
             with one_thread():
                 # Of what the network will be given.
                 taught = self.teacher(tensors["degraded"].float() / _LEVELS)

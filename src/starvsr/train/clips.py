@@ -49,6 +49,10 @@ class Clip:
     """i of each."""
     taught: Tensor | None = None
     """The teacher's restoration, as `truth`; None without a teacher."""
+    is_taught: tuple[bool, ...] = ()
+    """Whether each has one; in a stack `taught` is the truth where it has none."""
+    degradation: str | None = None
+    """The preset that degraded a single clip; None: it was degraded already."""
 
 
 class ClipMaker:
@@ -63,8 +67,9 @@ class ClipMaker:
 
     def __call__(
         self, source: Source, resize_range: tuple[float, float], rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Truth and degraded, as in `Clip`. Raises InputError if a file has changed."""
+    ) -> tuple[Tensor, Tensor, str | None]:
+        """Truth, degraded and degradation, as in `Clip`. Raises InputError if a file has changed."""
+        name = None
         if source.degraded is not None:
             truth, degraded = self._pair(source.truth, source.degraded, rng)
         else:
@@ -75,7 +80,7 @@ class ClipMaker:
         if degraded is None:
             name = list(self.presets)[rng.choice(len(self.presets), p=self.shares)]
             degraded = draw(self.presets[name], rng).apply(truth.contiguous())
-        return truth.contiguous(), degraded.contiguous()
+        return truth.contiguous(), degraded.contiguous(), name
 
     def _truth(
         self, media: Media, resize_range: tuple[float, float], rng: np.random.Generator

@@ -350,6 +350,8 @@ class TrainConfig:
             )
             seen = self.adversary is not None or not self.teacher.real
             _check(seen, "[teacher] real", True, "an [adversary], or false")
+            for name in self.teacher.degradations:
+                _check_one_of("[teacher] degradations", name, tuple(self.data.degradations))
 
     def _check_adversary(self, adversary: AdversaryConfig) -> None:
         frames, crop = self.data.frames, self.data.crop

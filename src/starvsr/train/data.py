@@ -66,8 +66,8 @@ class TrainingClips(Dataset[Clip | StarvsrError]):
         folder = self.folders[rng.choice(len(self.folders), p=self.shares)]
         source = folder.training[rng.integers(len(folder.training))]
         with one_thread():
-            truth, degraded = self.maker(source, folder.config.resize, rng)
-        return Clip(truth, degraded, (source.text,), (number,))
+            truth, degraded, name = self.maker(source, folder.config.resize, rng)
+        return Clip(truth, degraded, (source.text,), (number,), degradation=name)
 
 
 class StepSampler(Sampler[list[int]]):
@@ -121,11 +121,13 @@ def stack_clips(clips: Sequence[Clip | StarvsrError]) -> Clip | StarvsrError:
         if isinstance(clip, StarvsrError):
             return clip
         good.append(clip)
-    taught = [clip.taught for clip in good if clip.taught is not None]
+    is_taught = tuple(clip.taught is not None for clip in good)
+    taught = [clip.truth if clip.taught is None else clip.taught for clip in good]
     return Clip(
         torch.stack([clip.truth for clip in good]),
         torch.stack([clip.degraded for clip in good]),
         tuple(text for clip in good for text in clip.texts),
         tuple(number for clip in good for number in clip.numbers),
-        torch.stack(taught) if taught else None,
+        torch.stack(taught) if any(is_taught) else None,
+        is_taught,
     )

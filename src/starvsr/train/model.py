@@ -20,13 +20,13 @@ from starvsr.models.device import device_info
 from starvsr.models.layers import FrameConvBranch
 from starvsr.models.liem import FrameGate, SpatialGate
 from starvsr.models.network import VideoNetwork
-from starvsr.models.recurrent import GatedBlock, Motion
+from starvsr.models.recurrent import GatedBlock, Motion, deepened, is_deeper
 from starvsr.models.stages import Block
 from starvsr.models.transformers import TemporalTransformer
 from starvsr.options import DeviceOptions, WeightsOptions
 from starvsr.specs import SPECS
 from starvsr.train.config import DataConfig, ModelConfig
-from starvsr.types import ModelSpec, UNetConfig
+from starvsr.types import ModelSpec, RecurrentConfig, UNetConfig
 from starvsr.zoo.base import read_base
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice, save_model
@@ -62,17 +62,20 @@ def start_model(
         raise WeightsError(str(error).replace("--model", "[model] base", 1)) from error
     spec = changed_spec(choice.spec, config)
     _check_start(config, spec, choice.spec)
-    if not config.pretrained or config.checkpoint:
+    options = DeviceOptions(device=info.name, precision="fp32")
+    deeper = spec.network != choice.spec.network
+    if not config.pretrained or config.checkpoint or deeper:
         path = output / INITIAL_NAME
         state: Mapping[str, Tensor] = new_weights(spec, seed)
         if config.checkpoint:
             state = read_base(folder / config.checkpoint, state)
+        elif config.pretrained:
+            state = deepened(state, load_choice(choice, info, options).network.state_dict())
         save_model(path, spec, state)
         # Components lie beside the base, or in the weights folder.
         choice = dataclasses.replace(choice, path=path, missing=())
     # A model's file is found by its original name.
     as_named = dataclasses.replace(spec, name=choice.spec.name)
-    options = DeviceOptions(device=info.name, precision="fp32")
     model = load_choice(dataclasses.replace(choice, spec=as_named), info, options)
     return dataclasses.replace(model, spec=spec), choice.folders
 
@@ -91,10 +94,15 @@ def _check_start(config: ModelConfig, spec: ModelSpec, base: ModelSpec) -> None:
             f"[model] checkpoint is of VEnhancer's or STAR's network, and base = {config.base!r} is another: give a "
             "base such as star-light, or leave checkpoint out"
         )
-    if config.pretrained and not config.checkpoint and spec.network != base.network:
+    fits = spec.network == base.network or (
+        isinstance(spec.network, RecurrentConfig)
+        and isinstance(base.network, RecurrentConfig)
+        and is_deeper(spec.network, base.network)
+    )
+    if config.pretrained and not config.checkpoint and not fits:
         raise UsageError(
             "[model.spec.network] changes the network, so the base's weights cannot be used: also give pretrained "
-            "= false"
+            "= false, or change no more than to add blocks to a recurrent network"
         )
 
 

@@ -64,8 +64,8 @@ class Objective:
         with torch.no_grad():
             hint = self._encode(start, clip.numbers, _POSTERIOR_HINT)
         if self.model.spec.start == "clean":
-            taught = None if clip.taught is None else self._samples(clip.taught)
-            return self._one_step(network, hint, (truth, taught), context, step)
+            shown = self._targets(truth, clip)
+            return self._one_step(network, start, hint, shown, context, step)
         return self._velocity(network, hint, truth, context, clip.numbers)
 
     def _some_worse(
@@ -112,12 +112,13 @@ class Objective:
     def _one_step(
         self,
         network: Network,
+        start: Tensor,
         z: Tensor,
-        shown: tuple[Tensor, Tensor | None],
+        shown: tuple[Tensor, Tensor],
         context: Tensor,
         step: int,
     ) -> Terms:
-        """shown: the truth, and the teacher's pictures."""
+        """start: the upsampled input, and z its latent. shown: as `_targets` gives it."""
         time = self.model.spec.noise_level - 1
         t = torch.full((len(z),), time, device=z.device)
         memory = Memory()
@@ -125,25 +126,27 @@ class Objective:
             network = partial(network, memory=memory)
         v = self._predict(network, z, t, context, z).float()
         picture = self.model.autoencoder.decode(self.schedule.x0_from_v(z, v, time))
-        target, real = self._targets(*shown)
+        target, real = shown
         terms = pixel_losses(picture, target, self.pixel_loss)
         if self.pixel_loss.motion and memory.flows:
             motion = motion_loss(z, torch.stack(memory.flows, dim=2))
             terms["loss"] = terms["loss"] + self.pixel_loss.motion * motion
             terms["motion"] = motion.detach()
         if self.adversary is not None:
-            against = self.adversary.losses(picture, real, step)
+            against = self.adversary.losses(picture, real, step, start)
             terms = {**terms, **against, "loss": terms["loss"] + against["loss"]}
         return terms
 
-    def _targets(self, truth: Tensor, taught: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _targets(self, truth: Tensor, clip: Clip) -> tuple[Tensor, Tensor]:
         """What pictures are compared with, and what the adversary calls real."""
         target = pixel_target(truth, self.pixel_loss)
         teacher = self.config.teacher
-        if teacher is None or taught is None:
+        if teacher is None or clip.taught is None:
             return target, target
-        real = taught if teacher.real else target
-        return torch.lerp(target, taught, teacher.target), real
+        taught = self._samples(clip.taught)
+        has = torch.tensor(clip.is_taught, device=truth.device)[:, None, None, None, None]
+        real = torch.where(has, taught, target) if teacher.real else target
+        return torch.lerp(target, taught, teacher.target * has.float()), real
 
     def _samples(self, frames: Tensor) -> Tensor:
         """`b t 3 h w` in [0, 1] to `b 3 t h w` in [-1, 1] on the model's device."""

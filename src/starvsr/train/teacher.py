@@ -19,6 +19,8 @@ from starvsr.restore.restorer import Restorer
 from starvsr.train.ncnn import read_ncnn
 from starvsr.zoo.hashes import file_sha256
 
+PRECISIONS = ("fp32", "bf16")
+
 
 @dataclass(frozen=True)
 class TeacherConfig:
@@ -34,8 +36,17 @@ class TeacherConfig:
     """Its pictures are what the adversary calls real; otherwise the ground truth is."""
     target: float = 0.0
     """Fraction of its pictures in the target of the pixel loss; the rest is the ground truth."""
+    degradations: tuple[str, ...] = ()
+    """Only clips that were degraded by one of these are learned from it, the others from the ground truth; empty: all.
+    It restores no others, which saves its time."""
+
+    precision: str = "fp32"
+    """In which it computes: `fp32`, or `bf16`, which is quicker where the CPU has units for it and changes its pictures
+    by less than a level on average."""
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision {self.precision!r} must be one of {', '.join(PRECISIONS)}")
         if not self.path.endswith((".param", ".safetensors")):
             raise ValueError(f"path {self.path!r} must end in .param or .safetensors")
         if not 0 <= self.target <= 1:
@@ -47,16 +58,25 @@ class TeacherConfig:
 class Teacher:
     """Restores clips; loaded where it is first used, so that a worker process gets its path alone."""
 
-    def __init__(self, path: Path, scale: int) -> None:
-        """Raises UsageError if a file is missing."""
-        self.path, self.scale = path, scale
+    def __init__(self, config: TeacherConfig, folder: Path, scale: int) -> None:
+        """folder: what its path is relative to. Raises UsageError if a file is missing."""
+        self.config, self.path, self.scale = config, folder / config.path, scale
+        path = self.path
         self._restore: Callable[[Tensor], Tensor] | None = None
         weights = (path, path.with_suffix(".bin")) if path.suffix == ".param" else (path,)
         for file in weights:
             if not file.is_file():
                 raise UsageError(f"[teacher] path: {file} is not a file")
-        digests = "".join(map(file_sha256, weights))
+        changes = [
+            *sorted(config.degradations),
+            *([config.precision] * (config.precision != "fp32")),
+        ]
+        digests = "".join([*map(file_sha256, weights), *changes])
         self.digest = hashlib.sha256(digests.encode()).hexdigest()
+
+    def teaches(self, degradation: str | None) -> bool:
+        """Whether clips degraded like this are learned from it; None: they came degraded."""
+        return not self.config.degradations or degradation in self.config.degradations
 
     def __call__(self, degraded: Tensor) -> Tensor:
         """Frames `t 3 h w` to `t 3 (scale h) (scale w)`, both in [0, 1], on the CPU.
@@ -65,8 +85,9 @@ class Teacher:
         """
         if self._restore is None:
             self._restore = self._loaded()
-        with torch.no_grad():
-            restored = self._restore(degraded)
+        half = self.config.precision == "bf16"
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            restored = self._restore(degraded).float()
         size, expected = restored.shape[-2:], [self.scale * side for side in degraded.shape[-2:]]
         if list(size) != expected:
             raise UsageError(
@@ -82,5 +103,5 @@ class Teacher:
         if self.path.suffix != ".param":
             restorer = Restorer.from_name(str(self.path))
             return lambda frames: restorer(frames, scale=self.scale)
-        network = read_ncnn(self.path)
+        network = read_ncnn(self.path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return lambda frames: torch.cat([network(frame[None]) for frame in frames])

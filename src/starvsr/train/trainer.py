@@ -190,7 +190,7 @@ class _Run:
     def _teacher(self) -> Teacher | None:
         if self.config.teacher is None:
             return None
-        return Teacher(self.options.base / self.config.teacher.path, self.config.data.scale)
+        return Teacher(self.config.teacher, self.options.base, self.config.data.scale)
 
     def _adversary(self) -> Adversary | None:
         if self.config.adversary is None:
