@@ -139,8 +139,8 @@ class RangeOptions:
     frames: int | None = None
 
     def __post_init__(self) -> None:
-        _check_range("--start", self.start_s, 0, math.inf, "a time of 0 or more")
-        _check_range("--end", self.end_s, 0, math.inf, "a time of 0 or more")
+        for flag, time_s in (("--start", self.start_s), ("--end", self.end_s)):
+            _check_range(flag, time_s, 0, math.inf, "a time of 0 or more")
         ok = self.duration_s is None or self.duration_s > 0
         _check(ok, "--duration", self.duration_s, "a time above 0")
         _check_range("--frames", self.frames, 1, math.inf, "1 or more")
@@ -148,9 +148,8 @@ class RangeOptions:
             raise UsageError("--end and --duration contradict each other: give one of them")
         start = self.start_s or 0.0
         if self.end_s is not None and self.end_s <= start:
-            raise UsageError(
-                f"--end {self.end_s:g} is not after --start {start:g}: give a later one"
-            )
+            ends = f"--end {self.end_s:g} is not after --start {start:g}"
+            raise UsageError(f"{ends}: give a later one")
 
     @property
     def whole(self) -> bool:
@@ -238,8 +237,9 @@ class WindowOptions:
         against = ("chunk_overlap", "tile_px", "tile_overlap_px", "segment_frames")
         names = [flag_of(name) for name in against if getattr(self, name) is not None]
         if self.parity and names:
-            flags = " and ".join(["--parity", *names])
-            raise UsageError(f"{flags} contradict each other: leave one out")
+            raise UsageError(
+                " and ".join(["--parity", *names]) + " contradict each other: leave one out"
+            )
 
 
 @dataclass(frozen=True)
@@ -248,6 +248,8 @@ class LookOptions:
 
     color_fix: ColorFix | None = None
     """Match the colours to the input's: `adain` (mean and deviation), `wavelet` (low frequencies), `none`."""
+    detail: float | None = None
+    """From the most faithful picture (0) to the most detailed (1, as None) of models whose weights have both."""
     blend: float = 0.0
     """Fraction (0..1) of the plainly upsampled input in the output."""
     sharpen: float = 0.0
@@ -259,7 +261,8 @@ class LookOptions:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check_range("--blend", self.blend, 0, 1, "a fraction from 0 to 1")
+        for flag, fraction in (("--detail", self.detail), ("--blend", self.blend)):
+            _check_range(flag, fraction, 0, 1, "a fraction from 0 to 1")
         _check_range("--sharpen", self.sharpen, -1, 2, "a number from -1 to 2")
 
 

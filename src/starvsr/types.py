@@ -348,6 +348,8 @@ class ModelSpec:
     """`--precision auto` on devices other than the CPU: `fp16` or `bf16`."""
     cfg_dynamic: bool = False
     """Whether `cfg` is the strength of `guidance.dynamic_scale`; a requested scale is constant."""
+    faithful: str = ""
+    """The embedded model from whose weights, at 0, `--detail` goes to these, at 1; empty: none."""
     trained_size: tuple[int, int] = field(default=(0, 0), compare=False)
     """Columns and rows of the frames that it was trained on, for advice; zeros if any."""
     parameters: int = field(default=0, compare=False)

@@ -185,6 +185,7 @@ _OPTIONS = dict((
     _model("--noise-level", help="Noise added before sampling, 1 to 1000 (default: the model's).", **_COUNT),
     _model("--seed", help=f"Seed of all noise (default {DEFAULT_SEED}).", **_COUNT),
     _model("--color-fix", help="Match colours to the input (default: the model's)."),
+    _model("--detail", help="From the most faithful picture (0) to the most detailed (1, the default) of models with both, such as vivid.", **_NUMBER),
     _model("--blend", help="Fraction of the plainly upsampled input in the output, 0 to 1.", **_NUMBER),
     _model("--sharpen", help="Amplify fine detail, or attenuate it below 0: -1 to 2, such as 0.5.", **_NUMBER),
     _model("--deinterlace", help="Deinterlace frames flagged as interlaced (auto), all frames (on) or none (off); field: one frame for each of their fields."),

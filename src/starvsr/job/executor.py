@@ -117,6 +117,7 @@ class LastModel:
             options.attention,
             options.compile,
             offload,
+            work.options.look.detail,
             sampling.prompt,
             sampling.negative_prompt,
         )
@@ -130,6 +131,7 @@ class LastModel:
                 work.device,
                 options,
                 offload=offload,
+                detail=work.options.look.detail,
                 prompt=sampling.prompt,
                 negative_prompt=sampling.negative_prompt,
             )

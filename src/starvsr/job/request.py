@@ -102,6 +102,8 @@ def weights_of(choice: ModelChoice) -> dict[str, str]:
     """Fingerprints of the existing weight files, by their role. Raises OSError."""
     network = choice.path or embedded_file(choice.spec.name)
     files = {"the model's weights": network}
+    if choice.spec.faithful:
+        files[f"the weights of {choice.spec.faithful}"] = embedded_file(choice.spec.faithful)
     for name in components_of(choice.spec):
         found = find_component(name, choice.folders)
         if found is not None:

@@ -82,7 +82,11 @@ def resolve(
     windows: WindowOptions | None = None,
     look: LookOptions | None = None,
 ) -> Settings:
-    """The settings of a model under the user's options. Raises UsageError for impossible windows."""
+    """The settings of a model under the user's options.
+
+    Raises UsageError for impossible windows, and for a detail of a model that has one picture.
+    """
+    check_detail(spec, look.detail if look else None)
     given, asked = sampling or SamplingOptions(), windows or WindowOptions()
     # A single step has one level, and nothing to guide or to skip.
     chosen = SamplingOptions() if spec.solver == "one_step" else given
@@ -115,6 +119,14 @@ def resolve(
         guided_steps=_guided_steps(evaluations, interval) if is_guided else (0, 0),
         without_effect=_without_effect(spec, given, asked, is_guided=is_guided),
     )
+
+
+def check_detail(spec: ModelSpec, detail: float | None) -> None:
+    """Raise UsageError if there is a detail and the model has weights of one picture only."""
+    if detail is not None and not spec.faithful:
+        raise UsageError(
+            f"--detail {detail:g} is not for {spec.name}, which has one picture: leave it out, or give --model vivid"
+        )
 
 
 def _or(value: Value | None, default: Value) -> Value:

@@ -94,12 +94,17 @@ class Restorer:
             info,
             options,
             offload="none" if options.offload == "auto" else options.offload,
+            detail=look.detail if look else None,
             prompt=sampling.prompt,
             negative_prompt=sampling.negative_prompt,
         )
         return cls(model, sampling, look or LookOptions(), windows or WindowOptions())
 
     def __post_init__(self) -> None:
+        if self.look.detail not in (None, self.model.detail):
+            raise UsageError(
+                f"--detail {self.look.detail:g}: the model was loaded with {self.model.detail:g}"
+            )
         self.settings = resolve(self.model.spec, self.sampling, self.windows, self.look)
         self.solver = SOLVERS[self.model.spec.solver]
         try:

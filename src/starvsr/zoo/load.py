@@ -25,7 +25,9 @@ from starvsr.models.compiled import compiler_for
 from starvsr.models.device import attention_backend, device_info, network_dtype
 from starvsr.models.network import VideoNetwork
 from starvsr.models.offload import Offloaded, assign_weights, offload_blocks, placed
+from starvsr.models.recurrent import deepened
 from starvsr.options import Attention, DeviceOptions, Precision, WeightsOptions
+from starvsr.plan.settings import check_detail
 from starvsr.specs import EMBEDDED
 from starvsr.types import DeviceInfo, ModelSpec
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
@@ -60,6 +62,8 @@ class LoadedModel:
     """Text context, `1 n c`; zeros for a model without a text encoder."""
     negative_context: Tensor
     device: torch.device
+    detail: float = 1.0
+    """Of its weights, as in `LookOptions`."""
     dtype: torch.dtype = torch.float32
     """The type of the network's computation, its inputs and its result."""
     movers: Mapping[str, Mover] = field(default_factory=dict)
@@ -83,19 +87,21 @@ def load_model(
     precision: Precision = "auto",
     offload: str = "none",
     compile: bool = False,
+    detail: float | None = None,
     weights: WeightsOptions | None = None,
 ) -> LoadedModel:
     """Load a model by name or path onto a device, for its default prompts.
 
-    device, attention, precision, compile: as in `DeviceOptions`; offload: `none`, `model` or `block`. Raises
-    WeightsError if a file is missing, corrupt or does not match its own description, UsageError if the device or
-    attention backend does not exist here, or nothing can be compiled.
+    device, attention, precision, compile: as in `DeviceOptions`; detail: as in `LookOptions`; offload: `none`, `model`
+    or `block`. Raises WeightsError if a file is missing, corrupt or does not match its own description, UsageError if
+    the device or attention backend does not exist here, nothing can be compiled, or the model has no such detail.
     """
     options = DeviceOptions(
         device=device, attention=attention, precision=precision, compile=compile
     )
     info = device_info(device)
-    return load_choice(choose_model(name, info, weights), info, options, offload=offload)
+    choice = choose_model(name, info, weights)
+    return load_choice(choice, info, options, offload=offload, detail=detail)
 
 
 def load_choice(
@@ -104,14 +110,15 @@ def load_choice(
     options: DeviceOptions | None = None,
     *,
     offload: str = "none",
+    detail: float | None = None,
     prompt: str | None = None,
     negative_prompt: str | None = None,
 ) -> LoadedModel:
     """As `load_model`, for an existing choice. Prompts of None are the model's own.
 
-    offload: what waits in main memory until it is used: `none`; `model`, network and autoencoder as wholes; `block`,
-    each block of the network too. Raises as `load_model`, and ValueError for another `offload`, or for `block` with
-    compilation.
+    detail: of `LookOptions`. offload: what waits in main memory until it is used: `none`; `model`, network and
+    autoencoder as wholes; `block`, each block of the network too. Raises as `load_model`, and ValueError for another
+    `offload`, or for `block` with compilation.
     """
     options = options or DeviceOptions()
     if options.compile and offload == "block":
@@ -121,7 +128,7 @@ def load_choice(
     backend = attention_backend(options.attention, device)
     path = _network_file(choice)
     network = _empty_network(path, spec)
-    weights = _weights(path, network, spec)
+    weights = _detailed(_weights(path, network, spec), spec, detail)
     # Before anything large is in memory: a new prompt needs the text encoder for a moment.
     context, negative_context = contexts(
         spec, choice.folders, prompt=prompt, negative_prompt=negative_prompt
@@ -143,6 +150,7 @@ def load_choice(
         context=context.to(device, dtype),
         negative_context=negative_context.to(device, dtype),
         device=device,
+        detail=1.0 if detail is None else detail,
         dtype=dtype,
         movers=_movers(network, autoencoder, device, dtype, offload),
     )
@@ -176,6 +184,23 @@ def _weights(path: Path, network: VideoNetwork, spec: ModelSpec) -> dict[str, Te
     weights, _ = read_safetensors(path)
     _check_fit(path, network, weights)
     return weights
+
+
+def _detailed(
+    weights: dict[str, Tensor], spec: ModelSpec, detail: float | None
+) -> dict[str, Tensor]:
+    """The weights between those of the faithful model (0) and the model's own (1). Raises UsageError, WeightsError."""
+    check_detail(spec, detail)
+    if detail is None or detail == 1:
+        return weights
+    path = embedded_file(spec.faithful)
+    ends = deepened(weights, read_safetensors(path)[0])
+    problems = misfits(weights, ends)
+    if problems:
+        raise WeightsError(
+            f"--detail {detail:g}: {spec.faithful} is no part of {spec.name}: {listed(problems)}"
+        )
+    return {name: ends[name].float().lerp(own.float(), detail) for name, own in weights.items()}
 
 
 def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from starvsr.errors import WeightsError
 from starvsr.media.strict_json import parse_json, shown
+from starvsr.specs import EMBEDDED
 from starvsr.types import (
     AutoencoderSpec,
     CogVideoXConfig,
@@ -149,6 +150,8 @@ def _check_together(spec: ModelSpec) -> None:
         raise ValueError(
             f"context_frames is {spec.context_frames}, too many for segments of {spec.segment_frames}"
         )
+    if spec.faithful and spec.faithful not in EMBEDDED:
+        raise ValueError(f"faithful is {shown(spec.faithful)}, not one of {', '.join(EMBEDDED)}")
     files = (coder.weights, *([spec.text.weights] if spec.text else []))
     odd = [name for name in files if name and not is_component_name(name)]
     if odd:
