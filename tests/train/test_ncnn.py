@@ -52,13 +52,43 @@ def test_a_network_of_every_layer(tmp_path: Path) -> None:
     tinted = F.relu(F.conv2d(x, odd.half().float()))
     up = F.interpolate(tinted, scale_factor=2, mode="bilinear", align_corners=False)
     expected = F.relu(0.5 * F.pixel_shuffle(deep, 2) + 2 * up + up)
-    torch.testing.assert_close(read_ncnn(path)(x), expected)
+    torch.testing.assert_close(read_ncnn(path)(x)[0], expected)
+
+
+def classifier(tmp_path: Path) -> tuple[Path, Tensor]:
+    """The way a classifier begins, with two outputs, and its first layer's weights."""
+    weights = drawn(0, 4, 3, 3, 3)
+    path = write_ncnn(
+        tmp_path / "net.param",
+        [
+            "Input        in    0 1 data",
+            "Convolution  conv  1 1 data wide 0=4 1=3 3=2 4=1 6=108 9=1",
+            "Split        split 1 2 wide out0 rest",
+            "Padding      pad   1 1 rest padded 0=0 1=1 2=0 3=1 4=0 5=-3.40282347e38 6=0",
+            "Pooling      pool  1 1 padded out1 0=0 1=3 11=3 2=2 3=0 5=0",
+        ],
+        tagged(weights),
+    )
+    return path, weights
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_network_of_several_outputs(tmp_path: Path, dtype: torch.dtype) -> None:
+    path, weights = classifier(tmp_path)
+    x = drawn(1, 2, 3, 12, 16).to(dtype)
+    found = read_ncnn(path, outputs=0).to(dtype)(x)
+    first = F.relu(F.conv2d(x, weights.to(dtype), stride=2, padding=1))
+    pooled = F.max_pool2d(F.pad(first, (0, 1, 0, 1)), 3, 2)
+    assert [each.shape for each in found] == [(2, 4, 6, 8), (2, 4, 3, 4)]
+    torch.testing.assert_close(found, (first, pooled))
+    with pytest.raises(WeightsError, match="one input and 1 output"):
+        read_ncnn(path)
 
 
 @pytest.mark.parametrize(("mode", "name"), [(1, "nearest"), (2, "bilinear")])
 def test_interpolation(tmp_path: Path, mode: int, name: str) -> None:
     x = drawn(0, 1, 3, 4, 5)
-    enlarged = read_ncnn(write_enlarger(tmp_path / "up.param", 3, mode))(x)
+    (enlarged,) = read_ncnn(write_enlarger(tmp_path / "up.param", 3, mode))(x)
     torch.testing.assert_close(enlarged, F.interpolate(x, scale_factor=3, mode=name))
 
 
@@ -71,7 +101,7 @@ INPUT = "Input in 0 1 data"
     [
         ([INPUT, "LSTM odd 1 1 data out"], b"", "layer odd is a LSTM"),
         ([INPUT, "Convolution conv 1 1 gone out 0=1 1=1 6=3"], b"", "reads gone"),
-        ([INPUT, "Split s 1 2 data a b"], b"", "one input and one output"),
+        ([INPUT, "Split s 1 2 data a b"], b"", "one input and 1 output"),
         ([INPUT, "Split s x 2 data a b"], b"", "a line cannot be read"),
         ([INPUT, CONV], b"\0" * 8, "end too early"),
         ([INPUT, CONV], b"\0" * 20, "more weights"),
@@ -103,7 +133,14 @@ def test_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["Eltwise e 2 1 a b out 0=2", "BinaryOp e 2 1 a b out 0=2", "Interp e 1 1 a out 0=3 1=2.0"],
+    [
+        "Padding e 1 1 a out 0=1 4=1",
+        "Pooling e 1 1 a out 0=1 1=2",
+        "Pooling e 1 1 a out 0=0 4=1",
+        "Eltwise e 2 1 a b out 0=2",
+        "BinaryOp e 2 1 a b out 0=2",
+        "Interp e 1 1 a out 0=3 1=2.0",
+    ],
 )
 def test_other_operations_of_a_known_layer_are_refused(tmp_path: Path, line: str) -> None:
     names = "a b" if "a b" in line else "a"

@@ -8,7 +8,7 @@ normalisation (Miyato et al., 2018) keeps its gradient bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,9 +20,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from starvsr.train.features import mismatch
+
 _UNSHUFFLED = 2
 _HALVINGS = 2
-_LEAST = 1e-6
 SIDE_MULTIPLE = _UNSHUFFLED * 2**_HALVINGS
 """Sides of the pictures are multiples of this, pixels."""
 
@@ -148,7 +149,7 @@ class Adversary:
         with self._frozen():
             seen = self._judge(picture, start)
         fooled = F.softplus(truth.verdicts.detach() - seen.verdicts).mean()
-        matched = _mismatch(seen.features, truth.features)
+        matched = mismatch(seen.features, truth.features)
         rise = min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else 1.0
         loss = own + rise * (self.config.weight * fooled + self.config.features * matched)
         terms = {"fooled": fooled, "matched": matched, "adversary": own}
@@ -184,17 +185,6 @@ class Adversary:
             yield
         finally:
             self.network.requires_grad_(True)
-
-
-def _mismatch(features: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
-    """Relative, since magnitudes drift while the adversary learns; each run by itself, as it may be a batch alone."""
-    parts = []
-    for ours, theirs in zip(features, real, strict=True):
-        apart, magnitude = (
-            each.abs().flatten(1).mean(1) for each in (ours - theirs.detach(), theirs.detach())
-        )
-        parts.append((apart / (magnitude + _LEAST)).mean())
-    return torch.stack(parts).mean()
 
 
 def _activated(x: Tensor) -> Tensor:

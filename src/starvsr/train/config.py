@@ -15,6 +15,7 @@ from typing import Any
 from starvsr.errors import UsageError
 from starvsr.media.textfiles import parse_toml, read_text
 from starvsr.train.adversary import SIDE_MULTIPLE, AdversaryConfig
+from starvsr.train.features import FeaturesConfig
 from starvsr.train.losses import LossConfig
 from starvsr.train.presets import PRESETS
 from starvsr.train.tables import from_table
@@ -309,6 +310,8 @@ class TrainConfig:
     """For models that start from the clean latent; None: the default."""
     adversary: AdversaryConfig | None = None
     """For models that start from the clean latent; None: there is none."""
+    features: FeaturesConfig | None = None
+    """For models that start from the clean latent; None: none are compared."""
     teacher: TeacherConfig | None = None
     """For models that start from the clean latent, with a bank; None: there is none."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)

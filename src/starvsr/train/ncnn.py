@@ -1,7 +1,8 @@
 """Networks in ncnn's format, a `.param` file of layers and a `.bin` file of weights, read into torch.
 
 Packages carry such files of networks that are published nowhere else as plain weights. Only what feed-forward
-upscalers consist of is read: convolutions, activations, sums, concatenation, interpolation and pixel shuffle.
+upscalers and the first layers of classifiers consist of is read: convolutions, activations, sums, concatenation,
+maximum pooling, padding, interpolation and pixel shuffle.
 """
 
 from __future__ import annotations
@@ -48,15 +49,15 @@ class _Layer:
 
 
 class NcnnNetwork(nn.Module):
-    """A network of one input and one output, in float32."""
+    """A network of one input, in float32."""
 
     def __init__(self, layers: list[_Layer], operations: list[nn.Module | None]) -> None:
         super().__init__()
         self.layers = layers
         self.operations = nn.ModuleList(each or nn.Identity() for each in operations)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """`b c h w`, to whatever size the network makes of it."""
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """`b c h w`, to all outputs in the order of the layers, each of whatever size the network makes of it."""
         blobs: dict[str, Tensor] = {}
         for layer, operation in zip(self.layers, self.operations, strict=True):
             # Every blob is read once: what is needed more often is split.
@@ -68,19 +69,18 @@ class NcnnNetwork(nn.Module):
             else:
                 made = operation(*inputs)
             blobs.update(dict.fromkeys(layer.outputs, made))
-        (output,) = blobs.values()
-        return output
+        return tuple(blobs.values())
 
 
-def read_ncnn(param: Path) -> NcnnNetwork:
-    """The network of `NAME.param` and `NAME.bin` beside it, for inference.
+def read_ncnn(param: Path, *, outputs: int = 1) -> NcnnNetwork:
+    """The network of `NAME.param` and `NAME.bin` beside it, for inference; outputs: that it must have, or 0 for any.
 
     Raises WeightsError where a file cannot be read, has layers other than those of feed-forward upscalers, or the two
     do not fit together.
     """
     weights = param.with_suffix(".bin")
     try:
-        layers = _layers(read_text(param))
+        layers = _layers(read_text(param), outputs)
         if weights.stat().st_size > _MOST_BYTES:
             raise ValueError(f"has more than {_MOST_BYTES >> 30} GiB of weights")
         file = _Weights(weights.read_bytes())
@@ -94,7 +94,7 @@ def read_ncnn(param: Path) -> NcnnNetwork:
     return network.eval().requires_grad_(False)
 
 
-def _layers(text: str) -> list[_Layer]:
+def _layers(text: str, outputs: int) -> list[_Layer]:
     magic, _, *lines = text.split("\n", 2)
     if magic.strip() != _MAGIC or not lines:
         raise ValueError(f"it does not begin with {_MAGIC}")
@@ -104,8 +104,10 @@ def _layers(text: str) -> list[_Layer]:
         if missing := [name for name in layer.inputs if name not in there]:
             raise ValueError(f"layer {layer.name} reads {missing[0]}, which no layer leaves for it")
         there = there.difference(layer.inputs).union(layer.outputs)
-    if len(there) != 1 or [layer.kind for layer in layers].count("Input") != 1:
-        raise ValueError("it must have one input and one output")
+    if len(there) != (outputs or len(there)) or [x.kind for x in layers].count("Input") != 1:
+        raise ValueError(
+            f"it must have one input and {outputs or 'any'} output{'s'[: outputs != 1]}"
+        )
     return layers
 
 
@@ -216,6 +218,25 @@ def _interpolated(layer: _Layer, inputs: list[Tensor]) -> Tensor:
     return F.interpolate(inputs[0], scale_factor=factors, mode=mode, **options)
 
 
+def _padded(layer: _Layer, inputs: list[Tensor]) -> Tensor:
+    if layer.number(4) != 0 or layer.number(6) != 0:
+        raise WeightsError(f"layer {layer.name} does not pad with a constant")
+    top, bottom, left, right = (int(layer.number(key)) for key in range(4))
+    # Before a maximum it is float32's least, which half precision does not have.
+    value = max(layer.number(5), torch.finfo(inputs[0].dtype).min)
+    return F.pad(inputs[0], (left, right, top, bottom), value=value)
+
+
+def _pooled(layer: _Layer, inputs: list[Tensor]) -> Tensor:
+    """The maximum within the picture; only whole windows are taken, as in torch."""
+    if layer.number(0) != 0 or layer.number(4) != 0 or layer.number(5) not in (0, 1):
+        raise WeightsError(f"layer {layer.name} is no maximum of windows")
+    side, stride, padding = (
+        int(layer.number(key, least)) for key, least in ((1, 1), (2, 1), (3, 0))
+    )
+    return F.max_pool2d(inputs[0], side, stride, padding)
+
+
 _MODULES: dict[str, Callable[[_Layer, _Weights], nn.Module]] = {
     "Convolution": _convolution,
     "PReLU": _prelu,
@@ -228,4 +249,6 @@ _FUNCTIONS: dict[str, Callable[[_Layer, list[Tensor]], Tensor]] = {
     "Eltwise": _sum,
     "BinaryOp": _added,
     "Interp": _interpolated,
+    "Padding": _padded,
+    "Pooling": _pooled,
 }

@@ -23,6 +23,7 @@ from starvsr.restore.upsample import upsample
 from starvsr.train.adversary import Adversary
 from starvsr.train.clips import Clip
 from starvsr.train.config import PixelLossConfig, TrainConfig
+from starvsr.train.features import Features
 from starvsr.train.losses import PAPER, training_loss
 from starvsr.train.pixel_losses import Terms, motion_loss, pixel_losses, pixel_target
 from starvsr.types import ModelSpec
@@ -44,6 +45,7 @@ class Objective:
     contexts: Callable[[Sequence[str | None]], Tensor]
     """Texts to `b n c` on the model's device."""
     adversary: Adversary | None = None
+    features: Features | None = None
     pixel_loss: PixelLossConfig = field(init=False)
 
     def __post_init__(self) -> None:
@@ -132,6 +134,10 @@ class Objective:
             motion = motion_loss(z, torch.stack(memory.flows, dim=2))
             terms["loss"] = terms["loss"] + self.pixel_loss.motion * motion
             terms["motion"] = motion.detach()
+        if self.features is not None and self.config.features is not None:
+            unlike = self.features.loss(picture, target)
+            terms["loss"] = terms["loss"] + self.config.features.weight * unlike
+            terms["features"] = unlike.detach()
         if self.adversary is not None:
             against = self.adversary.losses(picture, real, step, start)
             terms = {**terms, **against, "loss": terms["loss"] + against["loss"]}
@@ -222,7 +228,7 @@ def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
         raise UsageError(
             f"[pixel_loss] has no effect: the model {spec.name} starts from noise; give [loss]"
         )
-    for table in ("adversary", "teacher"):
+    for table in ("adversary", "features", "teacher"):
         if spec.start != "clean" and getattr(config, table) is not None:
             raise UsageError(
                 f"[{table}] has no effect: the model {spec.name} starts from noise; leave it out"

@@ -104,4 +104,4 @@ class Teacher:
             restorer = Restorer.from_name(str(self.path))
             return lambda frames: restorer(frames, scale=self.scale)
         network = read_ncnn(self.path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return lambda frames: torch.cat([network(frame[None]) for frame in frames])
+        return lambda frames: torch.cat([network(frame[None])[0] for frame in frames])

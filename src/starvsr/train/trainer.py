@@ -33,6 +33,7 @@ from starvsr.train.checkpoints import (
 from starvsr.train.clips import Clip
 from starvsr.train.config import OptimizerConfig, TrainConfig
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
+from starvsr.train.features import Features
 from starvsr.train.log import TrainLog, is_noted, summary_writer
 from starvsr.train.model import (
     WeightAverage,
@@ -146,7 +147,9 @@ class _Run:
             )
         self.state = self._state(parameters)
         contexts = Contexts(self.model, folders)
-        self.objective = Objective(self.model, config, contexts, self.state.adversary)
+        self.objective = Objective(
+            self.model, config, contexts, self.state.adversary, self._features()
+        )
 
     def _sources(self) -> tuple[SourceFolder, ...]:
         """Every process decodes all files, or reads what an earlier start found."""
@@ -191,6 +194,13 @@ class _Run:
         if self.config.teacher is None:
             return None
         return Teacher(self.config.teacher, self.options.base, self.config.data.scale)
+
+    def _features(self) -> Features | None:
+        if self.config.features is None:
+            return None
+        dtype = TYPES[self.config.precision]
+        base, device = self.options.base, self.accelerator.device
+        return Features(self.config.features, base, device, dtype=dtype)
 
     def _adversary(self) -> Adversary | None:
         if self.config.adversary is None:

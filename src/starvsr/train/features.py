@@ -1,0 +1,85 @@
+"""Features of a trained network as a measure of how unlike two pictures look.
+
+Where a pixel loss is least for the mean of all pictures that would fit, features of a classifier are alike for pictures
+with the same kind of edges and texture (the perceptual loss of Johnson et al., 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from starvsr.errors import UsageError
+from starvsr.train.ncnn import read_ncnn
+
+_LEAST = 1e-6
+
+
+@dataclass(frozen=True)
+class FeaturesConfig:
+    """Which network's features are compared, and how much they count.
+
+    Raises ValueError for values that mean nothing.
+    """
+
+    path: str = ""
+    """A network of ncnn, `NAME.param` with `NAME.bin` beside it, relative to the configuration's folder. It takes RGB
+    in [0, 1]; all of its outputs are compared."""
+    weight: float = 0.1
+    """Weight of the mean difference of the features, relative to their magnitude, over the outputs."""
+
+    def __post_init__(self) -> None:
+        if not self.path.endswith(".param"):
+            raise ValueError(f"path {self.path!r} must end in .param")
+        if self.weight <= 0:
+            raise ValueError(f"weight {self.weight} must be above 0")
+
+
+class Features:
+    """The network, and the loss of pictures against others of the same scenes."""
+
+    def __init__(
+        self, config: FeaturesConfig, folder: Path, device: torch.device, *, dtype: torch.dtype
+    ) -> None:
+        """folder: what its path is relative to. dtype: in which it computes.
+
+        Raises UsageError if its file is missing, WeightsError if it cannot be read.
+        """
+        path = folder / config.path
+        if not path.is_file():
+            raise UsageError(f"[features] path: {path} is not a file")
+        self.network = read_ncnn(path, outputs=0).to(device, dtype)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dtype = dtype
+
+    def loss(self, picture: Tensor, target: Tensor) -> Tensor:
+        """Of restored pictures against their targets, both `b 3 t h w` in [-1, 1]: a mean over frames, from 0."""
+        ours = self.of(picture)
+        with torch.no_grad():
+            theirs = self.of(target)
+        return mismatch(ours, theirs)
+
+    def of(self, pictures: Tensor) -> tuple[Tensor, ...]:
+        """Features of `b 3 t h w` in [-1, 1], float32 `(b t) c h w` each."""
+        frames = rearrange(pictures, "b c t h w -> (b t) c h w").add(1).div(2)
+        frames = frames.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return tuple(each.float() for each in self.network(frames))
+
+
+def mismatch(features: tuple[Tensor, ...], real: tuple[Tensor, ...]) -> Tensor:
+    """The mean absolute difference, relative to the mean magnitude of `real`: of each run by itself, as it may be alone
+    in a batch, and averaged over the layers.
+
+    Relative, since magnitudes differ from layer to layer, and drift where a network is still learning.
+    """
+    parts = []
+    for ours, theirs in zip(features, real, strict=True):
+        apart, magnitude = (
+            each.abs().flatten(1).mean(1) for each in (ours - theirs.detach(), theirs.detach())
+        )
+        parts.append((apart / (magnitude + _LEAST)).mean())
+    return torch.stack(parts).mean()
