@@ -367,6 +367,8 @@ class DeviceInfo:
     memory_bytes: int
     """Free memory of the device (of the machine for the CPU); 0 if unknown."""
     threads: int
+    quick_bf16: bool = False
+    """Whether it is a CPU whose units make convolutions quicker in bfloat16 than in float32."""
 
 
 @dataclass(frozen=True)

@@ -357,6 +357,27 @@ def test_what_changes_speed_alone_is_the_same_job(
     assert packets(target) == unbroken
 
 
+@pytest.mark.parametrize("begun", ["bf16", "fp32"])
+def test_a_job_keeps_its_precision_where_automatic_is_another(
+    tmp_path: Path,
+    clip: Path,
+    options: UpscaleOptions,
+    monkeypatch: pytest.MonkeyPatch,
+    begun: str,
+) -> None:
+    """As on another machine, whose CPU has units for bfloat16, or has none."""
+    whole, target = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    monkeypatch.setenv("STARVSR_PRECISION", begun)
+    upscale_video(clip, whole, options)
+    broken_off(clip, target, options)
+    monkeypatch.setenv("STARVSR_PRECISION", "bf16" if begun == "fp32" else "fp32")
+    explicit = dataclasses.replace(options, device=DeviceOptions(precision="fp16"))
+    with pytest.raises(WorkDirError, match=f"--precision was {begun} before and is fp16 now"):
+        upscale_video(clip, target, explicit)
+    upscale_video(clip, target, options)
+    assert packets(target) == packets(whole)
+
+
 def test_a_work_directory_elsewhere(
     tmp_path: Path, clip: Path, options: UpscaleOptions, unbroken: Packets
 ) -> None:

@@ -17,22 +17,61 @@ import torch
 from starvsr.errors import UsageError
 from starvsr.models import device
 from starvsr.models.device import device_info, network_dtype, shared_device, worker_devices
+from starvsr.plan.settings import resolve_precision
+from starvsr.specs import NANO
 from starvsr.types import DeviceInfo
+from tests.conftest import TOY
 
 
 @pytest.mark.parametrize(
     ("precision", "where", "wanted"),
     [
         ("auto", "cpu", torch.float32),
-        ("auto", "cuda", torch.float16),
+        ("auto", "cuda:0", torch.float16),
         ("auto", "mps", torch.float16),
-        ("fp32", "cuda", torch.float32),
+        ("fp32", "cuda:0", torch.float32),
         ("fp16", "cpu", torch.float16),
         ("bf16", "cpu", torch.bfloat16),
     ],
 )
-def test_precision_by_device(precision: str, where: str, wanted: torch.dtype) -> None:
-    assert network_dtype(precision, torch.device(where)) == wanted
+def test_precision_by_device(
+    precision: str, where: str, wanted: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STARVSR_PRECISION")
+    assert network_dtype(precision, DeviceInfo(where, "", 0, 1), NANO) == wanted
+
+
+def test_automatic_precision_on_a_cpu_with_units_for_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STARVSR_PRECISION")
+    facts = tmp_path / "cpuinfo"
+    monkeypatch.setattr(device, "_CPU_FACTS", facts)
+    for flags, quick in (
+        ("fpu avx512f avx512_bf16", True),
+        ("fpu amx_bf16 amx_tile", True),
+        ("fpu avx2", False),
+        (None, False),
+    ):
+        facts.unlink(missing_ok=True)
+        if flags is not None:
+            facts.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+        info = device_info("cpu")
+        assert info.quick_bf16 is quick
+        assert resolve_precision("auto", info, NANO) == ("bf16" if quick else "fp32")
+        assert resolve_precision("auto", info, TOY) == "fp32"
+        assert resolve_precision("fp32", info, NANO) == "fp32"
+
+
+def test_a_variable_says_what_automatic_precision_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = DeviceInfo("cpu", "", 0, 1, quick_bf16=True)
+    for value, wanted in (("fp32", "fp32"), ("", "bf16"), ("auto", "bf16"), ("fp16", "fp16")):
+        monkeypatch.setenv("STARVSR_PRECISION", value)
+        assert resolve_precision("auto", quick, NANO) == wanted
+        assert resolve_precision("bf16", quick, NANO) == "bf16"
+    monkeypatch.setenv("STARVSR_PRECISION", "half")
+    with pytest.raises(UsageError, match="STARVSR_PRECISION=half is not allowed: give auto, fp32"):
+        resolve_precision("auto", quick, NANO)
 
 
 def test_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

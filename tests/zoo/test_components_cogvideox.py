@@ -18,6 +18,7 @@ from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.models.device import network_dtype
 from starvsr.options import WeightsOptions
 from starvsr.specs import SPECS
+from starvsr.types import DeviceInfo
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.components import PIECES_KEY, make_component, read_component_info
 from starvsr.zoo.load import load_choice
@@ -25,7 +26,7 @@ from starvsr.zoo.metadata import read_metadata
 from starvsr.zoo.planning import plan_install
 from starvsr.zoo.sat import from_sat
 from starvsr.zoo.text import contexts, contexts_are_known
-from tests.conftest import CPU
+from tests.conftest import CPU, TOY
 from tests.zoo.published import sources_of
 from tests.zoo.published_cogvideox import (
     SMALL_COGVIDEOX,
@@ -82,11 +83,12 @@ def test_a_model_is_loaded(folder: Path, offload: str) -> None:
     assert not model.negative_context.any(), "nothing at all"
 
 
-def test_half_precision_is_the_models(folder: Path) -> None:
-    device = torch.device("cuda")
-    assert network_dtype("auto", device, SMALL_COGVIDEOX.half) == torch.bfloat16
-    assert network_dtype("auto", device) == torch.float16
-    assert network_dtype("auto", torch.device("cpu"), "bf16") == torch.float32
+def test_half_precision_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STARVSR_PRECISION")
+    device = DeviceInfo("cuda:0", "card", 0, 1)
+    assert network_dtype("auto", device, SMALL_COGVIDEOX) == torch.bfloat16
+    assert network_dtype("auto", device, TOY) == torch.float16
+    assert network_dtype("auto", CPU, SMALL_COGVIDEOX) == torch.float32
 
 
 def test_a_negative_prompt_may_be_given(folder: Path) -> None:

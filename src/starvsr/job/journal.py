@@ -271,6 +271,14 @@ def is_made(folder: Path, target: Path) -> bool:
     return journal.made(target)
 
 
+def begun_precision(folder: Path) -> str:
+    """The precision of the job that was begun in a work directory; empty where there is none that can be read."""
+    with suppress(WorkDirError, OSError):
+        if records := read_records(folder / JOURNAL):
+            return str(_flat(records.request).get("--precision", ""))
+    return ""
+
+
 def _begin(
     journal: Journal,
     work: WorkDir,

@@ -8,10 +8,10 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starvsr.errors import OutputError, UsageError
-from starvsr.job.journal import is_made, journal_folder
+from starvsr.job.journal import begun_precision, is_made, journal_folder
 from starvsr.job.workdir import check_outside, discard_left, is_begun
 from starvsr.media.clock import with_true_rate
 from starvsr.media.dry_run import check_muxer
@@ -36,7 +36,7 @@ from starvsr.media.still import STILL
 from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
-from starvsr.options import UpscaleOptions, flag_of
+from starvsr.options import BYTES_PER_ELEMENT, Precision, UpscaleOptions, flag_of
 from starvsr.plan.plan import Plan, make_plan, output_size, size_advice
 from starvsr.plan.settings import resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
@@ -104,6 +104,7 @@ def plan_video(
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
         _check_place(source_path, target_path, options)
+        options = _as_begun(target_path, options)
     options, choice, device = _chosen(options)
     check_streams(info, target_path, options.streams)
     options, settings, said = _encoding(options, info, target_path)
@@ -149,6 +150,17 @@ def _check_frames(
             f"{target.name} is one picture, and the input has {plan.frames} frames: give --frames 1 (and --start), or "
             f"{target.stem}-%06d.png for numbered images"
         )
+
+
+def _as_begun(target: Path, options: UpscaleOptions) -> UpscaleOptions:
+    """Options with the precision of the job that was begun for an output: `auto` may be another on another machine."""
+    if options.device.precision != "auto" or not options.resume.resume:
+        return options
+    precision = begun_precision(journal_folder(target, options.resume.work_dir))
+    if precision not in BYTES_PER_ELEMENT:
+        return options
+    device = dataclasses.replace(options.device, precision=cast(Precision, precision))
+    return dataclasses.replace(options, device=device)
 
 
 def _chosen(options: UpscaleOptions) -> tuple[UpscaleOptions, ModelChoice, DeviceInfo]:
@@ -318,7 +330,7 @@ def _effective(choice: ModelChoice, options: UpscaleOptions) -> UpscaleOptions:
 
     Raises UsageError for them with a model that was named.
     """
-    flags = resolve(choice.spec, options.sampling, options.windows).without_effect
+    flags = resolve(choice.spec, options.sampling, options.windows, options.look).without_effect
     if not flags:
         return options
     *more, last = flags

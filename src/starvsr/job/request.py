@@ -86,6 +86,8 @@ def provenance_text(
     ]
     if options.size.model_scale is not None:
         given.insert(0, _typed("model_scale", options.size.model_scale))
+    if plan.precision != "fp32":
+        given.append(_typed("precision", plan.precision))
     sizes = f"{info.width}x{info.height} to {plan.width}x{plan.height}"
     return f"{PROGRAM} {version('starvsr')} {choice.spec.name}: {', '.join([sizes, *given])}"
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from starvsr.errors import UsageError
 from starvsr.options import DeviceOptions
 from starvsr.plan.settings import resolve_precision
-from starvsr.types import DeviceInfo
+from starvsr.types import DeviceInfo, ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _DEVICES = Path("/dev")
 # Of NVIDIA's driver, of its boards with one memory for all, of AMD's, and of Windows' in a Linux beside it.
 _DEVICE_FILES = ("nvidia*", "nvhost*", "nvmap", "kfd", "dxg")
+_CPU_FACTS = Path("/proc/cpuinfo")
+_BF16_UNITS = frozenset(("avx512_bf16", "amx_bf16"))
 _PROCESSORS = Path("/sys/devices/system/cpu")
 _THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -54,18 +56,29 @@ def device_info(name: str = "auto") -> DeviceInfo:
                 "--device mps is not available: this machine or torch build has no Metal device"
             )
     description = "Metal device" if name == "mps" else "CPU"
-    return DeviceInfo(name, description, _free_memory_bytes(), _threads())
+    quick = name == "cpu" and _has_bf16_units()
+    return DeviceInfo(name, description, _free_memory_bytes(), _threads(), quick)
 
 
-def network_dtype(precision: str, device: torch.device, half: str = "fp16") -> torch.dtype:
-    """What `--precision` means on a device: the type of the network's weights and of its calculations.
+def _has_bf16_units() -> bool:
+    """Of the kinds that were measured (docs/performance.md); only Linux says without torch."""
+    with contextlib.suppress(OSError):
+        for line in _CPU_FACTS.read_text().splitlines():
+            name, _, flags = line.partition(":")
+            if name.strip() == "flags":
+                return not _BF16_UNITS.isdisjoint(flags.split())
+    return False
 
-    half: as in `resolve_precision`.
+
+def network_dtype(precision: str, device: DeviceInfo, spec: ModelSpec) -> torch.dtype:
+    """What `--precision` means for a model on a device: the type of the network's weights and of its calculations.
+
+    Raises as `resolve_precision`.
     """
     import torch
 
     dtypes = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    return dtypes[resolve_precision(precision, device.type, half)]
+    return dtypes[resolve_precision(precision, device, spec)]
 
 
 def worker_devices(asked: str, name: str, count: int) -> list[str]:

@@ -153,7 +153,7 @@ def make_plan(
     first, last = frame_range(info, index, options.range)
     width, height = output_size(info.width, info.height, options.size, even=even)
     restored = _restored_size(info, options.size, (width, height))
-    precision = resolve_precision(options.device.precision, device.name, spec.half)
+    precision = resolve_precision(options.device.precision, device, spec)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from dataclasses import dataclass
 from typing import TypeVar
 
 from starvsr.errors import UsageError
 from starvsr.options import (
+    BYTES_PER_ELEMENT,
     DEFAULT_SEED,
     DEFAULT_SOLVER_MODE,
     LookOptions,
@@ -23,8 +25,9 @@ from starvsr.options import (
 )
 from starvsr.plan.speed import has_speeds, with_speed
 from starvsr.plan.windows import Span, frames_of, latent_frames
-from starvsr.types import ModelSpec, WindowSpec
+from starvsr.types import DeviceInfo, ModelSpec, WindowSpec
 
+PRECISION_VARIABLE = "STARVSR_PRECISION"
 # Noise levels up to this have nothing to go through fast (`schedule.FAST_SPLIT_TIME` + 1).
 FAST_SPLIT_LEVEL = 501
 
@@ -212,11 +215,20 @@ def _without_effect(
     return tuple(flag_of(name) for name in dict.fromkeys(names) if values[name] is not None)
 
 
-def resolve_precision(precision: str, device: str, half: str = "fp16") -> str:
-    """What `--precision` means on a device (a torch device string): `fp32`, `fp16` or `bf16`.
+def resolve_precision(precision: str, device: DeviceInfo, spec: ModelSpec) -> str:
+    """What `--precision` means for a model on a device: `fp32`, `fp16` or `bf16`.
 
-    half: the model's `auto` on devices other than the CPU.
+    For `auto`, the variable STARVSR_PRECISION may say what it is. Raises UsageError for another value there.
     """
+    if precision == "auto":
+        precision = os.environ.get(PRECISION_VARIABLE, "") or precision
+        if precision not in (*BYTES_PER_ELEMENT, "auto"):
+            raise UsageError(
+                f"{PRECISION_VARIABLE}={precision} is not allowed: give auto, {', '.join(BYTES_PER_ELEMENT)}"
+            )
     if precision != "auto":
         return precision
-    return "fp32" if device == "cpu" else half
+    if device.name != "cpu":
+        return spec.half
+    # Attention and norms of the others are slower in bfloat16 even there.
+    return "bf16" if device.quick_bf16 and spec.network.recurrent else "fp32"

@@ -124,7 +124,7 @@ def load_choice(
     if options.compile and offload == "block":
         raise ValueError("compiled parts cannot be offloaded block by block")
     spec, device = choice.spec, torch.device(info.name)
-    dtype = network_dtype(options.precision, device, spec.half)
+    dtype = network_dtype(options.precision, info, spec)
     backend = attention_backend(options.attention, device)
     path = _network_file(choice)
     network = _empty_network(path, spec)
