@@ -317,7 +317,7 @@ class DeviceOptions:
     attention: Attention = "auto"
     """`auto`, `sdpa` or `xformers` (CUDA only)."""
     precision: Precision = "auto"
-    """Of the network: `fp32`, `fp16`, `bf16`; `auto` is fp32 on the CPU, elsewhere the model's."""
+    """Of the network: `fp32`, `fp16`, `bf16`; for `auto` see `settings.resolve_precision`."""
     offload: Offload = "auto"
     """What stays in RAM until used: `none`; `model`, the network while the autoencoder works and vice versa;
     `block`, every block of the network too. `auto` takes the first that fits."""

@@ -192,7 +192,7 @@ _OPTIONS = dict((
     _model("--detelecine", help="Restore the film frames that 3:2 pull-down has spread over frames of video: where it is certain (auto), with less proof (on), or never (off)."),
     _memory("--device", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completing("auto", "cpu", "cuda", "mps"), metavar="NAME"),
     _memory("--attention", help="Attention kernels; xformers needs CUDA."),
-    _memory("--precision", help="Precision of the network; auto is fp32 on the CPU, elsewhere fp16 or bf16, depending on the model."),
+    _memory("--precision", help="Precision of the network; auto is bf16 or fp32 on the CPU, elsewhere fp16 or bf16, depending on the model and the CPU."),
     _memory("--memory-limit", help="Maximum device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE"),
     _memory("--offload", help="What stays in RAM until used: none; model, the network or the autoencoder; block, every block of the network."),
     _memory("--compile", help="Compile the network: takes minutes, then seconds once cached on disk; for GPUs, little gain on the CPU. Needs a C++ compiler, on a GPU Triton."),
