@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         WorkerOptions,
     )
     from starvsr.restore.restorer import Restorer
+    from starvsr.restore.stream import FrameStream
     from starvsr.types import Progress
     from starvsr.zoo.load import load_model
 
@@ -43,6 +44,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DeviceOptions",
     "EncodeOptions",
+    "FrameStream",
     "InputOptions",
     "Job",
     "LookOptions",
@@ -72,6 +74,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FrameStream": "restore.stream",
     "Job": "job.plan_job",
     "Preview": "job.preview",
     "PreviewResult": "job.preview",

@@ -11,7 +11,7 @@ from PIL import Image
 
 from starvsr.media.probe import probe
 from starvsr.media.still import read_still
-from starvsr.restore.restorer import frames_to_tensor, tensor_to_frames
+from starvsr.restore.levels import frames_to_tensor, tensor_to_frames
 from starvsr.restore.upsample import resized
 from tests.cli.conftest import Cli, listing
 from tests.media.stills import deep, exif, profile, save

@@ -34,7 +34,8 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan.plan import Segment
-from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.levels import frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Restorer
 from starvsr.types import Progress
 from starvsr.zoo.load import load_model
 from tests.media.clips import Audio, Clip, make, payloads
