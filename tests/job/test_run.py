@@ -352,7 +352,7 @@ def test_the_result_in_json(tmp_path: Path, clip: Path, options: UpscaleOptions)
 
 def test_a_planned_job_in_json_and_without_a_target(clip: Path, options: UpscaleOptions) -> None:
     job = plan_video(clip, options=options)
-    assert job.target == clip.with_name("clip-upscaled.mkv")
+    assert job.target == clip.with_name("clip-32x24.mkv")
     found = json.loads(json.dumps(job.to_json()))
     assert found["source"] == str(clip)
     assert found["plan"]["frames"] == 21
