@@ -79,8 +79,10 @@ class FrameStream:
 
         stream = restorer.open_stream(scale=2)
         for frame in camera:
-            show(stream.push(frame))
-        show(stream.flush())
+            for picture in stream.push(frame):
+                show(picture)
+        for picture in stream.flush():
+            show(picture)
 
     A frame is held until its window is complete: of `nano` some frames, of STAR's networks a segment (`starvsr plan`
     says how long). The last frames of a segment wait for the first ones of the next, which restore them again.
@@ -101,6 +103,7 @@ class FrameStream:
         cannot be."""
         self._begin, self._length = begin, length
         self._cuts = deque(cuts)
+        """Those that are to come."""
         if any(a >= b for a, b in zip((0, *self._cuts), self._cuts, strict=False)):
             raise ValueError("cuts must be increasing numbers of frames above 0")
         if length is not None and length < 0:
@@ -185,9 +188,11 @@ class FrameStream:
     def _take(self, frame: Levels, *, cut: bool) -> Iterator[Frame]:
         """Take the next frame; yields what is final."""
         number = self._taken
-        if number == 0 or cut or number in self._cuts:
+        if self._cuts and self._cuts[0] == number:
+            self._cuts.popleft()
+            cut = True
+        if number == 0 or cut:
             yield from self._end_shot()
-            self._cuts = deque(each for each in self._cuts if each > number)
             self._begin_shot(number)
         elif number == self._segment.last:
             self._begin_segment()
@@ -205,7 +210,7 @@ class FrameStream:
 
     def _begin_shot(self, first: int) -> None:
         course = self._known_course()
-        ends = [end for end in (*self._cuts, self._length) if end is not None and end > first]
+        ends = [end for end in (*islice(self._cuts, 1), self._length) if end is not None]
         end = min(ends, default=None)
         if end is None:
             stride = course.longest - course.context
