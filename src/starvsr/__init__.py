@@ -4,6 +4,7 @@
 
     starvsr.upscale_video("in.mp4", "out.mp4")                      # a file, with audio and timing
     restored = starvsr.Restorer.from_name("nano")(frames)           # t 3 h w in [0, 1] -> t 3 4h 4w
+    starvsr.Restorer.from_name("nano").stream(camera)               # frames as they come, one by one
 
 The names below are loaded on first use, so that importing starvsr costs nothing (torch takes seconds).
 """

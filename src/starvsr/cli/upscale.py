@@ -173,22 +173,35 @@ def upscale(
             raise UsageError(
                 f"{flag} would have no effect on one input: leave it out or give several"
             )
-        from starvsr.job.executor import LastModel
-
         target = target or _beside(inputs[0], options)
         check_pipes(inputs[0], target, container, as_json=as_json)
         if shown is not None and target == PIPE:
             raise UsageError("--preview writes two files, but the output is -: name a file")
-        options = for_pipe(options, container)
-        with piped(inputs[0], target, container) as ends:
-            items = [Item(ends.source, ends.target, options)]
-            (item,) = items if shown is None else as_previews(items)
-            # A pipe's work directory is temporary unless it was named.
-            lasting = target != PIPE or options.resume.work_dir is not None
-            result = _upscale_one(
-                item, LastModel(), report, shown, lasting=lasting, planned=ends.planned
-            )
-        return EXIT_DAMAGED if result.lost_frames else 0
+        return _upscale_alone(
+            inputs[0], target, for_pipe(options, container), container, report, shown
+        )
+
+
+def _upscale_alone(
+    source: Path,
+    target: Path,
+    options: UpscaleOptions,
+    container: Container | None,
+    report: Report,
+    preview: PreviewOptions | None,
+) -> int:
+    """Upscale the one video that was given; either name may be `-`. Returns the exit code."""
+    from starvsr.job.executor import LastModel
+
+    with piped(source, target, container) as ends:
+        items = [Item(ends.source, ends.target, options)]
+        (item,) = items if preview is None else as_previews(items)
+        # A pipe's work directory is temporary unless it was named.
+        lasting = target != PIPE or options.resume.work_dir is not None
+        result = _upscale_one(
+            item, LastModel(), report, preview, lasting=lasting, planned=ends.planned
+        )
+    return EXIT_DAMAGED if result.lost_frames else 0
 
 
 def _beside(source: Path, options: UpscaleOptions) -> Path:
