@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import av
+import numpy as np
 import pytest
 
+import starvsr
 from tests.cli.conftest import listing
 from tests.media.clips import Clip, make
 
@@ -190,3 +195,68 @@ def test_a_machine_that_is_terminated_leaves_its_video_to_others(
     assert run.returncode == 143, said
     assert sorted(path.name for path in out.iterdir()) == [".claims", "long.mkv.starvsr"]
     assert list((out / ".claims").iterdir()) == []
+
+
+def program(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(EXAMPLES / name))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_frames_through_opencv(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+    source, target = clip(tmp_path / "in.mp4", 11), tmp_path / "out.mp4"
+    main = program("opencv_loop.py")["main"]
+    main(str(source), str(target))
+    made, given = (cv2.VideoCapture(str(path)) for path in (target, source))
+    for _ in range(11):
+        (_, large), (is_there, small) = made.read(), given.read()
+        assert large.shape == (48, 64, 3)
+        # The same colours in the same order, but for the codec.
+        assert is_there
+        assert abs(cv2.resize(large, (32, 24)).astype(float) - small).mean() < 12
+    assert not made.read()[0]
+    with pytest.raises(SystemExit, match=r"^error: OpenCV cannot open .*no\.mp4"):
+        main(str(tmp_path / "no.mp4"), str(target))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_frames_through_pyav(tmp_path: Path) -> None:
+    pts = [0, 512, 1024, 3000, 3512, 4024, 4536, 5048, 5560, 6072, 9000]
+    source = make(tmp_path / "in.mp4", Clip(frames=11, width=32, height=24, pts=pts))
+    target = tmp_path / "out.mkv"
+    program("pyav_loop.py")["main"](str(source), str(target))
+    with av.open(str(target)) as made, av.open(str(source)) as given:
+        pairs = zip(made.decode(video=0), given.decode(video=0), strict=True)
+        for number, (large, small) in enumerate(pairs):
+            assert (large.width, large.height) == (64, 48)
+            assert large.time == pytest.approx(pts[number] / 12800, abs=1e-3)
+            reduced = large.reformat(32, 24, "rgb24", interpolation="AREA").to_ndarray()
+            assert abs(reduced.astype(float) - small.to_ndarray(format="rgb24")).mean() < 12
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_frames_through_vapoursynth() -> None:
+    vs = pytest.importorskip("vapoursynth", reason="VapourSynth (Python 3.12) is not installed")
+    plain = vs.core.std.BlankClip(format=vs.RGBS, width=32, height=24, length=20)
+
+    def fill(n: int, f: Any) -> Any:
+        frame = f.copy()
+        for plane in range(3):
+            np.asarray(frame[plane])[:] = np.linspace(0, 1, 32) * (n + plane) / 22
+        return frame
+
+    given = plain.std.ModifyFrame(plain, fill)
+    upscaled = program("vapoursynth_filter.py")["upscaled"]
+
+    def pictures(clip: Any) -> list[Any]:
+        return [
+            np.stack([np.asarray(plane) for plane in frame], axis=-1) for frame in clip.frames()
+        ]
+
+    wanted = list(starvsr.Restorer.from_name("nano").stream(iter(pictures(given)), scale=2))
+    result = upscaled(given, scale=2)
+    assert all(map(np.array_equal, pictures(result), wanted))
+    # A jump backwards.
+    assert np.array_equal(np.asarray(result.get_frame(0)[0]), wanted[0][..., 0])
+    with pytest.raises(vs.Error, match="only clips of RGBS"):
+        upscaled(given.resize.Bicubic(format=vs.RGB24))

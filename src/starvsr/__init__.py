@@ -4,6 +4,7 @@
 
     starvsr.upscale_video("in.mp4", "out.mp4")                      # a file, with audio and timing
     restored = starvsr.Restorer.from_name("nano")(frames)           # t 3 h w in [0, 1] -> t 3 4h 4w
+    starvsr.Restorer.from_name("nano").stream(camera)               # frames as they come, one by one
 
 The names below are loaded on first use, so that importing starvsr costs nothing (torch takes seconds).
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         WorkerOptions,
     )
     from starvsr.restore.restorer import Restorer
+    from starvsr.restore.stream import FrameStream
     from starvsr.types import Progress
     from starvsr.zoo.load import load_model
 
@@ -43,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DeviceOptions",
     "EncodeOptions",
+    "FrameStream",
     "InputOptions",
     "Job",
     "LookOptions",
@@ -72,6 +75,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "FrameStream": "restore.stream",
     "Job": "job.plan_job",
     "Preview": "job.preview",
     "PreviewResult": "job.preview",

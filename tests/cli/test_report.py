@@ -317,7 +317,7 @@ def test_plan_in_words(cli: Cli, clip: Path, toy_path: Path) -> None:
     assert (result.code, result.err) == (0, "")
     lines = dict(line.split(maxsplit=1) for line in result.out.splitlines())
     assert lines["input"] == f"{clip}: 32x24, 12 of 12 frames"
-    assert lines["output"] == f"{clip.with_name('clip-upscaled.mkv')}: 64x48, libx264 yuv420p"
+    assert lines["output"] == f"{clip.with_name('clip-64x48.mkv')}: 64x48, libx264 yuv420p"
     assert lines["model"].startswith(f"{toy_path}, as requested, on CPU with ")
     assert lines["segments"] == "2, the longest of 7 frames"
     assert lines["shots"] == "1"

@@ -11,7 +11,7 @@ from PIL import Image
 
 from starvsr.media.probe import probe
 from starvsr.media.still import read_still
-from starvsr.restore.restorer import frames_to_tensor, tensor_to_frames
+from starvsr.restore.levels import frames_to_tensor, tensor_to_frames
 from starvsr.restore.upsample import resized
 from tests.cli.conftest import Cli, listing
 from tests.media.stills import deep, exif, profile, save
@@ -57,7 +57,7 @@ def test_16_bits_and_alpha_stay(cli: Cli, tmp_path: Path) -> None:
 
 def test_plan_and_info_say_what_becomes_of_it(cli: Cli, photo: Path) -> None:
     plan = cli("plan", photo)
-    assert f"{photo.with_name('photo-upscaled.jpg')}: 192x256, jpeg rgb24" in plan.out
+    assert f"{photo.with_name('photo-192x256.jpg')}: 192x256, jpeg rgb24" in plan.out
     assert "it is turned upright" in plan.out
     small = cli("plan", photo, "--model", "star-light", "--scale", "2")
     assert "star-light was trained on frames of 1280x720" in small.out

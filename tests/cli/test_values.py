@@ -116,7 +116,7 @@ def test_contradictions(cli: Cli, clip: Path, arguments: list[str], words: list[
     [
         (["upscale", "a", "b", "--resum"], ["No such option: --resum", "starvsr upscale --help"]),
         (["plan", "a", "b", "c"], ["unexpected extra argument", "starvsr plan --help"]),
-        (["upscale", "a"], ["INPUT and OUTPUT are required", "--jobs"]),
+        (["upscale"], ["INPUT is required", "--jobs"]),
         (["upscale", "a", "b", "--scale"], ["--scale", "requires an argument"]),
         (["enlarge"], ["No such command 'enlarge'", "starvsr --help"]),
         (["--loud"], ["No such option: --loud", "starvsr --help"]),

@@ -17,10 +17,13 @@ from starvsr.cli.app import run
 from starvsr.errors import MemoryLimitError
 from starvsr.models.cogvideox import StarCogVideoX
 from starvsr.models.t5 import T5Encoder
+from starvsr.options import SamplingOptions, WeightsOptions, WindowOptions
 from starvsr.restore.colorfix import adain
 from starvsr.restore.guidance import dynamic_scale
 from starvsr.restore.latents import POSTERIOR_DRAW
+from starvsr.restore.levels import frames_to_tensor, tensor_to_frames
 from starvsr.restore.noise import FrameNoise
+from starvsr.restore.restorer import Restorer
 from starvsr.specs import SPECS
 from starvsr.types import CogVideoXConfig
 from starvsr.zoo.sat import from_sat
@@ -280,3 +283,19 @@ def test_a_plan_counts_latent_frames(
     assert plan["layout"]["frames"] == 5
     assert plan["overlap_cost"] == pytest.approx(6 / 5)
     assert plan["layout"]["peak_bytes"] > 0
+
+
+def test_frames_as_they_come_are_those_of_a_file(weights: Path, tmp_path: Path) -> None:
+    """Of segments whose latent frames are of several frames, the last of them incomplete."""
+    clip = clip_of(tmp_path, 15, 60, 16)
+    wanted = upscaled(clip, weights, tmp_path, "--steps", "2", "--segment-frames", "11")
+    restorer = Restorer.from_name(
+        NAME,
+        sampling=SamplingOptions(steps=2),
+        windows=WindowOptions(segment_frames=11),
+        weights=WeightsOptions(folder=weights, offline=True),
+    )
+    frames = list(tensor_to_frames(frames_of(clip)))
+    found = list(restorer.stream(frames, scale=4))
+    assert len(found) == 15
+    assert torch.equal(frames_to_tensor(found), wanted)

@@ -211,7 +211,7 @@ def _watch(seen: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LatentCoder, "decode", decoded)
     monkeypatch.setattr(WindowedVelocity, "__call__", called)
     monkeypatch.setattr("starvsr.restore.restorer.v_denoiser", denoised)
-    monkeypatch.setattr("starvsr.restore.restorer.apply_color_fix", fixed)
+    monkeypatch.setattr("starvsr.restore.look.apply_color_fix", fixed)
 
 
 def relative_error(found: Tensor | None, recorded: Tensor) -> float:

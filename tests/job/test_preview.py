@@ -27,7 +27,7 @@ from starvsr.options import (
     SizeOptions,
     UpscaleOptions,
 )
-from starvsr.restore.restorer import Frame
+from starvsr.restore.levels import Frame
 from starvsr.types import Progress
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import times

@@ -25,8 +25,9 @@ from starvsr.models.text import ClipTokenizer
 from starvsr.models.unet import StarUNet
 from starvsr.options import DeviceOptions, SamplingOptions, WeightsOptions
 from starvsr.restore.latents import POSTERIOR_DRAW
+from starvsr.restore.levels import frames_to_tensor
 from starvsr.restore.noise import FrameNoise
-from starvsr.restore.restorer import Restorer, frames_to_tensor
+from starvsr.restore.restorer import Restorer
 from starvsr.specs import SPECS
 from starvsr.zoo import load
 from starvsr.zoo.convert import from_published

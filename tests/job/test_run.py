@@ -34,7 +34,8 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan.plan import Segment
-from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.levels import frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Restorer
 from starvsr.types import Progress
 from starvsr.zoo.load import load_model
 from tests.media.clips import Audio, Clip, make, payloads
@@ -351,7 +352,7 @@ def test_the_result_in_json(tmp_path: Path, clip: Path, options: UpscaleOptions)
 
 def test_a_planned_job_in_json_and_without_a_target(clip: Path, options: UpscaleOptions) -> None:
     job = plan_video(clip, options=options)
-    assert job.target == clip.with_name("clip-upscaled.mkv")
+    assert job.target == clip.with_name("clip-32x24.mkv")
     found = json.loads(json.dumps(job.to_json()))
     assert found["source"] == str(clip)
     assert found["plan"]["frames"] == 21

@@ -30,7 +30,8 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan.plan import Segment
-from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.levels import Frame, frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Restorer
 from starvsr.types import Progress, SegmentProgress
 from starvsr.zoo.load import load_model
 from tests.media.clips import Clip, make

@@ -23,8 +23,9 @@ from starvsr.plan.fitting import smaller_network
 from starvsr.plan.layout import largest_window, plain_layout, tile_spans
 from starvsr.plan.settings import resolve
 from starvsr.plan.strips import strip_margin
+from starvsr.restore.levels import frames_to_tensor, tensor_to_frames
 from starvsr.restore.noise import FrameNoise
-from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Restorer
 from starvsr.restore.sharpen import sharpen_luma_
 from starvsr.restore.velocity import Carried
 from starvsr.specs import NANO
@@ -437,7 +438,7 @@ def test_a_colour_fix_sees_what_can_be_seen(
         seen.append(target.clone())
         return target
 
-    monkeypatch.setattr("starvsr.restore.restorer.apply_color_fix", color_fix)
+    monkeypatch.setattr("starvsr.restore.look.apply_color_fix", color_fix)
     restorer = Restorer(toy, SamplingOptions(steps=2, cfg=30), LookOptions(color_fix=fix))
     run(restorer, clip(3), (18, 24))
     assert float(seen[0].min()) == -1 and float(seen[0].max()) == 1

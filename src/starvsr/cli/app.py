@@ -129,7 +129,7 @@ def run(arguments: list[str]) -> int:
 def _run(arguments: list[str]) -> int:
     try:
         # Non-standalone mode returns the code of `typer.Exit`.
-        code = app(arguments or ["--help"], prog_name="starvsr", standalone_mode=False)
+        code = app(_dragged(arguments) or ["--help"], prog_name="starvsr", standalone_mode=False)
     except SystemExit as exit:
         # Typer silently converts any broken pipe to this.
         if isinstance(exit.__context__, OSError):
@@ -139,6 +139,15 @@ def _run(arguments: list[str]) -> int:
         # Typer silently converts KeyboardInterrupt to this.
         raise KeyboardInterrupt
     return int(code or 0)
+
+
+def _dragged(arguments: list[str]) -> list[str]:
+    """A single file alone is what a desktop gives a program onto which it was dragged: it is to be upscaled."""
+    if len(arguments) != 1 or arguments[0] in _commands():
+        return arguments
+    # `Path.is_file` raises for a name that is too long.
+    is_file = os.path.isfile(arguments[0])  # noqa: PTH113
+    return ["upscale", "--", *arguments] if is_file else arguments
 
 
 def _usage_or_bug(error: Exception, arguments: list[str]) -> int:

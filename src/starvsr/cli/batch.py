@@ -16,7 +16,7 @@ from starvsr.cli.messages import say
 from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
 from starvsr.media.deadline import within_deadline
 from starvsr.media.sequence import STILL_SUFFIXES, STILLS
-from starvsr.options import DEFAULT_CODEC, UpscaleOptions
+from starvsr.options import DEFAULT_CODEC, DEFAULT_SCALE, SizeOptions, UpscaleOptions
 
 EXIT_SOME_FAILED = 6
 
@@ -104,6 +104,18 @@ def find_items(
     ]
     refuse_named_like_a_file(folder, *_KEPT_ENDINGS)
     return items
+
+
+def folder_beside(folder: Path, size: SizeOptions) -> Path:
+    """Where the results of a folder go that nobody has named: a folder beside it whose name says the size."""
+    if size.resolution is not None:
+        words = f"{size.resolution}p"
+    elif size.width is not None or size.height is not None:
+        words = f"{size.width or ''}x{size.height or ''}"
+    else:
+        words = f"{DEFAULT_SCALE if size.scale is None else size.scale:g}x"
+    place = folder if folder.name else folder.absolute()
+    return place.with_name(f"{place.name}-{words}")
 
 
 def refuse_named_like_a_file(folder: Path, *suffixes: str) -> None:

@@ -11,13 +11,12 @@ from typing import Annotated
 import typer
 
 from starvsr.cli.common import COUNT, AsJson, Progress, Verbose
+from starvsr.cli.completion import benched_models
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale_options import completing
 from starvsr.errors import UsageError
-from starvsr.specs import SPECS
 
 MOST = {"--frames": 10_000, "--repeats": 1000, "--threads": 1024}
 MOST_LATENT = 1 << 23
@@ -32,7 +31,7 @@ def bench(
             "-m",
             metavar="NAME",
             help="A model's name, or the path of a model file.",
-            autocompletion=completing(*SPECS),
+            autocompletion=benched_models,
         ),
     ] = "nano",
     latent: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from starvsr.cli import completion
 from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder, refuse_named_like_a_file
 from starvsr.cli.common import COUNT, NUMBER, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import format_seconds, progress_view
@@ -87,6 +88,7 @@ def degrade(
             "-c",
             metavar="NAME",
             help="Encoder of the degraded video (default: libx264, lossless; for images by extension).",
+            autocompletion=completion.codecs,
         ),
     ] = None,
     crf: Annotated[

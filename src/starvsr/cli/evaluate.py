@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from starvsr.cli import completion
 from starvsr.cli.batch import refuse_named_like_a_file
 from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
@@ -22,11 +23,13 @@ METRICS_OPTION = typer.Option(
     metavar="NAMES",
     help="Separated by commas: psnr_y, ssim_y, vmaf, vmaf_neg, niqe, brisque, e_warp, tof; with the extra iqa lpips, "
     "dists, musiq, clip_iqa (default: all that are installed, except those of iqa).",
+    autocompletion=completion.metrics,
 )
 DEVICE_OPTION = typer.Option(
     "--device",
     metavar="NAME",
     help="Where the metrics of the extra iqa run: cpu, cuda, cuda:N, mps.",
+    autocompletion=completion.metric_devices,
 )
 OVERWRITE_OPTION = typer.Option("--overwrite", "-y", help="Replace existing files.")
 

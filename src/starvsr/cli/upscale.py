@@ -18,6 +18,7 @@ from starvsr.cli.batch import (
     check_items,
     counts,
     find_items,
+    folder_beside,
     is_batch,
     is_folder,
     run_batch,
@@ -65,7 +66,8 @@ def upscale(
         typer.Argument(
             metavar="OUTPUT",
             help="The file to write, in the container of its extension, or - for standard output. For several inputs "
-            "or a folder: a folder. A name that ends in / is a folder too.",
+            "or a folder: a folder. A name that ends in / is a folder too. (default: beside one INPUT, such as "
+            "clip-1024x576.mkv; of a folder, clips-4x).",
             show_default=False,
         ),
     ] = None,
@@ -139,6 +141,9 @@ def upscale(
         if at is not None and preview is None:
             raise UsageError("--at would have no effect without --preview: give how much to show")
         shown = None if preview is None else PreviewOptions(preview, at)
+        if output is not None and not inputs and jobs is None:
+            # The parser takes a single name for the last argument.
+            inputs, output = [Path(output)], None
         target = None if output is None else Path(output)
         several = jobs is not None or (bool(inputs) and is_batch(inputs or [], output))
         if several and (container is not None or PIPE in (*(inputs or ()), target)):
@@ -150,16 +155,15 @@ def upscale(
             return _upscale_all(
                 items, folders=places, keep_going=keep_going, report=report, preview=shown
             )
-        if not inputs or target is None:
-            raise UsageError(
-                "INPUT and OUTPUT are required: give a video and its output, or --jobs"
-            )
+        if not inputs:
+            raise UsageError("INPUT is required: give a video, and perhaps its output, or --jobs")
         if several:
             if options.resume.work_dir is not None:
                 raise UsageError(
                     "--work-dir is for one input: leave it out, each video has its own"
                 )
             template = NAME_TEMPLATE if name_template is None else name_template
+            target = target or _folder_beside(inputs, options)
             items = find_items(inputs, target, template, options, stills=stills)
             return _upscale_all(
                 items, folders=[target], keep_going=keep_going, report=report, preview=shown
@@ -169,21 +173,53 @@ def upscale(
             raise UsageError(
                 f"{flag} would have no effect on one input: leave it out or give several"
             )
-        from starvsr.job.executor import LastModel
-
+        target = target or _beside(inputs[0], options)
         check_pipes(inputs[0], target, container, as_json=as_json)
         if shown is not None and target == PIPE:
             raise UsageError("--preview writes two files, but the output is -: name a file")
-        options = for_pipe(options, container)
-        with piped(inputs[0], target, container) as ends:
-            items = [Item(ends.source, ends.target, options)]
-            (item,) = items if shown is None else as_previews(items)
-            # A pipe's work directory is temporary unless it was named.
-            lasting = target != PIPE or options.resume.work_dir is not None
-            result = _upscale_one(
-                item, LastModel(), report, shown, lasting=lasting, planned=ends.planned
-            )
-        return EXIT_DAMAGED if result.lost_frames else 0
+        return _upscale_alone(
+            inputs[0], target, for_pipe(options, container), container, report, shown
+        )
+
+
+def _upscale_alone(
+    source: Path,
+    target: Path,
+    options: UpscaleOptions,
+    container: Container | None,
+    report: Report,
+    preview: PreviewOptions | None,
+) -> int:
+    """Upscale the one video that was given; either name may be `-`. Returns the exit code."""
+    from starvsr.job.executor import LastModel
+
+    with piped(source, target, container) as ends:
+        items = [Item(ends.source, ends.target, options)]
+        (item,) = items if preview is None else as_previews(items)
+        # A pipe's work directory is temporary unless it was named.
+        lasting = target != PIPE or options.resume.work_dir is not None
+        result = _upscale_one(
+            item, LastModel(), report, preview, lasting=lasting, planned=ends.planned
+        )
+    return EXIT_DAMAGED if result.lost_frames else 0
+
+
+def _beside(source: Path, options: UpscaleOptions) -> Path:
+    """The output of one input for which none was given. Raises StarvsrError."""
+    from starvsr.job.plan_job import output_beside
+
+    if source == PIPE:
+        raise UsageError(
+            "OUTPUT is required for the input -: give a file, or - for standard output"
+        )
+    return output_beside(source, options)
+
+
+def _folder_beside(inputs: Sequence[Path], options: UpscaleOptions) -> Path:
+    """The folder for a batch for which none was given. Raises UsageError unless it is a folder's."""
+    if not is_folder(inputs[0]):
+        raise UsageError(f"OUTPUT is required for the files of {inputs[0]}: give a folder")
+    return folder_beside(inputs[0], options.size)
 
 
 def _refuse_beside_jobs(
@@ -295,7 +331,7 @@ def plan(
         str | None,
         typer.Argument(
             metavar="OUTPUT",
-            help="The file that would be written, or its folder (default: an .mkv beside INPUT, or a picture).",
+            help="The file that would be written, or its folder (default: that of upscale, beside INPUT).",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
+from starvsr.cli import completion
 from starvsr.errors import UsageError
 from starvsr.media.textfiles import read_text
 from starvsr.options import (
@@ -30,7 +31,6 @@ from starvsr.options import (
     UpscaleOptions,
     flag_of,
 )
-from starvsr.specs import SPECS
 
 
 def parse_number(text: str) -> float:
@@ -139,11 +139,6 @@ def _option(panel: str, flag: str, *more: str, **settings: Any) -> tuple[str, An
     return flag, typer.Option(flag, *more, rich_help_panel=panel, **settings)
 
 
-def completing(*names: str) -> Callable[[str], list[str]]:
-    """What a shell offers for a value that is one of these names or something else, such as a path."""
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
-
-
 _size = partial(_option, "Size")
 _range = partial(_option, "Range")
 _model = partial(_option, "Model and sampling")
@@ -157,7 +152,7 @@ _job = partial(_option, "Job")
 # Types, allowed values and defaults are those of the fields of `UpscaleOptions` and its groups.
 _OPTIONS = dict((
     _size("--scale", "-s", help=f"Factor of both sides, any number above 0 (default {DEFAULT_SCALE:g}).", **_NUMBER),
-    _size("--resolution", help="Short side of the output: pixels, 1080p or 4k (default: by --scale).", parser=parse_resolution, metavar="N"),
+    _size("--resolution", help="Short side of the output: pixels, 1080p or 4k (default: by --scale).", parser=parse_resolution, autocompletion=completion.resolutions, metavar="N"),
     _size("--width", help="Width of the output, pixels (default: by --scale or --height).", **_COUNT),
     _size("--height", help="Height of the output, pixels (default: by --scale or --width).", **_COUNT),
     _size("--max-resolution", help="Maximum long side of the output, pixels (default: none).", **_COUNT),
@@ -169,7 +164,7 @@ _OPTIONS = dict((
     _range("--end", "-to", help="End time (default: the end).", **_TIME),
     _range("--duration", "-t", help="Duration to restore (default: all).", **_TIME),
     _range("--frames", help="Restore at most this many frames (default: all).", **_COUNT),
-    _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file, also as NAME=PATH.", autocompletion=completing("auto", *SPECS), metavar="NAME"),
+    _model("--model", "-m", help="auto, nano, star-light, star-heavy, star-cogvideox, toy, or the path of a model file, also as NAME=PATH.", autocompletion=completion.models, metavar="NAME"),
     _model("--weights-dir", help="Weights folder (default: STARVSR_WEIGHTS, else starvsr in Hugging Face's home).", metavar="DIR"),
     _model("--offline", help="Never download anything; otherwise missing weights of a named model are downloaded first."),
     _model("--prompt", "-p", help="What the video shows (default: the model's).", metavar="TEXT"),
@@ -190,13 +185,13 @@ _OPTIONS = dict((
     _model("--sharpen", help="Amplify fine detail, or attenuate it below 0: -1 to 2, such as 0.5.", **_NUMBER),
     _model("--deinterlace", help="Deinterlace frames flagged as interlaced (auto), all frames (on) or none (off); field: one frame for each of their fields."),
     _model("--detelecine", help="Restore the film frames that 3:2 pull-down has spread over frames of video: where it is certain (auto), with less proof (on), or never (off)."),
-    _memory("--device", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completing("auto", "cpu", "cuda", "mps"), metavar="NAME"),
+    _memory("--device", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices, metavar="NAME"),
     _memory("--attention", help="Attention kernels; xformers needs CUDA."),
     _memory("--precision", help="Precision of the network; auto is bf16 or fp32 on the CPU, elsewhere fp16 or bf16, depending on the model and the CPU."),
     _memory("--memory-limit", help="Maximum device memory to use, such as 8GB (default: all).", parser=parse_size, metavar="SIZE"),
     _memory("--offload", help="What stays in RAM until used: none; model, the network or the autoencoder; block, every block of the network."),
     _memory("--compile", help="Compile the network: takes minutes, then seconds once cached on disk; for GPUs, little gain on the CPU. Needs a C++ compiler, on a GPU Triton."),
-    _memory("--hwaccel", help="Hardware decoding of the input: none, auto, or a type such as cuda, qsv, vaapi or videotoolbox.", metavar="KIND"),
+    _memory("--hwaccel", help="Hardware decoding of the input: none, auto, or a type such as cuda, qsv, vaapi or videotoolbox.", autocompletion=completion.hwaccels, metavar="KIND"),
     _window("--chunk-frames", help="Frames the network sees at once (default: the model's).", **_COUNT),
     _window("--chunk-overlap", help="Frames that neighbouring chunks share (default: the model's).", **_COUNT),
     _window("--tile", help="Side of a tile in output pixels, 0 for none (default: the model's).", **_COUNT),
@@ -204,12 +199,12 @@ _OPTIONS = dict((
     _window("--segment-frames", help="Maximum frames of a segment, which are in memory at once (default: by size).", **_COUNT),
     _window("--scene-detect/--no-scene-detect", help="Split segments at shot changes, so that nothing is blended across one."),
     _window("--parity", help="Work like the published code: white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation. Random numbers differ from its."),
-    _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, for HDR (in .mp4 and .mov above 8 bits) libx265, for .webm libvpx-vp9 or, above 8 bits, libsvtav1, and for images by extension.", metavar="NAME"),
+    _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, for HDR (in .mp4 and .mov above 8 bits) libx265, for .webm libvpx-vp9 or, above 8 bits, libsvtav1, and for images by extension.", autocompletion=completion.codecs, metavar="NAME"),
     _encode("--crf", help=f"Constant rate factor, lower is better (default {DEFAULT_CRF}).", **_NUMBER),
-    _encode("--preset", help=f"Encoder preset (default {DEFAULT_PRESET}).", metavar="NAME"),
-    _encode("--pix-fmt", help="Pixel format: source keeps bit depth and subsampling; auto too, but 4:2:0 in .mp4, .mov and .webm; compatible is what most players decode; or a name such as yuv422p10le.", metavar="NAME"),
+    _encode("--preset", help=f"Encoder preset (default {DEFAULT_PRESET}).", autocompletion=completion.presets, metavar="NAME"),
+    _encode("--pix-fmt", help="Pixel format: source keeps bit depth and subsampling; auto too, but 4:2:0 in .mp4, .mov and .webm; compatible is what most players decode; or a name such as yuv422p10le.", autocompletion=completion.pixel_formats, metavar="NAME"),
     _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable (default: none)."),
-    _streams("--audio", help="Audio streams: copy, none, or an encoder by ffmpeg's name.", metavar="copy|none|CODEC"),
+    _streams("--audio", help="Audio streams: copy, none, or an encoder by ffmpeg's name.", autocompletion=completion.audio, metavar="copy|none|CODEC"),
     _streams("--subtitles", help="Subtitle streams."),
     _streams("--no-chapters", help="Leave chapters out."),
     _streams("--no-metadata", help="Leave titles and other tags out."),
@@ -220,7 +215,7 @@ _OPTIONS = dict((
     _job("--resume/--no-resume", help="Resume an interrupted run of the same job, or start over."),
     _job("--work-dir", help="Folder for finished segments until the end (default: OUTPUT.starvsr).", metavar="DIR"),
     _job("--workers", help="Processes that restore segments in parallel, one per GPU if there are several.", **_COUNT),
-    _job("--cluster", help="Restore segments on a Ray cluster: its address, or auto for this machine's (default: none).", metavar="ADDRESS"),
+    _job("--cluster", help="Restore segments on a Ray cluster: its address, or auto for this machine's (default: none).", autocompletion=completion.clusters, metavar="ADDRESS"),
 ))
 # fmt: on
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 import typer
 
 from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
+from starvsr.cli.completion import completing
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
-from starvsr.cli.upscale_options import completing
 from starvsr.cli.weights_report import list_json, list_text, plan_json, plan_text, verified_text
 from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components

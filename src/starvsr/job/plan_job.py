@@ -31,7 +31,7 @@ from starvsr.media.passage import check_streams
 from starvsr.media.pixfmt import choose_pix_fmt, encode_notes, is_subsampled, size_notes
 from starvsr.media.probe import probe
 from starvsr.media.provenance import provenance_of
-from starvsr.media.sequence import STILLS, is_sequence
+from starvsr.media.sequence import STILLS, is_sequence, name_of
 from starvsr.media.still import STILL
 from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
@@ -91,15 +91,15 @@ def plan_video(
 ) -> Job:
     """Check everything that can be checked before weights are loaded, and plan the job; writes no video.
 
-    A target of None plans without looking at the place of the output. fetch: download weights that are missing, before
-    the video is read, and call this with what that takes; None needs no weights. index_until_s: what is behind
+    A target of None is `output_beside`, without looking at what is there. fetch: download weights that are missing,
+    before the video is read, and call this with what that takes; None needs no weights. index_until_s: what is behind
     this time is not wanted, and is left out of the job's index if the header says how many frames there are.
     Raises StarvsrError.
     """
     options = options or UpscaleOptions()
     source_path = Path(source)
     info = probe(source_path, options.input.fps, options.input.video_stream)
-    target_path = _beside(source_path, info) if target is None else Path(target)
+    target_path = _beside(source_path, info, options) if target is None else Path(target)
     if made_by := provenance_of(source_path):
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
@@ -132,12 +132,26 @@ def plan_video(
     )
 
 
-def _beside(source: Path, info: VideoInfo) -> Path:
-    """The output of which `plan` speaks where none was given."""
-    suffix = ".mkv"
+def output_beside(source: str | os.PathLike[str], options: UpscaleOptions | None = None) -> Path:
+    """Where an output goes that nobody has named: beside the source, under its name and the output's size.
+
+    A video becomes a Matroska file, a picture one of its own kind. Raises StarvsrError as `plan_video`.
+    """
+    options, path = options or UpscaleOptions(), Path(source)
+    return _beside(path, probe(path, options.input.fps, options.input.video_stream), options)
+
+
+def _beside(source: Path, info: VideoInfo, options: UpscaleOptions) -> Path:
+    suffix, stem = ".mkv", source.stem
     if info.container == STILL:
         suffix = source.suffix if source.suffix.lower() in STILLS else ".png"
-    return source.with_name(f"{source.stem}-upscaled{suffix}")
+    elif is_sequence(source):
+        stem = name_of(source)
+    plain = source.with_name(stem + suffix)
+    encode, container = with_codec(options.encode, plain, info), container_of(plain)
+    even = container != STILL and is_subsampled(choose_pix_fmt(encode, info, container))
+    width, height = output_size(info.width, info.height, options.size, even=even)
+    return source.with_name(f"{stem}-{width}x{height}{suffix}")
 
 
 def _check_frames(

@@ -37,7 +37,7 @@ from starvsr.options import (
     UpscaleOptions,
     flag_of,
 )
-from starvsr.restore.restorer import Frame, frames_to_tensor, tensor_to_frames
+from starvsr.restore.levels import Frame, frames_to_tensor, tensor_to_frames
 from starvsr.restore.upsample import upsample
 from starvsr.types import Progress, ProgressCallback
 

@@ -179,10 +179,7 @@ def _end(team: list[_Worker]) -> None:
 
 def _serve(pipe: Connection, device: str, level: int) -> None:
     """A worker's main loop: restore segments until it receives None."""
-    # Ctrl-C and a closed terminal signal every process; the caller ends the workers.
-    for name in ("SIGINT", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    _leave_endings_to_the_caller()
     threading.Thread(target=_end_with_caller, daemon=True).start()
     send = _Sender(pipe)
     _library.addHandler(send)
@@ -198,6 +195,14 @@ def _serve(pipe: Connection, device: str, level: int) -> None:
             send("made", made_by(maker, segment))
         except BaseException as error:
             send("failed", _sendable(error))
+
+
+def _leave_endings_to_the_caller() -> None:
+    """Ignore Ctrl-C, Ctrl-Break and a closed terminal, which signal every process: the caller ends the workers."""
+    for name in ("SIGINT", "SIGBREAK", "SIGHUP"):
+        # No system has all of them.
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _end_with_caller() -> None:

@@ -15,6 +15,7 @@ from starvsr.media.files import open_regular, read_errors
 from starvsr.media.pixfmt import layout_of
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Segment
+from starvsr.restore.levels import crossfade
 from starvsr.types import VideoIndex, VideoInfo
 
 
@@ -50,12 +51,9 @@ def make_seam(
     with PartWriter(part, settings, info, width, height) as writer:
         for place, pair in enumerate(zip(before.tail, behind.head, strict=True)):
             old, new = (_read_raw(path, (height, width, channels)) for path in pair)
-            share = (place + 1) / (len(behind.head) + 1)
-            mixed = (1 - share) * old.astype(np.float32) + share * new
             number = behind.segment.first + place
-            writer.write(
-                (mixed + 0.5).astype(np.uint16), index.pts[number], index.durations[number]
-            )
+            mixed = crossfade(old, new, place, len(behind.head))
+            writer.write(mixed, index.pts[number], index.durations[number])
 
 
 def _read_raw(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint16]:

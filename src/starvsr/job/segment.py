@@ -33,9 +33,9 @@ from starvsr.media.still import STILL
 from starvsr.media.still_writer import StillPart
 from starvsr.media.writer import PartWriter
 from starvsr.plan.plan import Plan, Segment
-from starvsr.restore.restorer import Frame, Restorer, frames_to_tensor, tensor_to_frames
+from starvsr.restore.levels import Frame, frames_to_tensor, tensor_to_frames
+from starvsr.restore.restorer import Restorer
 from starvsr.restore.transparency import Alpha, join_alpha, resized_alpha, split_alpha
-from starvsr.restore.upsample import resized
 from starvsr.restore.velocity import Carried
 from starvsr.types import VideoIndex, VideoInfo
 
@@ -132,20 +132,18 @@ class PartMaker:
             return
         segment, frames = run.segment, len(run.frames)
         before, number = run.first - segment.first, run.first
-        for pictures in self.restorer.restore(
+        for picture in self.restorer.pictures(
             run.frames,
             self.plan.restored_size[::-1],
+            (self.plan.height, self.plan.width),
             first_frame=run.first,
             on_window=lambda share: self.on_frames(segment.index, before + frames * share),
             carried=run.carried,
         ):
-            for picture in pictures:
-                with self.restorer.timed("finish"):
-                    (picture,) = resized(picture[None], (self.plan.height, self.plan.width))
-                alpha = run.alphas[number - run.first] if self.alpha else None
-                with self.restorer.timed("encode video"):
-                    part.put(number, picture, alpha)
-                number += 1
+            alpha = run.alphas[number - run.first] if self.alpha else None
+            with self.restorer.timed("encode video"):
+                part.put(number, picture, alpha)
+            number += 1
 
     def _restore_strips(self, run: _Run, part: _Part) -> None:
         """As `_restore`, for the one frame of a large picture."""

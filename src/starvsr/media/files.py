@@ -16,6 +16,9 @@ from starvsr.errors import OutputError, UsageError
 from starvsr.media.removal import Right, put_in_place, remove_file
 from starvsr.media.sequence import is_sequence, numbers_of
 
+# Windows' numbers of a sharing and of a locking violation, whose errno is that of a missing permission.
+_HELD_OPEN = (32, 33)
+
 WORK_MARK = ".starvsr-work"
 """A file of this name marks a job's work directory (`job.workdir`)."""
 
@@ -202,6 +205,11 @@ def _file_failures() -> tuple[type[Exception], ...]:
 
 def _why(target: Path, error: Exception) -> str:
     number = getattr(error, "errno", None)
+    if getattr(error, "winerror", None) in _HELD_OPEN:
+        return (
+            f"{target} cannot be written: another program has it open; close it there and give the same command "
+            "again"
+        )
     if number in (errno.ENOSPC, errno.EDQUOT):
         return f"{target} cannot be written: no space left in {target.parent}; free some or choose another folder"
     if number == errno.EFBIG:
@@ -215,7 +223,8 @@ def _why(target: Path, error: Exception) -> str:
 
 def sync(path: Path) -> None:
     """Wait until a file or a folder is on disk. Raises OSError, also if the system cannot sync folders."""
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows syncs only what may be written, and no folder.
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -30,6 +30,8 @@ _PRESETS: tuple[str, ...] = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
     *("medium", "slow", "slower", "veryslow", "placebo"),
 )
+# Presets of libsvtav1 are numbers up to 13.
+_MOST_NUMBERS = 20
 # Encoders to recommend where another one does not take a size, in this order.
 _OTHERS = ("libx264", "libx265", "libvpx-vp9", "ffv1")
 
@@ -87,6 +89,22 @@ def check_quality(codec: str, options: EncodeOptions) -> None:
         if allowed:
             given = f"-e {name}={value}" if name in extra else f"--{name} {value}"
             raise OutputError(f"{given} is not allowed for the encoder {codec}: {allowed}")
+
+
+def presets_of(codec: str) -> tuple[str, ...]:
+    """The presets of an encoder that have names, or whose numbers are few; empty if it has or takes none."""
+    if codec in _MOST_CRF:
+        return _PRESETS
+    try:
+        options = CodecContext.create(codec, "w").supported_options.private
+    except ValueError:
+        return ()
+    option = next((each for each in options if each.name == "preset"), None)
+    if option is None:
+        return ()
+    names = tuple(choice.name for choice in option.choices)
+    numbers = range(max(0, int(option.min)), min(int(option.max), _MOST_NUMBERS) + 1)
+    return names or tuple(map(str, numbers))
 
 
 def _crf_advice(codec: str, option: CodecOption, value: str) -> str:

@@ -24,6 +24,9 @@ _FORM = re.compile(r"\.starvsr-[0-9a-f]{16}")
 _LOCK, _MARK = ".lock", ".starvsr-scratch"
 _CONTENT = b"temporary files of starvsr, version 1\n"
 
+# Windows removes no file that is open.
+_HELD_FILES_STAY = os.name == "nt"
+
 
 @contextmanager
 def scratch_folder(place: Path | None = None) -> Iterator[Path]:
@@ -78,6 +81,9 @@ def _remove_left(folder: Path) -> None:
             return
         # Raises if its process lives.
         with filelock.FileLock(folder / _LOCK).acquire(timeout=0):
+            remove_tree(folder, Right.FORM)
+        if _HELD_FILES_STAY:
+            # All but the lock is gone.
             remove_tree(folder, Right.FORM)
 
 

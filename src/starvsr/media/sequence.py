@@ -30,6 +30,12 @@ def is_sequence(path: Path) -> bool:
     return path.suffix.lower() in _ENDINGS and len(_PLACE.findall(path.name)) == 1
 
 
+def name_of(pattern: Path) -> str:
+    """A name for the video of numbered images: theirs without the number, or their folder's if nothing is left."""
+    name = _PLACE.sub("", pattern.stem).strip(" .-_")
+    return name or pattern.absolute().parent.name or "images"
+
+
 def image_path(pattern: Path, number: int) -> Path:
     """The file of one image."""
 

@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starvsr.errors import UsageError
 from starvsr.options import DeviceOptions
@@ -185,10 +185,31 @@ def _available_bytes() -> int:
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
         return int(fields["MemAvailable"].split()[0]) * 1024
+    if sys.platform == "win32":
+        return _windows_memory_bytes()
     with contextlib.suppress(ValueError, AttributeError, OSError):
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     # Not every platform reports it; 0 is documented as unknown.
     return 0
+
+
+class _MemoryStatus(ctypes.Structure):
+    """Windows' MEMORYSTATUSEX."""
+
+    _fields_ = (
+        ("length", ctypes.c_uint32),
+        ("load_percent", ctypes.c_uint32),
+        ("physical_bytes", ctypes.c_uint64),
+        ("free_bytes", ctypes.c_uint64),
+        ("others", ctypes.c_uint64 * 5),
+    )
+
+
+def _windows_memory_bytes() -> int:
+    """Free main memory on Windows; 0 if unknown."""
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    kernel: Any = getattr(ctypes, "windll").kernel32  # noqa: B009
+    return status.free_bytes if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else 0
 
 
 def _group_bytes(limit: str, used: str) -> int:

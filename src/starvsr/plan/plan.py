@@ -113,14 +113,8 @@ class Plan:
         return self.layout.windows
 
     def runs(self, segment: Segment) -> tuple[Span, ...]:
-        """Absolute frames (first, exclusive end) of each run, whose latents are in memory at once.
-
-        Chunks that share no frames need not wait for each other, so each is a run of its own.
-        """
-        if self.windows.chunk_overlap or self.layout.autoencoder.time_factor > 1:
-            return ((segment.first, segment.last),)
-        spans = chunks(self.layout, segment.frames)
-        return tuple((segment.first + a, segment.first + b) for a, b in spans)
+        """Absolute frames (first, exclusive end) of each run, whose latents are in memory at once."""
+        return run_spans(self.layout, segment.first, segment.last)
 
     def grid(self, frames: int) -> Grid:
         """The windows over a run of `frames` frames."""
@@ -154,12 +148,12 @@ def make_plan(
     width, height = output_size(info.width, info.height, options.size, even=even)
     restored = _restored_size(info, options.size, (width, height))
     precision = resolve_precision(options.device.precision, device, spec)
-    limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
+    limit_bytes = usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
         settings,
         restored[::-1],
-        min(last - first, _longest(options.windows, last - first, spec.segment_frames)),
+        most_at_once(spec, options.windows, last - first),
         options.device,
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
@@ -246,7 +240,7 @@ def size_advice(spec: ModelSpec, info: VideoInfo, plan: Plan, options: UpscaleOp
     ]
 
 
-def _usable_bytes(limit_bytes: int, device: DeviceInfo) -> int | None:
+def usable_bytes(limit_bytes: int, device: DeviceInfo) -> int | None:
     """What of a device's memory is left for weights and activations; None where nobody knows how much there is."""
     if limit_bytes and device.name.startswith("cuda"):
         return max(1, limit_bytes - RESERVE_BYTES)
@@ -311,9 +305,40 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     return first, last
 
 
+def run_spans(layout: Layout, first: int, last: int) -> tuple[Span, ...]:
+    """The runs of a segment from frame `first` to before `last`.
+
+    Chunks that share no frames need not wait for each other, so each is a run of its own.
+    """
+    if layout.windows.chunk_overlap or layout.autoencoder.time_factor > 1:
+        return ((first, last),)
+    return tuple((first + a, first + b) for a, b in chunks(layout, last - first))
+
+
+def most_at_once(spec: ModelSpec, options: WindowOptions, frames: int) -> int:
+    """Frames of the longest segment that there may be in a video of so many, before its layout is known."""
+    return min(frames, _longest(options, frames, spec.segment_frames))
+
+
 def _longest(options: WindowOptions, frames: int, own: int) -> int:
     """Of the segments of so many frames: all of them as published, or as asked for, or the model's own."""
     return frames if options.parity else options.segment_frames or own
+
+
+def segment_frames(
+    spec: ModelSpec, options: WindowOptions, layout: Layout, frames: int
+) -> tuple[int, int]:
+    """Of a video of so many frames: those of its longest segment, and those that neighbours share.
+
+    Raises UsageError if there is no frame between two seams.
+    """
+    longest = _longest(options, frames, _longest_segment(spec, layout))
+    context = 0 if options.parity else spec.context_frames
+    if longest < _least_segment(context):
+        raise UsageError(
+            f"--segment-frames {longest} is too short: this model needs at least {_least_segment(context)}"
+        )
+    return longest, context
 
 
 def _longest_segment(spec: ModelSpec, layout: Layout) -> int:
@@ -329,7 +354,7 @@ def _least_segment(context: int) -> int:
     return 2 * context + 1
 
 
-def _segment_spans(length: int, longest: int, context: int) -> tuple[Span, ...]:
+def shot_spans(length: int, longest: int, context: int) -> tuple[Span, ...]:
     """Spans that share `context` frames and have others too: of even lengths, or where that cannot be, all but the
     last as long as they may be."""
     stride = longest - context
@@ -350,17 +375,12 @@ def _segments(
     spec: ModelSpec, options: WindowOptions, layout: Layout, cuts: Sequence[int], span: Span
 ) -> tuple[Segment, ...]:
     first, last = span
-    longest = _longest(options, last - first, _longest_segment(spec, layout))
-    context = 0 if options.parity else spec.context_frames
-    if longest < _least_segment(context):
-        raise UsageError(
-            f"--segment-frames {longest} is too short: this model needs at least {_least_segment(context)}"
-        )
+    longest, context = segment_frames(spec, options, layout, last - first)
     by_shot = options.scene_detect and not options.parity
     inside = [cut for cut in cuts if by_shot and first < cut < last]
     segments: list[Segment] = []
     for start, stop in itertools.pairwise([first, *inside, last]):
-        spans = _segment_spans(stop - start, longest, context)
+        spans = shot_spans(stop - start, longest, context)
         for place, (a, b) in enumerate(spans):
             head = context if place > 0 else 0
             tail = context if place + 1 < len(spans) else 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -26,33 +26,30 @@ from starvsr.options import (
     WeightsOptions,
     WindowOptions,
 )
+from starvsr.plan.fitting import fitted_layout
 from starvsr.plan.layout import Layout, plain_layout
-from starvsr.plan.plan import output_size
+from starvsr.plan.plan import (
+    most_at_once,
+    output_size,
+    run_spans,
+    segment_frames,
+    usable_bytes,
+)
 from starvsr.plan.settings import resolve
-from starvsr.restore.colorfix import apply_color_fix
 from starvsr.restore.fallback import Attempts
 from starvsr.restore.guidance import dynamic_scale
 from starvsr.restore.latents import LatentCoder
+from starvsr.restore.levels import check_clip
+from starvsr.restore.look import finished_look
 from starvsr.restore.noise import FrameNoise
-from starvsr.restore.sampling import SOLVERS, Levels, scale_clean, scale_noised, v_denoiser
-from starvsr.restore.schedule import SNR_SHIFTS, logsnr_cosine_interp, scaled_linear_zero_snr
-from starvsr.restore.sharpen import sharpen_luma_
+from starvsr.restore.sampling import SOLVERS, scale_clean, scale_noised, v_denoiser, visited_levels
+from starvsr.restore.schedule import logsnr_cosine_interp
 from starvsr.restore.step_cache import ReusingDenoiser
-from starvsr.restore.upsample import resized, upsample, upsample_rows
+from starvsr.restore.stream import Course, FrameStream
+from starvsr.restore.upsample import resized, upsample_rows
 from starvsr.restore.velocity import Carried, WindowCallback, WindowedVelocity
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.load import LoadedModel, load_choice
-
-# So many rows of a large frame stay in the CPU's cache while in use.
-_CACHED_ROWS = 32
-# What a resized clip may have beyond black and white.
-_OVERSHOOT = 0.2
-
-_DETAIL = 0.375
-"""Deviation, in pixels of the input, of the Gaussian that tells fine detail from the rest."""
-
-Frame = npt.NDArray[np.uint16]
-"""`h w 3` RGB, 0..65535."""
 
 
 @dataclass
@@ -108,24 +105,11 @@ class Restorer:
         self.settings = resolve(self.model.spec, self.sampling, self.windows, self.look)
         self.solver = SOLVERS[self.model.spec.solver]
         try:
-            self.schedule, self.sigmas = self._levels()
+            self.schedule, self.sigmas = visited_levels(self.model.spec, self.settings)
         except ValueError as error:
             raise UsageError(f"--steps and --noise-level do not fit: {error}") from error
         guided = self.sigmas[slice(*self.settings.guided_steps)].tolist()
         self.guided_times = {self.schedule.network_time(sigma) for sigma in guided}
-
-    def _levels(self) -> tuple[Levels, Tensor]:
-        """The noise levels, and those that the solver visits. Raises ValueError if they are invalid."""
-        if shift := SNR_SHIFTS.get(self.model.spec.schedule):
-            levels = scaled_linear_zero_snr(self.settings.steps, shift)
-            return levels, levels.sigmas
-        schedule = logsnr_cosine_interp()
-        return schedule, schedule.sigmas_for(
-            self.settings.steps,
-            noise_level=self.settings.noise_level,
-            solver_mode=self.settings.solver_mode,
-            discard_penultimate=self.solver.discard_penultimate,
-        )
 
     def guidance_scale(self, t: int) -> float:
         """The guidance scale at an integer time; 1: none."""
@@ -150,7 +134,7 @@ class Restorer:
         float32 in [0, 1] on the CPU, H and W rounded from `scale` times the input. Raises TypeError for integers and
         arrays, ValueError for another shape or range, UsageError for a scale not above 0 or a side over 65535.
         """
-        _check_clip(frames)
+        check_clip(frames)
         width, height = output_size(
             frames.shape[3], frames.shape[2], SizeOptions(scale=scale), even=False
         )
@@ -158,6 +142,74 @@ class Restorer:
         columns, rows = output_size(frames.shape[3], frames.shape[2], own, even=False)
         runs = self.restore(frames.float().cpu() * 2 - 1, (rows, columns), first_frame=first_frame)
         return torch.cat([(resized(run, (height, width)) + 1) / 2 for run in runs])
+
+    def stream(
+        self,
+        frames: Iterable[Any],
+        *,
+        scale: float = DEFAULT_SCALE,
+        model_scale: float | None = None,
+        cuts: Iterable[int] = (),
+        length: int | None = None,
+    ) -> Iterator[Any]:
+        """Restore frames as they come: an iterator in, an iterator out, in the memory of a segment.
+
+        frames: NumPy arrays `h w 3` or tensors `3 h w` of one size, RGB, of uint8 (0..255), uint16 (0..65535) or floats
+        (0..1). cuts: increasing numbers of the frames that begin a new shot, the first frame being 0. length: how many
+        frames there are, if this is known; of a sequence, its own. Yields as many, in their order and form (floats as
+        float32 in [0, 1]), each as soon as it is final. With `length`, they are bit for bit those that
+        `upscale_video` restores of such a video before it encodes them; `FrameStream` says what holds without.
+        Raises as `FrameStream.push` when a frame is drawn, UsageError for a wrong scale or options.
+        """
+        if length is None and isinstance(frames, Sized):
+            length = len(frames)
+        opened = self.open_stream(scale=scale, model_scale=model_scale, cuts=cuts, length=length)
+        return opened.over(frames)
+
+    def open_stream(
+        self,
+        *,
+        scale: float = DEFAULT_SCALE,
+        model_scale: float | None = None,
+        cuts: Iterable[int] = (),
+        length: int | None = None,
+    ) -> FrameStream:
+        """As `stream`, for callers that hand over frames instead of an iterator."""
+        own = SizeOptions(scale=scale if model_scale is None else model_scale)
+        sizes = (own, SizeOptions(scale=scale))
+        if self.settings.parity:
+            raise UsageError("parity restores all frames together: a stream cannot have it")
+        return FrameStream(partial(self._course, sizes, length), cuts=cuts, length=length)
+
+    def _course(
+        self, sizes: tuple[SizeOptions, SizeOptions], length: int | None, rows: int, columns: int
+    ) -> Course:
+        """How a stream of frames of `rows` x `columns` is restored, planned as a job. Raises UsageError."""
+        spec, model = self.model.spec, self.model
+        size, final = (output_size(columns, rows, each, even=False)[::-1] for each in sizes)
+        frames, device = length or sys.maxsize, device_info(str(model.device))
+        layout = fitted_layout(
+            spec,
+            self.settings,
+            size,
+            most_at_once(spec, self.windows, frames),
+            # What moves weights may do so for the whole network, or for blocks of it.
+            DeviceOptions(offload="auto" if model.movers else "none"),
+            bytes_per_element=model.dtype.itemsize,
+            limit_bytes=usable_bytes(device.memory_bytes, device),
+        )
+        longest, context = segment_frames(spec, self.windows, layout, frames)
+        # Windows that had to become smaller stay so for the stream.
+        own = dataclasses.replace(self, layout=layout)
+        return Course(
+            longest,
+            context,
+            is_causal=spec.network.recurrent,
+            runs=partial(run_spans, layout),
+            restore=lambda frames, first, carried: own.pictures(
+                frames, size, final, first_frame=first, carried=carried
+            ),
+        )
 
     @torch.inference_mode()
     def restore(
@@ -195,6 +247,25 @@ class Restorer:
             if self.layout is not None:
                 # A layout that was too large is not tried again.
                 self.layout = attempts.layout
+
+    def pictures(
+        self,
+        frames: Tensor,
+        size: tuple[int, int],
+        final_size: tuple[int, int],
+        *,
+        first_frame: int = 0,
+        on_window: WindowCallback | None = None,
+        carried: Carried | None = None,
+    ) -> Iterator[Tensor]:
+        """As `restore`, each picture (`c H W`) by itself and resized to `final_size` (rows and columns)."""
+        for run in self.restore(
+            frames, size, first_frame=first_frame, on_window=on_window, carried=carried
+        ):
+            for picture in run:
+                with self.timed("finish"):
+                    (picture,) = resized(picture[None], final_size)
+                yield picture
 
     @torch.inference_mode()
     def strips(
@@ -295,26 +366,16 @@ class Restorer:
                 source = frames[done : done + len(run)]
                 pictures = run[: len(source), :, top : top + size[0], left : left + size[1]]
                 done += len(pictures)
-                finished = self._match(pictures, source, size, scale)
+                finished = finished_look(
+                    pictures,
+                    source,
+                    size,
+                    scale,
+                    look=self.look,
+                    color_fix=self.settings.color_fix,
+                    upsampling=self.model.spec.upsampling,
+                )
             yield finished
-
-    def _match(
-        self, pictures: Tensor, source: Tensor, size: tuple[int, int], scale: float
-    ) -> Tensor:
-        """Colour fix, `--sharpen`, and `--blend` against the input; clamped to [-1, 1]."""
-        # Before the fix too, as in the published code: it matches the statistics of visible values.
-        pictures = pictures.clamp_(-1, 1)
-        if self.settings.color_fix == "wavelet" or self.look.blend > 0:
-            upsampled = upsample(source, size, self.model.spec.upsampling)
-        else:
-            # Neither adain nor none looks at it.
-            upsampled = pictures
-        pictures = apply_color_fix(self.settings.color_fix, pictures, source, upsampled)
-        if self.look.sharpen:
-            pictures = sharpen_luma_(pictures, self.look.sharpen, sigma=_DETAIL * scale)
-        if self.look.blend > 0:
-            pictures = torch.lerp(pictures, upsampled, self.look.blend)
-        return pictures.clamp_(-1, 1) if self.look.sharpen or self.look.blend else pictures
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -335,66 +396,3 @@ class Restorer:
 def _share_of(on_window: WindowCallback, number: int, count: int) -> WindowCallback:
     """What reports the share of all strips, from that of one of them."""
     return lambda share: on_window((number + share) / count)
-
-
-def _check_clip(frames: object) -> None:
-    """Refuse what would be restored as another picture than meant. Raises TypeError, ValueError."""
-    if not isinstance(frames, Tensor):
-        raise TypeError(
-            f"frames must be a tensor, got {type(frames).__name__}: of a NumPy array x of t h w 3 in 0..255, give "
-            "torch.from_numpy(x).permute(0, 3, 1, 2) / 255"
-        )
-    if frames.ndim != 4 or frames.shape[1] != 3 or 0 in frames.shape:
-        raise ValueError(f"frames must be t 3 h w with t > 0, got {tuple(frames.shape)}")
-    if not frames.is_floating_point():
-        raise TypeError(
-            f"frames must be floats in [0, 1], got {frames.dtype}: of 8 bits, give x / 255"
-        )
-    low, high = (value.item() for value in frames.float().aminmax())
-    if not math.isfinite(low) or not math.isfinite(high):
-        raise ValueError("frames must be in [0, 1], but contain NaN or infinity")
-    if low < -_OVERSHOOT or high > 1 + _OVERSHOOT:
-        raise ValueError(
-            f"frames must be in [0, 1], got {low:g} to {high:g}: scale them, as in x / 255 or (x + 1) / 2"
-        )
-
-
-def frames_to_tensor(frames: list[Frame]) -> Tensor:
-    """Decoded frames (`h w c` uint16, 0..65535) as `t c h w` float32 in [-1, 1]."""
-    height, width, channels = frames[0].shape
-    values = np.empty((len(frames), channels, height, width), np.float32)
-    # By NumPy, here and below: torch in another thread would start CPU threads beside the network's.
-    for planes, frame in zip(values, frames, strict=True):
-        planes[...] = frame.transpose(2, 0, 1)
-    values /= np.float32(32767.5)
-    values -= 1
-    return torch.from_numpy(values)
-
-
-def tensor_to_frames(pictures: Tensor, *, truncated: bool = False) -> Iterator[Frame]:
-    """`t c h w` float32 in [-1, 1] as frames (`h w c` uint16, 0..65535), rounded to nearest.
-
-    truncated: as the published code writes frames, with the 256 levels of 8 bits, each rounded down.
-    """
-    for picture in pictures.numpy():
-        channels, height, width = picture.shape
-        frame = np.empty((height, width, channels), np.uint16)
-        for top in range(0, height, _CACHED_ROWS):
-            rows = slice(top, top + _CACHED_ROWS)
-            levels = picture[:, rows] + np.float32(1)
-            if truncated:
-                _truncate(levels)
-            levels *= np.float32(32767.5)
-            levels += np.float32(0.5)
-            frame[rows] = levels.clip(0, 65535, out=levels).transpose(1, 2, 0)
-        yield frame
-
-
-def _truncate(levels: npt.NDArray[np.float32]) -> None:
-    """Values 0..2 to the 256 levels of 8 bits in that range, each rounded down, in place."""
-    levels *= np.float32(127.5)
-    np.floor(levels.clip(0, 255, out=levels), out=levels)
-    levels /= np.float32(127.5)
-    # 257 levels of 16 bits are one of 8; what is not quite a level in float32 is not meant to be one less.
-    levels -= 1
-    levels += 1

@@ -16,7 +16,15 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from starvsr.restore.schedule import NoiseSchedule, StepSchedule
+from starvsr.plan.settings import Settings
+from starvsr.restore.schedule import (
+    SNR_SHIFTS,
+    NoiseSchedule,
+    StepSchedule,
+    logsnr_cosine_interp,
+    scaled_linear_zero_snr,
+)
+from starvsr.types import ModelSpec
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """`v(x_t, t)`: predicted velocity of `x_t` (b ...) at the integer times `t`, int64 (b)."""
@@ -141,6 +149,20 @@ SOLVERS: dict[str, Solver] = {
     "dpmpp_2m_sde": Solver(sample_dpmpp_2m_sde, discard_penultimate=True),
     "vpsde_dpmpp_2m": Solver(sample_vpsde_dpmpp_2m, discard_penultimate=False),
 }
+
+
+def visited_levels(spec: ModelSpec, settings: Settings) -> tuple[Levels, Tensor]:
+    """A model's noise levels, and those that its solver visits. Raises ValueError if they are invalid."""
+    if shift := SNR_SHIFTS.get(spec.schedule):
+        levels = scaled_linear_zero_snr(settings.steps, shift)
+        return levels, levels.sigmas
+    schedule = logsnr_cosine_interp()
+    return schedule, schedule.sigmas_for(
+        settings.steps,
+        noise_level=settings.noise_level,
+        solver_mode=settings.solver_mode,
+        discard_penultimate=SOLVERS[spec.solver].discard_penultimate,
+    )
 
 
 def _checked(sigmas: Tensor) -> list[float]:

@@ -89,7 +89,7 @@ class Scan:
 
 def _read_cache(cache: Path | None) -> dict[str, Any]:
     try:
-        found = json.loads(cache.read_text()) if cache else {}
+        found = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
     except (OSError, ValueError):
         # Everything is decoded again then.
         return {}
