@@ -33,7 +33,7 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 from starvsr.restore.restorer import Restorer, frames_to_tensor, tensor_to_frames
 from starvsr.types import Progress
 from starvsr.zoo.load import load_model

@@ -28,7 +28,8 @@ from starvsr.media.pixfmt import find_encoder, layout_of
 from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
 from starvsr.media.still import STILL
-from starvsr.plan.plan import Segment
+from starvsr.plan.pictures import shown_spans
+from starvsr.plan.segments import Segment
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 # A numerator and a denominator that a frame rate may have.
@@ -113,6 +114,7 @@ def _frames(
         scene_detect=False,
         gaps=gaps,
         detelecine=facts.look.detelecine,
+        repeats=facts.look.repeats,
         progress=progress,
     )
     return made_index(info, index, plan_fields(info, index, facts.look))
@@ -178,6 +180,8 @@ def _segments(facts: JobFacts, index: VideoIndex) -> list[Segment]:
     for number, segment in enumerate(segments):
         fits = fits and segment.index == number and min(segment.head, segment.tail) >= 0
         fits = fits and segment.core[0] < segment.core[1]
+        shown = shown_spans(index.repeats, segment.first, segment.last)
+        fits = fits and segment.pictures == len(shown)
     for before, behind in itertools.pairwise(segments):
         fits = fits and before.tail == behind.head and before.last - before.tail == behind.first
     if not fits:
