@@ -77,7 +77,9 @@ def frames_of(path: Path) -> list[bytes]:
 
 def times_of(path: Path) -> list[Fraction]:
     with av.open(str(path)) as container:
-        return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+        base = container.streams.video[0].time_base
+        assert base is not None
+        return [(frame.pts or 0) * base for frame in container.decode(video=0)]
 
 
 def packets(path: Path) -> list[tuple[int | None, bytes]]:

@@ -45,10 +45,7 @@ def index_of(path: Path, repeats: str = "exact", *, scene_detect: bool = True) -
 def test_equal_frames_repeat(tmp_path: Path, codec: str, pix_fmt: str) -> None:
     """Of odd sizes, whose rows are padded."""
     options = {"qp": "0"} if "264" in codec else {}
-    size = {"width": 50, "height": 38}
-    clip = Clip(
-        frames=10, codec=codec, pix_fmt=pix_fmt, options=options, fill=showing(*NUMBERS), **size
-    )
+    clip = Clip(10, 50, 38, codec, pix_fmt, options=options, fill=showing(*NUMBERS))
     suffix = {"rawvideo": ".avi", "gif": ".gif", "qtrle": ".mov"}.get(codec, ".mkv")
     path = make(tmp_path / f"a{suffix}", clip)
     assert index_of(path).repeats == REPEATS

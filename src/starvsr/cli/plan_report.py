@@ -48,8 +48,6 @@ def plan_text(job: Job) -> str:
     if plan.restored_size != (plan.width, plan.height):
         columns, rows = plan.restored_size
         lines.insert(2, ("restored", f"at {columns}x{rows}, then resized to the output"))
-    if plan.repeats:
-        lines.append(("repeats", _repeats_text(job)))
     if plan.speed != "exact":
         lines.append(("speed", _speed_text(plan)))
     lines += [("note", note) for note in job.notes]
@@ -71,16 +69,6 @@ def plan_text(job: Job) -> str:
             "with other models:",
             *(f"  {name}: {text}" for name, text in others),
         ]
-    )
-
-
-def _repeats_text(job: Job) -> str:
-    plan = job.plan
-    alike = "as it is" if job.options.look.repeats == "exact" else "but for traces of compression"
-    verb = "shows" if plan.repeats == 1 else "show"
-    return (
-        f"{plan.repeats} of {_count(plan.frames, 'frame')} {verb} the picture before again, {alike}: "
-        f"{_count(plan.pictures, 'picture')} to restore"
     )
 
 

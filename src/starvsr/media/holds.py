@@ -32,7 +32,7 @@ _NOISE_RATIO = 4.0
 # How many times larger the changes at both ends of a hold are than those inside.
 _END_RATIO = 3.0
 # Frames on each side that are nearby, and holds among them at least.
-_AROUND_FRAMES, _LEAST_HOLDS = 24, 4
+_AROUND_FRAMES, _LEAST_HOLDS = 24, 5
 
 Plane = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.float64]

@@ -212,6 +212,17 @@ def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
     )
 
 
+def repeats_said(plan: Plan, options: UpscaleOptions) -> list[str]:
+    """A sentence where frames of the output repeat the one before."""
+    if not plan.repeats:
+        return []
+    alike = ", but for traces of compression," if options.look.repeats == "near" else ""
+    return [
+        f"frames to restore: {plan.pictures} of {plan.frames}; the others repeat{alike} the one before (--repeats off "
+        "restores all)"
+    ]
+
+
 def size_advice(spec: ModelSpec, info: VideoInfo, plan: Plan, options: UpscaleOptions) -> list[str]:
     """A sentence where the model restores smaller frames than it was trained on, with what to do."""
     longest, shortest = max(spec.trained_size), min(spec.trained_size)
