@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import typing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -396,4 +396,3 @@ class UpscaleOptions:
                 flags = f"--parity and --{flag} {value}"
                 if value not in ("exact", "off"):
                     raise UsageError(f"{flags} contradict each other: leave one out")
-            object.__setattr__(self, "look", replace(self.look, repeats="off"))

@@ -77,8 +77,7 @@ def finish_job(
         place = _place(target, Path(facts.target), folder)
         check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
-        gaps = str(request["options"].get("--gaps"))
-        info, index = _frames(source, facts, gaps, progress)
+        info, index = _frames(source, facts, request["options"], progress)
         segments = _segments(facts, index)
         stack.enter_context(errors_of(place))
         scratch = stack.enter_context(scratch_folder(place.parent))
@@ -105,16 +104,16 @@ def finish_job(
 
 
 def _frames(
-    source: Path, facts: JobFacts, gaps: str, progress: ProgressCallback | None
+    source: Path, facts: JobFacts, options: dict[str, Any], progress: ProgressCallback | None
 ) -> tuple[VideoInfo, VideoIndex]:
     """The facts and the index of the frames that the job restores."""
     info = probe(source, Fraction(facts.fps) if facts.fps else None, facts.video_stream)
     index = build_index(
         info,
         scene_detect=False,
-        gaps=gaps,
+        gaps=str(options.get("--gaps")),
         detelecine=facts.look.detelecine,
-        repeats=facts.look.repeats,
+        repeats="off" if options.get("--parity") else facts.look.repeats,
         progress=progress,
     )
     return made_index(info, index, plan_fields(info, index, facts.look))

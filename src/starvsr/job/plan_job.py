@@ -177,7 +177,7 @@ def _indexed(
         gaps=options.input.gaps,
         until_s=until_s,
         detelecine=options.look.detelecine,
-        repeats=options.look.repeats,
+        repeats="off" if options.windows.parity else options.look.repeats,
         progress=progress,
     )
     info = with_true_rate(info, index)
