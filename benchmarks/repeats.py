@@ -1,13 +1,13 @@
 """What `--repeats` finds, saves and changes.
 
-    python benchmarks/repeats.py find FOLDER     (FOLDER: live clips, each without repeated frames)
-    python benchmarks/repeats.py time            (nano on a clip in which two of three frames repeat)
-    python benchmarks/repeats.py cost            (every model's plan for such a clip)
-    python benchmarks/repeats.py quality FILE    (FILE: a film, of which every second frame is shown twice)
+    python benchmarks/repeats.py find FOLDER [FILM]   (FOLDER: live clips, each without repeated frames)
+    python benchmarks/repeats.py time                 (nano on a clip in which two of three frames repeat)
+    python benchmarks/repeats.py cost                 (every model's plan for such a clip)
+    python benchmarks/repeats.py quality FILM         (FILM: a film, of which every second frame is shown twice)
 
-`find` draws animation, shows every drawing twice, encodes it at several rates, and counts what `near` finds of the
-repeats and what beside them; then what it finds in the live clips, as they are and encoded again. `time` runs `off` and
-`exact` in turns and prints medians. `quality` compares the results of `off` and `exact` with the film.
+`find` draws animation, shows every drawing two and three times, encodes it at several rates, and counts what `near`
+finds of the repeats and what beside them; then what it finds in the live clips, as they are and encoded again. `time`
+runs `off` and `exact` in turns and prints medians. `quality` compares the results of `off` and `exact` with the film.
 """
 
 from __future__ import annotations
@@ -137,11 +137,14 @@ def files_of(
             yield f"{codec} --crf {crf}", encode(path, frames, codec, settings(codec, crf))
 
 
-def find(clips: Path, folder: Path) -> None:
+def find(clips: Path, film: Path | None, folder: Path) -> None:
     """Print the share of repeats found in animation, and the number of false ones there and in live clips."""
-    for kind, seed in (("talk", 1), ("walk", 2)):
+    animated = {kind: drawn(kind, seed) for kind, seed in (("talk", 1), ("walk", 2))}
+    if film is not None:
+        animated["film"] = read_small(film)[::2]
+    for kind, pictures in animated.items():
         for times in (2, 3):
-            frames = shown(drawn(kind, seed), times)
+            frames = shown(pictures, times)
             repeats = {number for number in range(len(frames)) if number % times}
             for name, path in files_of(folder, frames, tuple(CODECS)):
                 found = near_of(path)
@@ -253,14 +256,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", choices=("find", "time", "cost", "quality"))
-    parser.add_argument("path", type=Path, nargs="?", help="FOLDER of find, FILE of quality")
+    parser.add_argument("path", type=Path, nargs="?", help="FOLDER of find, FILM of quality")
+    parser.add_argument("film", type=Path, nargs="?", help="FILM of find")
     given = parser.parse_args()
     if given.what in ("find", "quality") and given.path is None:
         parser.error(f"{given.what} needs a path")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if given.what == "find":
-            find(given.path, folder)
+            find(given.path, given.film, folder)
         elif given.what == "quality":
             measure_quality(given.path, folder)
         elif given.what == "time":
