@@ -34,7 +34,8 @@ from starvsr.bench.network import count_flops
 from starvsr.job.executor import handing_order
 from starvsr.models.build import build_network
 from starvsr.options import UpscaleOptions, WindowOptions, WorkerOptions
-from starvsr.plan.plan import Plan, Segment, make_plan
+from starvsr.plan.plan import Plan, make_plan
+from starvsr.plan.segments import Segment
 from starvsr.plan.settings import resolve
 from starvsr.plan.windows import Span
 from starvsr.specs import STAR_LIGHT

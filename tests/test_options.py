@@ -141,9 +141,3 @@ def test_ranges_that_cannot_be() -> None:
     with pytest.raises(UsageError, match=r"--end 0 is not after --start 0"):
         RangeOptions(end_s=0)
     assert RangeOptions(start_s=1, end_s=2, frames=5).end_s == 2
-
-
-def test_a_whole_range() -> None:
-    assert RangeOptions().whole
-    assert not RangeOptions(start_s=0).whole
-    assert not RangeOptions(frames=1).whole

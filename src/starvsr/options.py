@@ -25,6 +25,7 @@ Precision = Literal["auto", "fp32", "fp16", "bf16"]
 Offload = Literal["auto", "none", "model", "block"]
 Subtitles = Literal["copy", "none"]
 Gaps = Literal["auto", "close", "keep"]
+Repeats = Literal["exact", "near", "off"]
 
 # Defaults of options that come from neither the model nor the source.
 DEFAULT_SCALE, DEFAULT_FPS = 4.0, Fraction(25)
@@ -146,15 +147,9 @@ class RangeOptions:
         _check_range("--frames", self.frames, 1, math.inf, "1 or more")
         if self.end_s is not None and self.duration_s is not None:
             raise UsageError("--end and --duration contradict each other: give one of them")
-        start = self.start_s or 0.0
-        if self.end_s is not None and self.end_s <= start:
-            ends = f"--end {self.end_s:g} is not after --start {start:g}"
-            raise UsageError(f"{ends}: give a later one")
-
-    @property
-    def whole(self) -> bool:
-        """Whether the whole input is requested."""
-        return self == RangeOptions()
+        start, end = self.start_s or 0.0, self.end_s
+        if end is not None and end <= start:
+            raise UsageError(f"--end {end:g} is not after --start {start:g}: give a later one")
 
 
 @dataclass(frozen=True)
@@ -258,6 +253,9 @@ class LookOptions:
     """`auto`: flagged frames; `on`: all; `off`: none; `field`: each field of flagged ones, or of all, for itself."""
     detelecine: Detelecine = "auto"
     """Undo pull-down of film: `auto`, where it is certain; `on`, with less proof, or of whole frames; `off`, never."""
+    repeats: Repeats = "exact"
+    """Restore once what several frames show: `exact`, equal frames; `near`, those that compression alone has made
+    differ; `off`, every frame for itself, as `parity` does."""
 
     def __post_init__(self) -> None:
         _check_choices(self)
@@ -397,6 +395,8 @@ class UpscaleOptions:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        if self.windows.parity and self.sampling.speed != "exact":
-            flags = f"--parity and --speed {self.sampling.speed}"
-            raise UsageError(f"{flags} contradict each other: leave one out")
+        if self.windows.parity:
+            for flag, value in (("speed", self.sampling.speed), ("repeats", self.look.repeats)):
+                flags = f"--parity and --{flag} {value}"
+                if value not in ("exact", "off"):
+                    raise UsageError(f"{flags} contradict each other: leave one out")

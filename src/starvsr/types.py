@@ -122,6 +122,8 @@ class VideoIndex:
     """Frames and what the picture stream says beside them (see `media.messages`)."""
     stamps: tuple[int | None, ...] = ()
     """The time that the decoder gives every frame, where it is not `pts` for all of them (see `media.clock`)."""
+    repeats: tuple[int, ...] = ()
+    """Indices of frames that show the picture of the frame before them again, increasing; never one of `cuts`."""
     shifts: tuple[tuple[int, int, Fraction | None], ...] = ()
     """Stream, first packet (of this video: frame) that is shown later, by how many seconds; None: its time is wrong."""
 
@@ -195,7 +197,6 @@ class RecurrentConfig:
     """Channels of motion estimation at half the latent's size; twice as many at a quarter."""
     liem: bool = True
     """Whether a LIEM gate precedes every residual block."""
-
     control: ClassVar[bool] = False
     recurrent: ClassVar[bool] = True
     shares: ClassVar[bool] = False

@@ -22,7 +22,7 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 from tests.cli.conftest import Cli, listing
 from tests.media.clips import Audio, Clip, make
 

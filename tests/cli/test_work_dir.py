@@ -14,7 +14,7 @@ import pytest
 from starvsr.job.executor import InTurn, Made, OnLoad, Work
 from starvsr.job.segment import OnFrames
 from starvsr.media import files, removal
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 from tests.cli.conftest import Cli, listing
 
 

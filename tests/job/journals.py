@@ -38,7 +38,7 @@ NOTES: dict[str, Any] = {
         "fps": None,
         "look": dataclasses.asdict(LookOptions()),
         "video_stream": None,
-        "segments": [[0, 0, 6, 0, 0]],
+        "segments": [[0, 0, 6, 0, 0, 0, 6]],
     },
 }
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from starvsr.job.executor import handing_order
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 
 
 def segments(*lengths: int) -> list[Segment]:
     """One after the other."""
     starts = [sum(lengths[:number]) for number in range(len(lengths))]
     return [
-        Segment(number, start, start + length, 0, 0)
+        Segment(number, start, start + length, 0, 0, start, length)
         for number, (start, length) in enumerate(zip(starts, lengths, strict=True))
     ]
 

@@ -33,7 +33,7 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 from starvsr.restore.levels import frames_to_tensor, tensor_to_frames
 from starvsr.restore.restorer import Restorer
 from starvsr.types import Progress

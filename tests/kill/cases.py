@@ -15,7 +15,7 @@ import av
 import numpy as np
 
 from tests.kill.runs import STAGES, Job, Moment, Pace, Run, pace_of, run
-from tests.media.clips import Audio, Clip, make, payloads
+from tests.media.clips import Audio, Clip, make, payloads, showing
 
 _FRAMES = 40
 _COMMON = ("--model", "nano", "--segment-frames", "12", "--device", "cpu", "--json")
@@ -25,6 +25,7 @@ KINDS = (
     ("out.mp4", "clip", _X264),
     # Where x264's rate control has choices to make, in rows of 78 blocks (see `media/encoder.py`).
     ("lively.mp4", "lively", (*_X264, "--crf", "23")),
+    ("held.mkv", "held", ("--codec", "ffv1")),
 )
 """Name of the output, which clip, options."""
 _LIVELY_FRAMES, _LIVELY_WIDTH, _LIVELY_HEIGHT = 24, 312, 180
@@ -76,6 +77,14 @@ def whole_runs(
             height=_LIVELY_HEIGHT,
             codec="ffv1",
             fill=_lively,
+        ),
+        # Pictures that two or three frames show, also where segments meet.
+        "held": Clip(
+            frames=2 * _FRAMES,
+            width=96,
+            height=72,
+            codec="ffv1",
+            fill=showing(*(2 * number // 5 for number in range(2 * _FRAMES))),
         ),
     }
     return [

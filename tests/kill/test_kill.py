@@ -44,6 +44,16 @@ def test_kills(tmp_path: Path, wholes: list[Whole]) -> None:
 
 
 @pytest.mark.slow
+def test_kills_of_a_job_whose_frames_repeat(tmp_path: Path) -> None:
+    """`make kill` does more of them."""
+    (tmp_path / "wholes").mkdir()
+    wholes = whole_runs(tmp_path / "wholes", KINDS[3:])
+    (tmp_path / "case").mkdir()
+    case = run_case(3, wholes, tmp_path / "case")
+    assert (case.stage, case.failures) == ("encode", ())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_signals(tmp_path: Path, wholes: list[Whole], name: str) -> None:
     """`make kill` does more of them."""

@@ -93,6 +93,18 @@ class Clip:
     """Fills the planes of a frame instead of `picture`."""
 
 
+def showing(*numbers: int) -> Callable[[av.VideoFrame, int], None]:
+    """A `fill` by which frame i shows `picture(numbers[i])`."""
+
+    def fill(frame: av.VideoFrame, number: int) -> None:
+        shown = picture(numbers[number], frame.width, frame.height)
+        made = av.VideoFrame.from_ndarray(shown, "rgb24").reformat(format=frame.format.name)
+        for plane, source in zip(frame.planes, made.planes, strict=True):
+            plane.update(bytes(source))
+
+    return fill
+
+
 def make(path: Path, clip: Clip | None = None) -> Path:
     """Write a clip."""
     clip = clip or Clip()

@@ -163,7 +163,9 @@ def test_some_memory_is_left_for_others() -> None:
 def test_plan_is_json() -> None:
     data = json.loads(str(plan_of(size=SizeOptions(scale=2))))
     assert (data["width"], data["height"], data["frames"]) == (350, 198, 100)
-    assert data["segments"][0] == {"index": 0, "first": 0, "last": 51, "head": 0, "tail": 3}
+    assert (data["pictures"], data["repeats"]) == (100, 0)
+    spans = {"index": 0, "first": 0, "last": 51, "head": 0, "tail": 3}
+    assert data["segments"][0] == {**spans, "picture": 0, "pictures": 51}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from starvsr.options import (
     UpscaleOptions,
     WindowOptions,
 )
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 from starvsr.restore.levels import Frame, copied, tensor_to_frames
 from starvsr.restore.restorer import Restorer
 from starvsr.restore.stream import Course, FrameStream

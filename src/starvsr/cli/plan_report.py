@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def plan_text(job: Job) -> str:
     """Sizes, segments, windows, memory and cost of a planned job, one per line; then the cost of other models."""
     plan, info = job.plan, job.info
-    longest = max(segment.frames for segment in plan.segments)
+    longest = max(segment.pictures for segment in plan.segments)
     source = f"{info.width}x{info.height}, {plan.frames} of {_count(job.index.frames, 'frame')}"
     lines = [
         ("input", f"{job.source}: {source}"),

@@ -185,6 +185,7 @@ _OPTIONS = dict((
     _model("--sharpen", help="Amplify fine detail, or attenuate it below 0: -1 to 2, such as 0.5.", **_NUMBER),
     _model("--deinterlace", help="Deinterlace frames flagged as interlaced (auto), all frames (on) or none (off); field: one frame for each of their fields."),
     _model("--detelecine", help="Restore the film frames that 3:2 pull-down has spread over frames of video: where it is certain (auto), with less proof (on), or never (off)."),
+    _model("--repeats", help="Restore a picture that several frames show once: of equal frames (exact), of frames that differ by compression alone, as in animation (near), or every frame for itself (off)."),
     _memory("--device", help="auto, cpu, cuda, cuda:N or mps.", autocompletion=completion.devices, metavar="NAME"),
     _memory("--attention", help="Attention kernels; xformers needs CUDA."),
     _memory("--precision", help="Precision of the network; auto is bf16 or fp32 on the CPU, elsewhere fp16 or bf16, depending on the model and the CPU."),

@@ -26,7 +26,8 @@ from starvsr.job.segment import OnFrames, PartMaker
 from starvsr.media.encoder import EncoderSettings
 from starvsr.options import Precision, UpscaleOptions
 from starvsr.plan.fitting import offload_steps
-from starvsr.plan.plan import Plan, Segment
+from starvsr.plan.plan import Plan
+from starvsr.plan.segments import Segment
 from starvsr.restore.fallback import is_out_of_memory
 from starvsr.restore.restorer import Restorer
 from starvsr.types import DeviceInfo, VideoIndex, VideoInfo
@@ -93,7 +94,7 @@ def handing_order(segments: Sequence[Segment], workers: int) -> list[Segment]:
     last = max(0, len(segments) - _LAST_ROUNDS * workers)
     return [
         *segments[:last],
-        *sorted(segments[last:], key=lambda segment: segment.frames, reverse=True),
+        *sorted(segments[last:], key=lambda segment: segment.pictures, reverse=True),
     ]
 
 

@@ -28,7 +28,8 @@ from starvsr.media.pixfmt import find_encoder, layout_of
 from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
 from starvsr.media.still import STILL
-from starvsr.plan.plan import Segment
+from starvsr.plan.pictures import shown_spans
+from starvsr.plan.segments import Segment
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
 # A numerator and a denominator that a frame rate may have.
@@ -76,8 +77,7 @@ def finish_job(
         place = _place(target, Path(facts.target), folder)
         check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
-        gaps = str(request["options"].get("--gaps"))
-        info, index = _frames(source, facts, gaps, progress)
+        info, index = _frames(source, facts, request["options"], progress)
         segments = _segments(facts, index)
         stack.enter_context(errors_of(place))
         scratch = stack.enter_context(scratch_folder(place.parent))
@@ -104,15 +104,16 @@ def finish_job(
 
 
 def _frames(
-    source: Path, facts: JobFacts, gaps: str, progress: ProgressCallback | None
+    source: Path, facts: JobFacts, options: dict[str, Any], progress: ProgressCallback | None
 ) -> tuple[VideoInfo, VideoIndex]:
     """The facts and the index of the frames that the job restores."""
     info = probe(source, Fraction(facts.fps) if facts.fps else None, facts.video_stream)
     index = build_index(
         info,
         scene_detect=False,
-        gaps=gaps,
+        gaps=str(options.get("--gaps")),
         detelecine=facts.look.detelecine,
+        repeats="off" if options.get("--parity") else facts.look.repeats,
         progress=progress,
     )
     return made_index(info, index, plan_fields(info, index, facts.look))
@@ -178,6 +179,8 @@ def _segments(facts: JobFacts, index: VideoIndex) -> list[Segment]:
     for number, segment in enumerate(segments):
         fits = fits and segment.index == number and min(segment.head, segment.tail) >= 0
         fits = fits and segment.core[0] < segment.core[1]
+        shown = shown_spans(index.repeats, segment.first, segment.last)
+        fits = fits and segment.pictures == len(shown)
     for before, behind in itertools.pairwise(segments):
         fits = fits and before.tail == behind.head and before.last - before.tail == behind.first
     if not fits:

@@ -16,7 +16,9 @@ from starvsr.job.seam import SegmentFiles, make_seam
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.removal import Right, remove_file
 from starvsr.options import UpscaleOptions
-from starvsr.plan.plan import Plan, Segment
+from starvsr.plan.pictures import shown_spans
+from starvsr.plan.plan import Plan
+from starvsr.plan.segments import Segment
 from starvsr.types import Progress, ProgressCallback, SegmentProgress, VideoIndex, VideoInfo
 
 
@@ -159,12 +161,16 @@ class KeptParts:
         ]
         if part is None or shared[0] is None or shared[1] is None:
             return None
-        for files, frames in zip(shared, (segment.head, segment.tail), strict=True):
+        first, last = segment.core
+        for files, frames in zip(
+            shared, ((segment.first, first), (last, segment.last)), strict=True
+        ):
+            pictures = len(shown_spans(self.index.repeats, *frames))
             # A finished seam has none.
-            if files and len(files) != frames:
+            if files and len(files) != pictures:
                 raise WorkDirError(
                     f"{self.journal.folder} has {len(files)} shared frames of segment {segment.index + 1}, not "
-                    f"{frames}: give --no-resume to start over"
+                    f"{pictures}: give --no-resume to start over"
                 )
         return SegmentFiles(segment, part[0], shared[0], shared[1])
 

@@ -67,6 +67,6 @@ def _key(job: Job) -> str:
 def _work(job: Job) -> float:
     """What the time grows with: the pixels that windows cover, times the network calls of each window."""
     plan = job.plan
-    windows = sum(len(plan.grid(segment.frames)) for segment in plan.segments)
-    pixels = plan.frames * math.prod(plan.restored_size) * plan.overlap_cost
+    windows = sum(len(plan.grid(segment.pictures)) for segment in plan.segments)
+    pixels = plan.pictures * math.prod(plan.restored_size) * plan.overlap_cost
     return pixels * plan.network_calls / windows

@@ -37,7 +37,7 @@ from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
 from starvsr.options import BYTES_PER_ELEMENT, Precision, UpscaleOptions, flag_of
-from starvsr.plan.plan import Plan, make_plan, output_size, size_advice
+from starvsr.plan.plan import Plan, make_plan, output_size, repeats_said, size_advice
 from starvsr.plan.settings import resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.choose import ModelChoice, choose_model
@@ -126,7 +126,8 @@ def plan_video(
     sharing = min(options.workers.count, len(plan.segments))
     device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
     _warn(plan, options, settings)
-    notes = (*said, *found, *size_advice(choice.spec, info, plan, options))
+    found += (*repeats_said(plan, options), *size_advice(choice.spec, info, plan, options))
+    notes = (*said, *found)
     return Job(
         source_path, target_path, options, info, index, choice, device, settings, plan, notes
     )
@@ -202,6 +203,7 @@ def _indexed(
         gaps=options.input.gaps,
         until_s=until_s,
         detelecine=options.look.detelecine,
+        repeats="off" if options.windows.parity else options.look.repeats,
         progress=progress,
     )
     info = with_true_rate(info, index)

@@ -33,7 +33,7 @@ from starvsr.job.executor import (
 )
 from starvsr.job.segment import OnFrames
 from starvsr.models.device import worker_devices
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 
 logger = logging.getLogger(__name__)
 _library = logging.getLogger("starvsr")

@@ -38,7 +38,7 @@ from starvsr.job.segment import OnFrames
 from starvsr.media.files import write_whole, written_errors
 from starvsr.media.removal import Right, remove_file
 from starvsr.models.device import device_info
-from starvsr.plan.plan import Segment
+from starvsr.plan.segments import Segment
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.converted import convert
 

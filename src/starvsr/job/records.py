@@ -58,7 +58,7 @@ class JobFacts:
     fps: str | None
     look: LookOptions
     video_stream: int | None
-    segments: tuple[tuple[int, int, int, int, int], ...]
+    segments: tuple[tuple[int, int, int, int, int, int, int], ...]
     """The fields of every `Segment`."""
 
 

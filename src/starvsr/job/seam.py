@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import open_regular, read_errors
 from starvsr.media.pixfmt import layout_of
 from starvsr.media.writer import PartWriter
-from starvsr.plan.plan import Segment
+from starvsr.plan.pictures import shown_spans
+from starvsr.plan.segments import Segment
+from starvsr.plan.windows import Span
 from starvsr.restore.levels import crossfade
 from starvsr.types import VideoIndex, VideoInfo
 
@@ -27,14 +30,20 @@ class SegmentFiles:
     part: Path
     """The encoded core."""
     head: tuple[Path, ...] = ()
-    """Raw frames shared with the segment before, one file per frame."""
+    """Raw pictures shared with the segment before, one file each, however many frames show it."""
     tail: tuple[Path, ...] = ()
-    """Raw frames shared with the next segment."""
+    """Raw pictures shared with the next segment."""
 
 
 def with_alpha(info: VideoInfo, settings: EncoderSettings) -> bool:
     """Whether the source's alpha goes into the output."""
     return settings.alpha and layout_of(info.pix_fmt).alpha
+
+
+def times_of(index: VideoIndex, frames: Span) -> tuple[Any, ...]:
+    """What a writer takes behind a picture that these frames (first, exclusive end) show: when they are shown."""
+    first, *again = zip(index.pts[slice(*frames)], index.durations[slice(*frames)], strict=True)
+    return *first, *again
 
 
 def make_seam(
@@ -45,19 +54,20 @@ def make_seam(
     index: VideoIndex,
     settings: EncoderSettings,
 ) -> None:
-    """Crossfade the raw frames that two neighbours share into a part file. Raises OutputError."""
+    """Crossfade the raw pictures that two neighbours share into a part file. Raises OutputError."""
     width, height = settings.width, settings.height
     channels = 4 if with_alpha(info, settings) else 3
+    shown = shown_spans(index.repeats, behind.segment.first, behind.segment.core[0])
     with PartWriter(part, settings, info, width, height) as writer:
-        for place, pair in enumerate(zip(before.tail, behind.head, strict=True)):
+        pairs = zip(before.tail, behind.head, shown, strict=True)
+        for place, (*pair, frames) in enumerate(pairs):
             old, new = (_read_raw(path, (height, width, channels)) for path in pair)
-            number = behind.segment.first + place
-            mixed = crossfade(old, new, place, len(behind.head))
-            writer.write(mixed, index.pts[number], index.durations[number])
+            mixed = crossfade(old, new, place, len(shown))
+            writer.write(mixed, *times_of(index, frames))
 
 
 def _read_raw(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint16]:
-    """A shared frame. Raises OutputError if it cannot be read, WorkDirError if its size differs."""
+    """A shared picture. Raises OutputError if it cannot be read, WorkDirError if its size differs."""
     with read_errors(path), open_regular(path) as file:
         data = file.read(2 * math.prod(shape) + 1)
     if len(data) != 2 * math.prod(shape):

@@ -23,7 +23,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from torch import Tensor
 
-from starvsr.job.seam import SegmentFiles, with_alpha
+from starvsr.job.seam import SegmentFiles, times_of, with_alpha
 from starvsr.media.deadline import stopping_with
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import write_whole
@@ -32,7 +32,9 @@ from starvsr.media.removal import Right
 from starvsr.media.still import STILL
 from starvsr.media.still_writer import StillPart
 from starvsr.media.writer import PartWriter
-from starvsr.plan.plan import Plan, Segment
+from starvsr.plan.pictures import shown_spans
+from starvsr.plan.plan import Plan
+from starvsr.plan.segments import Segment
 from starvsr.restore.levels import Frame, frames_to_tensor, tensor_to_frames
 from starvsr.restore.restorer import Restorer
 from starvsr.restore.transparency import Alpha, join_alpha, resized_alpha, split_alpha
@@ -40,7 +42,7 @@ from starvsr.restore.velocity import Carried
 from starvsr.types import VideoIndex, VideoInfo
 
 OnFrames = Callable[[int, float], None]
-"""Often receives a segment's index and its number of restored frames."""
+"""Often receives a segment's index and how many of its frames are restored."""
 
 Item = TypeVar("Item")
 
@@ -115,6 +117,7 @@ class PartMaker:
             segment.first,
             segment.last,
             alpha=self.alpha,
+            repeats=False,
         )
 
     def _timed(self, runs: Iterator[_Run]) -> Iterator[_Run]:
@@ -130,14 +133,18 @@ class PartMaker:
         if self.plan.layout.margin:
             self._restore_strips(run, part)
             return
-        segment, frames = run.segment, len(run.frames)
-        before, number = run.first - segment.first, run.first
+        segment, pictures = run.segment, len(run.frames)
+        before, number = run.first - segment.picture, run.first
+        # Frames that repeat a picture are done in proportion: it is the pictures that take the time.
+        shown = segment.frames / segment.pictures
         for picture in self.restorer.pictures(
             run.frames,
             self.plan.restored_size[::-1],
             (self.plan.height, self.plan.width),
             first_frame=run.first,
-            on_window=lambda share: self.on_frames(segment.index, before + frames * share),
+            on_window=lambda share: self.on_frames(
+                segment.index, shown * (before + pictures * share)
+            ),
             carried=run.carried,
         ):
             alpha = run.alphas[number - run.first] if self.alpha else None
@@ -165,15 +172,15 @@ class PartMaker:
 
 @dataclass(frozen=True)
 class _Run:
-    """Frames that are restored together."""
+    """Pictures that are restored together."""
 
     segment: Segment
     first: int
-    """Absolute index of the first frame."""
+    """Absolute number of the first picture."""
     frames: Tensor
-    """`t c h w` float32 in [-1, 1]."""
+    """The first frame of each: `t c h w` float32 in [-1, 1]."""
     alphas: list[Alpha]
-    """Of every frame, where there is alpha."""
+    """Of every picture, where there is alpha."""
     carried: Carried
     """State that the segment's runs pass on."""
 
@@ -186,16 +193,17 @@ class _Part:
         self.segment, self.folder = segment, maker.folder
         self.index, self.truncated = maker.index, maker.plan.layout.published
         self.part = self._path("core", maker.settings.part_suffix)
-        self.shared: dict[int, Path] = {}
+        self.shown = shown_spans(maker.index.repeats, segment.first, segment.last)
+        self.shared: list[Path] = []
         self.waiting: deque[Future[None]] = deque()
         self.ending: Future[None] | None = None
         self.writer = _writer(self.part, maker).__enter__()
         self.pool = ThreadPoolExecutor(1)
 
     def put(self, number: int, picture: Tensor, alpha: Alpha | None) -> None:
-        """Queue a restored frame; waits if too many are queued. Raises what writing raised.
+        """Queue a restored picture; waits if too many are queued. Raises what writing raised.
 
-        number: absolute. picture: `c h w` float32 in [-1, 1].
+        number: absolute, of the picture. picture: `c h w` float32 in [-1, 1].
         """
         self._wait(most=_WAITING_FRAMES - 1)
         self.waiting.append(self.pool.submit(self._write, number, picture, alpha))
@@ -213,13 +221,9 @@ class _Part:
         """Wait for the end and return the files. Raises OutputError."""
         self._wait(most=0)
         self.pool.shutdown()
-        segment, shared = self.segment, self.shared
-        return SegmentFiles(
-            segment,
-            self.part,
-            tuple(shared[number] for number in range(segment.first, segment.core[0])),
-            tuple(shared[number] for number in range(segment.core[1], segment.last)),
-        )
+        heads = sum(first < self.segment.core[0] for first, _ in self.shown)
+        head, tail = self.shared[:heads], self.shared[heads:]
+        return SegmentFiles(self.segment, self.part, tuple(head), tuple(tail))
 
     def give_up(self, error: BaseException) -> None:
         """Stop writing after an error; removes an incomplete part."""
@@ -241,13 +245,14 @@ class _Part:
         (frame,) = tensor_to_frames(picture[None], truncated=self.truncated)
         if alpha is not None:
             frame = join_alpha(frame, alpha)
-        if self.segment.core[0] <= number < self.segment.core[1]:
-            self.writer.write(frame, self.index.pts[number], self.index.durations[number])
+        frames = self.shown[number - self.segment.picture]
+        if self.segment.core[0] <= frames[0] < self.segment.core[1]:
+            self.writer.write(frame, *times_of(self.index, frames))
             return
-        path = self._path(f"{number:08d}", ".raw")
+        path = self._path(f"{frames[0]:08d}", ".raw")
         # `np.save` would hide why a write failed.
         write_whole(path, np.ascontiguousarray(frame).data, Right.FORM)
-        self.shared[number] = path
+        self.shared.append(path)
 
     def _wait(self, *, most: int) -> None:
         """Wait until at most `most` tasks are pending. Raises what they raised."""

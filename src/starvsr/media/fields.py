@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -136,6 +136,7 @@ def made_index(info: VideoInfo, index: VideoIndex, plan: FieldPlan) -> tuple[Vid
             for stream, at, seconds in index.shifts
         ),
         whole=index.whole,
+        repeats=_repeats(index, made),
         decoded=index,
         parts=-(-_PARTS // common),
         sources=tuple(source for _, source in made),
@@ -195,6 +196,21 @@ def _cuts(cuts: Sequence[int], made: Sequence[Made]) -> tuple[int, ...]:
     tops = [source.top for _, source in made]
     places = dict.fromkeys(bisect_left(tops, cut) for cut in cuts)
     return tuple(place for place in places if 0 < place < len(made))
+
+
+def _repeats(index: VideoIndex, made: Sequence[Made]) -> tuple[int, ...]:
+    """Frames that are made of the same pictures as the one before them; none that is interpolated, which depends on
+    its neighbours."""
+    repeats, cuts = index.repeats, set(_cuts(index.cuts, made))
+    fields = [
+        None if field is not None else tuple(n - bisect_right(repeats, n) for n in (top, bottom))
+        for _, (top, bottom, field) in made
+    ]
+    return tuple(
+        number
+        for number, (before, here) in enumerate(pairwise(fields), 1)
+        if here is not None and here == before and number not in cuts
+    )
 
 
 def _place(made: Sequence[Made], decoded: int) -> int:

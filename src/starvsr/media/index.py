@@ -26,6 +26,7 @@ from starvsr.media.deadline import within_deadline
 from starvsr.media.decode import FrameDecoder
 from starvsr.media.hwaccel import open_for
 from starvsr.media.messages import messages_of
+from starvsr.media.repeats import RepeatDetector
 from starvsr.media.shifts import Steps, decided
 from starvsr.media.shots import ShotDetector
 from starvsr.media.steps import Watch
@@ -52,24 +53,27 @@ def build_index(
     gaps: str = "auto",
     until_s: float | None = None,
     detelecine: str = "off",
+    repeats: str = "off",
     progress: ProgressCallback | None = None,
 ) -> VideoIndex:
-    """Decode the whole video once, in memory that does not grow with the size of its frames.
+    """Decode the whole video once, in memory that does not grow with its length.
 
     scene_detect: also find shot changes; without it `cuts` is empty. gaps: `auto`, `close` or `keep` (see
     `media.steps`). until_s: frames from this time on, seconds from the first one, are not needed, and most are not
-    read. detelecine: look for film as `auto`, `on` or `off` say. Damaged sections are skipped and counted in
-    `lost_frames`. Raises InputError if no frame can be decoded.
+    read. detelecine: look for film as `auto`, `on` or `off` say. repeats: look for frames that show the one before them
+    again, as `exact`, `near` or `off` say. Damaged sections are skipped and counted in `lost_frames`. Raises InputError
+    if no frame can be decoded.
     """
     if info.container == STILL:
         return still_index()
     until = float("inf") if until_s is None else until_s / float(info.time_base)
     film = detelecine if may_have_film(detelecine, info.frame_rate) else "off"
-    scan = _Scan(info, until, scene_detect, gaps, film, progress, one_thread=False)
+    wanted = scene_detect, gaps, film, repeats
+    scan = _Scan(info, until, wanted, progress, one_thread=False)
     # The reader depends on what is lost too: both must see the same frames.
     if scan.failures or scan.lost > scan.leading:
         logger.debug("damaged: reading again with one thread")
-        scan = _Scan(info, until, scene_detect, gaps, film, progress, one_thread=True)
+        scan = _Scan(info, until, wanted, progress, one_thread=True)
     if not scan.raw_pts:
         raise InputError(f"{info.path}: no frame of its video can be decoded")
     if scan.damaged:
@@ -88,13 +92,13 @@ class _Scan:
         self,
         info: VideoInfo,
         until: float,
-        scene_detect: bool,
-        gaps: str,
-        film: str,
+        wanted: tuple[bool, str, str, str],
         progress: ProgressCallback | None,
         *,
         one_thread: bool,
     ) -> None:
+        """wanted: `scene_detect`, `gaps`, `detelecine` and `repeats` of `build_index`."""
+        scene_detect, gaps, film, repeats = wanted
         self.info = info
         self.raw_pts: list[int | None] = []
         self.has_pts = False
@@ -111,6 +115,7 @@ class _Scan:
         self.film, self.fields = film, FieldMeter() if film != "off" else None
         self.messages: list[tuple[int, bytes]] = []
         self.shots = ShotDetector() if scene_detect else None
+        self.repeats = RepeatDetector(repeats) if repeats != "off" else None
         with open_for(info) as container:
             stream = film_stream(container, info)
             self.watch = Watch(container, stream, gaps)
@@ -177,6 +182,8 @@ class _Scan:
             self.fields.add(frame)
         if self.shots is not None:
             self.shots.add(frame)
+        if self.repeats is not None:
+            self.repeats.add(frame)
 
     def _stated(self) -> list[int | None]:
         """The frames' times, but of few known ones none that is uncertain."""
@@ -231,6 +238,7 @@ class _Scan:
             whole=self.whole,
             messages=tuple(self.messages),
             stamps=tuple(stamps) if stamps != pts else (),
+            repeats=self.repeats.found(cuts) if self.repeats is not None else (),
             shifts=(*own, *steps.shifts),
         )
 

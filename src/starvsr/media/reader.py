@@ -37,10 +37,12 @@ def read_frames(
     last: int,
     *,
     alpha: bool = False,
+    repeats: bool = True,
 ) -> Generator[Pixels, None, None]:
     """Yield frames first..last-1 of the video, upright, as uint16 RGB (height, width, 3), 0..65535, C order.
 
-    alpha: add a fourth channel, 0 transparent to 65535 opaque.
+    alpha: add a fourth channel, 0 transparent to 65535 opaque. repeats: whether those in `index.repeats` too, which
+    the first one never is.
     The same frame has the same pixels whatever `first` is: decoding starts at a keyframe at or before it, frames
     shown before that keyframe (an open group of pictures) are not used, and every frame's time is
     compared with the index. If that fails, reading starts further back, and finally at the start, where frames
@@ -54,11 +56,13 @@ def read_frames(
         yield from (read_still(info, alpha=alpha) for _ in range(first, last))
         return
     upright = _Upright(info, alpha=alpha)
+    passed = frozenset(() if repeats else index.repeats) - {first}
     at = first
     for start in _starts(_decoded_index(index), _decoded_span(index, first, last)[0]):
         try:
             for frame in _read_from(info, index, start, (at, last)):
-                yield upright(frame)
+                if at not in passed:
+                    yield upright(frame)
                 at += 1
         except _Astray as error:
             logger.debug("%s: %s; reading from further back", info.path, error)

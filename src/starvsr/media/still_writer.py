@@ -186,8 +186,8 @@ class StillPart:
             raise
         return self
 
-    def write(self, pixels: Pixels, pts: int, duration: int) -> None:
-        """Append rows: uint16 (rows, width, 3 or 4), 0..65535. pts and duration are ignored. Raises OutputError."""
+    def write(self, pixels: Pixels, pts: int, duration: int, *again: tuple[int, int]) -> None:
+        """Append rows: uint16 (rows, width, 3 or 4), 0..65535. All times are ignored. Raises OutputError."""
         levels = levels_of(pixels, self._settings.pix_fmt)
         with written_errors(self._path):
             self._out.write(np.ascontiguousarray(levels).data)

@@ -66,13 +66,16 @@ class PartWriter:
             raise
         return self
 
-    def write(self, pixels: Pixels, pts: int, duration: int) -> None:
-        """Encode the next frame.
+    def write(self, pixels: Pixels, pts: int, duration: int, *again: tuple[int, int]) -> None:
+        """Encode the next frame, and those behind it that show the same.
 
         pixels: uint16 RGB (height, width, 3), 0..65535. pts, duration: in ticks of the source's time base, pts
-        ascending from frame to frame. Raises OutputError if the file cannot be written.
+        ascending from frame to frame. again: the same of every further frame. Raises OutputError if the file cannot be
+        written.
         """
-        self.encode(self._from_rgb(pixels), pts, duration)
+        frame = self._from_rgb(pixels)
+        for times in ((pts, duration), *again):
+            self.encode(frame, *times)
 
     def encode(self, frame: VideoFrame, pts: int, duration: int) -> None:
         """As `write`, for a frame of the settings' pixel format."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import json
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,9 +22,10 @@ from starvsr.options import (
 from starvsr.plan.fitting import fitted_layout
 from starvsr.plan.layout import Layout, all_tile_spans, chunks, plain_layout
 from starvsr.plan.memory import HEAP_SHARE, RESERVE_BYTES
+from starvsr.plan.segments import Segment, least_segment, segments_of, shots_of
 from starvsr.plan.settings import Settings, resolve, resolve_precision
 from starvsr.plan.strips import strip_margin
-from starvsr.plan.windows import Grid, Span, even_spans, latent_frames
+from starvsr.plan.windows import Grid, Span, latent_frames
 from starvsr.types import DeviceInfo, ModelSpec, VideoIndex, VideoInfo, WindowSpec
 
 # A run's latents live in memory about five times over: code, noisy latent, velocity, estimate, spare.
@@ -34,31 +33,6 @@ RUN_BYTES = 1 << 30
 _COPIES = 5
 # Models are trained to restore at this factor; what people mix of the input into small results.
 _USUAL_FACTOR, _START_OF_BLEND = 4, 0.5
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Consecutive frames of one shot that are restored as a unit: core plus the frames shared with neighbours."""
-
-    index: int
-    first: int
-    """Absolute index of the first restored frame."""
-    last: int
-    """Absolute exclusive end of the restored frames."""
-    head: int
-    """First frames, shared with the previous segment."""
-    tail: int
-    """Last frames, shared with the next segment."""
-
-    @property
-    def frames(self) -> int:
-        """Number of restored frames."""
-        return self.last - self.first
-
-    @property
-    def core(self) -> Span:
-        """Absolute indices of the frames that only this segment restores."""
-        return self.first + self.head, self.last - self.tail
 
 
 @dataclass(frozen=True)
@@ -84,6 +58,8 @@ class Plan:
     rows: tuple[Span, ...]
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
+    pictures: int
+    """Pictures that the output shows: its frames, but for those that repeat the one before."""
     speed: str
     """`exact`, `balanced` or `fast`; the next two and the layout have what it stands for."""
     guidance_interval: tuple[float, float] | None
@@ -103,6 +79,11 @@ class Plan:
         return self.last - self.first
 
     @property
+    def repeats(self) -> int:
+        """Number of frames of the output that show the picture before them again."""
+        return self.frames - self.pictures
+
+    @property
     def latent(self) -> tuple[int, int]:
         """Rows and columns of the padded latent."""
         return self.layout.latent
@@ -113,17 +94,17 @@ class Plan:
         return self.layout.windows
 
     def runs(self, segment: Segment) -> tuple[Span, ...]:
-        """Absolute frames (first, exclusive end) of each run, whose latents are in memory at once."""
-        return run_spans(self.layout, segment.first, segment.last)
+        """Absolute pictures (first, exclusive end) of each run, whose latents are in memory at once."""
+        return run_spans(self.layout, segment.picture, segment.picture + segment.pictures)
 
     def grid(self, frames: int) -> Grid:
-        """The windows over a run of `frames` frames."""
+        """The windows over a run of `frames` pictures."""
         length = latent_frames(frames, self.layout.autoencoder.time_factor)
         return Grid(chunks(self.layout, length), self.rows, self.columns)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
-        return {**dataclasses.asdict(self), "frames": self.frames}
+        return {**dataclasses.asdict(self), "frames": self.frames, "repeats": self.repeats}
 
     def __str__(self) -> str:
         return json.dumps(self.to_json())
@@ -148,17 +129,20 @@ def make_plan(
     width, height = output_size(info.width, info.height, options.size, even=even)
     restored = _restored_size(info, options.size, (width, height))
     precision = resolve_precision(options.device.precision, device, spec)
+    shots = shots_of(options.windows, index, (first, last))
+    pictures = sum(len(shot) for shot in shots)
     limit_bytes = usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
         settings,
         restored[::-1],
-        most_at_once(spec, options.windows, last - first),
+        most_at_once(spec, options.windows, pictures),
         options.device,
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
         margin=_margin(spec, settings, options, info, restored) if still else 0,
     )
+    longest, context = segment_frames(spec, options.windows, layout, pictures)
     rows, columns = all_tile_spans(spec, layout)
     plan = Plan(
         model=spec.name,
@@ -171,9 +155,10 @@ def make_plan(
         layout=layout,
         precision=precision,
         limit_bytes=limit_bytes,
-        segments=_segments(spec, options.windows, layout, index.cuts, (first, last)),
+        segments=segments_of(shots, longest, context, index.repeats),
         rows=rows,
         columns=columns,
+        pictures=pictures,
         speed=settings.speed,
         guidance_interval=settings.guidance_interval,
         cache=settings.cache,
@@ -207,9 +192,9 @@ def _restored_size(info: VideoInfo, options: SizeOptions, size: tuple[int, int])
 def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
     """The plan with derived values: calls, overlap cost, RAM."""
     rows, columns = plan.latent
-    grids = [plan.grid(segment.frames) for segment in plan.segments]
+    grids = [plan.grid(segment.pictures) for segment in plan.segments]
     computed = sum(_volume(grid) for grid in grids)
-    needed = latent_frames(plan.frames, spec.autoencoder.time_factor) * rows * columns
+    needed = latent_frames(plan.pictures, spec.autoencoder.time_factor) * rows * columns
     runs = (run for segment in plan.segments for run in plan.runs(segment))
     latent = plan.layout.largest.latent
     return dataclasses.replace(
@@ -218,6 +203,17 @@ def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
         overlap_cost=computed / needed,
         memory_bytes=max(_run_bytes(spec, latent, last - first) for first, last in runs),
     )
+
+
+def repeats_said(plan: Plan, options: UpscaleOptions) -> list[str]:
+    """A sentence where frames of the output repeat the one before."""
+    if not plan.repeats:
+        return []
+    alike = ", but for traces of compression," if options.look.repeats == "near" else ""
+    return [
+        f"frames to restore: {plan.pictures} of {plan.frames}; the others repeat{alike} the one before (--repeats off "
+        "restores all)"
+    ]
 
 
 def size_advice(spec: ModelSpec, info: VideoInfo, plan: Plan, options: UpscaleOptions) -> list[str]:
@@ -306,7 +302,7 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
 
 
 def run_spans(layout: Layout, first: int, last: int) -> tuple[Span, ...]:
-    """The runs of a segment from frame `first` to before `last`.
+    """The runs of a segment from picture `first` to before `last`.
 
     Chunks that share no frames need not wait for each other, so each is a run of its own.
     """
@@ -334,9 +330,9 @@ def segment_frames(
     """
     longest = _longest(options, frames, _longest_segment(spec, layout))
     context = 0 if options.parity else spec.context_frames
-    if longest < _least_segment(context):
+    if longest < least_segment(context):
         raise UsageError(
-            f"--segment-frames {longest} is too short: this model needs at least {_least_segment(context)}"
+            f"--segment-frames {longest} is too short: this model needs at least {least_segment(context)}"
         )
     return longest, context
 
@@ -346,22 +342,7 @@ def _longest_segment(spec: ModelSpec, layout: Layout) -> int:
     if not layout.windows.chunk_overlap or spec.autoencoder.time_factor > 1:
         return spec.segment_frames
     fits = RUN_BYTES // _run_bytes(spec, layout.latent, 1)
-    return max(_least_segment(spec.context_frames), min(spec.segment_frames, fits))
-
-
-def _least_segment(context: int) -> int:
-    """The shortest segment with a frame between its two seams."""
-    return 2 * context + 1
-
-
-def shot_spans(length: int, longest: int, context: int) -> tuple[Span, ...]:
-    """Spans that share `context` frames and have others too: of even lengths, or where that cannot be, all but the
-    last as long as they may be."""
-    stride = longest - context
-    count = max(1, -(-(length - context) // stride))
-    if (length - context) // count > context or count <= 2:
-        return even_spans(length, longest, context)
-    return tuple((i * stride, min(length, i * stride + longest)) for i in range(count))
+    return max(least_segment(spec.context_frames), min(spec.segment_frames, fits))
 
 
 def _run_bytes(spec: ModelSpec, latent: tuple[int, int], frames: int) -> int:
@@ -369,23 +350,6 @@ def _run_bytes(spec: ModelSpec, latent: tuple[int, int], frames: int) -> int:
     length = latent_frames(frames, ours.time_factor)
     pictures = 3 * ours.factor**2 * frames if ours.time_factor > 1 else 0
     return int(4 * area * (_COPIES * spec.network.latent_channels * length + pictures))
-
-
-def _segments(
-    spec: ModelSpec, options: WindowOptions, layout: Layout, cuts: Sequence[int], span: Span
-) -> tuple[Segment, ...]:
-    first, last = span
-    longest, context = segment_frames(spec, options, layout, last - first)
-    by_shot = options.scene_detect and not options.parity
-    inside = [cut for cut in cuts if by_shot and first < cut < last]
-    segments: list[Segment] = []
-    for start, stop in itertools.pairwise([first, *inside, last]):
-        spans = shot_spans(stop - start, longest, context)
-        for place, (a, b) in enumerate(spans):
-            head = context if place > 0 else 0
-            tail = context if place + 1 < len(spans) else 0
-            segments.append(Segment(len(segments), start + a, start + b, head, tail))
-    return tuple(segments)
 
 
 def _volume(grid: Grid) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from starvsr.plan.plan import shot_spans
+from starvsr.plan.segments import shot_spans
 from starvsr.plan.windows import Span
 from starvsr.restore.levels import (
     Frame,
