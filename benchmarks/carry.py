@@ -92,11 +92,11 @@ def fill(folder: Path, python: str, have: Sequence[str]) -> list[Path]:
 
 def how_to(folder: Path) -> str:
     """How the other machine starts the measurement."""
-    name = shlex.quote(folder.name)
+    wheels = shlex.quote(str(folder))
     return (
-        "there, in the project's folder:\n"
-        f"  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target build/site {name}/*.whl\n"
-        "  PYTHONPATH=build/site python3 benchmarks/gpu.py --results gpu.jsonl"
+        "there, in the project's folder, with the wheels in it as here:\n"
+        f"  python3 -m pip install --no-index --no-deps --target build/site {wheels}/*.whl\n"
+        "  PYTHONPATH=build/site python3 benchmarks/gpu.py --results build/gpu.jsonl"
     )
 
 

@@ -24,7 +24,9 @@ from starvsr.restore.restorer import Restorer
 from starvsr.types import ModelSpec
 
 DRY_SIZES = {"test": (64, 96)}
-DRY_LIMITS_BYTES = (1 << 20, 24 << 20, 1 << 30)
+# Too little for the weights, enough only if they are offloaded, and enough.
+DRY_LIMITS_BYTES = (24 << 20, 604 << 20, 1 << 30)
+_ORDER = ("fp16", "bf16", "fp32")
 
 
 def cases(setting: Setting) -> Iterator[Case]:
@@ -37,9 +39,9 @@ def cases(setting: Setting) -> Iterator[Case]:
     spec = counted(star(setting))
     planned = [(row, _planned(spec, row[0], sizes[row[1]], row[2])) for row in rows]
     # Each way of offloading is another model to load.
-    planned.sort(key=lambda each: (each[0][0], each[1].offload if each[1] else ""))
+    planned.sort(key=lambda each: (_ORDER.index(each[0][0]), each[1].offload if each[1] else ""))
     for (precision, size, limit), layout in planned:
-        name = f"{size} {precision} {limit / 2**30:g} GiB"
+        name = f"{size} {precision} {limit / 2**30:.3g} GiB"
         yield Case(name, partial(_measure, setting, precision, layout, limit))
     yield Case("running out of memory", partial(_scarce, setting))
 

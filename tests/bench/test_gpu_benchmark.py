@@ -78,7 +78,7 @@ def test_every_measurement_of_a_piece_has_a_result(gpu: Any, setting: Any, piece
     if piece == "memory":
         assert results["running out of memory"]["smaller"]
         offloads = {result.get("offload") for result in results.values()}
-        assert {"does not fit", "none"} < offloads
+        assert {"does not fit", "none", "model"} <= offloads
     if piece == "embedded":
         assert results["difference to the CPU nano fp32"]["largest"] == 0
 
