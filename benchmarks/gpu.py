@@ -48,6 +48,7 @@ PIECES = (
     "embedded",
     "video",
     "cogvideox",
+    "compiled",
 )
 """In the order of what is wanted first."""
 EXIT_FAILED, EXIT_LEFT = 1, 4
@@ -61,6 +62,10 @@ def cases_of(piece: str, setting: Any) -> Iterator[Any]:
     """The cases of a piece; torch is loaded here."""
     from gpu_pieces import autoencoder, embedded, golden, memory, network, pipeline, video
 
+    def compiled(setting: Any) -> Iterator[Any]:
+        yield from network.compiled_cases(setting)
+        yield from pipeline.compiled_cases(setting)
+
     found: dict[str, Callable[[Any], Iterator[Any]]] = {
         "ceilings": network.ceiling_cases,
         "golden": golden.cases,
@@ -71,6 +76,7 @@ def cases_of(piece: str, setting: Any) -> Iterator[Any]:
         "embedded": embedded.cases,
         "video": video.cases,
         "cogvideox": network.cogvideox_cases,
+        "compiled": compiled,
     }
     return found[piece](setting)
 
@@ -82,7 +88,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--pieces", nargs="+", choices=PIECES, default=list(PIECES))
     parser.add_argument("--budget-s", type=float, default=480, help="end after so many seconds")
-    parser.add_argument("--case-s", type=float, default=200, help="longest measurement, seconds")
+    parser.add_argument("--case-s", type=float, default=300, help="longest measurement, seconds")
     parser.add_argument("--results", type=Path, default=Path("gpu.jsonl"))
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N, or cpu for a dry run")
     parser.add_argument("--repeats", type=int, default=5, help="timed calls; the median counts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from operator import mul
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ from starvsr.models.shared import Shared
 from starvsr.types import NetworkConfig
 
 Window = tuple[int, int, int]
+
+_COUNTED = (2, 3, 4)
+"""Frames; with one, attention over frames is none."""
 
 
 class Inputs:
@@ -55,9 +59,28 @@ class Inputs:
         return out
 
 
-@cache
 def flops_of(config: NetworkConfig, window: Window, tokens: int) -> tuple[int, int]:
-    """Of one call, and of the second half of the guidance, counted without computing."""
+    """Of one call, and of the second half of the guidance, counted without computing.
+
+    Counting takes as long as frames are many. But for what does not depend on frames, and attention over them, which
+    goes with their square, all goes with their number, so three counts give any other.
+    """
+    frames, *size = window
+    if frames <= _COUNTED[-1]:
+        return _counted(config, window, tokens)
+    few = [_counted(config, (number, *size), tokens) for number in _COUNTED]
+    a, b, c = _COUNTED
+    factors = (
+        (frames - b) * (frames - c) // ((a - b) * (a - c)),
+        (frames - a) * (frames - c) // ((b - a) * (b - c)),
+        (frames - a) * (frames - b) // ((c - a) * (c - b)),
+    )
+    first, second = (sum(map(mul, factors, each)) for each in zip(*few, strict=True))
+    return first, second
+
+
+@cache
+def _counted(config: NetworkConfig, window: Window, tokens: int) -> tuple[int, int]:
     with torch.device("meta"), torch.inference_mode():
         network = build_network(config).eval()
         x = torch.zeros(1, config.latent_channels, *window)

@@ -25,35 +25,39 @@ from starvsr.plan.speed import with_speed
 
 def cases(setting: Setting) -> Iterator[Case]:
     """As it is, and with each option that is said to save time or memory."""
-    name = str(setting.device)
     balanced, _ = with_speed(star(setting), SamplingOptions(speed="balanced"), WindowOptions())
-    plain = DeviceOptions(device=name, precision="fp16", attention="sdpa", offload="none")
-    exact = SamplingOptions()
+    devices: dict[str, dict[str, Any]] = {"exact": {}, "bf16": {"precision": "bf16"}}
+    devices |= {f"attention {each}": {"attention": each} for each in backends(setting)[1:]}
+    samplings = {
+        "guidance interval": SamplingOptions(guidance_interval=balanced.guidance_interval),
+        "cache": SamplingOptions(cache=balanced.cache),
+        "balanced": SamplingOptions(speed="balanced"),
+        "fast": SamplingOptions(speed="fast"),
+    }
+    for title, changes in devices.items():
+        yield _case(setting, title, **changes)
+    for title, sampling in samplings.items():
+        yield _case(setting, title, sampling)
+    for offload in ("model", "block"):
+        yield _case(setting, f"offload {offload}", offload=offload)
 
-    def case(title: str, device: DeviceOptions = plain, sampling: SamplingOptions = exact) -> Case:
-        options = UpscaleOptions(
-            device=device, sampling=sampling, weights=WeightsOptions(setting.folder, offline=True)
-        )
-        return Case(title, partial(_job, setting, title, options))
 
-    def on(**changes: Any) -> DeviceOptions:
-        given = {"precision": "fp16", "attention": "sdpa", "offload": "none", **changes}
-        return DeviceOptions(device=name, **given)
+def compiled_cases(setting: Setting) -> Iterator[Case]:
+    """With compiled parts."""
+    yield _case(setting, "job compiled", compile=True)
 
-    yield case("exact")
-    yield case("bf16", on(precision="bf16"))
-    for attention in backends(setting)[1:]:
-        yield case(f"attention {attention}", on(attention=attention))
-    yield case(
-        "guidance interval",
-        sampling=SamplingOptions(guidance_interval=balanced.guidance_interval),
+
+def _case(
+    setting: Setting, title: str, sampling: SamplingOptions | None = None, **changes: Any
+) -> Case:
+    """changes: of the device's options, which are those of the fastest plain run."""
+    given = {"precision": "fp16", "attention": "sdpa", "offload": "none", **changes}
+    options = UpscaleOptions(
+        device=DeviceOptions(device=str(setting.device), **given),
+        sampling=sampling or SamplingOptions(),
+        weights=WeightsOptions(setting.folder, offline=True),
     )
-    yield case("cache", sampling=SamplingOptions(cache=balanced.cache))
-    yield case("balanced", sampling=SamplingOptions(speed="balanced"))
-    yield case("fast", sampling=SamplingOptions(speed="fast"))
-    yield case("offload model", on(offload="model"))
-    yield case("offload block", on(offload="block"))
-    yield case("compiled", on(compile=True))
+    return Case(title, partial(_job, setting, title, options))
 
 
 def _job(setting: Setting, title: str, options: UpscaleOptions) -> Mapping[str, Any]:

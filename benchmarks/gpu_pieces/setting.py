@@ -55,6 +55,8 @@ class Setting:
     repeats: int = 5
     kept: dict[str, Any] = field(default_factory=dict)
     """What pieces keep for later ones: the last model."""
+    peaks: dict[Any, Any] = field(default_factory=dict)
+    """What stages of a plan took, by everything they depend on."""
     _ceilings: dict[str, Ceilings] = field(default_factory=dict)
 
     def pick(self, full: Choice, dry: Choice) -> Choice:
