@@ -77,6 +77,21 @@ def test_the_version_is_the_installed_one() -> None:
     assert importlib.metadata.version("starvsr") == starvsr.__version__
 
 
+def test_a_job_runs_from_the_sources_alone(tmp_path: Path) -> None:
+    """Without an installation, as on a machine that only has a copy of the folder."""
+    code = (
+        "import importlib.metadata, sys\n"
+        "def absent(name): raise importlib.metadata.PackageNotFoundError(name)\n"
+        "importlib.metadata.version = absent\n"
+        "from starvsr.cli.app import run\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    sample, target = Path(__file__).parent.parent / "examples" / "butterfly.mp4", tmp_path / "a.mp4"
+    call = ["upscale", str(sample), str(target), "--frames", "1", "--scale", "1", "--model", "nano"]
+    done = subprocess.run([sys.executable, "-c", code, *call], capture_output=True, text=True)
+    assert (done.returncode, target.exists()) == (0, True), done.stderr
+
+
 def test_the_options_are_all_public() -> None:
     from starvsr import options
 

@@ -113,7 +113,7 @@ def test_the_table_of_exit_codes_is_the_programs() -> None:
     assert listed == sorted({0, EXIT_BUG, EXIT_SOME_FAILED, EXIT_DAMAGED} | codes | ended)
 
 
-@pytest.mark.parametrize("name", ["toy_golden", "linear", "memory_table"])
+@pytest.mark.parametrize("name", ["toy_golden", "linear", "memory_table", "gpu", "carry"])
 def test_a_benchmark_asked_for_help_does_nothing_else(name: str) -> None:
     golden = ROOT / "tests" / "golden" / "toy.safetensors"
     before = golden.stat().st_mtime_ns

@@ -9,10 +9,10 @@ import dataclasses
 import hashlib
 from fractions import Fraction
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+from starvsr import __version__
 from starvsr.job.journal import fingerprint
 from starvsr.media.deadline import within_deadline
 from starvsr.media.provenance import PROGRAM
@@ -46,7 +46,7 @@ def request_of(
             for field in dataclasses.fields(group)
         },
         "place": {
-            "starvsr's version": version("starvsr"),
+            "starvsr's version": __version__,
             # Other kinds of device round differently.
             "--device": device.name.partition(":")[0],
             "--precision": precision,
@@ -89,7 +89,7 @@ def provenance_text(
     if plan.precision != "fp32":
         given.append(_typed("precision", plan.precision))
     sizes = f"{info.width}x{info.height} to {plan.width}x{plan.height}"
-    return f"{PROGRAM} {version('starvsr')} {choice.spec.name}: {', '.join([sizes, *given])}"
+    return f"{PROGRAM} {__version__} {choice.spec.name}: {', '.join([sizes, *given])}"
 
 
 def _typed(field: str, value: object) -> str:
