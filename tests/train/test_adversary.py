@@ -61,6 +61,18 @@ def test_what_detail_the_input_calls_for_is_seen_where_it_is_shown() -> None:
         assert torch.equal(*verdicts) is not sees_input
 
 
+def test_it_is_not_shown_where_blocks_of_pixels_begin() -> None:
+    rows = torch.arange(24.0)[:, None].expand(24, 24)
+    places = torch.stack([rows, rows.T, rows])[None, :, None]
+    corners = set()
+    for step in range(200):
+        one, other = adversary()._shifted((places, -places), step)
+        assert one.shape == (1, 3, 1, 16, 16)
+        assert torch.equal(one, -other)
+        corners.add((int(one[0, 0, 0, 0, 0]), int(one[0, 1, 0, 0, 0])))
+    assert {top for top, _ in corners} == {left for _, left in corners} == set(range(8))
+
+
 def test_longer_clips_are_judged_run_by_run() -> None:
     judge = adversary()
     judge.network.eval()
@@ -90,7 +102,10 @@ def test_each_side_learns_from_its_own_loss_alone() -> None:
         assert torch.equal(each, alone)
 
 
-def test_the_weights_rise_from_nothing() -> None:
+def test_the_weights_rise_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Steps would differ by where they look.
+    monkeypatch.setattr(Adversary, "_shifted", lambda _, pictures, __: pictures)
+
     def slope(step: int) -> Tensor:
         picture = pictures(2).requires_grad_()
         adversary(warmup_steps=10).losses(picture, pictures(3), step, START)["loss"].backward()  # type: ignore[no-untyped-call]
@@ -199,7 +214,9 @@ def test_impossible_adversaries_are_refused(text: str, named: list[str]) -> None
 
 
 def test_what_it_cannot_see_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"\[data\] crop = .* multiples of 8, for \[adversary\]"):
+    with pytest.raises(
+        UsageError, match=r"\[data\] crop = .* multiples of 8 from 16 on, for \[adversary\]"
+    ):
         config_from_toml("[data]\ncrop = [20, 16]\nframes = 3\n[adversary]")
     with pytest.raises(UsageError, match="fp32 or bf16"):
         config_from_toml("precision = 'fp16'\n[data]\nframes = 3\n[adversary]")

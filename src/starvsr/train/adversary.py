@@ -8,12 +8,13 @@ normalisation (Miyato et al., 2018) keeps its gradient bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -25,7 +26,7 @@ from starvsr.train.features import mismatch
 _UNSHUFFLED = 2
 _HALVINGS = 2
 SIDE_MULTIPLE = _UNSHUFFLED * 2**_HALVINGS
-"""Sides of the pictures are multiples of this, pixels."""
+"""Sides of the pictures are multiples of this, pixels, and twice as large at least."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Adversary:
         self, config: AdversaryConfig, device: torch.device, seed: int, *, dtype: torch.dtype
     ) -> None:
         """seed: of its first weights. dtype: in which it computes; its weights are float32."""
-        self.config, self.dtype = config, dtype
+        self.config, self.dtype, self.seed = config, dtype, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = Discriminator(config.frames, config.width, shown=1 + config.sees_input)
@@ -144,6 +145,7 @@ class Adversary:
         which has no gradient for the adversary, and of the adversary's own, which has none for `picture`; the rest,
         without a gradient, is for the log: `fooled` and `matched` of the former, `adversary` the latter.
         """
+        picture, real, start = self._shifted((picture, real, start), step)
         truth = self._judge(real, start)
         own = F.softplus(self._judge(picture.detach(), start).verdicts - truth.verdicts).mean()
         with self._frozen():
@@ -168,6 +170,18 @@ class Adversary:
         """Take a step along the accumulated gradients."""
         self.optimizer.step()
         self.optimizer.zero_grad()
+
+    def _shifted(self, pictures: Sequence[Tensor], step: int) -> Iterator[Tensor]:
+        """All cut alike, at a place that changes from step to step.
+
+        The adversary's strides would otherwise show it where the restoring network's own blocks of pixels begin. A
+        lattice on them is then told by its place, and the two take turns with one lattice and another.
+        """
+        rng = np.random.default_rng([self.seed, step])
+        top, left = rng.integers(SIDE_MULTIPLE, size=2)
+        for each in pictures:
+            rows, columns = (side - SIDE_MULTIPLE for side in each.shape[-2:])
+            yield each[..., top : top + rows, left : left + columns]
 
     def _judge(self, pictures: Tensor, start: Tensor) -> Judgement:
         shown = [pictures, start] if self.config.sees_input else [pictures]

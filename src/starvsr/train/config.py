@@ -360,8 +360,9 @@ class TrainConfig:
         frames, crop = self.data.frames, self.data.crop
         allowed = f"a divisor of [data] frames, {frames}"
         _check(frames % adversary.frames == 0, "[adversary] frames", adversary.frames, allowed)
-        fits = all(side % SIDE_MULTIPLE == 0 for side in crop)
-        _check(fits, "[data] crop", list(crop), f"multiples of {SIDE_MULTIPLE}, for [adversary]")
+        fits = all(side % SIDE_MULTIPLE == 0 and side > SIDE_MULTIPLE for side in crop)
+        allowed = f"multiples of {SIDE_MULTIPLE} from {2 * SIDE_MULTIPLE} on, for [adversary]"
+        _check(fits, "[data] crop", list(crop), allowed)
         known = self.precision != "fp16"
         _check(known, "precision", self.precision, "fp32 or bf16, for [adversary]")
 
