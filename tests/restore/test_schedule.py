@@ -273,3 +273,12 @@ def test_the_network_is_told_the_time_of_every_step(steps: int) -> None:
 def test_more_steps_than_levels_are_refused(steps: int) -> None:
     with pytest.raises(ValueError, match=r"steps must be 1 \.\. 1000"):
         scaled_linear_zero_snr(steps)
+
+
+def test_a_schedule_that_is_first_used_in_inference_mode_serves_training_too() -> None:
+    logsnr_cosine_interp.cache_clear()
+    with torch.inference_mode():
+        logsnr_cosine_interp()
+    x_t, v = (torch.ones(1, 2, requires_grad=True) for _ in range(2))
+    logsnr_cosine_interp().x0_from_v(x_t, v, 500).sum().backward()  # type: ignore[no-untyped-call]
+    assert x_t.grad is not None

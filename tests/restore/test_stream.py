@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,12 +21,14 @@ from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.options import (
+    DeviceOptions,
     EncodeOptions,
     SamplingOptions,
     SizeOptions,
     UpscaleOptions,
     WindowOptions,
 )
+from starvsr.plan.layout import Layout
 from starvsr.plan.segments import Segment
 from starvsr.restore.levels import Frame, copied, tensor_to_frames
 from starvsr.restore.restorer import Restorer
@@ -415,6 +418,25 @@ def test_options_that_a_stream_cannot_have() -> None:
     parity = Restorer.from_name("toy", windows=WindowOptions(parity=True))
     with pytest.raises(UsageError, match="parity restores all frames together"):
         parity.stream([gray()])
+
+
+def test_windows_are_planned_for_the_memory_that_may_be_used(clip: Path) -> None:
+    frame, limit_bytes = np.tile(frames_of(clip)[0], (16, 16, 1)), 100 << 20
+
+    def layout_for(limit_bytes: int | None) -> Layout:
+        device = DeviceOptions(memory_limit_bytes=limit_bytes)
+        restorer = Restorer.from_name("toy", device=device)
+        course = restorer._course((SizeOptions(scale=2),) * 2, None, *frame.shape[:2])
+        assert isinstance(course.runs, partial)
+        layout: Layout = course.runs.args[0]
+        return layout
+
+    limited, free = layout_for(limit_bytes), layout_for(None)
+    assert limited.peak_bytes <= limit_bytes < free.peak_bytes
+    assert limited.windows != free.windows or limited.autoencoder != free.autoencoder
+    tiny = Restorer.from_name("toy", device=DeviceOptions(memory_limit_bytes=1000))
+    with pytest.raises(MemoryLimitError, match=r"needs .* even with the smallest windows allowed"):
+        tiny.open_stream(scale=2).push(frame)
 
 
 def test_the_model_may_restore_at_another_scale(clip: Path) -> None:

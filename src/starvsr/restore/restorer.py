@@ -68,6 +68,8 @@ class Restorer:
     """How the work is split, as planned; None: by `windows`. Replaced by a smaller one if memory runs out."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time spent so far in each part of the work."""
+    device: DeviceOptions | None = None
+    """How the model was asked to run, for which a stream's windows are planned; None: as it does."""
 
     @classmethod
     def from_name(
@@ -85,17 +87,20 @@ class Restorer:
         device: its name, or all that `DeviceOptions` says; `offload` of `auto` is `none` here. Nothing is downloaded.
         """
         options = DeviceOptions(device=device) if isinstance(device, str) else device
+        if options.offload == "auto":
+            options = dataclasses.replace(options, offload="none")
         sampling, info = sampling or SamplingOptions(), device_info(options.device)
         model = load_choice(
             choose_model(name, info, weights),
             info,
             options,
-            offload="none" if options.offload == "auto" else options.offload,
+            offload=options.offload,
             detail=look.detail if look else None,
             prompt=sampling.prompt,
             negative_prompt=sampling.negative_prompt,
         )
-        return cls(model, sampling, look or LookOptions(), windows or WindowOptions())
+        look, windows = look or LookOptions(), windows or WindowOptions()
+        return cls(model, sampling, look, windows, device=options)
 
     def __post_init__(self) -> None:
         if self.look.detail not in (None, self.model.detail):
@@ -188,15 +193,16 @@ class Restorer:
         spec, model = self.model.spec, self.model
         size, final = (output_size(columns, rows, each, even=False)[::-1] for each in sizes)
         frames, device = length or sys.maxsize, device_info(str(model.device))
+        # What moves weights may do so for the whole network, or for blocks of it.
+        options = self.device or DeviceOptions(offload="auto" if model.movers else "none")
         layout = fitted_layout(
             spec,
             self.settings,
             size,
             most_at_once(spec, self.windows, frames),
-            # What moves weights may do so for the whole network, or for blocks of it.
-            DeviceOptions(offload="auto" if model.movers else "none"),
+            options,
             bytes_per_element=model.dtype.itemsize,
-            limit_bytes=usable_bytes(device.memory_bytes, device),
+            limit_bytes=usable_bytes(options.memory_limit_bytes or device.memory_bytes, device),
         )
         longest, context = segment_frames(spec, self.windows, layout, frames)
         # Windows that had to become smaller stay so for the stream.

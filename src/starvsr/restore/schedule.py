@@ -154,7 +154,9 @@ def logsnr_cosine_interp() -> NoiseSchedule:
     sqrt(1 - sigma^2)` amplifies the last bit of sigma (to 3e-4 of alpha at t = 966), CPUs differ in that bit, and a
     video must not depend on which CPU restored it.
     """
-    levels = load(files("starvsr.restore").joinpath("schedule.safetensors").read_bytes())
+    # Kept for training too, which cannot use what was created in inference mode.
+    with torch.inference_mode(False):
+        levels = load(files("starvsr.restore").joinpath("schedule.safetensors").read_bytes())
     return NoiseSchedule(alphas=levels["alphas"], sigmas=levels["sigmas"])
 
 
