@@ -10,11 +10,12 @@ import torch
 
 from gpu_pieces.calls import Inputs, measured_call
 from gpu_pieces.network import compiling
+from gpu_pieces.pipeline import DRY_STEPS
 from gpu_pieces.setting import DTYPES, Case, Peaks, Setting
 from starvsr.bench.job import measure_job
 from starvsr.bench.network import count_flops
 from starvsr.models.recurrent import Memory
-from starvsr.options import DeviceOptions, UpscaleOptions
+from starvsr.options import DeviceOptions, SamplingOptions, UpscaleOptions
 from starvsr.restore.restorer import Restorer
 from starvsr.specs import EMBEDDED, SPECS
 from starvsr.zoo.load import load_model
@@ -36,7 +37,6 @@ def cases(setting: Setting) -> Iterator[Case]:
             yield Case(f"difference to the CPU {name} {precision}", run)
 
 
-@torch.inference_mode()
 def _call(setting: Setting, precision: str, compile: bool) -> Mapping[str, Any]:
     """After another frame, since a video's first takes less."""
     setting.release()
@@ -47,7 +47,8 @@ def _call(setting: Setting, precision: str, compile: bool) -> Mapping[str, Any]:
             precision=precision,  # type: ignore[arg-type]
             compile=compile,
         )
-        window = setting.pick(WINDOW, DRY_WINDOW)
+    window = setting.pick(WINDOW, DRY_WINDOW)
+    with torch.inference_mode():
         inputs = Inputs(model.network, 1, window, setting.device, DTYPES[precision])
         memory = Memory(None)
         inputs.one(memory)
@@ -60,14 +61,21 @@ def _call(setting: Setting, precision: str, compile: bool) -> Mapping[str, Any]:
     return {"frames": window[0], **result}
 
 
+def _sampling(setting: Setting, name: str) -> SamplingOptions:
+    """As the model has it, but in a dry run."""
+    steps = None if SPECS[name].solver == "one_step" else setting.pick(None, DRY_STEPS)
+    return SamplingOptions(steps=steps)
+
+
 def _job(setting: Setting, name: str, precision: str) -> Mapping[str, Any]:
     setting.release()
     # toy takes 28 calls for each of its small windows.
     full = ((480, 270), 96) if SPECS[name].solver == "one_step" else ((96, 54), 24)
     size, frames = setting.pick(full, ((24, 16), 4))
     device = DeviceOptions(device=str(setting.device), precision=precision)  # type: ignore[arg-type]
+    options = UpscaleOptions(model=name, device=device, sampling=_sampling(setting, name))
     with Peaks(setting) as peaks:
-        job = measure_job(size, frames, UpscaleOptions(model=name, device=device))
+        job = measure_job(size, frames, options)
     return {
         "output": "x".join(map(str, job.output_size)),
         "frames": job.frames,
@@ -91,8 +99,11 @@ def _distance(setting: Setting, name: str, precision: str) -> Mapping[str, Any]:
         generator=torch.Generator().manual_seed(0),
     )
     there = DeviceOptions(device=str(setting.device), precision=precision)  # type: ignore[arg-type]
-    found = Restorer.from_name(name, device=there)(frames)
-    wanted = Restorer.from_name(name, device=DeviceOptions(device="cpu", precision="fp32"))(frames)
+    here, sampling = DeviceOptions(device="cpu", precision="fp32"), _sampling(setting, name)
+    found, wanted = (
+        Restorer.from_name(name, device=device, sampling=sampling)(frames)
+        for device in (there, here)
+    )
     apart = (found - wanted).double()
     squares = float(apart.square().mean())
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan.speed import with_speed
+
+DRY_STEPS = 4
 
 
 def cases(setting: Setting) -> Iterator[Case]:
@@ -54,7 +57,9 @@ def _case(
     given = {"precision": "fp16", "attention": "sdpa", "offload": "none", **changes}
     options = UpscaleOptions(
         device=DeviceOptions(device=str(setting.device), **given),
-        sampling=sampling or SamplingOptions(),
+        sampling=dataclasses.replace(
+            sampling or SamplingOptions(), steps=setting.pick(None, DRY_STEPS)
+        ),
         weights=WeightsOptions(setting.folder, offline=True),
     )
     return Case(title, partial(_job, setting, title, options))

@@ -51,6 +51,10 @@ def vae_config(setting: Setting) -> Mapping[str, Any]:
     return setting.pick(VAE, SMALL_VAE)
 
 
+# Tensors that are made in inference mode cannot become weights that move between devices.
+outside_inference = torch.inference_mode(False)
+
+
 def drawn(name: str, shape: Sequence[int], device: torch.device, dtype: torch.dtype) -> Tensor:
     """A parameter that keeps the deviation of what it is applied to, seeded by its name."""
     generator = torch.Generator(device).manual_seed(zlib.crc32(name.encode()))
@@ -64,6 +68,7 @@ def drawn(name: str, shape: Sequence[int], device: torch.device, dtype: torch.dt
     return numbers.to(dtype)
 
 
+@outside_inference
 def drawn_network(config: NetworkConfig, device: torch.device, dtype: torch.dtype) -> VideoNetwork:
     """A network on the device, ready to run."""
     network = empty_network(config).eval()
@@ -78,6 +83,7 @@ def drawn_network(config: NetworkConfig, device: torch.device, dtype: torch.dtyp
     return network
 
 
+@outside_inference
 def drawn_vae(
     kind: type[Coder],
     config: Mapping[str, Any],
@@ -91,6 +97,7 @@ def drawn_vae(
     return kind.from_state(config, state, 0.18215, device, dtype)
 
 
+@outside_inference
 def star_file(setting: Setting) -> Path:
     """A model file of `star`, with its autoencoder beside it, both in half precision; made once."""
     spec = counted(star(setting))
@@ -117,6 +124,7 @@ def star_file(setting: Setting) -> Path:
     return path
 
 
+@outside_inference
 def loaded_star(setting: Setting, precision: str, **options: Any) -> LoadedModel:
     """`star` as a job loads it; options: of `load_model`. The last one is kept."""
     key = repr((precision, sorted(options.items())))

@@ -7,14 +7,18 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from tests.golden.seeded_init import seeded_parameter
+from tests.zoo.published import SMALL_STAR
 
 ROOT = Path(__file__).parents[2]
 BENCHMARKS = ROOT / "benchmarks"
@@ -259,3 +263,93 @@ def test_torch_and_what_the_machine_has_are_not_carried(
     names = {carry.name_of(each) for each in asked[asked.index("--dest") + 2 :]}
     assert {"av", "diffusers", "einops", "pytest"} <= names
     assert not names & {"torch", "xformers", "transformers", "numpy", "rich"}
+
+
+@pytest.fixture
+def fake_card() -> Iterator[dict[str, Any]]:
+    """What is asked of torch.cuda, with its own names and signatures; there is no card."""
+    answers = {
+        "synchronize": None,
+        "empty_cache": None,
+        "reset_peak_memory_stats": None,
+        "memory_allocated": 100,
+        "memory_reserved": 300,
+        "max_memory_allocated": 150,
+        "max_memory_reserved": 400,
+        "mem_get_info": (200, 1000),
+        "set_per_process_memory_fraction": None,
+        "get_device_name": "a card",
+    }
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                patch.object(torch.cuda, name, autospec=True, return_value=answer)
+            )
+            for name, answer in answers.items()
+        }
+
+
+def test_a_cards_memory_is_read_where_torch_has_it(
+    gpu: Any, fake_card: dict[str, Any], tmp_path: Path
+) -> None:
+    made, memory = (importlib.import_module(f"gpu_pieces.{name}") for name in ("setting", "memory"))
+    setting = made.Setting(torch.device("cuda", 0), True, tmp_path)
+    with made.Peaks(setting) as peaks:
+        pass
+    assert peaks.described() == {
+        "allocated_bytes": 150,
+        "reserved_bytes": 400,
+        "call_bytes": 50,
+    }
+    # Of 1000 bytes 800 are in use, 300 of them by torch.
+    assert memory._outside_torch(setting) == 500
+    with memory.scarce(setting, torch.nn.Identity(), 300):
+        pass
+    shares = [call.args[0] for call in fake_card["set_per_process_memory_fraction"].mock_calls]
+    assert shares == [0.2, 1.0]
+    assert made.described_machine(setting)["card"] == "a card"
+
+
+def test_a_cards_time_is_that_of_its_events(
+    gpu: Any, fake_card: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, did = importlib.import_module("gpu_pieces.setting"), []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            did.append("record")
+
+        def synchronize(self) -> None:
+            did.append("wait")
+
+        def elapsed_time(self, last: Event) -> float:
+            return 250.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    setting = made.Setting(torch.device("cuda", 0), True, tmp_path, repeats=1)
+    _, seconds = made.timed(setting, lambda: did.append("call"))
+    assert seconds == 0.25
+    assert did == ["call", "record", "call", "record", "wait"]
+
+
+@pytest.mark.parametrize(
+    ("message", "broken"),
+    [
+        ("AcceleratorError: CUDA error: an illegal memory access was encountered", True),
+        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", False),
+        ("UsageError: the network of star-light overflows fp16 on this video", False),
+    ],
+)
+def test_which_errors_leave_a_device_unusable(gpu: Any, message: str, broken: bool) -> None:
+    assert gpu.is_broken(message) is broken
+
+
+def test_flops_of_many_frames_follow_from_those_of_few(gpu: Any) -> None:
+    calls = importlib.import_module("gpu_pieces.calls")
+    window = (9, 8, 8)
+    assert calls.flops_of(SMALL_STAR.network, window, 77) == calls._counted(
+        SMALL_STAR.network, window, 77
+    )
