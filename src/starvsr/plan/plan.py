@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,6 @@ class Plan:
     rows: tuple[Span, ...]
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
-    pictures: int
-    """Pictures that the output shows: its frames, but for those that repeat the one before."""
     speed: str
     """`exact`, `balanced` or `fast`; the next two and the layout have what it stands for."""
     guidance_interval: tuple[float, float] | None
@@ -77,6 +76,11 @@ class Plan:
     def frames(self) -> int:
         """Number of frames of the output."""
         return self.last - self.first
+
+    @property
+    def pictures(self) -> int:
+        """Number of pictures that the output shows: its frames, but for those that repeat the one before."""
+        return self.segments[-1].picture + self.segments[-1].pictures - self.segments[0].picture
 
     @property
     def repeats(self) -> int:
@@ -110,7 +114,8 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
-        return {**dataclasses.asdict(self), "frames": self.frames, "repeats": self.repeats}
+        counts = {"frames": self.frames, "pictures": self.pictures, "repeats": self.repeats}
+        return {**dataclasses.asdict(self), **counts}
 
     def __str__(self) -> str:
         return json.dumps(self.to_json())
@@ -132,24 +137,20 @@ def make_plan(
     """
     settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
-    width, height = output_size(info.width, info.height, options.size, even=even)
-    restored = _restored_size(info, options.size, (width, height))
+    (width, height), restored = _sizes(info, options.size, even=even)
     precision = resolve_precision(options.device.precision, device.name, spec.half)
     shots = shots_of(options.windows, index, (first, last))
-    pictures = sum(len(shot) for shot in shots)
     limit_bytes = _usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
         settings,
         restored[::-1],
-        min(pictures, _longest(options.windows, pictures, spec.segment_frames)),
+        min(_longest(options.windows, shots, spec.segment_frames), sum(map(len, shots))),
         options.device,
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
         margin=_margin(spec, settings, options, info, restored) if still else 0,
     )
-    longest = _longest(options.windows, pictures, _longest_segment(spec, layout))
-    context = 0 if options.windows.parity else spec.context_frames
     rows, columns = all_tile_spans(spec, layout)
     plan = Plan(
         model=spec.name,
@@ -162,10 +163,9 @@ def make_plan(
         layout=layout,
         precision=precision,
         limit_bytes=limit_bytes,
-        segments=segments_of(shots, longest, context, index.repeats),
+        segments=_segments(spec, options.windows, layout, shots, index.repeats),
         rows=rows,
         columns=columns,
-        pictures=pictures,
         speed=settings.speed,
         guidance_interval=settings.guidance_interval,
         cache=settings.cache,
@@ -188,12 +188,27 @@ def _margin(
     return strip_margin(spec, settings, options.look, latent, restored[1] / info.height)
 
 
-def _restored_size(info: VideoInfo, options: SizeOptions, size: tuple[int, int]) -> tuple[int, int]:
-    """Columns and rows at which the model restores, for an output of `size`."""
+def _sizes(
+    info: VideoInfo, options: SizeOptions, *, even: bool
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Columns and rows of the output, and those at which the model restores."""
+    size = output_size(info.width, info.height, options, even=even)
     if options.model_scale is None:
-        return size
+        return size, size
     own = SizeOptions(scale=options.model_scale)
-    return output_size(info.width, info.height, own, even=False)
+    return size, output_size(info.width, info.height, own, even=False)
+
+
+def _segments(
+    spec: ModelSpec,
+    options: WindowOptions,
+    layout: Layout,
+    shots: Sequence[Sequence[Span]],
+    repeats: Sequence[int],
+) -> tuple[Segment, ...]:
+    longest = _longest(options, shots, _longest_segment(spec, layout))
+    context = 0 if options.parity else spec.context_frames
+    return segments_of(shots, longest, context, repeats)
 
 
 def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:
@@ -308,9 +323,9 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
     return first, last
 
 
-def _longest(options: WindowOptions, frames: int, own: int) -> int:
-    """Of the segments of so many frames: all of them as published, or as asked for, or the model's own."""
-    return frames if options.parity else options.segment_frames or own
+def _longest(options: WindowOptions, shots: Sequence[Sequence[Span]], own: int) -> int:
+    """Pictures of a segment: all there are as published, or as asked for, or the model's own."""
+    return sum(map(len, shots)) if options.parity else options.segment_frames or own
 
 
 def _longest_segment(spec: ModelSpec, layout: Layout) -> int:
