@@ -232,9 +232,8 @@ class WindowOptions:
         against = ("chunk_overlap", "tile_px", "tile_overlap_px", "segment_frames")
         names = [flag_of(name) for name in against if getattr(self, name) is not None]
         if self.parity and names:
-            raise UsageError(
-                " and ".join(["--parity", *names]) + " contradict each other: leave one out"
-            )
+            flags = " and ".join(["--parity", *names])
+            raise UsageError(f"{flags} contradict each other: leave one out")
 
 
 @dataclass(frozen=True)
@@ -254,8 +253,7 @@ class LookOptions:
     detelecine: Detelecine = "auto"
     """Undo pull-down of film: `auto`, where it is certain; `on`, with less proof, or of whole frames; `off`, never."""
     repeats: Repeats = "exact"
-    """Restore once what several frames show: `exact`, equal frames; `near`, those that compression alone has made
-    differ; `off`, every frame for itself, as `parity` does."""
+    """Restore once what frames share: `exact`, equal ones; `near`, but for compression; `off`, none, as `parity`."""
 
     def __post_init__(self) -> None:
         _check_choices(self)

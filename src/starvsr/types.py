@@ -135,23 +135,19 @@ class VideoIndex:
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """Sizes of STAR's video UNet; the defaults are the published I2VGen-XL-based network.
-
-    The network has one level per entry of `multipliers`, at 1, 1/2, 1/4, ... of the latent's size.
-    """
+    """Sizes of STAR's video UNet; the defaults are the published I2VGen-XL-based network."""
 
     latent_channels: int = 4
     width: int = 320
     """Channels of the first level."""
     multipliers: tuple[int, ...] = (1, 2, 4, 4)
-    """Channels of each level over `width`."""
+    """Channels of each level over `width`; levels are at 1, 1/2, 1/4, ... of the latent's size."""
     residual_blocks: int = 2
     """Residual blocks of an encoder level; a decoder level has one more."""
     head_width: int = 64
     """Channels of an attention head."""
     first_heads: int = 8
-    """Heads of the temporal transformer after the first convolution, whose inner width is
-    `first_heads * head_width`; everywhere else the inner width is the channel count."""
+    """Of the temporal transformer after the first convolution; everywhere else channels over `head_width`."""
     context_width: int = 1024
     """Channels of a text token."""
     attention_scales: tuple[float, ...] = (1.0, 0.5, 0.25)
@@ -159,8 +155,7 @@ class UNetConfig:
     control: bool = True
     """Whether the control branch exists, and with it the hint."""
     liem: str = "published"
-    """Where LIEM's gates are: `published`, before the layer norm before attention, where a gate has little
-    effect (see `models.liem`); `acting`, after that norm; or `none`."""
+    """LIEM's gates: `published`, before the norm before attention, with little effect; `acting`, behind it; `none`."""
     recurrent: ClassVar[bool] = False
     """Whether frames depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = True

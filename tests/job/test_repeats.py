@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,8 +14,10 @@ import av
 import numpy as np
 import pytest
 
+from starvsr.errors import StarvsrError, WorkDirError
 from starvsr.job.executor import Executor, InTurn, Made, OnLoad, Work
 from starvsr.job.finish import finish_job
+from starvsr.job.records import sealed
 from starvsr.job.run import plan_video, run_job, upscale_video
 from starvsr.job.segment import OnFrames
 from starvsr.media.graph import bytes_of
@@ -196,13 +199,29 @@ def test_a_broken_off_job_resumes_and_finishes(
     assert packets(target) == packets(whole)
 
 
+@pytest.mark.parametrize(("place", "number"), [(6, 3), (6, 1 << 60), (1, 1 << 60)])
+def test_a_journal_whose_pictures_are_not_those_of_the_input_is_refused(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, place: int, number: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(clip, tmp_path / "out.mkv", options, executor=only(1))
+    journal = tmp_path / "out.mkv.starvsr" / "journal.jsonl"
+    first, *rest = journal.read_bytes().splitlines(keepends=True)
+    content = json.loads(first)
+    del content["sha256"]
+    content["notes"]["job"]["segments"][1][place] = number
+    journal.write_bytes(b"".join([sealed(content), *rest]))
+    with pytest.raises(WorkDirError, match="are not consecutive frames"):
+        finish_job(journal.parent)
+
+
 def test_the_setting_is_part_of_the_job(
     tmp_path: Path, clip: Path, options: UpscaleOptions
 ) -> None:
     target = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
         upscale_video(clip, target, options, executor=only(1))
-    with pytest.raises(Exception, match="--repeats was exact before and is off now"):
+    with pytest.raises(StarvsrError, match="--repeats was exact before and is off now"):
         upscale_video(clip, target, how(options, "off"))
 
 

@@ -179,11 +179,13 @@ def _segments(facts: JobFacts, index: VideoIndex) -> list[Segment]:
     for number, segment in enumerate(segments):
         fits = fits and segment.index == number and min(segment.head, segment.tail) >= 0
         fits = fits and segment.core[0] < segment.core[1]
-        shown = shown_spans(index.repeats, segment.first, segment.last)
-        fits = fits and segment.pictures == len(shown)
     for before, behind in itertools.pairwise(segments):
         fits = fits and before.tail == behind.head and before.last - before.tail == behind.first
-    if not fits:
+    # By now they lie within the index, so counting their pictures takes no longer than the index did.
+    if not fits or any(
+        segment.pictures != len(shown_spans(index.repeats, segment.first, segment.last))
+        for segment in segments
+    ):
         raise WorkDirError(
             f"the segments of the job are not consecutive frames of {facts.source}: give the same upscale command "
             "instead"

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,6 @@ class Plan:
     rows: tuple[Span, ...]
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
-    pictures: int
-    """Pictures that the output shows: its frames, but for those that repeat the one before."""
     speed: str
     """`exact`, `balanced` or `fast`; the next two and the layout have what it stands for."""
     guidance_interval: tuple[float, float] | None
@@ -77,6 +76,11 @@ class Plan:
     def frames(self) -> int:
         """Number of frames of the output."""
         return self.last - self.first
+
+    @property
+    def pictures(self) -> int:
+        """Number of pictures that the output shows: its frames, but for those that repeat the one before."""
+        return self.segments[-1].picture + self.segments[-1].pictures - self.segments[0].picture
 
     @property
     def repeats(self) -> int:
@@ -104,7 +108,8 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`."""
-        return {**dataclasses.asdict(self), "frames": self.frames, "repeats": self.repeats}
+        counts = {"frames": self.frames, "pictures": self.pictures, "repeats": self.repeats}
+        return {**dataclasses.asdict(self), **counts}
 
     def __str__(self) -> str:
         return json.dumps(self.to_json())
@@ -126,23 +131,20 @@ def make_plan(
     """
     settings = resolve(spec, options.sampling, options.windows, options.look)
     first, last = frame_range(info, index, options.range)
-    width, height = output_size(info.width, info.height, options.size, even=even)
-    restored = _restored_size(info, options.size, (width, height))
+    (width, height), restored = _sizes(info, options.size, even=even)
     precision = resolve_precision(options.device.precision, device, spec)
     shots = shots_of(options.windows, index, (first, last))
-    pictures = sum(len(shot) for shot in shots)
     limit_bytes = usable_bytes(options.device.memory_limit_bytes or device.memory_bytes, device)
     layout = fitted_layout(
         spec,
         settings,
         restored[::-1],
-        most_at_once(spec, options.windows, pictures),
+        most_at_once(spec, options.windows, sum(map(len, shots))),
         options.device,
         bytes_per_element=BYTES_PER_ELEMENT[precision],
         limit_bytes=limit_bytes,
         margin=_margin(spec, settings, options, info, restored) if still else 0,
     )
-    longest, context = segment_frames(spec, options.windows, layout, pictures)
     rows, columns = all_tile_spans(spec, layout)
     plan = Plan(
         model=spec.name,
@@ -155,10 +157,9 @@ def make_plan(
         layout=layout,
         precision=precision,
         limit_bytes=limit_bytes,
-        segments=segments_of(shots, longest, context, index.repeats),
+        segments=_segments(spec, options.windows, layout, shots, index.repeats),
         rows=rows,
         columns=columns,
-        pictures=pictures,
         speed=settings.speed,
         guidance_interval=settings.guidance_interval,
         cache=settings.cache,
@@ -181,12 +182,26 @@ def _margin(
     return strip_margin(spec, settings, options.look, latent, restored[1] / info.height)
 
 
-def _restored_size(info: VideoInfo, options: SizeOptions, size: tuple[int, int]) -> tuple[int, int]:
-    """Columns and rows at which the model restores, for an output of `size`."""
+def _sizes(
+    info: VideoInfo, options: SizeOptions, *, even: bool
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Columns and rows of the output, and those at which the model restores."""
+    size = output_size(info.width, info.height, options, even=even)
     if options.model_scale is None:
-        return size
+        return size, size
     own = SizeOptions(scale=options.model_scale)
-    return output_size(info.width, info.height, own, even=False)
+    return size, output_size(info.width, info.height, own, even=False)
+
+
+def _segments(
+    spec: ModelSpec,
+    options: WindowOptions,
+    layout: Layout,
+    shots: Sequence[Sequence[Span]],
+    repeats: Sequence[int],
+) -> tuple[Segment, ...]:
+    longest, context = segment_frames(spec, options, layout, sum(map(len, shots)))
+    return segments_of(shots, longest, context, repeats)
 
 
 def _with_costs(plan: Plan, spec: ModelSpec, settings: Settings) -> Plan:

@@ -103,10 +103,7 @@ class Restorer:
         return cls(model, sampling, look, windows, device=options)
 
     def __post_init__(self) -> None:
-        if self.look.detail not in (None, self.model.detail):
-            raise UsageError(
-                f"--detail {self.look.detail:g}: the model was loaded with {self.model.detail:g}"
-            )
+        self.model.check_detail(self.look.detail)
         self.settings = resolve(self.model.spec, self.sampling, self.windows, self.look)
         self.solver = SOLVERS[self.model.spec.solver]
         try:

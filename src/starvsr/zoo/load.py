@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from starvsr.errors import WeightsError
+from starvsr.errors import UsageError, WeightsError
 from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
 from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
@@ -68,6 +68,11 @@ class LoadedModel:
     """The type of the network's computation, its inputs and its result."""
     movers: Mapping[str, Mover] = field(default_factory=dict)
     """For each part whose weights wait in main memory, what moves them to the device."""
+
+    def check_detail(self, detail: float | None) -> None:
+        """Raise UsageError where another one is asked for, as in `LookOptions`, than the weights have."""
+        if detail not in (None, self.detail):
+            raise UsageError(f"--detail {detail:g}: the model was loaded with {self.detail:g}")
 
     def at_work(self, part: str) -> AbstractContextManager[None]:
         """Keeps the weights of `part`, `network` or `autoencoder`, on the device; outside they may not be.
