@@ -95,11 +95,15 @@ class Clip:
 
 def showing(*numbers: int) -> Callable[[av.VideoFrame, int], None]:
     """A `fill` by which frame i shows `picture(numbers[i])`."""
+    # swscale does not always convert the same picture to the same samples, as with yuv422p10le of odd widths.
+    made: dict[int, av.VideoFrame] = {}
 
     def fill(frame: av.VideoFrame, number: int) -> None:
-        shown = picture(numbers[number], frame.width, frame.height)
-        made = av.VideoFrame.from_ndarray(shown, "rgb24").reformat(format=frame.format.name)
-        for plane, source in zip(frame.planes, made.planes, strict=True):
+        if numbers[number] not in made:
+            shown = picture(numbers[number], frame.width, frame.height)
+            rgb = av.VideoFrame.from_ndarray(shown, "rgb24")
+            made[numbers[number]] = rgb.reformat(format=frame.format.name)
+        for plane, source in zip(frame.planes, made[numbers[number]].planes, strict=True):
             plane.update(bytes(source))
 
     return fill
