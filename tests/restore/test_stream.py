@@ -386,6 +386,10 @@ def test_a_length_is_kept_to() -> None:
     for cuts in ((0,), (3, 3), (4, 2)):
         with pytest.raises(ValueError, match="cuts must be increasing numbers of frames above 0"):
             FrameStream(course(), cuts=cuts)
+    # A cut at 1.5 would never come, nor any behind it.
+    for wrong in ({"cuts": (1.5, 4)}, {"length": 2.5}):
+        with pytest.raises(TypeError):
+            FrameStream(course(), **wrong)
 
 
 def test_a_stream_that_ended_takes_nothing() -> None:
