@@ -39,7 +39,7 @@ from tests.golden.seeded_init import fill_module
 def networks(name: str) -> tuple[VideoNetwork, VideoNetwork]:
     """Two with the same weights: a model's by its name, or one of the UNet by its width, seeded."""
     if not name.isdigit():
-        net = load_model(name, device="cpu").network
+        net = load_model(name, device="cpu", precision="fp32").network
     else:
         config = dataclasses.replace(STAR_LIGHT.network, width=int(name), first_heads=2)
         net = build_network(config).eval().requires_grad_(False)

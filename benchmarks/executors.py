@@ -73,7 +73,7 @@ def named(tensors: tuple[Tensor, ...]) -> dict[str, Any]:
 
 def nano() -> RecurrentNet:
     """The embedded network."""
-    network = load_model("nano", device="cpu").network
+    network = load_model("nano", device="cpu", precision="fp32").network
     assert isinstance(network, RecurrentNet)
     return network
 

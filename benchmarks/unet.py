@@ -109,7 +109,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
     limits = [measure_ceilings(options.repeats)]
-    net = load_model("nano", device="cpu").network
+    net = load_model("nano", device="cpu", precision="fp32").network
     for frames in options.frames:
         for size in NANO_SIZES:
             show("nano", measure_call(net, (frames, *size), repeats=options.repeats))

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from starvsr.bench.machine import Ceilings
+from starvsr.errors import UsageError
+from starvsr.options import UpscaleOptions
 from tests.cli.conftest import Cli
 
 QUICK = ("--frames", "2", "--size", "64x36", "--latent", "1x8x8", "--repeats", "1")
@@ -31,6 +33,22 @@ def test_figures_of_nano(cli: Cli) -> None:
         for layer in found["layers"]
     )
     assert found["job"]["output_size"] == [256, 144]
+
+
+def test_figures_are_float32s_whatever_a_job_would_take(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STARVSR_PRECISION", "bf16")
+    monkeypatch.setattr("starvsr.bench.run.measure_ceilings", lambda _: Ceilings(1.0, 1.0, 1.0))
+    taken: list[str] = []
+
+    def watching(_: object, __: object, options: UpscaleOptions, **___: object) -> None:
+        taken.append(options.device.precision)
+        raise UsageError("enough")
+
+    monkeypatch.setattr("starvsr.bench.run.measure_job", watching)
+    result = cli("bench", *QUICK, "--layers")
+    assert (result.code, "enough" in result.error, taken) == (2, True, ["fp32"])
 
 
 def test_history_and_comparison(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,6 +199,28 @@ def test_a_broken_off_job_resumes_and_finishes(
     assert packets(target) == packets(whole)
 
 
+def test_holds_of_two_shots_finish_as_they_were_begun(
+    tmp_path: Path, options: UpscaleOptions
+) -> None:
+    """Too few in each shot to be held, and enough of both together."""
+
+    def fill(frame: av.VideoFrame, number: int) -> None:
+        drawing = number // 2
+        for plane in frame.planes:
+            level = 40 + 20 * (drawing % 2) + (120 if number >= 8 else 0)
+            plane.update(np.full(plane.buffer_size, level + number % 2, np.uint8).tobytes())
+
+    clip = Clip(frames=16, width=16, height=12, codec="ffv1", pix_fmt="yuv444p", fill=fill)
+    path, target = make(tmp_path / "in.mkv", clip), tmp_path / "out.mkv"
+    options = dataclasses.replace(how(options, "near"), windows=WindowOptions())
+    plan = plan_video(path, target, options).plan
+    assert [segment.first for segment in plan.segments] == [0, 8]
+    assert plan.repeats == 0
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(path, target, options, executor=only(1))
+    assert finish_job(tmp_path / "out.mkv.starvsr").frames == 8
+
+
 @pytest.mark.parametrize(("place", "number"), [(6, 3), (6, 1 << 60), (1, 1 << 60)])
 def test_a_journal_whose_pictures_are_not_those_of_the_input_is_refused(
     tmp_path: Path, clip: Path, options: UpscaleOptions, place: int, number: int

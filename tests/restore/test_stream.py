@@ -162,6 +162,8 @@ def test_frames_of_unknown_number_are_those_of_a_job_with_such_segments(
                     last=end,
                     head=head,
                     tail=tail,
+                    picture=start,
+                    pictures=end - start,
                 )
             )
     assert tuple(segments) != job.plan.segments
@@ -386,6 +388,10 @@ def test_a_length_is_kept_to() -> None:
     for cuts in ((0,), (3, 3), (4, 2)):
         with pytest.raises(ValueError, match="cuts must be increasing numbers of frames above 0"):
             FrameStream(course(), cuts=cuts)
+    # A cut at 1.5 would never come, nor any behind it.
+    for wrong in ({"cuts": (1.5, 4)}, {"length": 2.5}):
+        with pytest.raises(TypeError):
+            FrameStream(course(), **wrong)
 
 
 def test_a_stream_that_ended_takes_nothing() -> None:

@@ -98,6 +98,18 @@ def test_a_model_file_teaches_what_it_restores(root: Path) -> None:
     assert torch.equal(teacher(frames), expected)
 
 
+def test_a_model_file_computes_in_the_precision_that_is_said(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `auto` is on the machine."""
+    teachers = [teacher_of(root, "tiny.safetensors", precision=each) for each in ("fp32", "bf16")]
+    frames = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    before = [teacher(frames) for teacher in teachers]
+    monkeypatch.setenv("STARVSR_PRECISION", "bf16")
+    again = [teacher_of(root, "tiny.safetensors", precision=each) for each in ("fp32", "bf16")]
+    assert [torch.equal(a(frames), b) for a, b in zip(again, before, strict=True)] == [True, True]
+
+
 def test_half_precision_is_another_bank_with_nearly_the_same_pictures(root: Path) -> None:
     write_enlarger(root / "up.param", 2)
     whole, half = (teacher_of(root, precision=each) for each in ("fp32", "bf16"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from starvsr.errors import UsageError, WeightsError
 from starvsr.models.recurrent import deepened
 from starvsr.options import LookOptions
 from starvsr.restore.restorer import Restorer
-from starvsr.specs import NANO
+from starvsr.specs import NANO, SPECS
 from starvsr.train.model import new_weights
 from starvsr.types import RecurrentConfig
 from starvsr.zoo.choose import read_spec
@@ -78,6 +79,8 @@ def test_a_model_of_one_picture_refuses_it(cli: Cli, tmp_path: Path) -> None:
         result = cli(command, picture, *output, "--model", "nano", "--detail", "0.5")
         assert result.code == 2
         assert "--detail 0.5 is not for nano" in result.error
+        for name in re.findall(r"--model (\S+)", result.error):
+            assert SPECS[name].faithful
     with pytest.raises(UsageError, match=r"--detail 0.5 is not for nano"):
         load_model("nano", device="cpu", detail=0.5)
     result = cli("upscale", picture, tmp_path / "out.png", "--detail", "1.5")

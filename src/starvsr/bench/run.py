@@ -40,7 +40,7 @@ def run_benchmark(
     """
     if any(side % 2 for side in size):
         raise UsageError(f"--size {size[0]}x{size[1]} is not allowed: both must be even")
-    loaded = load_model(model, device="cpu")
+    loaded = load_model(model, device="cpu", precision="fp32")
     network, latents = loaded.network, latents or (usual_latent(loaded.spec),)
     report = progress or (lambda _: None)
     before = torch.get_num_threads()
@@ -58,7 +58,8 @@ def run_benchmark(
                 raise UsageError(f"--latent {'x'.join(map(str, latent))}: {error}") from error
         report(Progress("network", len(latents), len(latents)))
         found = measure_layers(network, latents[-1], repeats=repeats) if layers else []
-        options = UpscaleOptions(model=model, device=DeviceOptions(device="cpu"))
+        device = DeviceOptions(device="cpu", precision="fp32")
+        options = UpscaleOptions(model=model, device=device)
         job = measure_job(size, frames, options, progress=progress)
         return Result(
             model, _mean(first, measure_ceilings(repeats)), tuple(calls), tuple(found), job

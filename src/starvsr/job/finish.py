@@ -108,12 +108,14 @@ def _frames(
 ) -> tuple[VideoInfo, VideoIndex]:
     """The facts and the index of the frames that the job restores."""
     info = probe(source, Fraction(facts.fps) if facts.fps else None, facts.video_stream)
+    repeats = "off" if options.get("--parity") else facts.look.repeats
     index = build_index(
         info,
-        scene_detect=False,
+        # What repeats depends on the shots; the segments are known.
+        scene_detect=repeats != "off" and bool(options.get("--scene-detect")),
         gaps=str(options.get("--gaps")),
         detelecine=facts.look.detelecine,
-        repeats="off" if options.get("--parity") else facts.look.repeats,
+        repeats=repeats,
         progress=progress,
     )
     return made_index(info, index, plan_fields(info, index, facts.look))

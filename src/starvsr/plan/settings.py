@@ -25,6 +25,7 @@ from starvsr.options import (
 )
 from starvsr.plan.speed import has_speeds, with_speed
 from starvsr.plan.windows import Span, frames_of, latent_frames
+from starvsr.specs import SPECS
 from starvsr.types import DeviceInfo, ModelSpec, WindowSpec
 
 PRECISION_VARIABLE = "STARVSR_PRECISION"
@@ -127,8 +128,10 @@ def resolve(
 def check_detail(spec: ModelSpec, detail: float | None) -> None:
     """Raise UsageError if there is a detail and the model has weights of one picture only."""
     if detail is not None and not spec.faithful:
+        others = [f"--model {name}" for name, each in SPECS.items() if each.faithful]
+        advice = " or ".join(["leave it out", *(f"give {other}" for other in others)])
         raise UsageError(
-            f"--detail {detail:g} is not for {spec.name}, which has one picture: leave it out, or give --model vivid"
+            f"--detail {detail:g} is not for {spec.name}, which has one picture: {advice}"
         )
 
 

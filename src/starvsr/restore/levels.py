@@ -1,16 +1,20 @@
-"""Frames as they come and go, in levels, and as networks see them; no model."""
+"""Frames as they come and go, in levels, and as networks see them; no model.
+
+`finish` crossfades frames without the slow import of torch.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # So many rows of a large frame stay in the CPU's cache while in use.
 _CACHED_ROWS = 32
@@ -29,6 +33,8 @@ _WHITE = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 def check_clip(frames: object) -> None:
     """Refuse what would be restored as another picture than meant. Raises TypeError, ValueError."""
+    from torch import Tensor
+
     if not isinstance(frames, Tensor):
         raise TypeError(
             f"frames must be a tensor, got {type(frames).__name__}: of a NumPy array x of t h w 3 in 0..255, give "
@@ -62,7 +68,7 @@ def frames_to_tensor(frames: Sequence[Levels]) -> Tensor:
         planes[...] = frame.transpose(2, 0, 1)
     values /= np.float32(_WHITE[frames[0].dtype.name] / 2)
     values -= 1
-    return torch.from_numpy(values)
+    return _as_tensor(values)
 
 
 def tensor_to_frames(pictures: Tensor, *, truncated: bool = False) -> Iterator[Frame]:
@@ -82,6 +88,13 @@ def tensor_to_frames(pictures: Tensor, *, truncated: bool = False) -> Iterator[F
             levels += np.float32(0.5)
             frame[rows] = levels.clip(0, 65535, out=levels).transpose(1, 2, 0)
         yield frame
+
+
+def _as_tensor(values: npt.NDArray[Any]) -> Tensor:
+    """A tensor on an array's memory."""
+    import torch
+
+    return torch.from_numpy(values)
 
 
 def _truncate(levels: npt.NDArray[np.float32]) -> None:
@@ -122,7 +135,7 @@ class Kind:
             levels = frame / np.float32(65535)
         if not self.is_tensor:
             return levels
-        return torch.from_numpy(np.ascontiguousarray(levels.transpose(2, 0, 1)))
+        return _as_tensor(np.ascontiguousarray(levels.transpose(2, 0, 1)))
 
 
 def copied(frame: object) -> tuple[Levels, Kind]:
@@ -131,6 +144,8 @@ def copied(frame: object) -> tuple[Levels, Kind]:
     frame: a NumPy array `h w 3` or a tensor `3 h w` on any device, RGB, of uint8 (0..255), uint16 (0..65535) or floats
     (0..1, and a little beyond). Raises TypeError for another type, ValueError for another shape or range.
     """
+    from torch import Tensor
+
     if not isinstance(frame, Tensor | np.ndarray):
         raise TypeError(
             "a frame must be a NumPy array h w 3 or a tensor 3 h w, of uint8, uint16 or floats, got "

@@ -159,8 +159,8 @@ class Restorer:
         frames: NumPy arrays `h w 3` or tensors `3 h w` of one size, RGB, of uint8 (0..255), uint16 (0..65535) or floats
         (0..1). cuts: increasing numbers of the frames that begin a new shot, the first frame being 0. length: how many
         frames there are, if this is known; of a sequence, its own. Yields as many, in their order and form (floats as
-        float32 in [0, 1]), each as soon as it is final. With `length`, they are bit for bit those that
-        `upscale_video` restores of such a video before it encodes them; `FrameStream` says what holds without.
+        float32 in [0, 1]), each as soon as it is final. With `length`, they are bit for bit those that `upscale_video`
+        with repeats `off` restores of such a video before it encodes them; `FrameStream` says what holds without.
         Raises as `FrameStream.push` when a frame is drawn, UsageError for a wrong scale or options.
         """
         if length is None and isinstance(frames, Sized):

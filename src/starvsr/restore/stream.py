@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count, islice
+from operator import index
 from typing import Any
 
 from torch import Tensor
@@ -88,8 +89,8 @@ class FrameStream:
     says how long). The last frames of a segment wait for the first ones of the next, which restore them again.
 
     Segments have even lengths where the length of the shot is known, from `cuts` and `length`, as `upscale_video` makes
-    them, and the frames are the same to the last bit. In a shot of unknown length they are as long as they may be,
-    and the frames are those of a job with such segments.
+    them with repeats `off`, and the frames are the same to the last bit. In a shot of unknown length they are as long
+    as they may be, and the frames are those of a job with such segments.
     """
 
     def __init__(
@@ -100,9 +101,10 @@ class FrameStream:
         length: int | None = None,
     ) -> None:
         """begin: tells the course for frames of so many rows and columns. Raises ValueError for cuts or a length that
-        cannot be."""
-        self._begin, self._length = begin, length
-        self._cuts = deque(cuts)
+        cannot be, TypeError where they are no integers."""
+        self._begin = begin
+        self._length = None if length is None else index(length)
+        self._cuts = deque(map(index, cuts))
         """Those that are to come."""
         if any(a >= b for a, b in zip((0, *self._cuts), self._cuts, strict=False)):
             raise ValueError("cuts must be increasing numbers of frames above 0")

@@ -9,12 +9,13 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from starvsr.errors import UsageError
+from starvsr.options import DeviceOptions, Precision
 from starvsr.restore.restorer import Restorer
 from starvsr.train.ncnn import read_ncnn
 from starvsr.zoo.hashes import file_sha256
@@ -101,7 +102,9 @@ class Teacher:
 
     def _loaded(self) -> Callable[[Tensor], Tensor]:
         if self.path.suffix != ".param":
-            restorer = Restorer.from_name(str(self.path))
+            # `auto` would be another precision on another machine, and the bank's name would not say so.
+            precision = cast(Precision, self.config.precision)
+            restorer = Restorer.from_name(str(self.path), device=DeviceOptions(precision=precision))
             return lambda frames: restorer(frames, scale=self.scale)
         network = read_ncnn(self.path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return lambda frames: torch.cat([network(frame[None])[0] for frame in frames])
