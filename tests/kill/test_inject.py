@@ -45,7 +45,7 @@ def test_what_would_be_noticed(
     played: tuple[Stage, list[Scene]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage, (_, begun) = played
-    failing = Injection(Call("openat", "out.mkv.starvsr/journal.jsonl", 1), "EIO")
+    failing = Injection(Call("openat", "out.mkv.starvsr/journal.jsonl", 2), "EIO")
     assert [*failures_of(failing, begun, stage)] == []
     play, plays = Stage.play, iter((True, False))
 

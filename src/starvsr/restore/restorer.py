@@ -28,13 +28,7 @@ from starvsr.options import (
 )
 from starvsr.plan.fitting import fitted_layout
 from starvsr.plan.layout import Layout, plain_layout
-from starvsr.plan.plan import (
-    most_at_once,
-    output_size,
-    run_spans,
-    segment_frames,
-    usable_bytes,
-)
+from starvsr.plan.plan import most_at_once, output_size, run_spans, segment_frames, usable_bytes
 from starvsr.plan.settings import resolve
 from starvsr.restore.fallback import Attempts
 from starvsr.restore.guidance import dynamic_scale
