@@ -33,10 +33,6 @@ def pictures(seed: int, frames: int = 2) -> Tensor:
     return torch.rand(2, 3, frames, 16, 16, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-START = pictures(9)
-"""An upsampled input."""
-
-
 def adversarial(root: Path, **changes: Any) -> TrainConfig:
     return config_of(root, adversary=SMALL, data=data_config(frames=2), **changes)
 
@@ -50,15 +46,6 @@ def test_every_position_of_every_frame_gets_a_verdict_with_both_frames_in_sight(
     assert runs.grad is not None
     assert bool(runs.grad[0, :, 1].abs().amax(0).gt(0).all())
     assert float(runs.grad[1].abs().max()) == 0
-
-
-def test_what_detail_the_input_calls_for_is_seen_where_it_is_shown() -> None:
-    for sees_input in (False, True):
-        judge = adversary(sees_input=sees_input)
-        judge.network.eval()
-        picture = pictures(0)
-        verdicts = [judge._judge(picture, start).verdicts for start in (START, -START)]
-        assert torch.equal(*verdicts) is not sees_input
 
 
 def test_it_is_not_shown_where_blocks_of_pixels_begin() -> None:
@@ -77,8 +64,8 @@ def test_longer_clips_are_judged_run_by_run() -> None:
     judge = adversary()
     judge.network.eval()
     clip = pictures(1, frames=4)
-    whole = judge._judge(clip, clip).verdicts
-    parts = [judge._judge(part, part).verdicts for part in (clip[:, :, :2], clip[:, :, 2:])]
+    whole = judge._judge(clip).verdicts
+    parts = [judge._judge(part).verdicts for part in (clip[:, :, :2], clip[:, :, 2:])]
     torch.testing.assert_close(whole[0::2], parts[0])
     torch.testing.assert_close(whole[1::2], parts[1])
 
@@ -86,7 +73,7 @@ def test_longer_clips_are_judged_run_by_run() -> None:
 def test_each_side_learns_from_its_own_loss_alone() -> None:
     def gradients(rival: Adversary) -> tuple[Tensor, list[Tensor]]:
         picture = pictures(2).requires_grad_()
-        rival.losses(picture, pictures(3), 0, START)["loss"].backward()  # type: ignore[no-untyped-call]
+        rival.losses(picture, pictures(3), 0)["loss"].backward()  # type: ignore[no-untyped-call]
         assert picture.grad is not None
         return picture.grad, [p.grad for p in rival.network.parameters() if p.grad is not None]
 
@@ -108,7 +95,7 @@ def test_the_weights_rise_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def slope(step: int) -> Tensor:
         picture = pictures(2).requires_grad_()
-        adversary(warmup_steps=10).losses(picture, pictures(3), step, START)["loss"].backward()  # type: ignore[no-untyped-call]
+        adversary(warmup_steps=10).losses(picture, pictures(3), step)["loss"].backward()  # type: ignore[no-untyped-call]
         assert picture.grad is not None
         return picture.grad
 
@@ -124,7 +111,7 @@ def test_it_learns_to_tell_flicker_from_a_still_picture() -> None:
         still = (torch.rand(4, 3, 1, 16, 16, generator=generator) - 0.5).expand(-1, -1, 2, -1, -1)
         flicker = torch.tensor([0.1, -0.1])[:, None, None]
         swapped = torch.randint(0, 2, (4, 1, 1, 1, 1), generator=generator) * 2 - 1
-        terms = judge.losses(still + flicker * swapped, still, 0, still)
+        terms = judge.losses(still + flicker * swapped, still, 0)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         judge.step()
     assert float(terms["adversary"]) < 0.3
@@ -132,7 +119,7 @@ def test_it_learns_to_tell_flicker_from_a_still_picture() -> None:
 
 def test_gradients_are_averaged_over_processes() -> None:
     judge = adversary()
-    judge.losses(pictures(2), pictures(3), 0, START)["loss"].backward()  # type: ignore[no-untyped-call]
+    judge.losses(pictures(2), pictures(3), 0)["loss"].backward()  # type: ignore[no-untyped-call]
     alone = judge.share_gradients(lambda gradient: gradient)
     assert judge.share_gradients(lambda gradient: gradient / 2) == pytest.approx(alone / 2)
 
@@ -156,7 +143,7 @@ def test_a_gradient_that_is_no_number_spoils_no_weights(
 def test_spectral_norms_are_one() -> None:
     judge = adversary()
     for _ in range(50):
-        judge.losses(pictures(2), pictures(3), 0, START)
+        judge.losses(pictures(2), pictures(3), 0)
     middle = judge.network.middle
     assert isinstance(middle, nn.Conv2d)
     assert float(

@@ -45,8 +45,6 @@ class AdversaryConfig:
     """Steps over which both weights rise from 0; the adversary learns from the first."""
     frames: int = 3
     """Consecutive frames that it sees at once; `[data] frames` is a multiple."""
-    sees_input: bool = False
-    """Whether it is also shown the upsampled input, so that it can tell what detail the input calls for."""
     width: int = 32
     """Channels at half the pictures' size; twice and four times as many at a quarter and an eighth."""
     lr: float = 4e-4
@@ -85,8 +83,7 @@ class _Convolution(nn.Conv2d):
 class Discriminator(nn.Module):
     """A U-Net on runs of frames, whose pixels and frames are its input's channels."""
 
-    def __init__(self, frames: int, width: int, *, shown: int = 1) -> None:
-        """shown: videos that it sees at once."""
+    def __init__(self, frames: int, width: int) -> None:
         super().__init__()
 
         def conv(width_in: int, width_out: int, *, halve: bool = False) -> nn.Module:
@@ -97,7 +94,7 @@ class Discriminator(nn.Module):
 
         widths = [width * 2**level for level in range(_HALVINGS + 1)]
         pairs = list(pairwise(widths))
-        self.entry = _Convolution(3 * _UNSHUFFLED**2 * frames * shown, width, 3, padding=1)
+        self.entry = _Convolution(3 * _UNSHUFFLED**2 * frames, width, 3, padding=1)
         self.down = nn.ModuleList(conv(a, b, halve=True) for a, b in pairs)
         self.middle = conv(widths[-1], widths[-1])
         self.up = nn.ModuleList(conv(b, a) for a, b in reversed(pairs))
@@ -105,7 +102,7 @@ class Discriminator(nn.Module):
         self.exit = _Convolution(width, frames, 3, padding=1)
 
     def forward(self, runs: Tensor) -> Judgement:
-        """Runs of frames `b 3 shown*frames h w` in [-1, 1], sides multiples of `SIDE_MULTIPLE`."""
+        """Runs of frames `b 3 frames h w` in [-1, 1], sides multiples of `SIDE_MULTIPLE`."""
         x = rearrange(
             runs, "b c t (h p) (w q) -> b (t c p q) h w", p=_UNSHUFFLED, q=_UNSHUFFLED
         ).contiguous(memory_format=torch.channels_last)
@@ -132,24 +129,24 @@ class Adversary:
         self.config, self.dtype, self.seed = config, dtype, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = Discriminator(config.frames, config.width, shown=1 + config.sees_input)
+            network = Discriminator(config.frames, config.width)
         self.network = network.to(device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.lr, betas=config.betas, weight_decay=0.0
         )
 
-    def losses(self, picture: Tensor, real: Tensor, step: int, start: Tensor) -> dict[str, Tensor]:
+    def losses(self, picture: Tensor, real: Tensor, step: int) -> dict[str, Tensor]:
         """Losses of restored pictures against real ones of the same scenes, both `b 3 t h w` in [-1, 1].
 
-        step: from 0. start: the upsampled input, of the same shape. `loss` is the sum of the restoring network's loss,
-        which has no gradient for the adversary, and of the adversary's own, which has none for `picture`; the rest,
-        without a gradient, is for the log: `fooled` and `matched` of the former, `adversary` the latter.
+        step: from 0. `loss` is the sum of the restoring network's loss, which has no gradient for the adversary, and
+        of the adversary's own, which has none for `picture`; the rest, without a gradient, is for the log: `fooled` and
+        `matched` of the former, `adversary` the latter.
         """
-        picture, real, start = self._shifted((picture, real, start), step)
-        truth = self._judge(real, start)
-        own = F.softplus(self._judge(picture.detach(), start).verdicts - truth.verdicts).mean()
+        picture, real = self._shifted((picture, real), step)
+        truth = self._judge(real)
+        own = F.softplus(self._judge(picture.detach()).verdicts - truth.verdicts).mean()
         with self._frozen():
-            seen = self._judge(picture, start)
+            seen = self._judge(picture)
         fooled = F.softplus(truth.verdicts.detach() - seen.verdicts).mean()
         matched = mismatch(seen.features, truth.features)
         rise = min(1.0, step / self.config.warmup_steps) if self.config.warmup_steps else 1.0
@@ -183,13 +180,9 @@ class Adversary:
             rows, columns = (side - SIDE_MULTIPLE for side in each.shape[-2:])
             yield each[..., top : top + rows, left : left + columns]
 
-    def _judge(self, pictures: Tensor, start: Tensor) -> Judgement:
-        shown = [pictures, start] if self.config.sees_input else [pictures]
-        runs = [
-            rearrange(each, "b c (n t) h w -> (b n) c t h w", t=self.config.frames).to(self.dtype)
-            for each in shown
-        ]
-        verdicts, features = self.network(torch.cat(runs, dim=2))
+    def _judge(self, pictures: Tensor) -> Judgement:
+        runs = rearrange(pictures, "b c (n t) h w -> (b n) c t h w", t=self.config.frames)
+        verdicts, features = self.network(runs.to(self.dtype))
         return Judgement(verdicts.float(), tuple(each.float() for each in features))
 
     @contextmanager

@@ -67,7 +67,7 @@ class Objective:
             hint = self._encode(start, clip.numbers, _POSTERIOR_HINT)
         if self.model.spec.start == "clean":
             shown = self._targets(truth, clip)
-            return self._one_step(network, start, hint, shown, context, step)
+            return self._one_step(network, hint, shown, context, step)
         return self._velocity(network, hint, truth, context, clip.numbers)
 
     def _some_worse(
@@ -114,13 +114,12 @@ class Objective:
     def _one_step(
         self,
         network: Network,
-        start: Tensor,
         z: Tensor,
         shown: tuple[Tensor, Tensor],
         context: Tensor,
         step: int,
     ) -> Terms:
-        """start: the upsampled input, and z its latent. shown: as `_targets` gives it."""
+        """z: the latent of the upsampled input. shown: as `_targets` gives it."""
         time = self.model.spec.noise_level - 1
         t = torch.full((len(z),), time, device=z.device)
         memory = Memory()
@@ -139,7 +138,7 @@ class Objective:
             terms["loss"] = terms["loss"] + self.config.features.weight * unlike
             terms["features"] = unlike.detach()
         if self.adversary is not None:
-            against = self.adversary.losses(picture, real, step, start)
+            against = self.adversary.losses(picture, real, step)
             terms = {**terms, **against, "loss": terms["loss"] + against["loss"]}
         return terms
 
