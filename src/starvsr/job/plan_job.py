@@ -126,10 +126,9 @@ def plan_video(
     sharing = min(options.workers.count, len(plan.segments))
     device = dataclasses.replace(device, threads=max(1, device.threads // sharing))
     _warn(plan, options, settings)
-    found += (*repeats_said(plan, options), *size_advice(choice.spec, info, plan, options))
-    notes = (*said, *found)
+    said += [*found, *repeats_said(plan, options), *size_advice(choice.spec, info, plan, options)]
     return Job(
-        source_path, target_path, options, info, index, choice, device, settings, plan, notes
+        source_path, target_path, options, info, index, choice, device, settings, plan, tuple(said)
     )
 
 
