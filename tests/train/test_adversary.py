@@ -48,18 +48,6 @@ def test_every_position_of_every_frame_gets_a_verdict_with_both_frames_in_sight(
     assert float(runs.grad[1].abs().max()) == 0
 
 
-def test_it_is_not_shown_where_blocks_of_pixels_begin() -> None:
-    rows = torch.arange(24.0)[:, None].expand(24, 24)
-    places = torch.stack([rows, rows.T, rows])[None, :, None]
-    corners = set()
-    for step in range(200):
-        one, other = adversary()._shifted((places, -places), step)
-        assert one.shape == (1, 3, 1, 16, 16)
-        assert torch.equal(one, -other)
-        corners.add((int(one[0, 0, 0, 0, 0]), int(one[0, 1, 0, 0, 0])))
-    assert {top for top, _ in corners} == {left for _, left in corners} == set(range(8))
-
-
 def test_longer_clips_are_judged_run_by_run() -> None:
     judge = adversary()
     judge.network.eval()
@@ -91,7 +79,7 @@ def test_each_side_learns_from_its_own_loss_alone() -> None:
 
 def test_the_weights_rise_from_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     # Steps would differ by where they look.
-    monkeypatch.setattr(Adversary, "_shifted", lambda _, pictures, __: pictures)
+    monkeypatch.setattr("starvsr.train.adversary.cut_alike", lambda pictures, *_: pictures)
 
     def slope(step: int) -> Tensor:
         picture = pictures(2).requires_grad_()

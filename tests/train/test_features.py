@@ -11,7 +11,7 @@ from torch import Tensor
 
 from starvsr.errors import UsageError, WeightsError
 from starvsr.train.config import config_from_toml
-from starvsr.train.features import Features, FeaturesConfig
+from starvsr.train.features import Features, FeaturesConfig, cut_alike
 from starvsr.train.tables import to_toml
 from starvsr.train.trainer import train
 from tests.train.test_ncnn import classifier
@@ -20,7 +20,7 @@ from tests.train.toys import assert_same_run, config_of, log_of, options
 
 def features(folder: Path, dtype: torch.dtype = torch.float32) -> Features:
     classifier(folder)
-    return Features(FeaturesConfig("net.param"), folder, torch.device("cpu"), dtype=dtype)
+    return Features(FeaturesConfig("net.param"), folder, torch.device("cpu"), 0, dtype=dtype)
 
 
 def pictures(seed: int) -> Tensor:
@@ -30,7 +30,7 @@ def pictures(seed: int) -> Tensor:
 def test_the_loss_is_zero_for_equal_pictures_and_grows_with_what_is_added(tmp_path: Path) -> None:
     measure = features(tmp_path)
     target, other = pictures(0), pictures(1)
-    losses = [float(measure.loss(torch.lerp(target, other, f), target)) for f in (0, 0.2, 0.6)]
+    losses = [float(measure.loss(torch.lerp(target, other, f), target, 0)) for f in (0, 0.2, 0.6)]
     assert losses[0] == 0
     assert 0 < losses[1] < losses[2]
 
@@ -40,11 +40,24 @@ def test_its_gradient_leads_to_the_target(tmp_path: Path) -> None:
         measure = features(tmp_path, dtype)
         target = pictures(0)
         picture = torch.lerp(target, pictures(1), 0.5).requires_grad_()
-        loss = measure.loss(picture, target)
+        loss = measure.loss(picture, target, 0)
         loss.backward()  # type: ignore[no-untyped-call]
         assert picture.grad is not None
         stepped = picture.detach() - 0.1 * picture.grad / picture.grad.abs().max()
-        assert float(measure.loss(stepped, target)) < float(loss.detach())
+        assert float(measure.loss(stepped, target, 0)) < float(loss.detach())
+
+
+def test_strides_do_not_meet_blocks_of_pixels_always_at_one_place() -> None:
+    rows = torch.arange(24.0)[:, None].expand(24, 24)
+    places = torch.stack([rows, rows.T, rows])[None, :, None]
+    corners = set()
+    for step in range(200):
+        one, other = cut_alike((places, -places), 0, step)
+        assert one.shape == (1, 3, 1, 16, 16)
+        assert torch.equal(one, -other)
+        corners.add((int(one[0, 0, 0, 0, 0]), int(one[0, 1, 0, 0, 0])))
+    assert len(corners) > 50
+    assert {top for top, _ in corners} == {left for _, left in corners} == set(range(8))
 
 
 def test_a_dim_frame_counts_as_much_as_a_bright_one(tmp_path: Path) -> None:
@@ -53,8 +66,8 @@ def test_a_dim_frame_counts_as_much_as_a_bright_one(tmp_path: Path) -> None:
     # The network has no bias: half the light is half of every feature.
     dim = (target + 1) / 2 - 1
     worse = torch.lerp(target, pictures(1)[:, :, :1], 0.2)
-    bright = measure.loss(worse, target)
-    torch.testing.assert_close(measure.loss((worse + 1) / 2 - 1, dim), bright)
+    bright = measure.loss(worse, target, 0)
+    torch.testing.assert_close(measure.loss((worse + 1) / 2 - 1, dim, 0), bright)
 
 
 def test_a_run_is_changed_by_it_and_resumes(root: Path) -> None:

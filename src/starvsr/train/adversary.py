@@ -8,20 +8,19 @@ normalisation (Miyato et al., 2018) keeps its gradient bounded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from starvsr.train.features import mismatch
+from starvsr.train.features import cut_alike, mismatch
 
 _UNSHUFFLED = 2
 _HALVINGS = 2
@@ -142,7 +141,7 @@ class Adversary:
         of the adversary's own, which has none for `picture`; the rest, without a gradient, is for the log: `fooled` and
         `matched` of the former, `adversary` the latter.
         """
-        picture, real = self._shifted((picture, real), step)
+        picture, real = cut_alike((picture, real), self.seed, step)
         truth = self._judge(real)
         own = F.softplus(self._judge(picture.detach()).verdicts - truth.verdicts).mean()
         with self._frozen():
@@ -167,18 +166,6 @@ class Adversary:
         """Take a step along the accumulated gradients."""
         self.optimizer.step()
         self.optimizer.zero_grad()
-
-    def _shifted(self, pictures: Sequence[Tensor], step: int) -> Iterator[Tensor]:
-        """All cut alike, at a place that changes from step to step.
-
-        The adversary's strides would otherwise show it where the restoring network's own blocks of pixels begin. A
-        lattice on them is then told by its place, and the two take turns with one lattice and another.
-        """
-        rng = np.random.default_rng([self.seed, step])
-        top, left = rng.integers(SIDE_MULTIPLE, size=2)
-        for each in pictures:
-            rows, columns = (side - SIDE_MULTIPLE for side in each.shape[-2:])
-            yield each[..., top : top + rows, left : left + columns]
 
     def _judge(self, pictures: Tensor) -> Judgement:
         runs = rearrange(pictures, "b c (n t) h w -> (b n) c t h w", t=self.config.frames)

@@ -15,7 +15,7 @@ from typing import Any
 from starvsr.errors import UsageError
 from starvsr.media.textfiles import parse_toml, read_text
 from starvsr.train.adversary import SIDE_MULTIPLE, AdversaryConfig
-from starvsr.train.features import FeaturesConfig
+from starvsr.train.features import PLACES, FeaturesConfig
 from starvsr.train.losses import LossConfig
 from starvsr.train.presets import PRESETS
 from starvsr.train.tables import from_table
@@ -343,6 +343,11 @@ class TrainConfig:
         _check_one_of("log", self.log, LOGS)
         if self.adversary is not None:
             self._check_adversary(self.adversary)
+        if self.features is not None:
+            large = min(self.data.crop) >= 2 * PLACES
+            _check(
+                large, "[data] crop", list(self.data.crop), f"{2 * PLACES} or more, for [features]"
+            )
         if self.teacher is not None:
             bank = self.data.bank is not None
             _check(

@@ -6,9 +6,11 @@ with the same kind of edges and texture (the perceptual loss of Johnson et al., 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -17,6 +19,8 @@ from starvsr.errors import UsageError
 from starvsr.train.ncnn import read_ncnn
 
 _LEAST = 1e-6
+PLACES = 8
+"""Rows and columns from which pictures may be cut by `cut_alike`, pixels."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,15 @@ class Features:
     """The network, and the loss of pictures against others of the same scenes."""
 
     def __init__(
-        self, config: FeaturesConfig, folder: Path, device: torch.device, *, dtype: torch.dtype
+        self,
+        config: FeaturesConfig,
+        folder: Path,
+        device: torch.device,
+        seed: int,
+        *,
+        dtype: torch.dtype,
     ) -> None:
-        """folder: what its path is relative to. dtype: in which it computes.
+        """folder: what its path is relative to. seed: of the places it looks at. dtype: in which it computes.
 
         Raises UsageError if its file is missing, WeightsError if it cannot be read.
         """
@@ -54,10 +64,14 @@ class Features:
             raise UsageError(f"[features] path: {path} is not a file")
         self.network = read_ncnn(path, outputs=0).to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dtype = dtype
+        self.seed, self.dtype = seed, dtype
 
-    def loss(self, picture: Tensor, target: Tensor) -> Tensor:
-        """Of restored pictures against their targets, both `b 3 t h w` in [-1, 1]: a mean over frames, from 0."""
+    def loss(self, picture: Tensor, target: Tensor, step: int) -> Tensor:
+        """Of restored pictures against their targets, both `b 3 t h w` in [-1, 1]: a mean over frames, from 0.
+
+        step: from 0; decides the place that is looked at.
+        """
+        picture, target = cut_alike((picture, target), self.seed, step)
         ours = self.of(picture)
         with torch.no_grad():
             theirs = self.of(target)
@@ -68,6 +82,19 @@ class Features:
         frames = rearrange(pictures, "b c t h w -> (b t) c h w").add(1).div(2)
         frames = frames.to(self.dtype).contiguous(memory_format=torch.channels_last)
         return tuple(each.float() for each in self.network(frames))
+
+
+def cut_alike(pictures: tuple[Tensor, ...], seed: int, step: int) -> Iterator[Tensor]:
+    """Pictures `... h w`, all cut at one of `PLACES` x `PLACES` places, which changes from step to step.
+
+    A network with strides weighs pixels by where its blocks begin, and would always meet the blocks of the restoring
+    network at the same place. Their pictures then get a lattice, which an adversary tells by its place, so that the two
+    take turns with one lattice and another.
+    """
+    top, left = np.random.default_rng([seed, step]).integers(PLACES, size=2)
+    for each in pictures:
+        rows, columns = (side - PLACES for side in each.shape[-2:])
+        yield each[..., top : top + rows, left : left + columns]
 
 
 def mismatch(features: tuple[Tensor, ...], real: tuple[Tensor, ...]) -> Tensor:

@@ -134,7 +134,7 @@ class Objective:
             terms["loss"] = terms["loss"] + self.pixel_loss.motion * motion
             terms["motion"] = motion.detach()
         if self.features is not None and self.config.features is not None:
-            unlike = self.features.loss(picture, target)
+            unlike = self.features.loss(picture, target, step)
             terms["loss"] = terms["loss"] + self.config.features.weight * unlike
             terms["features"] = unlike.detach()
         if self.adversary is not None:

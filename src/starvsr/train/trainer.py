@@ -200,7 +200,7 @@ class _Run:
             return None
         dtype = TYPES[self.config.precision]
         base, device = self.options.base, self.accelerator.device
-        return Features(self.config.features, base, device, dtype=dtype)
+        return Features(self.config.features, base, device, self.config.seed, dtype=dtype)
 
     def _adversary(self) -> Adversary | None:
         if self.config.adversary is None:
