@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
+from starvsr.job.heap import return_large_blocks
 from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.build import build_network
 from starvsr.types import NetworkConfig, RecurrentConfig, UNetConfig
@@ -132,10 +133,8 @@ def resident_bytes(
     """
     named = what if isinstance(what, str) else dataclasses.asdict(what)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    if not heap:
-        environment["MALLOC_MMAP_THRESHOLD_"] = "1048576"
     done = subprocess.run(
-        [sys.executable, "-m", "tests.peak_memory", json.dumps([named, window, dtype])],
+        [sys.executable, "-m", "tests.peak_memory", json.dumps([named, window, dtype, heap])],
         cwd=ROOT,
         env=environment,
         check=True,
@@ -156,7 +155,9 @@ def _config(fields: dict[str, Any]) -> NetworkConfig:
 
 def main() -> None:
     """Print the resident peak of the call that the argument describes, over what was resident before."""
-    named, window, dtype_name = json.loads(sys.argv[1])
+    named, window, dtype_name, heap = json.loads(sys.argv[1])
+    if not heap:
+        return_large_blocks()
     dtype = getattr(torch, dtype_name)
     torch.set_num_threads(1)
     on = (

@@ -6,7 +6,6 @@ An *executor* is handed the segments that a job still lacks and gives what it ma
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import gc
 import logging
@@ -14,13 +13,13 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
 
 from starvsr.errors import MemoryLimitError
+from starvsr.job.heap import give_back, return_large_blocks
 from starvsr.job.seam import SegmentFiles
 from starvsr.job.segment import OnFrames, PartMaker
 from starvsr.media.encoder import EncoderSettings
@@ -200,8 +199,11 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
 
     Raises WeightsError if files are missing or corrupt, MemoryLimitError if the weights do not fit.
     """
-    if work.device.name == "cpu" and torch.get_num_threads() != work.threads:
-        torch.set_num_threads(work.threads)
+    if work.device.name == "cpu":
+        if torch.get_num_threads() != work.threads:
+            torch.set_num_threads(work.threads)
+        if not work.choice.spec.network.recurrent:
+            return_large_blocks()
     options, layout = work.options, work.plan.layout
     if work.windows is not None:
         layout = layout.with_windows(work.windows)
@@ -227,22 +229,3 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
         f"there is no room for the weights of {work.choice.spec.name} on {work.device.name}{tried}: {way}, or give "
         "another --device"
     )
-
-
-def give_back() -> None:
-    """Return free memory to the system if the C library can (glibc).
-
-    Encoders and frames leave ever more holes in the heap.
-    """
-    trim = _trim()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _trim() -> Callable[[int], int] | None:
-    try:
-        found: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return None
-    return found

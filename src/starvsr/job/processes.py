@@ -31,6 +31,7 @@ from starvsr.job.executor import (
     made_by,
     part_maker,
 )
+from starvsr.job.heap import share_heap
 from starvsr.job.segment import OnFrames
 from starvsr.models.device import worker_devices
 from starvsr.plan.segments import Segment
@@ -180,6 +181,7 @@ def _end(team: list[_Worker]) -> None:
 def _serve(pipe: Connection, device: str, level: int) -> None:
     """A worker's main loop: restore segments until it receives None."""
     _leave_endings_to_the_caller()
+    share_heap()
     threading.Thread(target=_end_with_caller, daemon=True).start()
     send = _Sender(pipe)
     _library.addHandler(send)
