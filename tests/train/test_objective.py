@@ -26,7 +26,7 @@ from starvsr.train.config import (
 from starvsr.train.losses import VELOCITY_ONLY
 from starvsr.train.model import checkpoint_blocks, trained_parameters
 from starvsr.train.objective import Objective, check_losses
-from starvsr.train.pixel_losses import motion_loss, pixel_losses, pixel_target
+from starvsr.train.pixel_losses import lattice_loss, motion_loss, pixel_losses, pixel_target
 from starvsr.types import RecurrentConfig, SizeRule, TextSpec
 from starvsr.zoo.load import load_model
 from tests.conftest import TOY
@@ -197,12 +197,12 @@ def test_pixel_losses_by_their_definitions() -> None:
     fft = (half.real.abs().mean() + half.imag.abs().mean()) / 2
     temporal = (difference[:, :, 1:] - difference[:, :, :-1]).abs().mean()
     config = PixelLossConfig(weight=2.0, fft=0.5, temporal=0.25)
-    terms = pixel_losses(picture, truth, config)
+    terms = pixel_losses(picture, truth, config, 4)
     expected = 2 * difference.abs().mean() + 0.5 * fft + 0.25 * temporal
     assert float(terms["loss"]) == pytest.approx(float(expected), rel=1e-5)
-    squared = pixel_losses(picture, truth, PixelLossConfig(kind="mse", fft=0.0))
+    squared = pixel_losses(picture, truth, PixelLossConfig(kind="mse", fft=0.0), 4)
     assert float(squared["loss"]) == pytest.approx(float(difference.square().mean()), rel=1e-5)
-    smooth = pixel_losses(picture, truth, PixelLossConfig(kind="charbonnier", fft=0.0))
+    smooth = pixel_losses(picture, truth, PixelLossConfig(kind="charbonnier", fft=0.0), 4)
     assert float(smooth["loss"]) == pytest.approx(float(difference.abs().mean()), rel=1e-2)
 
 
@@ -211,8 +211,8 @@ def test_a_model_is_trained_towards_a_sharpened_truth() -> None:
     sharp = sharpened(truth, 0.5, sigma=1.5)
     config = PixelLossConfig(kind="mse", fft=0.0, sharpen=0.5)
     target = pixel_target(truth, config)
-    assert float(pixel_losses(sharp, target, config)["loss"]) == 0
-    assert float(pixel_losses(truth, target, config)["loss"]) > 0
+    assert float(pixel_losses(sharp, target, config, 4)["loss"]) == 0
+    assert float(pixel_losses(truth, target, config, 4)["loss"]) > 0
     assert pixel_target(truth, PixelLossConfig()) is truth
 
 
@@ -257,3 +257,17 @@ def test_estimated_motion_is_trained(tmp_path: Path) -> None:
     with torch.no_grad():
         still = Objective(model, config, lambda _: model.context)(model.network, stacked(1, 1))
     assert "motion" not in still
+
+
+def test_a_lattice_costs_more_than_the_same_pixels_elsewhere() -> None:
+    """One place of 16 is brighter by 0.16: by 0.15 than the mean of all, the others by -0.01."""
+    lattice = torch.zeros(2, 3, 2, 32, 48)
+    lattice[..., 1::4, 2::4] = 0.16
+    assert float(lattice_loss(lattice, 4)) == pytest.approx(2 * 0.15 / 16, rel=1e-5)
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(32 * 48, generator=generator)
+    scattered = lattice.flatten(-2)[..., order].unflatten(-1, (32, 48))
+    assert float(lattice_loss(scattered, 4)) < 0.5 * float(lattice_loss(lattice, 4))
+    assert float(lattice_loss(torch.full_like(lattice, 0.16), 4)) == pytest.approx(0, abs=1e-7)
+    terms = pixel_losses(lattice, torch.zeros_like(lattice), PixelLossConfig(fft=0, lattice=2), 4)
+    assert float(terms["loss"]) == pytest.approx(0.01 + 2 * float(terms["lattice"]), rel=1e-5)

@@ -240,12 +240,14 @@ class PixelLossConfig:
     """Weight of the l1 of the change from frame to frame."""
     motion: float = 0.0
     """Of networks that estimate motion: weight of the distance of a reduced frame from the one before it, moved."""
+    lattice: float = 0.0
+    """Weight of `pixel_losses.lattice_loss`, for training against an adversary."""
     sharpen: float = 0.0
     """The ground truth is sharpened this much (see `sharpen.sharpened`), and so are the model's results."""
 
     def __post_init__(self) -> None:
         _check_one_of("[pixel_loss] kind", self.kind, PIXEL_LOSSES)
-        weights = ("weight", "fft", "temporal", "motion", "sharpen")
+        weights = ("weight", "fft", "temporal", "motion", "lattice", "sharpen")
         _check_ranges(self, "[pixel_loss]", **dict.fromkeys(weights, (0, _UNLIMITED)))
 
 

@@ -128,7 +128,8 @@ class Objective:
         v = self._predict(network, z, t, context, z).float()
         picture = self.model.autoencoder.decode(self.schedule.x0_from_v(z, v, time))
         target, real = shown
-        terms = pixel_losses(picture, target, self.pixel_loss)
+        block = self.model.autoencoder.factor
+        terms = pixel_losses(picture, target, self.pixel_loss, block)
         if self.pixel_loss.motion and memory.flows:
             motion = motion_loss(z, torch.stack(memory.flows, dim=2))
             terms["loss"] = terms["loss"] + self.pixel_loss.motion * motion

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -16,6 +17,7 @@ Terms = dict[str, Tensor]
 _CHARBONNIER = 1e-3
 _SMOOTHNESS = 0.002
 _SHARPENED_SIGMA_PX = 1.5
+_NEIGHBOURS = 16
 
 
 def pixel_target(truth: Tensor, config: PixelLossConfig) -> Tensor:
@@ -25,8 +27,11 @@ def pixel_target(truth: Tensor, config: PixelLossConfig) -> Tensor:
     return sharpened(truth, config.sharpen, sigma=_SHARPENED_SIGMA_PX)
 
 
-def pixel_losses(picture: Tensor, target: Tensor, config: PixelLossConfig) -> Terms:
-    """Losses of restored pictures, both `b 3 t h w` float32 in [-1, 1], picture not clamped."""
+def pixel_losses(picture: Tensor, target: Tensor, config: PixelLossConfig, block: int) -> Terms:
+    """Losses of restored pictures, both `b 3 t h w` float32 in [-1, 1], picture not clamped.
+
+    block: side of what the decoder makes of a latent element, pixels; it divides both sides.
+    """
     difference = picture - target
     if config.kind == "l1":
         pixel = difference.abs().mean()
@@ -43,7 +48,24 @@ def pixel_losses(picture: Tensor, target: Tensor, config: PixelLossConfig) -> Te
     if config.temporal and difference.shape[2] > 1:
         terms["temporal"] = difference.diff(dim=2).abs().mean()
         loss = loss + config.temporal * terms["temporal"]
+    if config.lattice:
+        terms["lattice"] = lattice_loss(difference, block)
+        loss = loss + config.lattice * terms["lattice"]
     return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
+
+
+def lattice_loss(difference: Tensor, block: int) -> Tensor:
+    """How much a difference `b c t h w` depends on the place inside blocks of `block` x `block` pixels.
+
+    The mean over a neighbourhood of blocks is taken for each place; its mean distance from that of all places. Pictures
+    have no such lattice, and a network that makes them block by block gets one from an adversary.
+    """
+    frames = rearrange(difference, "b c t h w -> (b t) c h w")
+    places = rearrange(frames, "n c (h p) (w q) -> n (c p q) h w", p=block, q=block)
+    size = min(_NEIGHBOURS, *places.shape[-2:])
+    means = F.avg_pool2d(places, size, stride=max(1, size // 2))
+    means = rearrange(means, "n (c p) h w -> n c p h w", p=block * block)
+    return (means - means.mean(2, keepdim=True)).abs().mean()
 
 
 def motion_loss(z: Tensor, flows: Tensor) -> Tensor:
