@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import starvsr
-from starvsr.errors import MemoryLimitError
+from starvsr.errors import MemoryLimitError, UsageError
 
 from .models import DEFAULT, Model
 from .running import Bar
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     Frame = npt.NDArray[np.uint16]
 
 _WHITE = 65535
+
+logger = logging.getLogger(__name__)
 
 
 class UpscaleImages:
@@ -67,16 +70,17 @@ class UpscaleImages:
     ) -> tuple[Tensor]:
         """See `INPUT_TYPES`; one channel becomes three, of four the last is alpha.
 
-        Raises ValueError for other images or settings without effect, StarvsrError, such as MemoryLimitError for a
-        result that does not fit, and ComfyUI's InterruptProcessingException.
+        Raises ValueError for other images, StarvsrError, such as MemoryLimitError for a result that does not fit, and
+        ComfyUI's InterruptProcessingException.
         """
         settings = {**default_settings(), **given}
         frames = Frames(images)
         factor = resolution / min(images.shape[1:3]) if resolution else scale
         _check_memory(images, factor)
         bar = Bar()
+        model = model or DEFAULT
         restorer = dataclasses.replace(
-            (model or DEFAULT).restorer(bar),
+            model.restorer(bar),
             sampling=sampling_options(settings),
             look=look_options(settings),
             windows=window_options(settings),
@@ -85,10 +89,7 @@ class UpscaleImages:
                 (frames.given + share * (frames.taken - frames.given)) / len(images)
             ),
         )
-        if flags := restorer.settings.without_effect:
-            raise ValueError(
-                f"{' and '.join(flags)} would have no effect on the model {restorer.model.spec.name}: leave the default"
-            )
+        _check_effect(restorer, model.name)
         cuts = starvsr.find_cuts(frames.small(bar)) if settings["scene_detect"] else ()
         stream = restorer.stream(frames.pictures(), scale=factor, cuts=cuts, length=len(images))
         return (frames.restored(stream, bar),)
@@ -156,6 +157,17 @@ class Frames:
         frame = self.images[number].float().cpu().numpy()
         levels = (frame.clip(0, 1) * np.float32(_WHITE)).round().astype(np.uint16)
         return np.repeat(levels, 3, axis=2) if levels.shape[2] == 1 else levels
+
+
+def _check_effect(restorer: starvsr.Restorer, asked: str) -> None:
+    """Of settings without effect: warn where the model was not named, else raise UsageError, as a job does."""
+    if not restorer.settings.without_effect:
+        return
+    flags, name = " and ".join(restorer.settings.without_effect), restorer.model.spec.name
+    message = f"{flags} would have no effect on the model {name}"
+    if asked != "auto":
+        raise UsageError(f"{message}; leave the default or take another model")
+    logger.warning(message)
 
 
 def _check_memory(images: Tensor, factor: float) -> None:

@@ -13,7 +13,7 @@ from comfyui.widgets import default_settings, look_options, sampling_options, wi
 
 import starvsr
 from starvsr.cli.app import run
-from starvsr.errors import MemoryLimitError
+from starvsr.errors import MemoryLimitError, UsageError
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
@@ -153,12 +153,19 @@ def test_wrong_images(comfy: Comfy, images: torch.Tensor) -> None:
 
 
 def test_what_cannot_be_done_is_said_before_the_work(
-    comfy: Comfy, images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    comfy: Comfy,
+    images: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with pytest.raises(
-        ValueError, match="--steps and --seed would have no effect on the model nano"
+        UsageError, match="--steps and --seed would have no effect on the model nano"
     ):
         upscaled(comfy, images, steps=3, seed=1)
+    # Nobody named this model.
+    assert upscaled(comfy, images[:1], model=None, steps=3).shape == (1, 2 * HEIGHT, 2 * WIDTH, 3)
+    assert "--steps would have no effect on the model nano" in caplog.text
+    comfy.shown.clear()
     from comfy import model_management
 
     monkeypatch.setattr(model_management, "get_free_memory", lambda _: 1 << 28)
