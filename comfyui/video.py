@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import logging
@@ -140,19 +141,22 @@ def _first_done(
     bar: Bar,
 ) -> Path:
     """Do the job into the first target that is not another job's; the last one is new. Raises StarvsrError."""
+    # Planned once: it decodes the whole video.
+    planned = starvsr.plan_video(
+        source, targets[-1], options, fetch=lambda _: None, progress=bar.of_job
+    )
+    for note in planned.notes:
+        logger.info("note: %s", note)
     for target in targets:
-        job = starvsr.plan_video(source, target, options, fetch=lambda _: None, progress=bar.of_job)
-        for note in job.notes:
-            logger.info("note: %s", note)
+        job = dataclasses.replace(planned, target=target)
         try:
             starvsr.run_job(job, progress=bar.of_job, models=models, on_resume=_say_resumed)
+            break
         except WorkDirError as error:
             if target == targets[-1]:
                 raise
             logger.info("not resumed: %s", error)
-            continue
-        return target
-    raise AssertionError("there is always a new target")
+    return target
 
 
 def _say_resumed(count: int, folder: Path) -> None:
@@ -195,16 +199,14 @@ def _source(video: Any, path: str) -> tuple[str, starvsr.RangeOptions]:
 
 
 def _stored(content: io.BytesIO) -> str:
-    """A video that is in memory as a file, under a name by its content so that its job can be resumed."""
+    """A video that is in memory as a file, of which every run makes the same one."""
     import folder_paths
 
     data = content.getbuffer()
     place = Path(folder_paths.get_temp_directory())
     place.mkdir(parents=True, exist_ok=True)
     file = place / f"starvsr-{hashlib.sha256(data).hexdigest()[:16]}"
-    # Written again it would be another file to the job.
-    if not file.exists() or file.stat().st_size != len(data):
-        file.write_bytes(data)
+    file.write_bytes(data)
     return str(file)
 
 

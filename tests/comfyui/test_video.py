@@ -57,7 +57,7 @@ def upscaled(comfy: Comfy, **inputs: Any) -> Path:
 def packets(path: Path) -> list[tuple[int, bytes]]:
     """What a file carries, but for the random number that Matroska gives each."""
     with av.open(str(path)) as file:
-        return [(packet.stream_index, bytes(packet)) for packet in file.demux()]
+        return [(packet.stream_index, bytes(packet)) for packet in file.demux() if packet.size]
 
 
 def test_every_stream_is_kept(comfy: Comfy, clip: Path) -> None:
@@ -119,16 +119,13 @@ def test_an_interrupted_run_resumes(
 
 def test_videos(comfy: Comfy, clip: Path) -> None:
     whole = upscaled(comfy, video=Video(str(clip)))
-    # From another node, in memory: queued again it would be the same file.
+    # From another node, in memory.
     content = io.BytesIO(clip.read_bytes())
-    assert packets(upscaled(comfy, video=Video(content))) == packets(whole)
-    (stored,) = (comfy.folder / "temp").iterdir()
-    before = stored.stat()
-    upscaled(comfy, video=Video(content))
-    assert stored.stat().st_mtime_ns == before.st_mtime_ns
+    for _ in range(2):
+        assert packets(upscaled(comfy, video=Video(content))) == packets(whole)
+    assert len(list((comfy.folder / "temp").iterdir())) == 1
     trimmed = upscaled(comfy, video=Video(str(clip), (0.2, 0.4)))
-    assert probe(trimmed).header_frames in (10, 0)
-    assert probe(trimmed).duration_s == pytest.approx(0.4, abs=0.05)
+    assert [stream for stream, _ in packets(trimmed)].count(0) == 10
 
 
 def test_videos_that_are_no_files(comfy: Comfy, clip: Path) -> None:
