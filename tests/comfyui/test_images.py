@@ -82,6 +82,7 @@ SETTINGS = {
 }
 
 
+@pytest.mark.slow
 def test_settings_are_those_of_the_command_line(comfy: Comfy, tmp_path: Path) -> None:
     clip, target = clip_of(tmp_path / "in.mkv", 6, 3), tmp_path / "out.mkv"
     flags = [str(flag) for _, *flags in SETTINGS.values() for flag in flags]
