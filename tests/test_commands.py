@@ -128,4 +128,6 @@ def test_the_source_distribution_has_what_its_tests_and_the_readme_need() -> Non
     included = told["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     assert all((ROOT / name.strip("/")).exists() for name in included)
     needed = {"src", "tests", "benchmarks", "configs", "docs", "examples", "findings", "Makefile"}
-    assert needed | {"constraints.txt", "CONTRIBUTING.md"} <= {name.strip("/") for name in included}
+    assert needed | {"comfyui", "constraints.txt", "CONTRIBUTING.md"} <= {
+        name.strip("/") for name in included
+    }

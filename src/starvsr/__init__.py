@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from starvsr.errors import StarvsrError
+    from starvsr.job.executor import LastModel
     from starvsr.job.plan_job import Job, plan_video
     from starvsr.job.preview import Preview, PreviewResult, plan_preview, run_preview
     from starvsr.job.run import UpscaleResult, run_job, upscale_video
+    from starvsr.media.shots import find_cuts
     from starvsr.options import (
         DeviceOptions,
         EncodeOptions,
@@ -48,6 +50,7 @@ __all__ = [
     "FrameStream",
     "InputOptions",
     "Job",
+    "LastModel",
     "LookOptions",
     "Preview",
     "PreviewOptions",
@@ -66,6 +69,7 @@ __all__ = [
     "WindowOptions",
     "WorkerOptions",
     "__version__",
+    "find_cuts",
     "load_model",
     "plan_preview",
     "plan_video",
@@ -77,12 +81,14 @@ __all__ = [
 _HOMES = {
     "FrameStream": "restore.stream",
     "Job": "job.plan_job",
+    "LastModel": "job.executor",
     "Preview": "job.preview",
     "PreviewResult": "job.preview",
     "Progress": "types",
     "Restorer": "restore.restorer",
     "StarvsrError": "errors",
     "UpscaleResult": "job.run",
+    "find_cuts": "media.shots",
     "load_model": "zoo.load",
     "plan_preview": "job.preview",
     "plan_video": "job.plan_job",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pytest
 
-from starvsr.media.shots import ShotDetector, Small
+from starvsr.media.shots import ShotDetector, Small, find_cuts
 
 RNG = np.random.default_rng(3)
 
@@ -54,3 +55,11 @@ def test_fast_motion_is_no_cut() -> None:
 def test_short_shots_are_merged_and_the_first_is_whole() -> None:
     assert cuts(scene(3) + scene(20)) == ()
     assert len(cuts(scene(20) + scene(5) + scene(20))) == 1
+
+
+def test_cuts_of_frames_in_memory() -> None:
+    shots = [RNG.integers(40, 200, (24, 33, 3), dtype=np.uint8) for _ in range(2)]
+    assert find_cuts([shots[0]] * 9 + [shots[1]] * 8) == (9,)
+    assert find_cuts(iter([])) == ()
+    with pytest.raises(ValueError, match="uint8"):
+        find_cuts([shots[0].astype(np.uint16)])

@@ -453,5 +453,22 @@ def test_the_model_may_restore_at_another_scale(clip: Path) -> None:
     assert np.abs(first / 65535 - wanted.permute(1, 2, 0).numpy()).max() <= 0.51 / 65535
 
 
+def test_network_calls_are_reported_and_may_end_the_stream(clip: Path) -> None:
+    frames, shares = frames_of(clip)[:9], list[float]()
+    restorer = dataclasses.replace(restorer_of(CASES["nano"]), on_window=shares.append)
+    assert len(list(restorer.stream(frames, scale=2))) == 9
+    # Two frames a call, and the number of calls begins anew with every run.
+    assert shares == [1.0] * 5
+
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    stream = dataclasses.replace(restorer, on_window=stop).open_stream(scale=2)
+    with pytest.raises(KeyboardInterrupt):
+        stream.push(frames)
+    with pytest.raises(ValueError, match="in the middle of its work"):
+        stream.flush()
+
+
 def test_the_names_are_public() -> None:
     assert starvsr.FrameStream is FrameStream

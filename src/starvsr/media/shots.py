@@ -11,6 +11,7 @@ a shot if all of this is true (`benchmarks/shots.py` measures the numbers):
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from statistics import median
 
 import numpy as np
@@ -85,6 +86,18 @@ class ShotDetector:
         pairs = (i - 1, i - _FLASH_FRAMES)
         known = [self._apart[k] for k in pairs if 0 <= k < len(self._apart)]
         return all(apart >= _LASTING_SHARE * here for apart in known)
+
+
+def find_cuts(frames: Iterable[npt.NDArray[np.uint8]]) -> tuple[int, ...]:
+    """Indices of the frames that begin a new shot, ascending, never 0: what `Restorer.stream` takes as `cuts`.
+
+    frames: all frames of a video in order, `h w 3` RGB of uint8; hardly anything is kept of them. The rule is that of
+    `upscale_video`, which sees the frames as they were decoded. Raises ValueError for other arrays.
+    """
+    detector = ShotDetector()
+    for frame in frames:
+        detector.add(VideoFrame.from_ndarray(frame, "rgb24"))
+    return detector.cuts()
 
 
 def _difference(one: Small, other: Small) -> float:

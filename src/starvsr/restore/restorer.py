@@ -64,6 +64,9 @@ class Restorer:
     """Wall time spent so far in each part of the work."""
     device: DeviceOptions | None = None
     """How the model was asked to run, for which a stream's windows are planned; None: as it does."""
+    on_window: WindowCallback | None = None
+    """Called after every network call of a stream, with the fraction (0..1) that is done of the calls for the frames at
+    work; what it raises ends the stream."""
 
     @classmethod
     def from_name(
@@ -204,7 +207,7 @@ class Restorer:
             is_causal=spec.network.recurrent,
             runs=partial(run_spans, layout),
             restore=lambda frames, first, carried: own.pictures(
-                frames, size, final, first_frame=first, carried=carried
+                frames, size, final, first_frame=first, on_window=self.on_window, carried=carried
             ),
         )
 

@@ -20,7 +20,8 @@ from starvsr.zoo.folder import is_file
 COMFYUI = "COMFYUI_PATH"
 _COMFYUI_HOMES = ("~/ComfyUI", "~/comfyui", "~/Documents/ComfyUI")
 _COMFYUI_FOLDERS = ("models/STAR", "models/star")
-_MODEL_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+MODEL_FILES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+"""Endings of files that may have tensors."""
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ def model_files(folder: Path) -> list[Path]:
         return [
             each
             for each in sorted(folder.iterdir())
-            if each.suffix in _MODEL_FILES and is_file(each)
+            if each.suffix in MODEL_FILES and is_file(each)
         ]
     except OSError as error:
         logger.warning("%s cannot be read: %s", folder, error.strerror or error)
