@@ -158,6 +158,7 @@ from tests.media.marked import joined
         ),
         ("upscale clip.mp4 --preview", 2, "requires an argument; see starvsr upscale --help"),
         ("upscale '' large", 2, "INPUT is empty: give a name (a shell variable that is not set"),
+        ("upscale ''", 2, "INPUT is empty: give a name"),
         ("upscale clip.mp4 ''", 2, "OUTPUT is empty: give a name"),
         ("compare clip.mp4 clip.mp4 -o ''", 2, "--output is empty: give a name"),
         ("degrade . low.mp4", 2, "low.mp4 would be a folder of results: give a name without .mp4"),

@@ -15,6 +15,7 @@ import pytest
 
 from starvsr.errors import OutputError, StarvsrError, UsageError, WorkDirError
 from starvsr.job.journal import Journal
+from starvsr.job.plan_job import output_beside
 from starvsr.job.run import plan_video, run_job, upscale_video
 from starvsr.media import files
 from starvsr.media.writer import PartWriter
@@ -376,6 +377,17 @@ def test_a_job_keeps_its_precision_where_automatic_is_another(
         upscale_video(clip, target, explicit)
     upscale_video(clip, target, options)
     assert packets(target) == packets(whole)
+
+
+def test_a_plan_without_an_output_is_that_of_the_job_begun_there(
+    tmp_path: Path, clip: Path, options: UpscaleOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / clip.name
+    source.write_bytes(clip.read_bytes())
+    monkeypatch.setenv("STARVSR_PRECISION", "bf16")
+    broken_off(source, output_beside(source, options), options)
+    monkeypatch.setenv("STARVSR_PRECISION", "fp32")
+    assert plan_video(source, None, options).options.device.precision == "bf16"
 
 
 def test_a_work_directory_elsewhere(

@@ -39,10 +39,17 @@ class Command(TyperCommand):
                     value if isinstance(value, (list, tuple)) else [value]
                 ):
                     raise UsageError(
-                        f"{param.metavar if param.opts == [param.name] else max(param.opts, key=len)} is empty: give a "
-                        "name (a shell variable that is not set is empty)"
+                        f"{self._word_for(ctx, param, given)} is empty: give a name (a shell variable that is not set "
+                        "is empty)"
                     )
         return super().parse_args(ctx, args)
+
+    def _word_for(self, ctx: Any, param: Any, given: Any) -> str:
+        """What the help calls a parameter. A single word is the first argument, though the parser makes it the last."""
+        if param.opts != [param.name]:
+            return str(max(param.opts, key=len))
+        arguments = [each for each in self.get_params(ctx) if each.opts == [each.name]]
+        return str((param if given.get(arguments[0].name) else arguments[0]).metavar)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """`INPUT` for an argument that is required, as everywhere else, instead of Typer's `{INPUT}`."""

@@ -91,7 +91,7 @@ def plan_video(
 ) -> Job:
     """Check everything that can be checked before weights are loaded, and plan the job; writes no video.
 
-    A target of None is `output_beside`, without looking at what is there. fetch: download weights that are missing,
+    A target of None is `output_beside`, whether it exists or not. fetch: download weights that are missing,
     before the video is read, and call this with what that takes; None needs no weights. index_until_s: what is behind
     this time is not wanted, and is left out of the job's index if the header says how many frames there are.
     Raises StarvsrError.
@@ -104,7 +104,7 @@ def plan_video(
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
         _check_place(source_path, target_path, options)
-        options = _as_begun(target_path, options)
+    options = _as_begun(target_path, options)
     options, choice, device = _chosen(options)
     check_streams(info, target_path, options.streams)
     options, settings, said = _encoding(options, info, target_path)
