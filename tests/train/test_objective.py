@@ -266,7 +266,7 @@ def test_a_lattice_costs_more_than_the_same_pixels_elsewhere() -> None:
     assert float(lattice_loss(lattice, 4)) == pytest.approx(2 * 0.15 / 16, rel=1e-5)
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(32 * 48, generator=generator)
-    scattered = lattice.flatten(-2)[..., order].unflatten(-1, (32, 48))
+    scattered = lattice.flatten(-2)[..., order].reshape(lattice.shape)
     assert float(lattice_loss(scattered, 4)) < 0.5 * float(lattice_loss(lattice, 4))
     assert float(lattice_loss(torch.full_like(lattice, 0.16), 4)) == pytest.approx(0, abs=1e-7)
     terms = pixel_losses(lattice, torch.zeros_like(lattice), PixelLossConfig(fft=0, lattice=2), 4)
