@@ -20,7 +20,7 @@ from tests.media.clips import Clip, make
 
 pytest.importorskip("gradio", reason="the extra ui is not installed")
 
-SHOTS, SHOT_FRAMES = 4, 30
+SHOTS, SHOT_FRAMES = 3, 25
 ACTIVE = (
     "(document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
     "?.ariaLabel ?? null)"
@@ -40,7 +40,7 @@ def videos(tmp_path: Path) -> Path:
 
     folder = tmp_path / "videos"
     folder.mkdir()
-    make(folder / "sample.mp4", Clip(frames=SHOTS * SHOT_FRAMES, width=96, height=72, fill=fill))
+    make(folder / "sample.mp4", Clip(frames=SHOTS * SHOT_FRAMES, width=64, height=48, fill=fill))
     return folder
 
 
@@ -72,7 +72,7 @@ def test_from_a_file_to_its_result(
 ) -> None:
     monkeypatch.setenv("STARVSR_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("GRADIO_ALLOWED_PATHS", "/")
-    result = videos / "sample-192x144.mp4"
+    result = videos / "sample-128x96.mp4"
     with served(videos) as (address, _), Browser(tmp_path / "profile") as browser:
         browser.resize(1400, 1000)
         browser.open(address)
@@ -88,18 +88,19 @@ def test_from_a_file_to_its_result(
         assert not result.exists()
         browser.open(address)
         browser.wait_for("!!document.querySelector('[data-state=stopped]')")
-        browser.wait_for("document.querySelector('#job input')?.value.includes('sample-192x144')")
+        browser.wait_for("document.querySelector('#job input')?.value.includes('sample-128x96')")
         browser.tab_to("#resume")
         browser.enter()
         browser.wait_for("document.querySelectorAll('[data-state=done]').length === 2")
-        assert browser.value("document.querySelector('#jobs').innerText").count("resuming") <= 1
+        messages = "[...document.querySelectorAll('.sv-job pre')].at(-1).textContent"
+        assert "resuming: " in browser.value(messages)
         check_narrow(browser)
         assert browser.complaints() == []
         elsewhere = [url for url in browser.requests() if not url.startswith((address, "data:"))]
         assert [url for url in elsewhere if url != "about:blank"] == []
     with av.open(os.fspath(result)) as container:
         stream = container.streams.video[0]
-        assert (stream.width, stream.height, stream.frames) == (192, 144, SHOTS * SHOT_FRAMES)
+        assert (stream.width, stream.height, stream.frames) == (128, 96, SHOTS * SHOT_FRAMES)
 
 
 def choose(browser: Browser) -> None:
@@ -111,10 +112,10 @@ def choose(browser: Browser) -> None:
     pick(browser, "#size input", "2x")
     pick(browser, "#container input", "mp4")
     command = "document.querySelector('#command textarea').value"
-    browser.wait_for(f"{command}.endsWith('sample-192x144.mp4 --scale 2')")
-    assert "192x144" in browser.value("document.querySelector('#plan').innerText")
+    browser.wait_for(f"{command}.endsWith('sample-128x96.mp4 --scale 2')")
+    assert "128x96" in browser.value("document.querySelector('#plan').innerText")
     assert browser.value("document.querySelectorAll('.sv-strip img').length") == 6
-    assert "96x72" in browser.value("document.querySelector('#told pre').textContent")
+    assert "64x48" in browser.value("document.querySelector('#told pre').textContent")
 
 
 def pick(browser: Browser, selector: str, name: str) -> None:
@@ -143,7 +144,7 @@ def check_preview(browser: Browser) -> None:
     clip = "getComputedStyle(document.querySelectorAll('.sv-pair img')[1]).clipPath"
     assert f"{100 - int(before) + 1}%" in browser.value(clip)
     sizes = "[...document.querySelectorAll('.sv-pair img')].map(i => i.naturalWidth).join()"
-    assert browser.value(sizes) == "192,192"
+    assert browser.value(sizes) == "128,128"
 
 
 def check_narrow(browser: Browser) -> None:

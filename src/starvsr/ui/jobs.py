@@ -17,6 +17,7 @@ from typing import IO, Any, Literal
 
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.job.journal import journal_folder
+from starvsr.job.plain import from_plain
 from starvsr.media.files import write_whole
 from starvsr.media.removal import Right
 from starvsr.media.strict_json import parse_json, read_bounded
@@ -84,7 +85,7 @@ class Queue:
         self._closed = False
         self._asked: set[Task] = set()
         for arguments, target in _read(kept):
-            task = Task(tuple(arguments), Path(target), number=next(self._numbers))
+            task = Task(arguments, Path(target), number=next(self._numbers))
             task.state = "stopped"
             self.tasks.append(task)
         self._thread = threading.Thread(target=self._work, daemon=True)
@@ -220,16 +221,10 @@ def _event(line: bytes) -> dict[str, Any] | None:
     return None
 
 
-def _read(path: Path) -> list[tuple[list[str], str]]:
-    """The commands of `_keep`; none where they cannot be read."""
+def _read(path: Path) -> list[tuple[tuple[str, ...], str]]:
+    """The commands of `_keep`; none where they cannot be read. A file is no place for others than `upscale`."""
     with suppress(OSError, ValueError):
-        found = parse_json(read_bounded(path, _MOST_BYTES).decode(), _MOST_BYTES)
-        if isinstance(found, list):
-            return [(arguments, target) for arguments, target in found if _is_command(arguments)]
+        plain = parse_json(read_bounded(path, _MOST_BYTES).decode(), _MOST_BYTES)
+        found = from_plain(tuple[tuple[tuple[str, ...], str], ...], plain)
+        return [each for each in found if each[0][:1] == ("upscale",)]
     return []
-
-
-def _is_command(arguments: object) -> bool:
-    """Whether it is an `upscale` of ours; a file is no place for other commands."""
-    words = arguments if isinstance(arguments, list) else []
-    return words[:1] == ["upscale"] and all(isinstance(word, str) for word in words)
