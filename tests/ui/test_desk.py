@@ -11,6 +11,7 @@ import pytest
 
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.job.run import upscale_video
+from starvsr.media.index import build_index
 from starvsr.options import (
     LookOptions,
     SizeOptions,
@@ -49,11 +50,11 @@ def desk(tmp_path: Path, films: Path) -> Desk:
 def test_a_film_is_read_once_for_all_its_plans(
     desk: Desk, films: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, build = [], planned.build_index
+    read = []
 
     def counted(*values: Any, **named: Any) -> Any:
         read.append(values)
-        return build(*values, **named)
+        return build_index(*values, **named)
 
     monkeypatch.setattr(planned, "build_index", counted)
     for size, width in (("2x", 64), ("1.5x", 48), ("720p", 960)):

@@ -66,6 +66,7 @@ def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_from_a_file_to_its_result(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -59,16 +59,17 @@ class Roots:
         return real
 
     def listed(self, folder: Path) -> tuple[list[str], list[str]]:
-        """Names of the subfolders, and of the videos and pictures in a folder, without hidden ones and links out.
+        """Names of the subfolders, and of the videos and pictures in a folder.
 
-        Raises UsageError for a folder outside, InputError for one that cannot be read.
+        Neither hidden ones nor links out nor work directories are among them. Raises UsageError for a folder
+        outside, InputError for one that cannot be read.
         """
         try:
             found = sorted(self.inside(folder).iterdir())
         except OSError as error:
             raise InputError(f"{folder} cannot be read: {error.strerror}") from error
         seen = [path for path in found if not path.name.startswith(".") and self._holds(path)]
-        folders = [path.name for path in seen if path.is_dir()]
+        folders = [path.name for path in seen if path.is_dir() and path.suffix != ".starvsr"]
         known = (*VIDEO_SUFFIXES, *STILL_SUFFIXES)
         files = [p.name for p in seen if p.suffix.lower() in known and p.is_file()]
         return folders[:_MOST_ENTRIES], files[:_MOST_ENTRIES]

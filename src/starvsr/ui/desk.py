@@ -35,7 +35,7 @@ class Desk:
         self.roots, self.queue, self.planner = roots, queue, Planner(roots)
         self._scratch, self._numbers = scratch.resolve(), itertools.count(1)
         self._addresses: dict[Path, str] = {}
-        self._frames: dict[Path, Path | None] = {}
+        self._frames: dict[tuple[int, Path], Path | None] = {}
         self._halves: dict[Path, tuple[Path, Path]] = {}
 
     def address(self, path: Path) -> str:
@@ -159,13 +159,13 @@ class Desk:
 
     def picture(self, task: Task) -> Path | None:
         """The newest finished frame of a job."""
-        part = None if task.label else pictures.newest_part(task.work_dir)
-        if part is None:
+        found = None if task.label else pictures.newest_part(task.work_dir)
+        if found is None:
             return None
-        if part not in self._frames:
+        if found not in self._frames:
             place = self._scratch / f"frame-{next(self._numbers)}.jpg"
-            self._frames[part] = pictures.last_frame(part, place)
-        return self._frames[part]
+            self._frames[found] = pictures.last_frame(found[1], place)
+        return self._frames[found]
 
     def film(self, task: Task) -> Path | None:
         """The file that a job has written, if a browser may play it."""

@@ -104,16 +104,16 @@ class Queue:
         self._thread.join(_PATIENCE_S)
 
     def add(self, task: Task, *, first: bool = False) -> Task:
-        """Let a task wait, before all others if `first`. One that was stopped or failed begins again.
+        """Let a task wait, before all others if `first`, in place of an ended one that wrote the same.
 
-        Raises UsageError if another one writes the same.
+        Raises UsageError if another one that waits or runs writes the same.
         """
         with self._changed:
-            others = [other for other in self.tasks if other.is_active]
-            if any(other.target == task.target for other in others):
+            same = [other for other in self.tasks if other.target == task.target]
+            if any(other.is_active for other in same):
                 raise UsageError(f"{task.target} is in the queue already: wait for it, or stop it")
-            if task in self.tasks:
-                self.tasks.remove(task)
+            for other in same:
+                self.tasks.remove(other)
             task.number = task.number or next(self._numbers)
             task.state, task.progress, task.result = "waiting", {}, {}
             task.lines.clear()

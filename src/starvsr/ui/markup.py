@@ -9,7 +9,9 @@ from typing import Any
 from starvsr.ui.jobs import Task
 from starvsr.zoo.amounts import format_bytes, format_seconds
 
+# Gradio leaves the list of a dropdown open that Tab has left.
 CSS = """
+.block:not(:focus-within) ul[role=listbox] {display: none}
 .gradio-container {max-width: 1500px !important}
 .sv-facts {display: grid; grid-template-columns: max-content 1fr; gap: .1rem .8rem; margin: 0}
 .sv-facts dt {opacity: .75} .sv-facts dd {margin: 0; overflow-wrap: anywhere}
@@ -25,7 +27,10 @@ CSS = """
 .sv-pair input {position: absolute; inset: 0; width: 100%; height: 100%; margin: 0; opacity: 0; cursor: ew-resize}
 .sv-pair:focus-within {outline: 3px solid #f97316; outline-offset: 2px}
 .sv-job {border-top: 1px solid var(--border-color-primary); padding: .5rem 0; overflow-wrap: anywhere}
-.sv-job progress {width: 100%; height: .6rem; accent-color: #f97316}
+.sv-job progress {width: 100%; height: .6rem; appearance: none; border: 0; background: var(--border-color-primary)}
+.sv-job progress::-webkit-progress-bar {background: var(--border-color-primary)}
+.sv-job progress::-webkit-progress-value {background: #f97316}
+.sv-job progress::-moz-progress-bar {background: #f97316}
 .sv-job img {max-width: 320px; width: 100%; border-radius: 4px}
 .sv-more pre {white-space: pre-wrap; margin: .2rem 0; font-size: .8rem}
 .sv-film {width: 100%}

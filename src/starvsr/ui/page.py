@@ -80,7 +80,7 @@ class _Source:
             max_lines=1,
         )
         self.entry = gr.Dropdown([], label="In this folder", elem_id="entry", **_OPEN)
-        self.drop = gr.File(label="Or drop a file here: it is copied", height=110, elem_id="drop")
+        self.drop = gr.File(label="Or drop a file here: it is copied", height=140, elem_id="drop")
         self.told = gr.HTML(elem_id="told")
         self.at = gr.Number(0, minimum=0, label="Preview from, seconds", render=False)
         self.outputs = [self.file, self.place, self.entry, self.told, self.at]
@@ -190,7 +190,7 @@ class _Preview:
         self._desk = desk
         with gr.Row():
             settings.source.at.render()
-            seconds = gr.Number(2, minimum=0.1, maximum=60, label="For, seconds", min_width=100)
+            seconds = gr.Number(1, minimum=0.1, maximum=60, label="For, seconds", min_width=100)
             run = gr.Button("Preview", elem_id="preview", min_width=100)
         with gr.Row(visible=False) as both:
             left = gr.Dropdown([_INPUT], value=_INPUT, label="Left", min_width=150, **_OPEN)

@@ -53,11 +53,11 @@ def halves(preview: Path) -> tuple[Path, Path]:
     return found[0], found[1]
 
 
-def newest_part(work_dir: Path) -> Path | None:
-    """The last finished part of a job; None if there is none."""
+def newest_part(work_dir: Path) -> tuple[int, Path] | None:
+    """When the last finished part of a job was written, and its file; None if there is none."""
     with suppress(OSError):
         parts = [p for p in work_dir.iterdir() if CORE.fullmatch(p.name) and p.suffix != ".raw"]
-        return max(parts, key=lambda part: part.stat().st_mtime_ns, default=None)
+        return max(((part.stat().st_mtime_ns, part) for part in parts), default=None)
     return None
 
 
