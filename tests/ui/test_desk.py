@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.job.run import upscale_video
@@ -109,6 +110,14 @@ def test_a_film_is_looked_at(desk: Desk, films: Path) -> None:
     assert desk.file_at("another.jpg") is None
 
 
+def test_a_picture_is_looked_at_and_stays_one(desk: Desk, films: Path) -> None:
+    Image.new("RGB", (32, 24), "teal").save(films / "photo.png")
+    _, told = desk.open("photo.png")
+    assert told.count("<img") == 1
+    command = Chosen("photo.png", size="2x", container="mp4").command(desk.roots)
+    assert command[2] == str(films / "photo-64x48.png")
+
+
 def test_outside_of_the_roots_nothing_is_opened_or_written(desk: Desk, tmp_path: Path) -> None:
     make(tmp_path / "b.mp4", Clip(frames=2, width=32, height=24))
     with pytest.raises(UsageError, match="is outside"):
@@ -176,8 +185,9 @@ def test_an_interrupted_job_is_finished_or_discarded(
     assert desk.queue.tasks[0].arguments == ("finish", key, "--overwrite")
     desk.discard(key)
     assert not Path(key).exists()
-    with pytest.raises(UsageError, match="choose a job first"):
-        desk.discard(key)
+    for gone in (key, None, "7"):
+        with pytest.raises(UsageError, match="choose a job first"):
+            desk.discard(gone)
     assert sorted(path.name for path in films.iterdir()) == ["a.mp4"]
 
 

@@ -111,7 +111,7 @@ class Desk:
         known = {task.work_dir for task in self.queue.tasks if not task.label}
         return [each for each in begun_in(folder, self.roots) if each.folder not in known]
 
-    def resume(self, key: str) -> None:
+    def resume(self, key: str | None) -> None:
         """Continue a stopped task, or a job that was found. Raises StarvsrError."""
         if (task := self._task(key)) is not None:
             self.queue.add(task)
@@ -121,14 +121,14 @@ class Desk:
             raise UsageError(found.problem)
         self.queue.add(Task(found.arguments, found.target))
 
-    def finish(self, key: str, *, overwrite: bool) -> None:
+    def finish(self, key: str | None, *, overwrite: bool) -> None:
         """Write a playable file of what is finished. Raises StarvsrError."""
         folder = self._work_dir(key)
         target = folder.with_name(f"{folder.name} (partial)")
         words = ("finish", str(folder), *(["--overwrite"] if overwrite else []))
         self.queue.add(Task(words, target, f"partial file of {folder.name}"))
 
-    def discard(self, key: str) -> None:
+    def discard(self, key: str | None) -> None:
         """Remove what a job has finished, and forget it. Raises StarvsrError."""
         task = self._task(key)
         if task is not None and task.is_active:
@@ -138,7 +138,7 @@ class Desk:
         if task is not None:
             self.queue.remove(task)
 
-    def stop(self, key: str) -> None:
+    def stop(self, key: str | None) -> None:
         """Stop a task that waits or runs. Raises UsageError."""
         task = self._task(key)
         if task is None or not task.is_active:
@@ -173,16 +173,16 @@ class Desk:
         is_film = task.state == "done" and not task.label and target.suffix in _FILMS
         return target if is_film else None
 
-    def _task(self, key: str) -> Task | None:
+    def _task(self, key: str | None) -> Task | None:
         return next((task for task in self.queue.tasks if str(task.number) == key), None)
 
-    def _found(self, key: str) -> Begun:
-        folder = self.roots.inside(key)
+    def _found(self, key: str | None) -> Begun:
+        folder = self.roots.inside(key or "")
         for each in begun_in(folder.parent, self.roots):
             if each.folder == folder:
                 return each
         raise UsageError("choose a job first")
 
-    def _work_dir(self, key: str) -> Path:
+    def _work_dir(self, key: str | None) -> Path:
         task = self._task(key)
         return self._found(key).folder if task is None else task.work_dir

@@ -71,7 +71,10 @@ def details(name: str, text: str) -> str:
 
 
 def pair(left: tuple[str, str], right: tuple[str, str], film: str) -> str:
-    """Two pictures (name and address) under one slider, and the video of the right one."""
+    """Two pictures (name and address) under one slider, and the video of the right one.
+
+    Gradio's own slider of images answers to the mouse alone.
+    """
     (left_name, left_at), (right_name, right_at) = left, right
     names = f"{escape(left_name)} (left) and {escape(right_name)} (right)"
     return (

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from starvsr.errors import StarvsrError
+from starvsr.errors import StarvsrError, UsageError
 from starvsr.specs import SPECS, fetched_components
 from starvsr.ui import markup
 from starvsr.ui.commands import shown
@@ -29,6 +29,7 @@ from starvsr.ui.planned import (
 _UP = ".."
 _TICK_S = 1.0
 _INPUT = "input"
+_NOT_SURE = "not sure"
 # Their choices change, and a page that was open before a restart of the server still has the old ones.
 _OPEN: dict[str, Any] = {"interactive": True, "allow_custom_value": True}
 
@@ -43,7 +44,7 @@ def build(desk: Desk, start: Path) -> gr.Blocks:
                 settings = _Settings(desk, source)
             with gr.Column(min_width=340):
                 _Preview(desk, settings)
-                _Jobs(desk, source, settings)
+                _Jobs(desk, settings)
                 _weights(desk)
         page.load(source.choose, source.place, [*source.outputs, settings.folder], **_QUIET)
     return page
@@ -203,8 +204,10 @@ class _Preview:
         gr.Timer(_TICK_S).tick(self._look, seen, [seen, both, left, right], **_HIDDEN)
         gr.on([left.change, right.change], self._pair, [left, right], view, **_HIDDEN)
 
-    def _run(self, seconds: float, at_s: float, *values: Any) -> None:
-        self._desk.preview(Chosen(*values), seconds, at_s)
+    def _run(self, seconds: float | None, at_s: float | None, *values: Any) -> None:
+        if seconds is None:
+            raise UsageError("the length of the preview is empty: give a number of seconds")
+        self._desk.preview(Chosen(*values), seconds, at_s or 0.0)
 
     def _look(self, seen: int) -> list[Any]:
         names = list(self._desk.previews())
@@ -227,11 +230,11 @@ class _Preview:
 class _Jobs:
     """The queue, and jobs that were found in the folder."""
 
-    def __init__(self, desk: Desk, source: _Source, settings: _Settings) -> None:
+    def __init__(self, desk: Desk, settings: _Settings) -> None:
         self._desk = desk
         run = gr.Button("Start", variant="primary", elem_id="start")
-        self.list = gr.HTML(elem_id="jobs")
-        self.job = gr.Dropdown([], label="Job", elem_id="job", **_OPEN)
+        rows = gr.HTML(elem_id="jobs")
+        job = gr.Dropdown([], label="Job", elem_id="job", **_OPEN)
         with gr.Row():
             buttons = [
                 gr.Button(name, elem_id=name.split()[0].lower(), min_width=90)
@@ -240,20 +243,24 @@ class _Jobs:
         seen, choices = gr.State(""), gr.State([])
         run.click(_said(self._start), settings.inputs, None, **_HIDDEN)
         stop, resume, finish, discard = buttons
-        stop.click(_said(desk.stop), self.job, None, **_HIDDEN)
-        resume.click(_said(desk.resume), self.job, None, **_HIDDEN)
-        finish.click(_said(self._finish), [self.job, settings.overwrite], None, **_HIDDEN)
-        sure = "key => confirm('Remove what this job has finished?') ? key : ''"
-        discard.click(_said(desk.discard), self.job, None, js=sure, **_HIDDEN)
-        inputs = [seen, choices, settings.folder, self.job]
-        outputs = [seen, choices, self.list, self.job]
+        stop.click(_said(desk.stop), job, None, **_HIDDEN)
+        resume.click(_said(desk.resume), job, None, **_HIDDEN)
+        finish.click(_said(self._finish), [job, settings.overwrite], None, **_HIDDEN)
+        sure = f"key => confirm('Remove what this job has finished?') ? key : '{_NOT_SURE}'"
+        discard.click(_said(self._discard), job, None, js=sure, **_HIDDEN)
+        inputs = [seen, choices, settings.folder, job]
+        outputs = [seen, choices, rows, job]
         gr.Timer(_TICK_S).tick(self._look, inputs, outputs, **_HIDDEN)
 
     def _start(self, *values: Any) -> None:
         self._desk.start(Chosen(*values))
 
-    def _finish(self, key: str, overwrite: bool) -> None:
+    def _finish(self, key: str | None, overwrite: bool) -> None:
         self._desk.finish(key, overwrite=overwrite)
+
+    def _discard(self, key: str | None) -> None:
+        if key != _NOT_SURE:
+            self._desk.discard(key)
 
     def _look(self, seen: str, choices: list[Any], folder: str, key: str | None) -> list[Any]:
         """What has changed since the last look."""
