@@ -117,7 +117,7 @@ def test_help_and_refused_options_load_nothing_heavy() -> None:
         [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True
     )
     loaded: dict[str, list[str]] = json.loads(shown.stdout)
-    assert len(loaded) == 16
+    assert len(loaded) == 17
     assert not any(loaded.values()), loaded
 
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from tests.media.clips import Clip, make
 
 pytest.importorskip("gradio", reason="the extra ui is not installed")
 
-SHOTS, SHOT_FRAMES = 3, 25
+SHOTS, SHOT_FRAMES = 4, 40
 ACTIVE = (
     "(document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
     "?.ariaLabel ?? null)"
@@ -40,7 +41,7 @@ def videos(tmp_path: Path) -> Path:
 
     folder = tmp_path / "videos"
     folder.mkdir()
-    make(folder / "sample.mp4", Clip(frames=SHOTS * SHOT_FRAMES, width=64, height=48, fill=fill))
+    make(folder / "sample.mp4", Clip(frames=SHOTS * SHOT_FRAMES, width=128, height=96, fill=fill))
     return folder
 
 
@@ -73,7 +74,7 @@ def test_from_a_file_to_its_result(
 ) -> None:
     monkeypatch.setenv("STARVSR_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("GRADIO_ALLOWED_PATHS", "/")
-    result = videos / "sample-128x96.mp4"
+    result = videos / "sample-256x192.mp4"
     with served(videos) as (address, _), Browser(tmp_path / "profile") as browser:
         browser.resize(1400, 1000)
         browser.open(address)
@@ -81,18 +82,20 @@ def test_from_a_file_to_its_result(
         check_preview(browser)
         browser.tab_to("#start")
         browser.enter()
-        # A finished segment, which a stopped job keeps.
-        browser.wait_for("!!document.querySelector('[data-state=running] img')")
+        browser.wait_for("document.querySelector('#job input').value.includes('running')")
         browser.tab_to("#stop")
+        # Finished segments are what a stopped job keeps and shows; the first is recorded before the second is there.
+        while len(list(videos.glob("*.starvsr/*-core.*"))) < 2:
+            time.sleep(0.05)
         browser.enter()
-        browser.wait_for("!!document.querySelector('[data-state=stopped]')")
+        browser.wait_for("!!document.querySelector('[data-state=stopped] img')")
         assert not result.exists()
         check_quiet(browser, address)
         browser.open(address)
         browser.wait_for("!!document.querySelector('[data-state=stopped]')")
         # The page that was left complains of the requests that it could not finish.
         browser.events.clear()
-        browser.wait_for("document.querySelector('#job input')?.value.includes('sample-128x96')")
+        browser.wait_for("document.querySelector('#job input')?.value.includes('sample-256x192')")
         browser.tab_to("#resume")
         browser.enter()
         browser.wait_for("document.querySelectorAll('[data-state=done]').length === 2")
@@ -102,7 +105,7 @@ def test_from_a_file_to_its_result(
         check_quiet(browser, address)
     with av.open(os.fspath(result)) as container:
         stream = container.streams.video[0]
-        assert (stream.width, stream.height, stream.frames) == (128, 96, SHOTS * SHOT_FRAMES)
+        assert (stream.width, stream.height, stream.frames) == (256, 192, SHOTS * SHOT_FRAMES)
 
 
 def check_quiet(browser: Browser, address: str) -> None:
@@ -121,10 +124,10 @@ def choose(browser: Browser) -> None:
     pick(browser, "#size input", "2x")
     pick(browser, "#container input", "mp4")
     command = "document.querySelector('#command textarea').value"
-    browser.wait_for(f"{command}.endsWith('sample-128x96.mp4 --scale 2')")
-    assert "128x96" in browser.value("document.querySelector('#plan').innerText")
+    browser.wait_for(f"{command}.endsWith('sample-256x192.mp4 --scale 2')")
+    assert "256x192" in browser.value("document.querySelector('#plan').innerText")
     assert browser.value("document.querySelectorAll('.sv-strip img').length") == 6
-    assert "64x48" in browser.value("document.querySelector('#told pre').textContent")
+    assert "128x96" in browser.value("document.querySelector('#told pre').textContent")
 
 
 def pick(browser: Browser, selector: str, name: str) -> None:
@@ -153,7 +156,7 @@ def check_preview(browser: Browser) -> None:
     clip = "getComputedStyle(document.querySelectorAll('.sv-pair img')[1]).clipPath"
     assert f"{100 - int(before) + 1}%" in browser.value(clip)
     sizes = "[...document.querySelectorAll('.sv-pair img')].map(i => i.naturalWidth).join()"
-    assert browser.value(sizes) == "128,128"
+    assert browser.value(sizes) == "256,256"
 
 
 def check_narrow(browser: Browser) -> None:

@@ -19,6 +19,7 @@ from starvsr.zoo.folder import weights_folder
 KEPT = "queue.json"
 """In the weights folder: the jobs of the page that were not finished."""
 _CLOSING_S = 1
+_MOST_PORT = 65535
 
 
 def serve(
@@ -52,10 +53,12 @@ def serve(
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= _MOST_PORT:
+        raise UsageError(f"--port {port} is not allowed: give 0 (any) to {_MOST_PORT}")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise OutputError(
             f"port {port} of {host} cannot be used ({error}): give another --port, or 0 for any"
         ) from error
