@@ -282,7 +282,7 @@ class _Jobs:
         text = "".join(rows)
         values = [value for _, value in now]
         new = [value for value in values if value not in [before for _, before in choices]]
-        kept = new[-1] if new else key if key in values else None
+        kept = key if key in values and not new else next(reversed(new or values), None)
         return [
             text,
             now,
