@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import av
@@ -18,8 +19,6 @@ import pytest
 
 from tests.evaluate.browser import CHROMIUM, Browser
 from tests.media.clips import Clip, make
-
-pytest.importorskip("gradio", reason="the extra ui is not installed")
 
 SHOTS, SHOT_FRAMES = 4, 40
 ACTIVE = (
@@ -69,6 +68,7 @@ def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.skipif(find_spec("gradio") is None, reason="the extra ui is not installed")
 def test_from_a_file_to_its_result(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
