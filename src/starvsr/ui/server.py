@@ -18,7 +18,7 @@ from starvsr.zoo.folder import weights_folder
 
 KEPT = "queue.json"
 """In the weights folder: the jobs of the page that were not finished."""
-_CLOSING_S = 1
+_CLOSING_S, _PATIENCE_S = 1, 10
 _MOST_PORT = 65535
 
 
@@ -120,15 +120,22 @@ def _run(app: Guard, listener: socket.socket, announce: Callable[[], None]) -> N
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, timeout_graceful_shutdown=_CLOSING_S
     )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
+    server, ended = uvicorn.Server(config), threading.Event()
+
+    def work() -> None:
+        try:
+            server.run(sockets=[listener])
+        finally:
+            ended.set()
+
+    threading.Thread(target=work, daemon=True).start()
     try:
-        while thread.is_alive() and not server.started:
-            thread.join(0.05)
+        # Not by joining the thread: Python 3.11 takes a thread for ended whose join a signal has interrupted.
+        while not server.started and not ended.wait(0.05):
+            pass
         announce()
-        while thread.is_alive():
-            thread.join(1.0)
+        while not ended.wait(1.0):
+            pass
     finally:
         server.should_exit = True
-        thread.join(2 * _CLOSING_S + 1)
+        ended.wait(_PATIENCE_S)
