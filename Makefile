@@ -38,7 +38,7 @@ lowest:  ## all tests with the lowest version of each dependency that pyproject.
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet uv
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
-		--editable '.[dev,metrics,train]'
+		--editable '.[dev,metrics,train,ui]'
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python $(COMFY)
 	.venv-lowest/bin/python -m pytest -q --numprocesses 2
 
@@ -60,6 +60,6 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.dev-installed: $(VENV)/.installed Makefile
-	$(PIP_INSTALL) --editable '.[dev,metrics,train]'
+	$(PIP_INSTALL) --editable '.[dev,metrics,train,ui]'
 	$(PIP_INSTALL) $(COMFY)
 	touch $@

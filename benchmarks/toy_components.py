@@ -67,7 +67,8 @@ def train_vae(config: TrainConfig, data: Path, output: Path, steps: int) -> None
         decoded = vae.decode(z + NOISE * z.detach().std() * torch.randn_like(z)).sample
         restored = rearrange(decoded, "(b t) c h w -> b c t h w", b=len(truth))
         optimizer.zero_grad()
-        (pixel_losses(restored, truth, LOSS)["loss"] + LARGE * z.square().mean()).backward()
+        block = truth.shape[-1] // z.shape[-1]
+        (pixel_losses(restored, truth, LOSS, block)["loss"] + LARGE * z.square().mean()).backward()
         torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         schedule.step()

@@ -33,10 +33,21 @@ COMMANDS = (
     "train",
     "bench",
     "finish",
+    "ui",
 )
 
 # Each costs from a tenth of a second to seconds to import.
-HEAVY = ("torch", "numpy", "av", "safetensors", "einops", "diffusers", "transformers", "xformers")
+HEAVY = (
+    "torch",
+    "numpy",
+    "av",
+    "safetensors",
+    "einops",
+    "diffusers",
+    "transformers",
+    "xformers",
+    "gradio",
+)
 
 LIGHT_SCRIPT = f"""
 import contextlib, io, json, sys
@@ -48,7 +59,7 @@ note("import starvsr")
 from starvsr.cli.app import run
 for arguments in (["--help"], ["--version"], ["upscale", "--help"], ["plan", "--help"], ["info", "--help"],
                   ["download-weights", "--help"], ["download-weights", "--list"], ["degrade", "--help"],
-                  ["train", "--help"],
+                  ["train", "--help"], ["ui", "--help"],
                   ["degrade", "a", "b", "--scale", "0"],
                   ["evaluate", "--help"], ["compare", "--help"], ["compare", "a", "b", "--page-frames", "0"],
                   ["upscale", "--no-such-option"], ["upscale", "a", "b", "--scale", "0"]):
@@ -106,7 +117,7 @@ def test_help_and_refused_options_load_nothing_heavy() -> None:
         [sys.executable, "-c", LIGHT_SCRIPT], capture_output=True, text=True, check=True
     )
     loaded: dict[str, list[str]] = json.loads(shown.stdout)
-    assert len(loaded) == 16
+    assert len(loaded) == 17
     assert not any(loaded.values()), loaded
 
 

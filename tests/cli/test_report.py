@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from starvsr.cli.console import ProgressMode, format_seconds, progress_view
+from starvsr.cli.console import ProgressMode, progress_view
 from starvsr.options import shares_text
 from starvsr.plan.speed import SPEEDS
 from starvsr.types import Progress, SegmentProgress
+from starvsr.zoo.amounts import format_seconds
 from tests.cli.conftest import FRAMES, Cli, listing
 from tests.media.clips import Clip, make
 

@@ -27,6 +27,7 @@ _FLAGS = (
     ),
 )
 _PATIENCE_S = 60.0
+_MOST_TABS = 60
 
 
 class Browser:
@@ -106,9 +107,10 @@ class Browser:
         result: dict[str, Any] = answer["result"]
         return result
 
-    def open(self, page: Path) -> None:
-        """Load a page from a file."""
-        self.call("Page.navigate", {"url": page.resolve().as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Load a page from a file or an address."""
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self.call("Page.navigate", {"url": url})
 
     def value(self, script: str) -> Any:
         """What an expression gives in the page."""
@@ -173,6 +175,18 @@ class Browser:
         """Turn the wheel over a place in the window, by pixels."""
         place = {"type": "mouseWheel", "x": x, "y": y, "deltaX": 0, "deltaY": down}
         self.call("Input.dispatchMouseEvent", {**place, "modifiers": 2 if ctrl else 0})
+
+    def tab_to(self, selector: str) -> None:
+        """Press Tab until an element has the focus, as somebody without a mouse does."""
+        for _ in range(_MOST_TABS):
+            if self.value(f"document.activeElement.matches({json.dumps(selector)})"):
+                return
+            self.press("Tab", "Tab", 9)
+        raise AssertionError(f"{selector} is not reached by Tab")
+
+    def enter(self) -> None:
+        """Press Enter."""
+        self.press("Enter", "Enter", 13, "\r")
 
     def resize(self, width: int, height: int) -> None:
         """Make the window this large, in pixels."""

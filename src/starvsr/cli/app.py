@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from starvsr import __version__
-from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, upscale, weights
+from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, ui, upscale, weights
 from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
 from starvsr.cli.help import HELP_NAMES, Command, Group, HelpByNeed
 from starvsr.cli.messages import heard, say, say_error
@@ -26,6 +26,7 @@ EXIT_BUG = 1
 _LEFT_BEHIND = {
     "download-weights": "downloaded data is kept; the same command resumes",
     "degrade": "finished clips are kept",
+    "ui": "the page is closed; stopped jobs can be resumed",
     "train": "the same command resumes from the last checkpoint",
     "upscale": "nothing was written: no segment was finished",
 }
@@ -89,6 +90,7 @@ app.command("evaluate", cls=Command, short_help="Measure videos, with or without
 app.command("compare", cls=Command, short_help="Compare two videos: metrics and an HTML player.")(
     compare.compare
 )
+app.command("ui", cls=Command, short_help="Open a page for the browser that does all this.")(ui.ui)
 app.command("bench", cls=Command, short_help="Measure how fast this machine is.")(bench.bench)
 
 

@@ -23,10 +23,10 @@ from starvsr.cli.console import (
     first_done,
     format_amount,
     format_rate,
-    format_seconds,
     pace_of,
 )
 from starvsr.types import Progress, SegmentProgress
+from starvsr.zoo.amounts import format_seconds
 
 # Left free at the right edge: a terminal writes ^C there, which would begin another line, and all bars stand twice.
 _FREE_COLUMNS = 4

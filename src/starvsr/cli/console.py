@@ -11,7 +11,7 @@ from typing import Literal
 
 from starvsr.cli.printing import echo
 from starvsr.types import Progress
-from starvsr.zoo.amounts import format_bytes
+from starvsr.zoo.amounts import format_bytes, format_seconds
 
 PLAIN_INTERVAL_S = 5.0
 JSON_INTERVAL_S = 0.5
@@ -64,14 +64,6 @@ def progress_view(mode: ProgressMode, *, quiet: bool) -> ProgressView:
 
         return Bars()
     return _PlainView()
-
-
-def format_seconds(seconds: float) -> str:
-    """`73.4` as `1:13`, `3700` as `1:01:40`."""
-    whole = int(seconds + 0.5)
-    hours, rest = divmod(whole, 3600)
-    minutes, left = divmod(rest, 60)
-    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"
 
 
 class _LineView(ProgressView, ABC):

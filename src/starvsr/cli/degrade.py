@@ -12,13 +12,14 @@ import typer
 from starvsr.cli import completion
 from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder, refuse_named_like_a_file
 from starvsr.cli.common import COUNT, NUMBER, AsJson, Progress, Quiet, Verbose
-from starvsr.cli.console import format_seconds, progress_view
+from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import Events
 from starvsr.cli.upscale import EXIT_DAMAGED
 from starvsr.errors import InputError, UsageError
 from starvsr.options import EncodeOptions
+from starvsr.zoo.amounts import format_seconds
 
 if TYPE_CHECKING:
     from starvsr.train.pairs import ClipFiles, DegradeResult

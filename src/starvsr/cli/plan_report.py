@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starvsr.cli.console import format_seconds
 from starvsr.errors import StarvsrError
 from starvsr.job.pace import expected_s
 from starvsr.media.still import STILL
@@ -15,6 +14,7 @@ from starvsr.plan.plan import Plan, make_plan
 from starvsr.plan.windows import frames_of
 from starvsr.specs import SPECS
 from starvsr.types import ModelSpec
+from starvsr.zoo.amounts import format_seconds
 
 if TYPE_CHECKING:
     from starvsr.job.run import Job

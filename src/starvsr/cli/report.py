@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from starvsr.cli.batch import Item
-from starvsr.cli.console import ProgressMode, ProgressView, format_seconds, progress_view
+from starvsr.cli.console import ProgressMode, ProgressView, progress_view
 from starvsr.cli.ending import Ended, ended_by
 from starvsr.cli.messages import say, say_as, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import check_output
 from starvsr.errors import OutputError, StarvsrError
 from starvsr.types import Progress, ProgressCallback
-from starvsr.zoo.amounts import format_bytes
+from starvsr.zoo.amounts import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from starvsr.job.preview import PreviewResult

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from starvsr.cli.common import COUNT, AsJson, Progress, Quiet, Verbose
-from starvsr.cli.console import format_seconds, progress_view
+from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
 from starvsr.errors import UsageError
 from starvsr.options import WeightsOptions
+from starvsr.zoo.amounts import format_seconds
 
 if TYPE_CHECKING:
     from starvsr.train.runs import TrainResult

@@ -25,7 +25,6 @@ from starvsr.cli.batch import (
     say_summary,
 )
 from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
-from starvsr.cli.console import format_seconds
 from starvsr.cli.jobs import read_jobs
 from starvsr.cli.messages import log_to, set_verbosity
 from starvsr.cli.pipes import PIPE, Container, check_pipes, for_pipe, piped
@@ -34,6 +33,7 @@ from starvsr.cli.report import Events, Report, print_event
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
 from starvsr.errors import UsageError
 from starvsr.options import PreviewOptions, UpscaleOptions
+from starvsr.zoo.amounts import format_seconds
 
 if TYPE_CHECKING:
     from starvsr.job.executor import LastModel

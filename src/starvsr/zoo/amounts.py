@@ -1,4 +1,4 @@
-"""Numbers of bytes for messages."""
+"""Numbers of bytes and seconds for messages."""
 
 from __future__ import annotations
 
@@ -9,3 +9,11 @@ def format_bytes(count: float) -> str:
         if count >= size:
             return f"{count / size:#.3g}".removesuffix(".") + f" {unit}"
     return f"{count:.0f} bytes"
+
+
+def format_seconds(seconds: float) -> str:
+    """`73.4` as `1:13`, `3700` as `1:01:40`."""
+    whole = int(seconds + 0.5)
+    hours, rest = divmod(whole, 3600)
+    minutes, left = divmod(rest, 60)
+    return f"{hours}:{minutes:02d}:{left:02d}" if hours else f"{minutes}:{left:02d}"

@@ -1,0 +1,1 @@
+"""A local page in the browser; it runs the commands of the command line."""

@@ -1,0 +1,73 @@
+"""Jobs that were begun and not finished, as their work directories tell."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from starvsr.errors import StarvsrError, UsageError
+from starvsr.job.records import JOB_NOTE, Records, read_records
+from starvsr.job.workdir import JOURNAL, is_begun, open_begun_dir
+from starvsr.specs import SPECS
+from starvsr.ui.access import Roots
+from starvsr.ui.commands import upscale_command
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A work directory and what it says of its job."""
+
+    folder: Path
+    target: Path
+    done: int
+    """Segments that are finished."""
+    segments: int
+    arguments: tuple[str, ...]
+    """Of the command that resumes it; empty where `problem` says why there is none."""
+    problem: str = ""
+
+
+def begun_in(folder: Path, roots: Roots) -> list[Begun]:
+    """The jobs whose work directories `NAME.starvsr` lie in a folder, by name; nothing is changed."""
+    found = []
+    for path in sorted(folder.glob("*.starvsr")):
+        with suppress(OSError, UsageError):
+            if is_begun(roots.inside(path)):
+                found.append(_begun(roots, path, (path / JOURNAL).stat().st_mtime_ns))
+    return found
+
+
+def discard(folder: Path) -> None:
+    """Remove the work directory of a job, but nothing in it that is not starvsr's own. Raises StarvsrError."""
+    open_begun_dir(folder).remove()
+
+
+@lru_cache(maxsize=256)
+def _begun(roots: Roots, folder: Path, _written_ns: int) -> Begun:
+    """What a journal says, which is read again once it was written again."""
+    try:
+        records = read_records(folder / JOURNAL)
+        if records is None:
+            raise UsageError("it is just being removed")
+        return _told(roots, folder, records)
+    except (StarvsrError, OSError, KeyError, TypeError) as error:
+        return Begun(folder, folder, 0, 0, (), str(error))
+
+
+def _told(roots: Roots, folder: Path, records: Records) -> Begun:
+    facts = records.notes[JOB_NOTE]
+    source, target = (roots.inside(facts[name]) for name in ("source", "target"))
+    done = sum(step.startswith("core-") for step in records.steps)
+    segments, model = len(facts["segments"]), records.request["model"]["--model"]
+    problem = ""
+    if model not in SPECS:
+        problem = f"its model {model} was given as a file: give the same command to resume it"
+    given = {"--model": model, **records.request["options"]}
+    if records.request["place"].get("--compile"):
+        given["--compile"] = True
+    arguments = [] if problem else upscale_command(source, target, given)
+    if arguments and folder.name != f"{target.name}.starvsr":
+        arguments += ["--work-dir", str(folder)]
+    return Begun(folder, target, done, segments, tuple(arguments), problem)

@@ -1,0 +1,245 @@
+"""What is done on the page, without a browser: planning, previews, interrupted jobs, dropped files."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from starvsr.errors import StarvsrError, UsageError
+from starvsr.job.run import upscale_video
+from starvsr.media.index import build_index
+from starvsr.options import (
+    LookOptions,
+    SizeOptions,
+    StreamOptions,
+    UpscaleOptions,
+    WindowOptions,
+)
+from starvsr.ui import planned
+from starvsr.ui.access import Roots
+from starvsr.ui.commands import shown
+from starvsr.ui.desk import DROPPED, Desk
+from starvsr.ui.jobs import Queue, Task
+from starvsr.ui.planned import Chosen, plan_lines, weights_text
+from tests.cli.conftest import Cli, cli
+from tests.media.clips import Clip, make
+
+__all__ = ["cli"]
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    make(folder / "a.mp4", Clip(frames=12, width=32, height=24))
+    return folder
+
+
+@pytest.fixture
+def desk(tmp_path: Path, films: Path) -> Desk:
+    """With a queue that does nothing."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    return Desk(Roots([films]), Queue(tmp_path / "kept.json"), scratch)
+
+
+def test_a_film_is_read_once_for_all_its_plans(
+    desk: Desk, films: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+
+    def counted(*values: Any, **named: Any) -> Any:
+        read.append(values)
+        return build_index(*values, **named)
+
+    monkeypatch.setattr(planned, "build_index", counted)
+    for size, width in (("2x", 64), ("1.5x", 48), ("720p", 960)):
+        job, warnings = desk.planner.plan(Chosen(str(films / "a.mp4"), size=size))
+        assert (job.plan.width, warnings) == (width, [])
+    assert len(read) == 1
+    lines = dict(plan_lines(job, ["beware"]))
+    assert lines["output"] == "a-960x720.mkv: 960x720, libx264 yuv420p"
+    assert lines["warning"] == "beware"
+    assert "MiB" in lines["memory"]
+
+
+def test_the_plan_is_that_of_the_command_shown(desk: Desk, films: Path, cli: Cli) -> None:
+    chosen = Chosen(str(films / "a.mp4"), "nano", "2x", codec="libx265", crf=20, container="mp4")
+    words = shlex.split(shown(chosen.command(desk.roots)))
+    target = films / "a-64x48.mp4"
+    assert words[:4] == ["starvsr", "upscale", str(films / "a.mp4"), str(target)]
+    assert words[4:] == ["--model", "nano", "--scale", "2", "--codec", "libx265", "--crf", "20"]
+    assert cli(*words[1:]).code == 0
+    with pytest.raises(StarvsrError) as error:
+        desk.planner.plan(chosen)
+    assert cli(*words[1:]).error == str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"no film", b""])
+def test_a_file_that_is_no_video_gets_the_sentence_of_the_command_line(
+    desk: Desk, films: Path, cli: Cli, content: bytes
+) -> None:
+    path = films / "b.mp4"
+    path.write_bytes(content)
+    sentence = cli("plan", path).error
+    look: list[Callable[[], object]] = [
+        lambda: desk.open(str(path)),
+        lambda: desk.planner.plan(Chosen(str(path))),
+        lambda: desk.start(Chosen(str(path))),
+    ]
+    for action in look:
+        with pytest.raises(StarvsrError) as error:
+            action()
+        assert str(error.value.args[0]) == sentence
+
+
+def test_a_film_is_looked_at(desk: Desk, films: Path) -> None:
+    info, told = desk.open("a.mp4")
+    assert (info.width, info.height) == (32, 24)
+    assert told.count("<img") == 6
+    assert "h264, 32x24" in told
+    (address, *_) = [part.split('"')[0] for part in told.split('src="')[1:]]
+    found = desk.file_at(address.removeprefix("shown/"))
+    assert found is not None
+    assert found.read_bytes()[:2] == b"\xff\xd8"
+    assert desk.file_at("another.jpg") is None
+
+
+def test_a_picture_is_looked_at_and_stays_one(desk: Desk, films: Path) -> None:
+    Image.new("RGB", (32, 24), "teal").save(films / "photo.png")
+    _, told = desk.open("photo.png")
+    assert told.count("<img") == 1
+    command = Chosen("photo.png", size="2x", container="mp4").command(desk.roots)
+    assert command[2] == str(films / "photo-64x48.png")
+
+
+def test_outside_of_the_roots_nothing_is_opened_or_written(desk: Desk, tmp_path: Path) -> None:
+    make(tmp_path / "b.mp4", Clip(frames=2, width=32, height=24))
+    with pytest.raises(UsageError, match="is outside"):
+        desk.open("../b.mp4")
+    with pytest.raises(UsageError, match="is outside"):
+        desk.start(Chosen("a.mp4", folder=str(tmp_path)))
+    with pytest.raises(UsageError, match="was not dropped on this page"):
+        desk.keep_dropped(tmp_path / "b.mp4")
+
+
+def test_a_dropped_file_stays_under_a_name_of_its_own(
+    desk: Desk, tmp_path: Path, films: Path
+) -> None:
+    for name in ("c.mp4", "c-2.mp4"):
+        upload = tmp_path / "scratch" / "c.mp4"
+        upload.write_bytes(b"film")
+        assert desk.keep_dropped(upload) == films / DROPPED / name
+        assert (films / DROPPED / name).read_bytes() == b"film"
+        assert not upload.exists()
+
+
+@pytest.fixture
+def begun(films: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A job that was interrupted behind its first segment; the options that it was given."""
+
+    def ended(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    options = UpscaleOptions(
+        model="nano",
+        size=SizeOptions(scale=2),
+        windows=WindowOptions(segment_frames=7, scene_detect=False),
+        look=LookOptions(sharpen=0.25, repeats="off"),
+        streams=StreamOptions(chapters=False),
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr("starvsr.job.run._join", ended)
+        with pytest.raises(KeyboardInterrupt):
+            upscale_video(films / "a.mp4", films / "out.mkv", options)
+    flags = "--scale 2 --segment-frames 7 --no-scene-detect --sharpen 0.25 --repeats off"
+    return ["--model", "nano", *flags.split(), "--codec", "libx264", "--no-chapters"]
+
+
+def test_an_interrupted_job_is_found_and_its_command_resumes_it(
+    desk: Desk, films: Path, begun: list[str], cli: Cli
+) -> None:
+    (found,) = desk.begun(films)
+    assert (found.folder, found.target) == (films / "out.mkv.starvsr", films / "out.mkv")
+    assert (found.done, found.segments, found.problem) == (3, 3, "")
+    assert found.arguments[:3] == ("upscale", str(films / "a.mp4"), str(films / "out.mkv"))
+    assert sorted(found.arguments[3:]) == sorted(begun)
+    desk.resume(str(found.folder))
+    assert desk.begun(films) == []
+    (task,) = desk.queue.tasks
+    resumed = cli(*task.arguments)
+    assert resumed.code == 0
+    assert "resuming: 3 segments" in resumed.err
+
+
+def test_an_interrupted_job_is_finished_or_discarded(
+    desk: Desk, films: Path, begun: list[str]
+) -> None:
+    key = str(films / "out.mkv.starvsr")
+    desk.finish(key, overwrite=True)
+    assert desk.queue.tasks[0].arguments == ("finish", key, "--overwrite")
+    desk.discard(key)
+    assert not Path(key).exists()
+    for gone in (key, None, "7"):
+        with pytest.raises(UsageError, match="choose a job first"):
+            desk.discard(gone)
+    assert sorted(path.name for path in films.iterdir()) == ["a.mp4"]
+
+
+def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
+    desk: Desk, films: Path, begun: list[str], tmp_path: Path
+) -> None:
+    folder = films / "out.mkv.starvsr"
+    (films / "a.mp4").rename(tmp_path / "a.mp4")
+    (films / "a.mp4").symlink_to(tmp_path / "a.mp4")
+    (found,) = desk.begun(films)
+    assert "is outside" in found.problem
+    (folder / "journal.jsonl").write_text("{")
+    (found,) = desk.begun(films)
+    assert "cannot be resumed" in found.problem
+    with pytest.raises(UsageError, match="cannot be resumed"):
+        desk.resume(str(folder))
+    (films / "x.starvsr").symlink_to(tmp_path)
+    assert len(desk.begun(films)) == 1
+
+
+def test_a_running_job_is_not_discarded(desk: Desk) -> None:
+    task = desk.start(Chosen("a.mp4"))
+    with pytest.raises(UsageError, match="stop it first"):
+        desk.discard(str(task.number))
+    desk.stop(str(task.number))
+    with pytest.raises(UsageError, match="is not running"):
+        desk.stop(str(task.number))
+    desk.discard(str(task.number))
+    assert desk.queue.tasks == []
+
+
+def test_a_preview_has_the_settings_and_goes_to_a_file_of_its_own(desk: Desk, films: Path) -> None:
+    waiting = desk.queue.add(Task(("upscale",), Path("/x.mkv")))
+    task = desk.preview(Chosen(str(films / "a.mp4"), "nano", "2x"), 1.5, 0.2)
+    assert desk.queue.tasks == [task, waiting]
+    assert task.arguments[-8:] == (
+        "--model",
+        "nano",
+        "--scale",
+        "2",
+        "--preview",
+        "1.5",
+        "--at",
+        "0.2",
+    )
+    assert not task.target.is_relative_to(films)
+    assert "nano 2x" in task.label
+
+
+def test_weights_are_fetched_by_their_command(desk: Desk) -> None:
+    assert desk.download("star-light").arguments == ("download-weights", "star-light")
+    assert "licence" in weights_text("star-light")
+    for name in ("nano", "none", "--help"):
+        with pytest.raises(UsageError, match="has no files to download"):
+            desk.download(name)
