@@ -32,7 +32,7 @@ COMMANDS = (
     "compare",
     "train",
     "bench",
-    "finish",
+    "tune",
 )
 
 # Each costs from a tenth of a second to seconds to import.

@@ -88,12 +88,14 @@ def plan_video(
     fetch: Callable[[InstallPlan], None] | None = None,
     progress: ProgressCallback | None = None,
     index_until_s: float | None = None,
+    index: VideoIndex | None = None,
 ) -> Job:
     """Check everything that can be checked before weights are loaded, and plan the job; writes no video.
 
     A target of None is `output_beside`, without looking at what is there. fetch: download weights that are missing,
     before the video is read, and call this with what that takes; None needs no weights. index_until_s: what is behind
-    this time is not wanted, and is left out of the job's index if the header says how many frames there are.
+    this time is not wanted, and is left out of the job's index if the header says how many frames there are. index:
+    what `build_index` finds in the source with these options, if it is there already; None decodes the whole source.
     Raises StarvsrError.
     """
     options = options or UpscaleOptions()
@@ -116,7 +118,7 @@ def plan_video(
         _fetch(choice, options, fetch, progress or (lambda _: None))
         choice = choose_model(options.model, device, options.weights)
     until_s = index_until_s if expected_frames(info) else None
-    info, index, found = _indexed(info, options, settings, until_s, progress)
+    info, index, found = _indexed(info, options, settings, until_s, progress, index)
     if (info.time_base, info.frame_rate) != stated and not is_still:
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
@@ -193,10 +195,11 @@ def _indexed(
     settings: EncoderSettings,
     until_s: float | None,
     progress: ProgressCallback | None,
+    index: VideoIndex | None,
 ) -> tuple[VideoInfo, VideoIndex, tuple[str, ...]]:
     """The facts and the index of the frames to restore, made of those that are decoded, and what is said of both."""
     info = dataclasses.replace(info, hwaccel=usable_device(info, options.device.hwaccel))
-    index = build_index(
+    index = index or build_index(
         info,
         scene_detect=options.windows.scene_detect,
         gaps=options.input.gaps,
