@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from starvsr.job.run import UpscaleResult
+from starvsr.tune.rules import MODELS, ModelRule
 from tests.cli.conftest import Cli, listing
 from tests.media.clips import Clip, make
 from tests.metrics.pictures import moving
-from tests.tune.test_measure import clip
+from tests.tune.test_measure import clip as make_clip
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def film(tmp_path: Path) -> Path:
     """12 frames of 96x64, half a second, in a folder whose name has a space."""
     folder = tmp_path / "my films"
     folder.mkdir()
-    return clip(folder / "film.mkv", moving(12, 64, 96))
+    return make_clip(folder / "film.mkv", moving(12, 64, 96))
 
 
 def test_it_measures_tries_and_says_what_to_take(cli: Cli, film: Path, tmp_path: Path) -> None:
@@ -36,7 +37,8 @@ def test_it_measures_tries_and_says_what_to_take(cli: Cli, film: Path, tmp_path:
         "advised",
         "  --model nano  it is what restores quickest on CPU",
         "  --scale 4     4x is what models were trained for, and 96x64 is small enough for it",
-        "tried on 0.08 s from 0:00; times and sizes are estimates of the whole video",
+        "tried on 0.08 s from 0.",
+        " s; times and sizes are estimates of the whole video",
         "  as advised: 384x256, about 0:",
         "commands",
         f"  starvsr upscale '{film}' --model nano --scale 4\n",
@@ -80,7 +82,7 @@ def test_a_video_of_one_frame(cli: Cli, tmp_path: Path) -> None:
     result = cli("tune", source, "--sheet", tmp_path / "sheet.png", "-q")
     assert result.code == 0, result.err
     assert "  fields   0% of the frames are flagged as interlaced, too little moves" in result.out
-    assert "tried on 0.04 s from 0:00" in result.out
+    assert "tried on 0.04 s from 0 s" in result.out
     assert result.out.count("starvsr upscale") == 2
     with Image.open(tmp_path / "sheet.png") as picture:
         assert picture.width < 3 * 324
@@ -135,3 +137,28 @@ def test_what_is_no_video_file(cli: Cli, film: Path, tmp_path: Path) -> None:
     ):
         result = cli("tune", source)
         assert (result.code, said in result.error) == (code, True), result.err
+
+
+def test_what_was_upscaled_before_is_said_once(cli: Cli, film: Path, quick: list[str]) -> None:
+    done = film.with_name("done.mkv")
+    assert cli("upscale", film, done, *quick, "-q").code == 0
+    result = cli("tune", done, "--seconds", "0.08", "--resolution", "64", "-q")
+    assert result.code == 0, result.err
+    assert f"{result.out}{result.err}".count("already upscaled by starvsr") == 1
+
+
+@pytest.mark.slow
+def test_another_model_is_one_line(cli: Cli, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = (ModelRule("toy", lambda f, m: True, "it is tried in {f.frames} frames"), *MODELS)
+    monkeypatch.setattr("starvsr.tune.rules.MODELS", models)
+    monkeypatch.setattr("starvsr.tune.run.MODELS", models)
+    result = cli("tune", clip, "--seconds", "0.04", "--resolution", "16", "--json")
+    assert result.code == 0, result.err
+    trials = json.loads(result.out)["trials"]
+    assert [each["difference"] for each in trials] == ["", "--model nano", "--speed balanced"]
+    assert trials[0]["settings"][0] == {
+        "field": "model",
+        "value": "toy",
+        "reason": "it is tried in 12 frames",
+    }
+    assert trials[2]["command"].endswith("--model toy --resolution 16 --speed balanced")

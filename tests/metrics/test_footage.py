@@ -24,7 +24,7 @@ def gray(height: int, width: int) -> Plane:
     """Blobs without grain, and an edge, as luma."""
     rows, columns = np.mgrid[0.0:height, 0.0:width]
     blobs = 110 + 50 * np.sin(rows / 17) * np.cos(columns / 23 + rows / 40)
-    return np.where(columns > rows, blobs, blobs / 2)
+    return np.asarray(np.where(columns > rows, blobs, blobs / 2), np.float64)
 
 
 def as_jpeg(picture: Picture, quality: int) -> Picture:

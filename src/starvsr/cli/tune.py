@@ -91,8 +91,7 @@ def advice_lines(advice: Advice) -> Iterator[str]:
     texts = [option_text(each) for each in best.settings]
     for text, each in zip(texts, best.settings, strict=True):
         yield f"  {text:<{max(map(len, texts))}}  {each.reason}"
-    began = format_seconds(advice.start_s)
-    yield f"tried on {advice.duration_s:g} s from {began}; times and sizes are estimates of the whole video"
+    yield f"tried on {advice.duration_s:g} s from {advice.start_s:g} s; times and sizes are estimates of the whole video"
     yield from (f"  {_tried(each)}" for each in advice.trials)
     if advice.niqe_of_input is not None:
         yield f"  the input, plainly upsampled: NIQE {advice.niqe_of_input:.2f} (lower is better; it does not see invented detail)"
@@ -123,6 +122,8 @@ def _measured(footage: Footage) -> Iterator[tuple[str, str]]:
     length = format_seconds(footage.duration_s)
     depth = f"{footage.bit_depth} bit{', HDR' if footage.hdr else ''}"
     yield "video", f"{footage.width}x{footage.height}, {footage.frames} frames, {length}, {depth}"
+    if footage.made_by:
+        yield "before", f"already upscaled by {footage.made_by}"
     if footage.noise is not None:
         yield "noise", f"{footage.noise:.1f} levels, {'seen' if footage.noisy else 'hardly seen'}"
     if footage.blocks is not None:

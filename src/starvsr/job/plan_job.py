@@ -102,7 +102,8 @@ def plan_video(
     source_path = Path(source)
     info = probe(source_path, options.input.fps, options.input.video_stream)
     target_path = _beside(source_path, info, options) if target is None else Path(target)
-    if made_by := provenance_of(source_path):
+    # Who brings an index has looked at the source.
+    if index is None and (made_by := provenance_of(source_path)):
         logger.warning("%s was already upscaled by %s", source_path, made_by)
     if target is not None:
         _check_place(source_path, target_path, options)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from starvsr.media.fields import plan_fields
 from starvsr.media.pixfmt import is_hdr
+from starvsr.media.provenance import provenance_of
 from starvsr.media.reader import read_frames
 from starvsr.metrics.footage import (
     LEAST_SIDE,
@@ -56,6 +57,8 @@ class Footage:
     """Fraction of the frames that equal the one before."""
     held: float
     """The same with those that differ by compression alone, as in animation."""
+    made_by: str = ""
+    """What upscaled it before, by its tags."""
     noise: float | None = None
     """Standard deviation, levels of luma (16..235); the median of the places."""
     blocks: float | None = None
@@ -142,6 +145,7 @@ def measure(
         film=in_film / frames,
         equal=len(index.equal) / frames,
         held=len(index.repeats) / frames,
+        made_by=provenance_of(info.path),
         noise=_median([each.noise for each in places if each.noise is not None]),
         blocks=_median([each.blocks for each in places]),
         detail=_quarter([each.detail_factor for each in places]),

@@ -108,7 +108,7 @@ RULES = (
         "scale",
         lambda f, m: f.soft,
         _scale,
-        "its detail is that of a picture {f.detail:.1f} times smaller, so this is already 4x of what it shows",
+        "its detail is that of a picture {f.detail:.1f} times smaller, so this is about 4x of what it shows",
     ),
     Rule(
         "scale",
