@@ -36,10 +36,12 @@ def write_sheet(target: Path, before: Pixels, tried: Sequence[tuple[str, Pixels]
     shown = [("input, plainly upsampled", plain), *tried]
     tiles = [[_whole(picture), *(_crop(picture, box) for box in boxes)] for _, picture in shown]
     _mark(tiles[0][0], boxes)
-    width = max(tile.width for column in tiles for tile in column) + _GAP_PX
     heights = [max(tile.height for tile in row) + _GAP_PX for row in zip(*tiles, strict=True)]
+    font = ImageFont.load_default(_TEXT_PX)
+    texts_px = [math.ceil(font.getlength(label)) + _GAP_PX for label, _ in shown]
+    width = max(*texts_px, *(tile.width for column in tiles for tile in column)) + _GAP_PX
     sheet = Image.new("RGB", (width * len(tiles), _LABEL_PX + sum(heights)), _BACKGROUND)
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_TEXT_PX)
+    pen = ImageDraw.Draw(sheet)
     for number, ((label, _), column) in enumerate(zip(shown, tiles, strict=True)):
         pen.text((number * width + _GAP_PX, _GAP_PX), label, _INK, font)
         for row, tile in enumerate(column):
