@@ -6,6 +6,8 @@ they are tested: noise of a known deviation, JPEG of a known quality, a known en
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,9 @@ from starvsr.metrics.frame import Plane
 
 LEAST_SIDE = 48
 """Pixels; smaller pictures have too few blocks and frequencies."""
+
+PERIODS = tuple(8 * factor for factor in (1.0, 1.5, 2.0, 2.25, 3.0))
+"""Pixels between the borders of blocks as codecs make them, and as usual enlargements leave them."""
 
 # Side of the blocks among which flat ones are looked for, and which fraction of them counts as flat.
 _BLOCK, _FLAT = 8, 0.25
@@ -58,14 +63,15 @@ def noise_sigma(luma: Plane) -> float | None:
     return float(_MAD_TO_SIGMA * np.median(np.abs(blocks[flat])) / _GAIN)
 
 
-def blockiness(luma: Plane, period: float = 8.0) -> float:
+def blockiness(luma: Plane, periods: Sequence[float] = PERIODS) -> float:
     """How many times larger steps between pixels are at the borders of a codec's blocks than elsewhere; 1: no blocks.
 
-    luma: (height, width), each at least `LEAST_SIDE`. period: pixels from one border to the next, 8 or more if the
-    picture was enlarged; the grid may begin anywhere. The smaller one of both directions, so that a picture's own
-    stripes do not count.
+    luma: (height, width), each at least `LEAST_SIDE`. periods: pixels from one border to the next, of which the one
+    with the largest steps counts; the grid may begin anywhere. Of both directions the smaller one, so that a picture's
+    own stripes do not count.
     """
-    return min(_steps_ratio(luma, period), _steps_ratio(luma.T, period))
+    across, down = _steps(luma), _steps(luma.T)
+    return 1.0 + max(min(_excess(across, each), _excess(down, each)) for each in periods)
 
 
 def detail_factor(luma: Plane) -> float:
@@ -116,25 +122,23 @@ def _extremes(luma: Plane) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _steps_ratio(luma: Plane, period: float) -> float:
-    """Of the steps between columns: at the grid that has the largest, over those of all other columns."""
+def _steps(luma: Plane) -> Plane:
+    """Steps between columns over the mean step, less those beside them: a border is seen where these are smaller."""
     steps = np.abs(np.diff(luma, axis=1))
-    # A border is seen only where the picture beside it is calmer; the median ignores the picture's edges.
     excess = steps[:, 1:-1] - (steps[:, :-2] + steps[:, 2:]) / 2
-    profile = excess.mean(axis=0)
-    usual = max(float(steps.mean()), 1e-3)
-    count = len(profile)
-    phases = range(round(period))
+    return np.asarray(excess.mean(axis=0) / max(float(steps.mean()), 1e-3))
+
+
+def _excess(steps: Plane, period: float) -> float:
+    """Of the grid of a period that has the largest steps, over the next best that is not beside it."""
+    # The median ignores edges of the picture; what was enlarged has a grid of its own, finer than that of blocks.
     found = [
-        float(np.median(profile[np.floor(np.arange(phase, count, period)).astype(int)]))
-        for phase in phases
+        float(np.median(steps[np.arange(phase, len(steps), period).astype(int)]))
+        for phase in range(round(period))
     ]
-    # What was enlarged has a grid of its own, finer than that of blocks.
     best = int(np.argmax(found))
-    apart = [
-        each for phase, each in enumerate(found) if 1 < (phase - best) % len(found) < len(found) - 1
-    ]
-    return 1.0 + max(0.0, found[best] - max(apart)) / usual
+    beside = (best - 1) % len(found), best, (best + 1) % len(found)
+    return max(0.0, found[best] - max(each for i, each in enumerate(found) if i not in beside))
 
 
 def _filled_factor(luma: Plane) -> float:
