@@ -124,6 +124,8 @@ class VideoIndex:
     """The time that the decoder gives every frame, where it is not `pts` for all of them (see `media.clock`)."""
     repeats: tuple[int, ...] = ()
     """Indices of frames that show the picture of the frame before them again, increasing; never one of `cuts`."""
+    equal: tuple[int, ...] = ()
+    """Those of `repeats` whose samples are the same, if these are decoded frames."""
     shifts: tuple[tuple[int, int, Fraction | None], ...] = ()
     """Stream, first packet (of this video: frame) that is shown later, by how many seconds; None: its time is wrong."""
 
@@ -384,8 +386,7 @@ class Progress:
     """A progress report, cheap to create and to ignore."""
 
     stage: str
-    """`index`, `load`, `restore`, `join`, of a preview `compose`; of weights `download`, `convert`, `text`; `degrade`,
-    `measure`; of training `check`, `train`."""
+    """`index load restore join compose`; weights: `download convert text`; `degrade measure`; train: `check train`."""
     done: float
     total: int
     """Units of `done`: frames, bytes of `download`, files of `convert` and `check`, steps of `train`, or 1."""

@@ -32,8 +32,8 @@ COMMANDS = (
     "compare",
     "train",
     "bench",
-    "finish",
     "ui",
+    "tune",
 )
 
 # Each costs from a tenth of a second to seconds to import.

@@ -12,7 +12,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from starvsr import __version__
-from starvsr.cli import bench, compare, degrade, evaluate, finish, info, train, ui, upscale, weights
+from starvsr.cli import (
+    bench,
+    compare,
+    degrade,
+    evaluate,
+    finish,
+    info,
+    train,
+    tune,
+    ui,
+    upscale,
+    weights,
+)
 from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
 from starvsr.cli.help import HELP_NAMES, Command, Group, HelpByNeed
 from starvsr.cli.messages import heard, say, say_error
@@ -71,6 +83,9 @@ app.command(
     cls=HelpByNeed,
     context_settings=_HELP,
 )(upscale.plan)
+app.command(
+    "tune", cls=Command, short_help="Measure a video, try settings, and say what it would take."
+)(tune.tune)
 app.command("finish", cls=Command, short_help="Write a playable file from an interrupted upscale.")(
     finish.finish
 )

@@ -11,12 +11,13 @@ from starvsr.job.plan_job import Job
 from starvsr.media.files import write_whole
 from starvsr.media.removal import Right
 from starvsr.media.strict_json import parse_json, read_bounded
+from starvsr.plan.plan import Plan
 from starvsr.zoo.folder import weights_folder
 
 logger = logging.getLogger(__name__)
 
 NAME = "pace.json"
-"""In the weights folder: seconds per unit of `_work`, by model, device, precision and threads."""
+"""In the weights folder: seconds per unit of `work_of`, by model, device, precision and threads."""
 _MOST_BYTES = 1 << 16
 _MOST_ENTRIES = 100
 # In less, starting and finishing count more than the restoring.
@@ -33,7 +34,7 @@ def keep_pace(job: Job, seconds: float) -> None:
     try:
         paces = _paces(job)
         paces.pop(_key(job), None)
-        paces[_key(job)] = seconds / _work(job)
+        paces[_key(job)] = seconds / work_of(job.plan)
         newest = dict(list(paces.items())[-_MOST_ENTRIES:])
         folder = weights_folder(job.options.weights.folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ def keep_pace(job: Job, seconds: float) -> None:
 def expected_s(job: Job) -> float | None:
     """About how long a job takes here, seconds; None if no such job has been done here."""
     pace = _paces(job).get(_key(job))
-    return None if pace is None else pace * _work(job)
+    return None if pace is None else pace * work_of(job.plan)
 
 
 def _paces(job: Job) -> dict[str, float]:
@@ -64,9 +65,8 @@ def _key(job: Job) -> str:
     return f"{job.choice.spec.name}, {job.plan.precision}, {device}, {workers}"
 
 
-def _work(job: Job) -> float:
+def work_of(plan: Plan) -> float:
     """What the time grows with: the pixels that windows cover, times the network calls of each window."""
-    plan = job.plan
     windows = sum(len(plan.grid(segment.pictures)) for segment in plan.segments)
     pixels = plan.pictures * math.prod(plan.restored_size) * plan.overlap_cost
     return pixels * plan.network_calls / windows

@@ -168,13 +168,13 @@ def run_preview(
         "target": job.target,
         "elapsed_s": time.perf_counter() - began,
         "picture": preview.picture,
-        "whole_s": (result.elapsed_s - _once_s(job, result)) * share,
+        "whole_s": (result.elapsed_s - once_s(job, result)) * share,
         "whole_bytes": size * share,
     }
     return PreviewResult(**facts)
 
 
-def _once_s(job: Job, result: UpscaleResult) -> float:
+def once_s(job: Job, result: UpscaleResult) -> float:
     """Time that does not depend on the length: loading and compiling, in parallel over workers."""
     sharing = min(job.options.workers.count, len(job.plan.segments))
     return result.seconds.get("load", 0.0) + result.seconds.get("compile", 0.0) / sharing

@@ -239,6 +239,7 @@ class _Scan:
             messages=tuple(self.messages),
             stamps=tuple(stamps) if stamps != pts else (),
             repeats=self.repeats.found(cuts) if self.repeats is not None else (),
+            equal=self.repeats.equal(cuts) if self.repeats is not None else (),
             shifts=(*own, *steps.shifts),
         )
 

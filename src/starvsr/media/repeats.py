@@ -42,6 +42,10 @@ class RepeatDetector:
         held = self._holds.held(cuts) if self._holds is not None else ()
         return tuple(sorted({*self._equal, *held}.difference(cuts)))
 
+    def equal(self, cuts: Collection[int]) -> tuple[int, ...]:
+        """Those of `found` that have the same samples, which is what `exact` finds."""
+        return tuple(sorted(set(self._equal).difference(cuts)))
+
 
 def is_same(one: VideoFrame, other: VideoFrame) -> bool:
     """Whether two frames have the same samples, and mean the same by them."""
