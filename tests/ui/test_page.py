@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +13,7 @@ import pytest
 
 from tests.evaluate.browser import CHROMIUM, Browser
 from tests.media.clips import Clip, make
+from tests.ui.conftest import served
 
 SHOTS, SHOT_FRAMES = 4, 40
 ACTIVE = (
@@ -42,28 +37,6 @@ def videos(tmp_path: Path) -> Path:
     folder.mkdir()
     make(folder / "sample.mp4", Clip(frames=SHOTS * SHOT_FRAMES, width=128, height=96, fill=fill))
     return folder
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The page's address and process."""
-    place = os.fspath(folder)
-    command = [sys.executable, "-m", "starvsr", "ui", place, "--root", place, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            first = process.stderr.readline()
-            found = re.search(r"http://\S+", first)
-            assert found, first + process.stderr.read()
-            yield found[0], process
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 143
-            # Nothing but the end: no traceback of what a page asked for.
-            assert process.stderr.read().splitlines() == [
-                "terminated; the page is closed; stopped jobs can be resumed"
-            ]
-        finally:
-            process.kill()
 
 
 @pytest.mark.slow
