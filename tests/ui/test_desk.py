@@ -128,6 +128,27 @@ def test_outside_of_the_roots_nothing_is_opened_or_written(desk: Desk, tmp_path:
         desk.keep_dropped(tmp_path / "b.mp4")
 
 
+def test_what_a_file_leads_to_outside_is_not_read(desk: Desk, films: Path, tmp_path: Path) -> None:
+    secret = make(tmp_path / "secret.mp4", Clip(frames=2, width=32, height=24))
+    (films / "link.mp4").symlink_to(secret)
+    profile = 'xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:full:2011"'
+    lists = {
+        "hls.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n",
+        "list.mp4": "ffconcat version 1.0\nfile link.mp4\n",
+        "dash.mpd": f"<?xml version='1.0'?>\n<MPD {profile}></MPD>",
+    }
+    for name, text in lists.items():
+        (films / name).write_text(text)
+        for action in (desk.open, lambda name: desk.start(Chosen(name))):
+            with pytest.raises(UsageError, match="is a list of other files"):
+                action(name)
+    Image.new("RGB", (32, 24)).save(tmp_path / "secret.png")
+    (films / "1.png").symlink_to(tmp_path / "secret.png")
+    for action in (desk.open, lambda name: desk.start(Chosen(name))):
+        with pytest.raises(UsageError, match=r"1\.png is outside"):
+            action("%d.png")
+
+
 def test_a_dropped_file_stays_under_a_name_of_its_own(
     desk: Desk, tmp_path: Path, films: Path
 ) -> None:

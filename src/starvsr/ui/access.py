@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs
 
 from starvsr.errors import InputError, UsageError
 from starvsr.media.folders import VIDEO_SUFFIXES
-from starvsr.media.sequence import STILL_SUFFIXES
+from starvsr.media.sequence import STILL_SUFFIXES, image_path, is_sequence, numbers_of
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MOST_UPLOAD_BYTES = 1 << 33
@@ -24,6 +25,8 @@ MOST_BODY_BYTES = 1 << 20
 """Of any other request."""
 _FREE_BYTES = 1 << 30
 _MOST_ENTRIES = 1000
+_PROBED_BYTES = 1 << 20
+"""What libav looks at to tell a file's kind."""
 _HEADERS = (
     # The page's framework runs inline scripts; everything else has to come from the page's own address.
     (
@@ -58,6 +61,21 @@ class Roots:
             raise UsageError(f"{text} is outside {allowed}: --root gives the page other folders")
         return real
 
+    def source(self, text: str | os.PathLike[str]) -> Path:
+        """As `inside`, of a file or numbered images to be read: whatever else reading it would open is inside too.
+
+        Raises UsageError, also for a list of other files.
+        """
+        path = self.inside(text)
+        with suppress(OSError):
+            for number in numbers_of(path) if is_sequence(path) else ():
+                self.inside(image_path(path, number))
+            if path.is_file() and _is_list(path):
+                raise UsageError(
+                    f"{path} is a list of other files, which the page does not read: give one of them"
+                )
+        return path
+
     def listed(self, folder: Path) -> tuple[list[str], list[str]]:
         """Names of the subfolders, and of the videos and pictures in a folder.
 
@@ -79,6 +97,15 @@ class Roots:
             return bool(self.inside(path))
         except UsageError:
             return False
+
+
+def _is_list(path: Path) -> bool:
+    """Whether libav would open the files that a file names: HLS, a list of ffmpeg's, or DASH."""
+    with path.open("rb") as file:
+        head = file.read(_PROBED_BYTES)
+    return head.startswith((b"#EXTM3U", b"ffconcat")) or (
+        b"<MPD" in head and b"dash:profile" in head
+    )
 
 
 class Guard:

@@ -58,7 +58,7 @@ def _begun(roots: Roots, folder: Path, _written_ns: int) -> Begun:
 
 def _told(roots: Roots, folder: Path, records: Records) -> Begun:
     facts = records.notes[JOB_NOTE]
-    source, target = (roots.inside(facts[name]) for name in ("source", "target"))
+    source, target = roots.source(facts["source"]), roots.inside(facts["target"])
     done = sum(step.startswith("core-") for step in records.steps)
     segments, model = len(facts["segments"]), records.request["model"]["--model"]
     problem = ""

@@ -48,7 +48,7 @@ class Desk:
 
     def open(self, text: str) -> tuple[VideoInfo, str]:
         """Look at a file: the facts; frames of it and what `starvsr info` says, as HTML. Raises StarvsrError."""
-        path = self.roots.inside(text)
+        path = self.roots.source(text)
         info = probe(path)
         told = subprocess.run(
             [*PROGRAM, "info", str(path)],

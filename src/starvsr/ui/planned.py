@@ -63,7 +63,7 @@ class Chosen:
 
     def places(self, roots: Roots) -> tuple[Path, Path]:
         """Input and output. Raises StarvsrError."""
-        source = roots.inside(self.file)
+        source = roots.source(self.file)
         beside = output_beside(source, self.options())
         if beside.suffix.lower() not in STILLS:
             beside = beside.with_suffix(f".{self.container}")
