@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,17 @@ def test_what_was_not_finished_is_there_after_a_restart(tmp_path: Path) -> None:
     again = Queue(kept)
     found = [(each.arguments, str(each.target), each.state) for each in again.tasks]
     assert found == [(words, "/a.mkv", "stopped"), (words, "/b.mkv", "stopped")]
+
+
+def test_what_was_begun_elsewhere_stays_kept_and_is_not_shown(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    outside = [["upscale", "/in.mp4", "/secret/a.mkv"], "/secret/a.mkv"]
+    inside = [["upscale", "/in.mp4", "/b.mkv"], "/b.mkv"]
+    kept.write_text(json.dumps([outside, inside]))
+    queue = Queue(kept, holds=lambda path: not path.startswith("/secret"))
+    assert [str(each.target) for each in queue.tasks] == ["/b.mkv"]
+    queue.remove(queue.tasks[0])
+    assert json.loads(kept.read_text()) == [outside]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,8 @@ def serve(
     place = allowed.folders[0]
     with closing(_listening(host or LOCAL[0], port)) as listener:
         own = place if os.access(place, os.W_OK) else None
-        with scratch_folder(own) as scratch, Queue(weights_folder() / KEPT) as queue:
+        kept = Queue(weights_folder() / KEPT, holds=allowed.holds)
+        with scratch_folder(own) as scratch, kept as queue:
             os.environ["GRADIO_TEMP_DIR"] = str(scratch / "gradio")
             app = _app(allowed, begin, queue, scratch)
             token = secrets.token_urlsafe(24) if host else ""
