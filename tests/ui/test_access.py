@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,5 +161,15 @@ def test_what_is_outside_is_not_listed(roots: Roots) -> None:
     with pytest.raises(UsageError, match="is outside"):
         roots.listed(root / "out")
     assert roots.inside("films/c.mp4") == root / "films" / "a.mp4"
-    with pytest.raises(UsageError, match="is not a path"):
-        roots.inside("a\0b")
+    for name in ("a\0b", "\udcff.mp4"):
+        with pytest.raises(UsageError, match="is not a path") as error:
+            roots.inside(name)
+        assert str(error.value).encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_name_that_is_no_text_is_not_listed(roots: Roots) -> None:
+    root = roots.folders[0]
+    os.close(os.open(os.fsencode(root) + b"/films/\xff.mp4", os.O_CREAT))
+    (root / "films" / "d.mp4").symlink_to(os.fsdecode(b"\xff.mp4"))
+    assert roots.listed(root / "films") == ([], ["a.mp4", "c.mp4"])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from starvsr.errors import StarvsrError, UsageError
+from starvsr.job.records import first_line, read_records
 from starvsr.job.run import upscale_video
 from starvsr.media.index import build_index
 from starvsr.options import (
@@ -227,6 +228,35 @@ def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
         desk.resume(str(folder))
     (films / "x.starvsr").symlink_to(tmp_path)
     assert len(desk.begun(films)) == 1
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "problem"),
+    [
+        ("options", {"-e": [1]}, "not as this version writes it"),
+        ("options", {"--fps": [["a"]]}, "not as this version writes it"),
+        ("options", {"--work-dir": "/elsewhere"}, "contains --work-dir, which no job writes"),
+        ("options", {"--weights-dir": "/elsewhere"}, "contains --weights-dir"),
+    ],
+)
+def test_an_intact_journal_that_says_nonsense_is_not_resumed(
+    desk: Desk, films: Path, begun: list[str], part: str, content: object, problem: str
+) -> None:
+    journal = films / "out.mkv.starvsr" / "journal.jsonl"
+    records = read_records(journal)
+    assert records is not None
+    journal.write_bytes(first_line({**records.request, part: content}, records.notes))
+    (found,) = desk.begun(films)
+    assert problem in found.problem
+    assert found.arguments == ()
+
+
+def test_a_finished_job_is_not_done_again(desk: Desk) -> None:
+    task = desk.start(Chosen("a.mp4", overwrite=True))
+    task.state = "done"
+    with pytest.raises(UsageError, match="is done: choose another job"):
+        desk.resume(str(task.number))
+    assert task.state == "done"
 
 
 def test_a_running_job_is_not_discarded(desk: Desk) -> None:

@@ -88,6 +88,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
             yield Page(address, root)
 
 
+def test_a_path_that_cannot_be_looked_at_is_an_error(page: Page) -> None:
+    told = page.call("choose", "x" * 300)
+    assert "sv-error" in told
+    assert "File name too long" in told
+
+
 @pytest.mark.parametrize("function", ["choose", "dropped", "download"])
 def test_no_file_that_was_not_dropped_is_taken(page: Page, tmp_path: Path, function: str) -> None:
     """Gradio copies whatever file a request names, for every component, to where the browser gets it."""

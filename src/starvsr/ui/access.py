@@ -7,7 +7,7 @@ import ipaddress
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -50,12 +50,15 @@ class Roots:
                 raise InputError(f"--root {folder} is not a folder: give one that exists")
 
     def inside(self, text: str | os.PathLike[str]) -> Path:
-        """The place that a path really names, links followed. Raises UsageError if it is outside."""
+        """The place that a path really names, links followed. Raises UsageError if it is outside, or no path."""
         try:
             path = self.folders[0] / Path(text).expanduser()
             real = Path(os.path.realpath(path))
+            # Browsers and JSON have no other text.
+            f"{text}{real}".encode()
         except (ValueError, OSError, RuntimeError) as error:
-            raise UsageError(f"{text} is not a path: {error}") from error
+            name = str(text).encode(errors="backslashreplace").decode()
+            raise UsageError(f"{name} is not a path: {error}") from error
         if not any(real.is_relative_to(folder) for folder in self.folders):
             allowed = ", ".join(map(str, self.folders))
             raise UsageError(f"{text} is outside {allowed}: --root gives the page other folders")
@@ -79,24 +82,33 @@ class Roots:
     def listed(self, folder: Path) -> tuple[list[str], list[str]]:
         """Names of the subfolders, and of the videos and pictures in a folder.
 
-        Neither hidden ones nor links out nor work directories are among them. Raises UsageError for a folder
-        outside, InputError for one that cannot be read.
+        Neither hidden ones nor links out nor work directories are among them, nor names that are no text. Raises
+        UsageError for a folder outside, InputError for one that cannot be read.
         """
         try:
             found = sorted(self.inside(folder).iterdir())
         except OSError as error:
             raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-        seen = [path for path in found if not path.name.startswith(".") and self._holds(path)]
-        folders = [path.name for path in seen if path.is_dir() and path.suffix != ".starvsr"]
+        seen = [path for path in found if not path.name.startswith(".") and self.holds(path)]
+        folders = [p.name for p in seen if _is(Path.is_dir, p) and p.suffix != ".starvsr"]
         known = (*VIDEO_SUFFIXES, *STILL_SUFFIXES)
-        files = [p.name for p in seen if p.suffix.lower() in known and p.is_file()]
+        files = [p.name for p in seen if p.suffix.lower() in known and _is(Path.is_file, p)]
         return folders[:_MOST_ENTRIES], files[:_MOST_ENTRIES]
 
-    def _holds(self, path: Path) -> bool:
+    def holds(self, path: str | os.PathLike[str]) -> bool:
+        """Whether `inside` returns it."""
         try:
             return bool(self.inside(path))
         except UsageError:
             return False
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is of a kind; False where nobody may look at it."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
 
 
 def _is_list(path: Path) -> bool:

@@ -35,16 +35,19 @@ class Desk:
         self.roots, self.queue, self.planner = roots, queue, Planner(roots)
         self._scratch, self._numbers = scratch.resolve(), itertools.count(1)
         self._addresses: dict[Path, str] = {}
+        self._files: dict[str, Path] = {}
         self._frames: dict[tuple[int, Path], Path | None] = {}
         self._halves: dict[Path, tuple[Path, Path]] = {}
 
     def address(self, path: Path) -> str:
         """Where the page finds a file; no other files are served."""
-        return self._addresses.setdefault(path, f"shown/{secrets.token_hex(8)}{path.suffix}")
+        name = self._addresses.setdefault(path, f"{secrets.token_hex(8)}{path.suffix}")
+        self._files[name] = path
+        return f"shown/{name}"
 
     def file_at(self, name: str) -> Path | None:
         """The file of an address."""
-        return next((p for p, a in self._addresses.items() if a == f"shown/{name}"), None)
+        return self._files.get(name)
 
     def open(self, text: str) -> tuple[VideoInfo, str]:
         """Look at a file: the facts; frames of it and what `starvsr info` says, as HTML. Raises StarvsrError."""
@@ -112,8 +115,10 @@ class Desk:
         return [each for each in begun_in(folder, self.roots) if each.folder not in known]
 
     def resume(self, key: str | None) -> None:
-        """Continue a stopped task, or a job that was found. Raises StarvsrError."""
+        """Continue a stopped or failed task, or a job that was found. Raises StarvsrError."""
         if (task := self._task(key)) is not None:
+            if task.state == "done":
+                raise UsageError(f"{task.label or task.target} is done: choose another job")
             self.queue.add(task)
             return
         found = self._found(key)

@@ -62,10 +62,14 @@ def _said(action: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return action(*values)
         except (StarvsrError, OSError) as error:
-            text = str(error.args[0] if isinstance(error, StarvsrError) and error.args else error)
-            raise gr.Error(html.escape(text), title="error", print_exception=False) from error
+            text = html.escape(_sentence(error))
+            raise gr.Error(text, title="error", print_exception=False) from error
 
     return told
+
+
+def _sentence(error: StarvsrError | OSError) -> str:
+    return str(error.args[0] if isinstance(error, StarvsrError) and error.args else error)
 
 
 class _Source:
@@ -101,8 +105,8 @@ class _Source:
             if path.is_dir():
                 return ["", str(path), entry, "", 0, str(path)]
             info, told = desk.open(text)
-        except StarvsrError as error:
-            told = markup.error(str(error.args[0]))
+        except (StarvsrError, OSError) as error:
+            told = markup.error(_sentence(error))
             return ["", text, gr.skip(), told, gr.skip(), gr.skip()]
         last = gr.update(maximum=info.duration_s, value=0)
         entry = gr.update(choices=[*names, *files], value=path.name)
@@ -180,8 +184,8 @@ class _Settings:
             text = markup.facts(plan_lines(job, warnings))
             has_look = bool(job.choice.spec.faithful)
             return [text, shown(chosen.command(self._desk.roots)), gr.update(visible=has_look)]
-        except StarvsrError as error:
-            return [markup.error(str(error.args[0])), "", gr.skip()]
+        except (StarvsrError, OSError) as error:
+            return [markup.error(_sentence(error)), "", gr.skip()]
 
 
 class _Preview:
