@@ -106,6 +106,9 @@ def test_the_token_of_the_address_becomes_a_cookie(open_guard: Guard) -> None:
     assert "HttpOnly" in flags
     assert "SameSite=Strict" in flags
     assert ask(open_guard, {**host, "cookie": cookie})[0] == 200
+    own = {"host": "localhost:7860"}
+    assert ask(open_guard, own)[0] == 401
+    assert ask(open_guard, {**own, "cookie": cookie})[0] == 200
 
 
 def test_what_is_sent_is_bounded(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:

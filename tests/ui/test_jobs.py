@@ -96,6 +96,15 @@ def test_the_error_is_that_of_the_command(queue: Queue) -> None:
     assert job.error == "no space left"
 
 
+def test_what_it_says_is_read_in_any_encoding_of_the_system(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    job = queue.add(task("Füße"))
+    until(lambda: job.state == "done")
+    assert list(job.lines) == ["note: Füße"]
+
+
 def test_without_its_program_a_task_fails(tmp_path: Path) -> None:
     with Queue(tmp_path / "kept.json", (str(tmp_path / "none"),)) as queue:
         job = queue.add(task("job"))

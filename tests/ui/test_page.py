@@ -69,6 +69,7 @@ def test_from_a_file_to_its_result(
         # The page that was left complains of the requests that it could not finish.
         browser.events.clear()
         browser.wait_for("document.querySelector('#job input')?.value.includes('sample-256x192')")
+        check_question(browser)
         browser.tab_to("#resume")
         browser.enter()
         browser.wait_for("document.querySelectorAll('[data-state=done]').length === 2")
@@ -79,6 +80,14 @@ def test_from_a_file_to_its_result(
     with av.open(os.fspath(result)) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.frames) == (256, 192, SHOTS * SHOT_FRAMES)
+
+
+def check_question(browser: Browser) -> None:
+    """Before anything is discarded the page asks, by the job's name."""
+    browser.value("window.confirm = text => { window.asked = text; return false }; 0")
+    browser.tab_to("#discard")
+    browser.enter()
+    browser.wait_for("window.asked?.includes('sample-256x192')")
 
 
 def check_quiet(browser: Browser, address: str) -> None:

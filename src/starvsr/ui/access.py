@@ -135,7 +135,7 @@ class Guard:
         self._app, self._uploads, self._token = app, uploads, token
         self._hosts = set(hosts)
         if self._hosts & {"0.0.0.0", "::"}:
-            self._hosts.add(socket.gethostname().lower())
+            self._hosts |= {socket.gethostname().lower(), "localhost"}
         self._any_address = bool(self._hosts & {"0.0.0.0", "::"})
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:

@@ -18,7 +18,7 @@ from starvsr.ui import markup, pictures
 from starvsr.ui.access import Roots
 from starvsr.ui.begun import Begun, begun_in, discard
 from starvsr.ui.commands import flags_of, upscale_command
-from starvsr.ui.jobs import PROGRAM, Queue, Task
+from starvsr.ui.jobs import PROGRAM, Queue, Task, speaking_utf8
 from starvsr.ui.planned import Chosen, Planner
 from starvsr.zoo.folder import weights_folder
 
@@ -56,8 +56,9 @@ class Desk:
         told = subprocess.run(
             [*PROGRAM, "info", str(path)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
+            env=speaking_utf8(),
             check=False,
         )
         folder = self._scratch / f"strip-{next(self._numbers)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -191,6 +192,11 @@ class Queue:
             write_whole(self._kept, json.dumps([*self._others, *left]).encode(), Right.FETCHED)
 
 
+def speaking_utf8() -> dict[str, str]:
+    """The environment of a command whose pipes are read as UTF-8, whatever the system's encoding is."""
+    return {**os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"}
+
+
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """A process that Ctrl-C on the page's terminal does not reach: the queue stops it."""
     return subprocess.Popen(
@@ -198,6 +204,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env=speaking_utf8(),
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )

@@ -250,7 +250,9 @@ class _Jobs:
         stop.click(_said(desk.stop), job, None, **_HIDDEN)
         resume.click(_said(desk.resume), job, None, **_HIDDEN)
         finish.click(_said(self._finish), [job, settings.overwrite], None, **_HIDDEN)
-        sure = f"key => confirm('Remove what this job has finished?') ? key : '{_NOT_SURE}'"
+        # The choice may have changed by itself, so it is said which job it is.
+        name = "document.querySelector('#job input').value"
+        sure = f"key => confirm('Remove what is finished of ' + {name} + '?') ? key : '{_NOT_SURE}'"
         discard.click(_said(self._discard), job, None, js=sure, **_HIDDEN)
         inputs = [seen, choices, settings.folder, job]
         outputs = [seen, choices, rows, job]
