@@ -15,7 +15,7 @@ from tests.evaluate.browser import CHROMIUM, Browser
 from tests.media.clips import Clip, make
 from tests.ui.conftest import served
 
-SHOTS, SHOT_FRAMES = 4, 40
+SHOTS, SHOT_FRAMES = 4, 20
 ACTIVE = (
     "(document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
     "?.ariaLabel ?? null)"
