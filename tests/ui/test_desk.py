@@ -119,12 +119,18 @@ def test_a_picture_is_looked_at_and_stays_one(desk: Desk, films: Path) -> None:
     assert command[2] == str(films / "photo-64x48.png")
 
 
-def test_outside_of_the_roots_nothing_is_opened_or_written(desk: Desk, tmp_path: Path) -> None:
+def test_outside_of_the_roots_nothing_is_opened_or_written(
+    desk: Desk, films: Path, tmp_path: Path
+) -> None:
     make(tmp_path / "b.mp4", Clip(frames=2, width=32, height=24))
     with pytest.raises(UsageError, match="is outside"):
         desk.open("../b.mp4")
     with pytest.raises(UsageError, match="is outside"):
         desk.start(Chosen("a.mp4", folder=str(tmp_path)))
+    (tmp_path / "empty").mkdir()
+    (films / "a-128x96.mkv.starvsr").symlink_to(tmp_path / "empty")
+    with pytest.raises(UsageError, match="is outside"):
+        desk.start(Chosen("a.mp4"))
     with pytest.raises(UsageError, match="was not dropped on this page"):
         desk.keep_dropped(tmp_path / "b.mp4")
 
@@ -286,6 +292,24 @@ def test_a_preview_has_the_settings_and_goes_to_a_file_of_its_own(desk: Desk, fi
     )
     assert not task.target.is_relative_to(films)
     assert "nano 2x" in task.label
+
+
+def test_a_preview_whose_picture_is_gone_is_left_out(desk: Desk, films: Path) -> None:
+    task = desk.preview(Chosen("a.mp4"), 1, 0)
+    task.state = "done"
+    task.result = {"event": "preview", "picture": str(films / "p.png"), "target": "p.mp4"}
+    assert desk.previews() == {}
+    Image.new("RGB", (130, 24)).save(films / "p.png")
+    assert len(desk.previews()) == 1
+
+
+def test_a_link_among_the_finished_parts_is_not_shown(desk: Desk, films: Path) -> None:
+    task = desk.start(Chosen("a.mp4"))
+    task.work_dir.mkdir()
+    (task.work_dir / "000000-core.mkv").symlink_to(films / "a.mp4")
+    assert desk.picture(task) is None
+    (task.work_dir / "000001-core.mkv").write_bytes((films / "a.mp4").read_bytes())
+    assert desk.picture(task) is not None
 
 
 def test_weights_are_fetched_by_their_command(desk: Desk) -> None:

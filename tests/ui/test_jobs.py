@@ -105,6 +105,14 @@ def test_what_it_says_is_read_in_any_encoding_of_the_system(
     assert list(job.lines) == ["note: Füße"]
 
 
+def test_a_command_that_no_system_can_run_does_not_end_the_queue(queue: Queue) -> None:
+    job = queue.add(Task(("a\0b",), Path("/a.mkv")))
+    until(lambda: job.state == "failed")
+    assert "null byte" in job.error
+    after = queue.add(task("after"))
+    until(lambda: after.state == "done")
+
+
 def test_without_its_program_a_task_fails(tmp_path: Path) -> None:
     with Queue(tmp_path / "kept.json", (str(tmp_path / "none"),)) as queue:
         job = queue.add(task("job"))

@@ -158,7 +158,11 @@ class Desk:
             if task.state == "done" and task.result.get("event") == "preview":
                 picture = Path(task.result["picture"])
                 if picture not in self._halves:
-                    self._halves[picture] = pictures.halves(picture)
+                    try:
+                        self._halves[picture] = pictures.halves(picture)
+                    except OSError:
+                        # Removed by somebody; the task is still listed.
+                        continue
                 name = f"{task.number}: {task.label.removeprefix('preview: ')}"
                 found[name] = (*self._halves[picture], Path(task.result["target"]))
         return found

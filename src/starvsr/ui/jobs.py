@@ -165,9 +165,9 @@ class Queue:
                     return
                 try:
                     process = _start([*self._program, *task.arguments, *TOLD])
-                except OSError as error:
+                except (OSError, ValueError) as error:
                     task.state = "failed"
-                    task.lines.append(f"error: {self._program[0]} cannot be run: {error.strerror}")
+                    task.lines.append(f"error: {self._program[0]} cannot be run: {error}")
                     continue
                 task.process, task.state = process, "running"
             code = _listen(task, process)

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from starvsr.errors import StarvsrError, UsageError
+from starvsr.options import DEFAULT_CRF
 from starvsr.specs import SPECS, fetched_components
 from starvsr.ui import markup
 from starvsr.ui.commands import shown
@@ -18,7 +19,6 @@ from starvsr.ui.desk import Desk
 from starvsr.ui.planned import (
     CODECS,
     CONTAINERS,
-    DEFAULT_CRF,
     MODELS,
     SIZES,
     Chosen,

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starvsr.job.journal import journal_folder
 from starvsr.job.pace import expected_s
 from starvsr.job.plan_job import Job, output_beside, plan_video
 from starvsr.media.index import build_index
 from starvsr.media.sequence import STILLS
-from starvsr.options import EncodeOptions, LookOptions, SizeOptions, UpscaleOptions
+from starvsr.options import DEFAULT_CRF, EncodeOptions, LookOptions, SizeOptions, UpscaleOptions
 from starvsr.plan.fitting import format_memory
 from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components
 from starvsr.types import ProgressCallback, VideoIndex, VideoInfo
@@ -31,7 +32,6 @@ SIZES = {
 """Sizes of the output by their names on the page."""
 CODECS = ("auto", "libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "ffv1")
 CONTAINERS = ("mkv", "mp4", "mov", "webm")
-DEFAULT_CRF = 17
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,10 @@ class Chosen:
         beside = output_beside(source, self.options())
         if beside.suffix.lower() not in STILLS:
             beside = beside.with_suffix(f".{self.container}")
-        return source, roots.inside(Path(self.folder or source.parent) / beside.name)
+        target = roots.inside(Path(self.folder or source.parent) / beside.name)
+        # Where its finished segments go is no link out either.
+        roots.inside(journal_folder(target))
+        return source, target
 
     def command(self, roots: Roots) -> list[str]:
         """The arguments of the command that does it. Raises StarvsrError."""
