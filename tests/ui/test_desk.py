@@ -167,6 +167,17 @@ def test_a_dropped_file_stays_under_a_name_of_its_own(
         assert not upload.exists()
 
 
+def test_a_dropped_file_that_cannot_be_kept_does_not_stay(
+    desk: Desk, tmp_path: Path, films: Path
+) -> None:
+    (films / DROPPED).touch()
+    upload = tmp_path / "scratch" / "c.mp4"
+    upload.write_bytes(b"film")
+    with pytest.raises(OSError, match="exists"):
+        desk.keep_dropped(upload)
+    assert not upload.exists()
+
+
 @pytest.fixture
 def begun(films: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A job that was interrupted behind its first segment; the options that it was given."""

@@ -13,7 +13,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 
+from starvsr.ui.desk import DROPPED
 from tests.cli.conftest import Cli, cli
+from tests.media.clips import Clip, make
 from tests.ui.conftest import served
 
 __all__ = ["cli"]
@@ -64,7 +66,17 @@ class Page:
     def get(self, place: str, content: object = None) -> str:
         """The answer to a request, which carries JSON if there is content."""
         data = None if content is None else json.dumps(content).encode()
-        request = Request(self._address + place, data, {"content-type": "application/json"})
+        return self._ask(place, data, "application/json")
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Where the page has put a file that is sent to it."""
+        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        data = head.encode() + content + b"\r\n--x--\r\n"
+        found = self._ask("gradio_api/upload", data, "multipart/form-data; boundary=x")
+        return str(json.loads(found)[0])
+
+    def _ask(self, place: str, data: bytes | None, kind: str) -> str:
+        request = Request(self._address + place, data, {"content-type": kind})
         with urlopen(request, timeout=60) as answer:
             return str(answer.read().decode())
 
@@ -92,6 +104,15 @@ def test_a_path_that_cannot_be_looked_at_is_an_error(page: Page) -> None:
     told = page.call("choose", "x" * 300)
     assert "sv-error" in told
     assert "File name too long" in told
+
+
+def test_a_dropped_file_is_taken(page: Page, tmp_path: Path) -> None:
+    clip = make(tmp_path / "a.mp4", Clip(frames=2, width=32, height=24))
+    place = page.upload("a.mp4", clip.read_bytes())
+    told = page.call("dropped", {"path": place, "meta": {"_type": "gradio.FileData"}})
+    assert "32x24" in told
+    assert (page.root / DROPPED / "a.mp4").read_bytes() == clip.read_bytes()
+    assert not Path(place).exists()
 
 
 @pytest.mark.parametrize("function", ["choose", "dropped", "download"])

@@ -200,7 +200,8 @@ class Guard:
         most = MOST_UPLOAD_BYTES if is_upload else MOST_BODY_BYTES
         if int(length) > most:
             return 413, f"more than {most >> 20} MiB are not taken: put the file into a folder\n"
-        if is_upload and int(length) + _FREE_BYTES > shutil.disk_usage(self._uploads).free:
+        # It is copied once more before it is removed.
+        if is_upload and 2 * int(length) + _FREE_BYTES > shutil.disk_usage(self._uploads).free:
             return 507, "the disk has no room for this file\n"
         return 200, ""
 

@@ -68,9 +68,15 @@ class Desk:
         return info, strip + markup.details("what starvsr info says", told.stdout or told.stderr)
 
     def keep_dropped(self, upload: Path) -> Path:
-        """Move a dropped file to a folder that stays. Raises StarvsrError."""
+        """Move a dropped file to a folder that stays, or remove it. Raises StarvsrError, OSError."""
         if not upload.resolve().is_relative_to(self._scratch):
             raise UsageError(f"{upload} was not dropped on this page")
+        try:
+            return self._kept(upload)
+        finally:
+            remove_file(upload, Right.TEMPORARY)
+
+    def _kept(self, upload: Path) -> Path:
         folder = self.roots.inside(DROPPED)
         folder.mkdir(exist_ok=True)
         names = (f"{upload.stem}-{n}{upload.suffix}" for n in itertools.count(2))
@@ -85,7 +91,6 @@ class Desk:
             temporary.open("xb") as kept,
         ):
             shutil.copyfileobj(sent, kept)
-        remove_file(upload, Right.TEMPORARY)
         return target
 
     def preview(self, chosen: Chosen, seconds: float, at_s: float) -> Task:
