@@ -69,6 +69,15 @@ def test_a_film_is_read_once_for_all_its_plans(
     assert "MiB" in lines["memory"]
 
 
+def test_numbered_images_are_planned_anew_once_one_changes(desk: Desk, films: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (32, 24)).save(films / f"{number}.png")
+    for frames in (3, 4):
+        job, _ = desk.planner.plan(Chosen("%d.png", size="2x"))
+        assert (job.plan.width, job.index.frames) == (64, frames)
+        Image.new("RGB", (32, 24)).save(films / "3.png")
+
+
 def test_the_plan_is_that_of_the_command_shown(desk: Desk, films: Path, cli: Cli) -> None:
     chosen = Chosen(str(films / "a.mp4"), "nano", "2x", codec="libx265", crf=20, container="mp4")
     words = shlex.split(shown(chosen.command(desk.roots)))
