@@ -86,8 +86,9 @@ class UpscaleVideo:
     @classmethod
     def IS_CHANGED(cls, path: str = "", **_: Any) -> str:
         """A file given by path may be another one than in the last run."""
+        name = _typed(path or "")
         try:
-            facts = Path(_place(path)).stat() if path else None
+            facts = Path(_place(name)).stat() if name else None
         except OSError:
             return "missing"
         return f"{facts.st_mtime_ns} {facts.st_size}" if facts else ""
@@ -108,7 +109,7 @@ class UpscaleVideo:
         """See `INPUT_TYPES`. Raises StarvsrError, ValueError, and ComfyUI's InterruptProcessingException."""
         from comfy_api.input_impl import VideoFromFile
 
-        source, span = _source(video, path.strip().strip('"'))
+        source, span = _source(video, _typed(path))
         settings, model = {**default_settings(), **given}, model or DEFAULT
         sampling = sampling_options(settings)
         options = starvsr.UpscaleOptions(
@@ -208,6 +209,11 @@ def _stored(content: io.BytesIO) -> str:
     file = place / f"starvsr-{hashlib.sha256(data).hexdigest()[:16]}"
     file.write_bytes(data)
     return str(file)
+
+
+def _typed(path: str) -> str:
+    """A path without the spaces around it and the quotes of Windows' "copy as path"."""
+    return path.strip().strip('"')
 
 
 def _place(path: str) -> str:

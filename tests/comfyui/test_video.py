@@ -170,7 +170,8 @@ def test_a_file_that_changed_is_restored_anew(comfy: Comfy, clip: Path) -> None:
     copy = Path(shutil.copy(clip, comfy.folder / "input" / "a.mkv"))
     inputs = {**INPUTS, "path": "a.mkv"}
     first = node.IS_CHANGED(**inputs)
-    assert node.IS_CHANGED(**inputs) == first
+    for path in ("a.mkv", f' "{copy}" '):
+        assert node.IS_CHANGED(**{**inputs, "path": path}) == first
     copy.write_bytes(b"another")
     assert node.IS_CHANGED(**inputs) != first
     assert node.IS_CHANGED(**{**inputs, "path": "no.mkv"}) == "missing"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,9 @@ def test_the_token_of_the_address_becomes_a_cookie(open_guard: Guard) -> None:
     assert "HttpOnly" in flags
     assert "SameSite=Strict" in flags
     assert ask(open_guard, {**host, "cookie": cookie})[0] == 200
+    own = {"host": "localhost:7860"}
+    assert ask(open_guard, own)[0] == 401
+    assert ask(open_guard, {**own, "cookie": cookie})[0] == 200
 
 
 def test_what_is_sent_is_bounded(guard: Guard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,8 +123,9 @@ def test_what_is_sent_is_bounded(guard: Guard, monkeypatch: pytest.MonkeyPatch) 
     assert sent("/gradio_api/upload", 10, **{"transfer-encoding": "chunked"}) == 411
     assert ask(guard, {"host": HOST}, "POST", "/gradio_api/upload")[0] == 411
     assert sent("/gradio_api/upload", 10) == 200
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1 << 30}))
-    assert sent("/gradio_api/upload", 10) == 507
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": (1 << 30) + 20}))
+    assert sent("/gradio_api/upload", 10) == 200
+    assert sent("/gradio_api/upload", 11) == 507
 
 
 @pytest.fixture
@@ -159,5 +165,15 @@ def test_what_is_outside_is_not_listed(roots: Roots) -> None:
     with pytest.raises(UsageError, match="is outside"):
         roots.listed(root / "out")
     assert roots.inside("films/c.mp4") == root / "films" / "a.mp4"
-    with pytest.raises(UsageError, match="is not a path"):
-        roots.inside("a\0b")
+    for name in ("a\0b", "\udcff.mp4"):
+        with pytest.raises(UsageError, match="is not a path") as error:
+            roots.inside(name)
+        assert str(error.value).encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such name")
+def test_a_name_that_is_no_text_is_not_listed(roots: Roots) -> None:
+    root = roots.folders[0]
+    os.close(os.open(os.fsencode(root) + b"/films/\xff.mp4", os.O_CREAT))
+    (root / "films" / "d.mp4").symlink_to(os.fsdecode(b"\xff.mp4"))
+    assert roots.listed(root / "films") == ([], ["a.mp4", "c.mp4"])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from starvsr.errors import StarvsrError, UsageError
+from starvsr.job.records import first_line, read_records
 from starvsr.job.run import upscale_video
 from starvsr.media.index import build_index
 from starvsr.options import (
@@ -68,6 +69,15 @@ def test_a_film_is_read_once_for_all_its_plans(
     assert "MiB" in lines["memory"]
 
 
+def test_numbered_images_are_planned_anew_once_one_changes(desk: Desk, films: Path) -> None:
+    for number in range(3):
+        Image.new("RGB", (32, 24)).save(films / f"{number}.png")
+    for frames in (3, 4):
+        job, _ = desk.planner.plan(Chosen("%d.png", size="2x"))
+        assert (job.plan.width, job.index.frames) == (64, frames)
+        Image.new("RGB", (32, 24)).save(films / "3.png")
+
+
 def test_the_plan_is_that_of_the_command_shown(desk: Desk, films: Path, cli: Cli) -> None:
     chosen = Chosen(str(films / "a.mp4"), "nano", "2x", codec="libx265", crf=20, container="mp4")
     words = shlex.split(shown(chosen.command(desk.roots)))
@@ -118,14 +128,41 @@ def test_a_picture_is_looked_at_and_stays_one(desk: Desk, films: Path) -> None:
     assert command[2] == str(films / "photo-64x48.png")
 
 
-def test_outside_of_the_roots_nothing_is_opened_or_written(desk: Desk, tmp_path: Path) -> None:
+def test_outside_of_the_roots_nothing_is_opened_or_written(
+    desk: Desk, films: Path, tmp_path: Path
+) -> None:
     make(tmp_path / "b.mp4", Clip(frames=2, width=32, height=24))
     with pytest.raises(UsageError, match="is outside"):
         desk.open("../b.mp4")
     with pytest.raises(UsageError, match="is outside"):
         desk.start(Chosen("a.mp4", folder=str(tmp_path)))
+    (tmp_path / "empty").mkdir()
+    (films / "a-128x96.mkv.starvsr").symlink_to(tmp_path / "empty")
+    with pytest.raises(UsageError, match="is outside"):
+        desk.start(Chosen("a.mp4"))
     with pytest.raises(UsageError, match="was not dropped on this page"):
         desk.keep_dropped(tmp_path / "b.mp4")
+
+
+def test_what_a_file_leads_to_outside_is_not_read(desk: Desk, films: Path, tmp_path: Path) -> None:
+    secret = make(tmp_path / "secret.mp4", Clip(frames=2, width=32, height=24))
+    (films / "link.mp4").symlink_to(secret)
+    profile = 'xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="urn:mpeg:dash:profile:full:2011"'
+    lists = {
+        "hls.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n",
+        "list.mp4": "ffconcat version 1.0\nfile link.mp4\n",
+        "dash.mpd": f"<?xml version='1.0'?>\n<MPD {profile}></MPD>",
+    }
+    for name, text in lists.items():
+        (films / name).write_text(text)
+        for action in (desk.open, lambda name: desk.start(Chosen(name))):
+            with pytest.raises(UsageError, match="is a list of other files"):
+                action(name)
+    Image.new("RGB", (32, 24)).save(tmp_path / "secret.png")
+    (films / "1.png").symlink_to(tmp_path / "secret.png")
+    for action in (desk.open, lambda name: desk.start(Chosen(name))):
+        with pytest.raises(UsageError, match=r"1\.png is outside"):
+            action("%d.png")
 
 
 def test_a_dropped_file_stays_under_a_name_of_its_own(
@@ -137,6 +174,17 @@ def test_a_dropped_file_stays_under_a_name_of_its_own(
         assert desk.keep_dropped(upload) == films / DROPPED / name
         assert (films / DROPPED / name).read_bytes() == b"film"
         assert not upload.exists()
+
+
+def test_a_dropped_file_that_cannot_be_kept_does_not_stay(
+    desk: Desk, tmp_path: Path, films: Path
+) -> None:
+    (films / DROPPED).touch()
+    upload = tmp_path / "scratch" / "c.mp4"
+    upload.write_bytes(b"film")
+    with pytest.raises(OSError, match="exists"):
+        desk.keep_dropped(upload)
+    assert not upload.exists()
 
 
 @pytest.fixture
@@ -208,6 +256,35 @@ def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
     assert len(desk.begun(films)) == 1
 
 
+@pytest.mark.parametrize(
+    ("part", "content", "problem"),
+    [
+        ("options", {"-e": [1]}, "not as this version writes it"),
+        ("options", {"--fps": [["a"]]}, "not as this version writes it"),
+        ("options", {"--work-dir": "/elsewhere"}, "contains --work-dir, which no job writes"),
+        ("options", {"--weights-dir": "/elsewhere"}, "contains --weights-dir"),
+    ],
+)
+def test_an_intact_journal_that_says_nonsense_is_not_resumed(
+    desk: Desk, films: Path, begun: list[str], part: str, content: object, problem: str
+) -> None:
+    journal = films / "out.mkv.starvsr" / "journal.jsonl"
+    records = read_records(journal)
+    assert records is not None
+    journal.write_bytes(first_line({**records.request, part: content}, records.notes))
+    (found,) = desk.begun(films)
+    assert problem in found.problem
+    assert found.arguments == ()
+
+
+def test_a_finished_job_is_not_done_again(desk: Desk) -> None:
+    task = desk.start(Chosen("a.mp4", overwrite=True))
+    task.state = "done"
+    with pytest.raises(UsageError, match="is done: choose another job"):
+        desk.resume(str(task.number))
+    assert task.state == "done"
+
+
 def test_a_running_job_is_not_discarded(desk: Desk) -> None:
     task = desk.start(Chosen("a.mp4"))
     with pytest.raises(UsageError, match="stop it first"):
@@ -235,6 +312,24 @@ def test_a_preview_has_the_settings_and_goes_to_a_file_of_its_own(desk: Desk, fi
     )
     assert not task.target.is_relative_to(films)
     assert "nano 2x" in task.label
+
+
+def test_a_preview_whose_picture_is_gone_is_left_out(desk: Desk, films: Path) -> None:
+    task = desk.preview(Chosen("a.mp4"), 1, 0)
+    task.state = "done"
+    task.result = {"event": "preview", "picture": str(films / "p.png"), "target": "p.mp4"}
+    assert desk.previews() == {}
+    Image.new("RGB", (130, 24)).save(films / "p.png")
+    assert len(desk.previews()) == 1
+
+
+def test_a_link_among_the_finished_parts_is_not_shown(desk: Desk, films: Path) -> None:
+    task = desk.start(Chosen("a.mp4"))
+    task.work_dir.mkdir()
+    (task.work_dir / "000000-core.mkv").symlink_to(films / "a.mp4")
+    assert desk.picture(task) is None
+    (task.work_dir / "000001-core.mkv").write_bytes((films / "a.mp4").read_bytes())
+    assert desk.picture(task) is not None
 
 
 def test_weights_are_fetched_by_their_command(desk: Desk) -> None:

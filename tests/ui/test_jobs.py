@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -95,6 +96,23 @@ def test_the_error_is_that_of_the_command(queue: Queue) -> None:
     assert job.error == "no space left"
 
 
+def test_what_it_says_is_read_in_any_encoding_of_the_system(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    job = queue.add(task("Füße"))
+    until(lambda: job.state == "done")
+    assert list(job.lines) == ["note: Füße"]
+
+
+def test_a_command_that_no_system_can_run_does_not_end_the_queue(queue: Queue) -> None:
+    job = queue.add(Task(("a\0b",), Path("/a.mkv")))
+    until(lambda: job.state == "failed")
+    assert "null byte" in job.error
+    after = queue.add(task("after"))
+    until(lambda: after.state == "done")
+
+
 def test_without_its_program_a_task_fails(tmp_path: Path) -> None:
     with Queue(tmp_path / "kept.json", (str(tmp_path / "none"),)) as queue:
         job = queue.add(task("job"))
@@ -113,6 +131,17 @@ def test_what_was_not_finished_is_there_after_a_restart(tmp_path: Path) -> None:
     again = Queue(kept)
     found = [(each.arguments, str(each.target), each.state) for each in again.tasks]
     assert found == [(words, "/a.mkv", "stopped"), (words, "/b.mkv", "stopped")]
+
+
+def test_what_was_begun_elsewhere_stays_kept_and_is_not_shown(tmp_path: Path) -> None:
+    kept = tmp_path / "kept.json"
+    outside = [["upscale", "/in.mp4", "/secret/a.mkv"], "/secret/a.mkv"]
+    inside = [["upscale", "/in.mp4", "/b.mkv"], "/b.mkv"]
+    kept.write_text(json.dumps([outside, inside]))
+    queue = Queue(kept, holds=lambda path: not path.startswith("/secret"))
+    assert [str(each.target) for each in queue.tasks] == ["/b.mkv"]
+    queue.remove(queue.tasks[0])
+    assert json.loads(kept.read_text()) == [outside]
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,8 +13,9 @@ import pytest
 
 from tests.evaluate.browser import CHROMIUM, Browser
 from tests.media.clips import Clip, make
+from tests.ui.conftest import served
 
-SHOTS, SHOT_FRAMES = 4, 40
+SHOTS, SHOT_FRAMES = 4, 20
 ACTIVE = (
     "(document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
     "?.ariaLabel ?? null)"
@@ -42,28 +37,6 @@ def videos(tmp_path: Path) -> Path:
     folder.mkdir()
     make(folder / "sample.mp4", Clip(frames=SHOTS * SHOT_FRAMES, width=128, height=96, fill=fill))
     return folder
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The page's address and process."""
-    place = os.fspath(folder)
-    command = [sys.executable, "-m", "starvsr", "ui", place, "--root", place, "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        try:
-            first = process.stderr.readline()
-            found = re.search(r"http://\S+", first)
-            assert found, first + process.stderr.read()
-            yield found[0], process
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 143
-            # Nothing but the end: no traceback of what a page asked for.
-            assert process.stderr.read().splitlines() == [
-                "terminated; the page is closed; stopped jobs can be resumed"
-            ]
-        finally:
-            process.kill()
 
 
 @pytest.mark.slow
@@ -96,6 +69,7 @@ def test_from_a_file_to_its_result(
         # The page that was left complains of the requests that it could not finish.
         browser.events.clear()
         browser.wait_for("document.querySelector('#job input')?.value.includes('sample-256x192')")
+        check_question(browser)
         browser.tab_to("#resume")
         browser.enter()
         browser.wait_for("document.querySelectorAll('[data-state=done]').length === 2")
@@ -106,6 +80,14 @@ def test_from_a_file_to_its_result(
     with av.open(os.fspath(result)) as container:
         stream = container.streams.video[0]
         assert (stream.width, stream.height, stream.frames) == (256, 192, SHOTS * SHOT_FRAMES)
+
+
+def check_question(browser: Browser) -> None:
+    """Before anything is discarded the page asks, by the job's name."""
+    browser.value("window.confirm = text => { window.asked = text; return false }; 0")
+    browser.tab_to("#discard")
+    browser.enter()
+    browser.wait_for("window.asked?.includes('sample-256x192')")
 
 
 def check_quiet(browser: Browser, address: str) -> None:

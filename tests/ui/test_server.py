@@ -1,14 +1,22 @@
-"""What `starvsr ui` refuses before it serves anything."""
+"""What `starvsr ui` refuses, before it serves anything and then."""
 
 from __future__ import annotations
 
+import json
+import secrets
 import socket
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
+from starvsr.ui.desk import DROPPED
 from tests.cli.conftest import Cli, cli
+from tests.media.clips import Clip, make
+from tests.ui.conftest import served
 
 __all__ = ["cli"]
 
@@ -47,3 +55,73 @@ def test_it_begins_inside_of_its_roots(cli: Cli, tmp_path: Path) -> None:
     found = cli("ui", "--root", tmp_path / "none", "--port", "0")
     assert found.code == 3
     assert "is not a folder" in found.error
+
+
+class Page:
+    """A page that is served, asked without a browser."""
+
+    def __init__(self, address: str, root: Path) -> None:
+        self._address, self.root = address, root
+
+    def get(self, place: str, content: object = None) -> str:
+        """The answer to a request, which carries JSON if there is content."""
+        data = None if content is None else json.dumps(content).encode()
+        return self._ask(place, data, "application/json")
+
+    def upload(self, name: str, content: bytes) -> str:
+        """Where the page has put a file that is sent to it."""
+        head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'
+        data = head.encode() + content + b"\r\n--x--\r\n"
+        found = self._ask("gradio_api/upload", data, "multipart/form-data; boundary=x")
+        return str(json.loads(found)[0])
+
+    def _ask(self, place: str, data: bytes | None, kind: str) -> str:
+        request = Request(self._address + place, data, {"content-type": kind})
+        with urlopen(request, timeout=60) as answer:
+            return str(answer.read().decode())
+
+    def call(self, function: str, *values: object) -> str:
+        """What a function of the page answers."""
+        known = json.loads(self.get("config"))["dependencies"]
+        number = next(each["id"] for each in known if each["api_name"] == function)
+        call = {"data": values, "fn_index": number, "session_hash": secrets.token_hex(5)}
+        self.get("gradio_api/queue/join", call)
+        return self.get(f"gradio_api/queue/data?session_hash={call['session_hash']}")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    if find_spec("gradio") is None:
+        pytest.skip("the extra ui is not installed")
+    root = tmp_path_factory.mktemp("root")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("STARVSR_WEIGHTS", str(tmp_path_factory.mktemp("weights")))
+        with served(root, attacked=True) as (address, _):
+            yield Page(address, root)
+
+
+def test_a_path_that_cannot_be_looked_at_is_an_error(page: Page) -> None:
+    told = page.call("choose", "x" * 300)
+    assert "sv-error" in told
+    assert "File name too long" in told
+
+
+def test_a_dropped_file_is_taken(page: Page, tmp_path: Path) -> None:
+    clip = make(tmp_path / "a.mp4", Clip(frames=2, width=32, height=24))
+    place = page.upload("a.mp4", clip.read_bytes())
+    told = page.call("dropped", {"path": place, "meta": {"_type": "gradio.FileData"}})
+    assert "32x24" in told
+    assert (page.root / DROPPED / "a.mp4").read_bytes() == clip.read_bytes()
+    assert not Path(place).exists()
+
+
+@pytest.mark.parametrize("function", ["choose", "dropped", "download"])
+def test_no_file_that_was_not_dropped_is_taken(page: Page, tmp_path: Path, function: str) -> None:
+    """Gradio copies whatever file a request names, for every component, to where the browser gets it."""
+    secret = tmp_path / "secret.mp4"
+    secret.write_text("secret")
+    for path in (str(secret), "http://127.0.0.1:9/a.mp4"):
+        told = page.call(function, {"path": path, "meta": {"_type": "gradio.FileData"}})
+        assert '"success":false' in told
+    assert "is not fetched: download it first" in told
+    assert not [*page.root.rglob("secret.mp4")]

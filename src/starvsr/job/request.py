@@ -39,12 +39,7 @@ def request_of(
     return {
         "input": {"the input": source_print(source), "the container": target.suffix.lower()},
         "model": {"--model": choice.spec.name, **weights_of(choice)},
-        "options": {
-            flag_of(field.name): _plain(getattr(group, field.name))
-            for name in _GROUPS
-            for group in (getattr(options, name),)
-            for field in dataclasses.fields(group)
-        },
+        "options": recorded_options(options),
         "place": {
             "starvsr's version": __version__,
             # Other kinds of device round differently.
@@ -53,6 +48,16 @@ def request_of(
             # Fused sums round differently.
             **({"--compile": True} if options.device.compile else {}),
         },
+    }
+
+
+def recorded_options(options: UpscaleOptions) -> dict[str, Any]:
+    """The options that an output depends on, by flag, as plain data."""
+    return {
+        flag_of(field.name): _plain(getattr(group, field.name))
+        for name in _GROUPS
+        for group in (getattr(options, name),)
+        for field in dataclasses.fields(group)
     }
 
 

@@ -7,7 +7,8 @@ import ipaddress
 import os
 import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from urllib.parse import parse_qs
 
 from starvsr.errors import InputError, UsageError
 from starvsr.media.folders import VIDEO_SUFFIXES
-from starvsr.media.sequence import STILL_SUFFIXES
+from starvsr.media.sequence import STILL_SUFFIXES, image_path, is_sequence, numbers_of
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MOST_UPLOAD_BYTES = 1 << 33
@@ -24,6 +25,8 @@ MOST_BODY_BYTES = 1 << 20
 """Of any other request."""
 _FREE_BYTES = 1 << 30
 _MOST_ENTRIES = 1000
+_PROBED_BYTES = 1 << 20
+"""What libav looks at to tell a file's kind."""
 _HEADERS = (
     # The page's framework runs inline scripts; everything else has to come from the page's own address.
     (
@@ -47,38 +50,74 @@ class Roots:
                 raise InputError(f"--root {folder} is not a folder: give one that exists")
 
     def inside(self, text: str | os.PathLike[str]) -> Path:
-        """The place that a path really names, links followed. Raises UsageError if it is outside."""
+        """The place that a path really names, links followed. Raises UsageError if it is outside, or no path."""
         try:
             path = self.folders[0] / Path(text).expanduser()
             real = Path(os.path.realpath(path))
+            # Browsers and JSON have no other text.
+            f"{text}{real}".encode()
         except (ValueError, OSError, RuntimeError) as error:
-            raise UsageError(f"{text} is not a path: {error}") from error
+            name = str(text).encode(errors="backslashreplace").decode()
+            raise UsageError(f"{name} is not a path: {error}") from error
         if not any(real.is_relative_to(folder) for folder in self.folders):
             allowed = ", ".join(map(str, self.folders))
             raise UsageError(f"{text} is outside {allowed}: --root gives the page other folders")
         return real
 
+    def source(self, text: str | os.PathLike[str]) -> Path:
+        """As `inside`, of a file or numbered images to be read: whatever else reading it would open is inside too.
+
+        Raises UsageError, also for a list of other files.
+        """
+        path = self.inside(text)
+        with suppress(OSError):
+            for number in numbers_of(path) if is_sequence(path) else ():
+                self.inside(image_path(path, number))
+            if path.is_file() and _is_list(path):
+                raise UsageError(
+                    f"{path} is a list of other files, which the page does not read: give one of them"
+                )
+        return path
+
     def listed(self, folder: Path) -> tuple[list[str], list[str]]:
         """Names of the subfolders, and of the videos and pictures in a folder.
 
-        Neither hidden ones nor links out nor work directories are among them. Raises UsageError for a folder
-        outside, InputError for one that cannot be read.
+        Neither hidden ones nor links out nor work directories are among them, nor names that are no text. Raises
+        UsageError for a folder outside, InputError for one that cannot be read.
         """
         try:
             found = sorted(self.inside(folder).iterdir())
         except OSError as error:
             raise InputError(f"{folder} cannot be read: {error.strerror}") from error
-        seen = [path for path in found if not path.name.startswith(".") and self._holds(path)]
-        folders = [path.name for path in seen if path.is_dir() and path.suffix != ".starvsr"]
+        seen = [path for path in found if not path.name.startswith(".") and self.holds(path)]
+        folders = [p.name for p in seen if _is(Path.is_dir, p) and p.suffix != ".starvsr"]
         known = (*VIDEO_SUFFIXES, *STILL_SUFFIXES)
-        files = [p.name for p in seen if p.suffix.lower() in known and p.is_file()]
+        files = [p.name for p in seen if p.suffix.lower() in known and _is(Path.is_file, p)]
         return folders[:_MOST_ENTRIES], files[:_MOST_ENTRIES]
 
-    def _holds(self, path: Path) -> bool:
+    def holds(self, path: str | os.PathLike[str]) -> bool:
+        """Whether `inside` returns it."""
         try:
             return bool(self.inside(path))
         except UsageError:
             return False
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    """Whether a path is of a kind; False where nobody may look at it."""
+    try:
+        return kind(path)
+    except OSError:
+        return False
+
+
+def _is_list(path: Path) -> bool:
+    """Whether libav would open the files that a file names: HLS, a list of ffmpeg's, or DASH."""
+    with path.open("rb") as file:
+        head = file.read(_PROBED_BYTES)
+    return head.startswith((b"#EXTM3U", b"ffconcat")) or (
+        b"<MPD" in head and b"dash:profile" in head
+    )
 
 
 class Guard:
@@ -96,7 +135,7 @@ class Guard:
         self._app, self._uploads, self._token = app, uploads, token
         self._hosts = set(hosts)
         if self._hosts & {"0.0.0.0", "::"}:
-            self._hosts.add(socket.gethostname().lower())
+            self._hosts |= {socket.gethostname().lower(), "localhost"}
         self._any_address = bool(self._hosts & {"0.0.0.0", "::"})
 
     async def __call__(self, scope: Mapping[str, Any], receive: Any, send: Any) -> None:
@@ -161,7 +200,8 @@ class Guard:
         most = MOST_UPLOAD_BYTES if is_upload else MOST_BODY_BYTES
         if int(length) > most:
             return 413, f"more than {most >> 20} MiB are not taken: put the file into a folder\n"
-        if is_upload and int(length) + _FREE_BYTES > shutil.disk_usage(self._uploads).free:
+        # It is copied once more before it is removed.
+        if is_upload and 2 * int(length) + _FREE_BYTES > shutil.disk_usage(self._uploads).free:
             return 507, "the disk has no room for this file\n"
         return 200, ""
 

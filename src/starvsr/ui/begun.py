@@ -9,7 +9,9 @@ from pathlib import Path
 
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.job.records import JOB_NOTE, Records, read_records
+from starvsr.job.request import recorded_options
 from starvsr.job.workdir import JOURNAL, is_begun, open_begun_dir
+from starvsr.options import UpscaleOptions
 from starvsr.specs import SPECS
 from starvsr.ui.access import Roots
 from starvsr.ui.commands import upscale_command
@@ -52,19 +54,26 @@ def _begun(roots: Roots, folder: Path, _written_ns: int) -> Begun:
         if records is None:
             raise UsageError("it is just being removed")
         return _told(roots, folder, records)
-    except (StarvsrError, OSError, KeyError, TypeError) as error:
+    except (StarvsrError, OSError) as error:
         return Begun(folder, folder, 0, 0, (), str(error))
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        # An intact line of a journal may still say anything.
+        problem = f"its journal is not as this version writes it ({error!r})"
+        return Begun(folder, folder, 0, 0, (), problem)
 
 
 def _told(roots: Roots, folder: Path, records: Records) -> Begun:
     facts = records.notes[JOB_NOTE]
-    source, target = (roots.inside(facts[name]) for name in ("source", "target"))
+    source, target = roots.source(facts["source"]), roots.inside(facts["target"])
     done = sum(step.startswith("core-") for step in records.steps)
     segments, model = len(facts["segments"]), records.request["model"]["--model"]
     problem = ""
     if model not in SPECS:
         problem = f"its model {model} was given as a file: give the same command to resume it"
-    given = {"--model": model, **records.request["options"]}
+    options = records.request["options"]
+    if strange := sorted(options.keys() - recorded_options(UpscaleOptions()).keys()):
+        raise UsageError(f"its journal contains {strange[0]}, which no job writes there")
+    given = {"--model": model, **options}
     if records.request["place"].get("--compile"):
         given["--compile"] = True
     arguments = [] if problem else upscale_command(source, target, given)

@@ -18,7 +18,7 @@ from starvsr.ui import markup, pictures
 from starvsr.ui.access import Roots
 from starvsr.ui.begun import Begun, begun_in, discard
 from starvsr.ui.commands import flags_of, upscale_command
-from starvsr.ui.jobs import PROGRAM, Queue, Task
+from starvsr.ui.jobs import PROGRAM, Queue, Task, speaking_utf8
 from starvsr.ui.planned import Chosen, Planner
 from starvsr.zoo.folder import weights_folder
 
@@ -35,26 +35,30 @@ class Desk:
         self.roots, self.queue, self.planner = roots, queue, Planner(roots)
         self._scratch, self._numbers = scratch.resolve(), itertools.count(1)
         self._addresses: dict[Path, str] = {}
+        self._files: dict[str, Path] = {}
         self._frames: dict[tuple[int, Path], Path | None] = {}
         self._halves: dict[Path, tuple[Path, Path]] = {}
 
     def address(self, path: Path) -> str:
         """Where the page finds a file; no other files are served."""
-        return self._addresses.setdefault(path, f"shown/{secrets.token_hex(8)}{path.suffix}")
+        name = self._addresses.setdefault(path, f"{secrets.token_hex(8)}{path.suffix}")
+        self._files[name] = path
+        return f"shown/{name}"
 
     def file_at(self, name: str) -> Path | None:
         """The file of an address."""
-        return next((p for p, a in self._addresses.items() if a == f"shown/{name}"), None)
+        return self._files.get(name)
 
     def open(self, text: str) -> tuple[VideoInfo, str]:
         """Look at a file: the facts; frames of it and what `starvsr info` says, as HTML. Raises StarvsrError."""
-        path = self.roots.inside(text)
+        path = self.roots.source(text)
         info = probe(path)
         told = subprocess.run(
             [*PROGRAM, "info", str(path)],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             errors="replace",
+            env=speaking_utf8(),
             check=False,
         )
         folder = self._scratch / f"strip-{next(self._numbers)}"
@@ -64,9 +68,15 @@ class Desk:
         return info, strip + markup.details("what starvsr info says", told.stdout or told.stderr)
 
     def keep_dropped(self, upload: Path) -> Path:
-        """Move a dropped file to a folder that stays. Raises StarvsrError."""
+        """Move a dropped file to a folder that stays, or remove it. Raises StarvsrError, OSError."""
         if not upload.resolve().is_relative_to(self._scratch):
             raise UsageError(f"{upload} was not dropped on this page")
+        try:
+            return self._kept(upload)
+        finally:
+            remove_file(upload, Right.TEMPORARY)
+
+    def _kept(self, upload: Path) -> Path:
         folder = self.roots.inside(DROPPED)
         folder.mkdir(exist_ok=True)
         names = (f"{upload.stem}-{n}{upload.suffix}" for n in itertools.count(2))
@@ -81,7 +91,6 @@ class Desk:
             temporary.open("xb") as kept,
         ):
             shutil.copyfileobj(sent, kept)
-        remove_file(upload, Right.TEMPORARY)
         return target
 
     def preview(self, chosen: Chosen, seconds: float, at_s: float) -> Task:
@@ -112,8 +121,10 @@ class Desk:
         return [each for each in begun_in(folder, self.roots) if each.folder not in known]
 
     def resume(self, key: str | None) -> None:
-        """Continue a stopped task, or a job that was found. Raises StarvsrError."""
+        """Continue a stopped or failed task, or a job that was found. Raises StarvsrError."""
         if (task := self._task(key)) is not None:
+            if task.state == "done":
+                raise UsageError(f"{task.label or task.target} is done: choose another job")
             self.queue.add(task)
             return
         found = self._found(key)
@@ -152,7 +163,11 @@ class Desk:
             if task.state == "done" and task.result.get("event") == "preview":
                 picture = Path(task.result["picture"])
                 if picture not in self._halves:
-                    self._halves[picture] = pictures.halves(picture)
+                    try:
+                        self._halves[picture] = pictures.halves(picture)
+                    except OSError:
+                        # Removed by somebody; the task is still listed.
+                        continue
                 name = f"{task.number}: {task.label.removeprefix('preview: ')}"
                 found[name] = (*self._halves[picture], Path(task.result["target"]))
         return found

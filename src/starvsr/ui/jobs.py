@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,22 +70,35 @@ class Task:
     @property
     def error(self) -> str:
         """The error that it ended with, as on the command line; empty for none."""
-        found = [line for line in self.lines if line.startswith("error: ")]
+        # A copy, since the process may say more meanwhile.
+        found = [line for line in tuple(self.lines) if line.startswith("error: ")]
         return found[-1].removeprefix("error: ") if found else ""
 
 
 class Queue:
     """Runs tasks in a thread of its own, one at a time; a `with` block, at whose end the running one is stopped."""
 
-    def __init__(self, kept: Path, program: Sequence[str] = PROGRAM) -> None:
-        """kept: a file with the commands that were not finished, which then are there again, stopped."""
+    def __init__(
+        self,
+        kept: Path,
+        program: Sequence[str] = PROGRAM,
+        holds: Callable[[str], bool] = lambda path: True,
+    ) -> None:
+        """kept: a file with the commands that were not finished, which then are there again, stopped.
+
+        holds: whether a path is one that this page may touch; commands with others only stay in the file.
+        """
         self.tasks: list[Task] = []
         self._kept, self._program = kept, program
         self._numbers = itertools.count(1)
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._asked: set[Task] = set()
+        self._others: list[tuple[tuple[str, ...], str]] = []
         for arguments, target in _read(kept):
+            if not all(map(holds, (*arguments[1:3], target))):
+                self._others.append((arguments, target))
+                continue
             task = Task(arguments, Path(target), number=next(self._numbers))
             task.state = "stopped"
             self.tasks.append(task)
@@ -151,9 +165,9 @@ class Queue:
                     return
                 try:
                     process = _start([*self._program, *task.arguments, *TOLD])
-                except OSError as error:
+                except (OSError, ValueError) as error:
                     task.state = "failed"
-                    task.lines.append(f"error: {self._program[0]} cannot be run: {error.strerror}")
+                    task.lines.append(f"error: {self._program[0]} cannot be run: {error}")
                     continue
                 task.process, task.state = process, "running"
             code = _listen(task, process)
@@ -168,14 +182,19 @@ class Queue:
 
     def _keep(self) -> None:
         """Write what is not finished, for the next start of the page; without a place for it, it is not kept."""
-        kept = [
-            [task.arguments, str(task.target)]
+        left = [
+            (task.arguments, str(task.target))
             for task in self.tasks
             if task.state != "done" and not task.label
         ]
         with suppress(OSError, StarvsrError):
             self._kept.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._kept, json.dumps(kept).encode(), Right.FETCHED)
+            write_whole(self._kept, json.dumps([*self._others, *left]).encode(), Right.FETCHED)
+
+
+def speaking_utf8() -> dict[str, str]:
+    """The environment of a command whose pipes are read as UTF-8, whatever the system's encoding is."""
+    return {**os.environ, "PYTHONIOENCODING": "utf-8:backslashreplace"}
 
 
 def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
@@ -185,6 +204,7 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        env=speaking_utf8(),
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )

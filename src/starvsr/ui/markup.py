@@ -98,12 +98,12 @@ def job(task: Task, picture: str, film: str) -> str:
     if said := _result_text(task.result):
         parts.append(f"<div>{escape(said)}</div>")
     if task.state == "failed":
-        parts.append(error(task.error or "; ".join(task.lines) or "it ended without a word"))
+        parts.append(error(task.error or "; ".join(tuple(task.lines)) or "it ended without a word"))
     if picture:
         parts.append(f'<img src="{picture}" alt="the newest finished frame">')
     if film:
         parts.append(f'<video class="sv-film" src="{film}" controls preload="metadata"></video>')
-    notes = [line for line in task.lines if not line.startswith("error: ")]
+    notes = [line for line in tuple(task.lines) if not line.startswith("error: ")]
     if notes and not task.label:
         parts.append(details("messages", "\n".join(notes)))
     return f'<div class="sv-job" data-state="{task.state}">{"".join(parts)}</div>'

@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from starvsr.errors import StarvsrError, UsageError
+from starvsr.options import DEFAULT_CRF
 from starvsr.specs import SPECS, fetched_components
 from starvsr.ui import markup
 from starvsr.ui.commands import shown
@@ -18,7 +19,6 @@ from starvsr.ui.desk import Desk
 from starvsr.ui.planned import (
     CODECS,
     CONTAINERS,
-    DEFAULT_CRF,
     MODELS,
     SIZES,
     Chosen,
@@ -62,10 +62,14 @@ def _said(action: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return action(*values)
         except (StarvsrError, OSError) as error:
-            text = str(error.args[0] if isinstance(error, StarvsrError) and error.args else error)
-            raise gr.Error(html.escape(text), title="error", print_exception=False) from error
+            text = html.escape(_sentence(error))
+            raise gr.Error(text, title="error", print_exception=False) from error
 
     return told
+
+
+def _sentence(error: StarvsrError | OSError) -> str:
+    return str(error.args[0] if isinstance(error, StarvsrError) and error.args else error)
 
 
 class _Source:
@@ -101,8 +105,8 @@ class _Source:
             if path.is_dir():
                 return ["", str(path), entry, "", 0, str(path)]
             info, told = desk.open(text)
-        except StarvsrError as error:
-            told = markup.error(str(error.args[0]))
+        except (StarvsrError, OSError) as error:
+            told = markup.error(_sentence(error))
             return ["", text, gr.skip(), told, gr.skip(), gr.skip()]
         last = gr.update(maximum=info.duration_s, value=0)
         entry = gr.update(choices=[*names, *files], value=path.name)
@@ -180,8 +184,8 @@ class _Settings:
             text = markup.facts(plan_lines(job, warnings))
             has_look = bool(job.choice.spec.faithful)
             return [text, shown(chosen.command(self._desk.roots)), gr.update(visible=has_look)]
-        except StarvsrError as error:
-            return [markup.error(str(error.args[0])), "", gr.skip()]
+        except (StarvsrError, OSError) as error:
+            return [markup.error(_sentence(error)), "", gr.skip()]
 
 
 class _Preview:
@@ -246,7 +250,9 @@ class _Jobs:
         stop.click(_said(desk.stop), job, None, **_HIDDEN)
         resume.click(_said(desk.resume), job, None, **_HIDDEN)
         finish.click(_said(self._finish), [job, settings.overwrite], None, **_HIDDEN)
-        sure = f"key => confirm('Remove what this job has finished?') ? key : '{_NOT_SURE}'"
+        # The choice may have changed by itself, so it is said which job it is.
+        name = "document.querySelector('#job input').value"
+        sure = f"key => confirm('Remove what is finished of ' + {name} + '?') ? key : '{_NOT_SURE}'"
         discard.click(_said(self._discard), job, None, js=sure, **_HIDDEN)
         inputs = [seen, choices, settings.folder, job]
         outputs = [seen, choices, rows, job]

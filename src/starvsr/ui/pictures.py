@@ -57,7 +57,9 @@ def newest_part(work_dir: Path) -> tuple[int, Path] | None:
     """When the last finished part of a job was written, and its file; None if there is none."""
     with suppress(OSError):
         parts = [p for p in work_dir.iterdir() if CORE.fullmatch(p.name) and p.suffix != ".raw"]
-        return max(((part.stat().st_mtime_ns, part) for part in parts), default=None)
+        # A link may lead to anything.
+        own = [part for part in parts if not part.is_symlink()]
+        return max(((part.stat().st_mtime_ns, part) for part in own), default=None)
     return None
 
 

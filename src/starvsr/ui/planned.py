@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from starvsr.job.journal import journal_folder
 from starvsr.job.pace import expected_s
 from starvsr.job.plan_job import Job, output_beside, plan_video
 from starvsr.media.index import build_index
-from starvsr.media.sequence import STILLS
-from starvsr.options import EncodeOptions, LookOptions, SizeOptions, UpscaleOptions
+from starvsr.media.sequence import STILLS, image_path, is_sequence, numbers_of
+from starvsr.options import DEFAULT_CRF, EncodeOptions, LookOptions, SizeOptions, UpscaleOptions
 from starvsr.plan.fitting import format_memory
 from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components
 from starvsr.types import ProgressCallback, VideoIndex, VideoInfo
@@ -31,7 +32,6 @@ SIZES = {
 """Sizes of the output by their names on the page."""
 CODECS = ("auto", "libx264", "libx265", "libsvtav1", "libvpx-vp9", "prores_ks", "ffv1")
 CONTAINERS = ("mkv", "mp4", "mov", "webm")
-DEFAULT_CRF = 17
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,14 @@ class Chosen:
 
     def places(self, roots: Roots) -> tuple[Path, Path]:
         """Input and output. Raises StarvsrError."""
-        source = roots.inside(self.file)
+        source = roots.source(self.file)
         beside = output_beside(source, self.options())
         if beside.suffix.lower() not in STILLS:
             beside = beside.with_suffix(f".{self.container}")
-        return source, roots.inside(Path(self.folder or source.parent) / beside.name)
+        target = roots.inside(Path(self.folder or source.parent) / beside.name)
+        # Where its finished segments go is no link out either.
+        roots.inside(journal_folder(target))
+        return source, target
 
     def command(self, roots: Roots) -> list[str]:
         """The arguments of the command that does it. Raises StarvsrError."""
@@ -99,8 +102,7 @@ class Planner:
         return job, said
 
     def _index(self, info: VideoInfo, *, progress: Any = None, **how: Any) -> VideoIndex:
-        found = info.path.stat()
-        key = info, found.st_mtime_ns, found.st_size, how
+        key = info, _stamps(info.path), how
         with self._lock:
             for known, index in self._known:
                 if known == key:
@@ -108,6 +110,14 @@ class Planner:
             index = build_index(info, progress=progress, **how)
             self._known.append((key, index))
             return index
+
+
+def _stamps(source: Path) -> list[tuple[int, int]]:
+    """Times and sizes of a file, or of numbered images, which change with their content. Raises OSError."""
+    files = [source]
+    if is_sequence(source) and not source.exists():
+        files = [image_path(source, number) for number in numbers_of(source)]
+    return [(found.st_mtime_ns, found.st_size) for found in (file.stat() for file in files)]
 
 
 def plan_lines(job: Job, warnings: list[str]) -> list[tuple[str, str]]:

@@ -40,7 +40,8 @@ def serve(
     place = allowed.folders[0]
     with closing(_listening(host or LOCAL[0], port)) as listener:
         own = place if os.access(place, os.W_OK) else None
-        with scratch_folder(own) as scratch, Queue(weights_folder() / KEPT) as queue:
+        kept = Queue(weights_folder() / KEPT, holds=allowed.holds)
+        with scratch_folder(own) as scratch, kept as queue:
             os.environ["GRADIO_TEMP_DIR"] = str(scratch / "gradio")
             app = _app(allowed, begin, queue, scratch)
             token = secrets.token_urlsafe(24) if host else ""
@@ -78,6 +79,7 @@ def _app(roots: Roots, start: Path, queue: Queue, scratch: Path) -> object:
         import gradio as gr
         from fastapi import FastAPI, HTTPException
         from fastapi.responses import FileResponse
+        from gradio import processing_utils
     except ImportError as error:
         raise UsageError("the page needs Gradio: pip install 'starvsr[ui]'") from error
     from starvsr.ui.access import MOST_UPLOAD_BYTES
@@ -96,10 +98,14 @@ def _app(roots: Roots, start: Path, queue: Queue, scratch: Path) -> object:
 
     app.add_api_route("/shown/{name}", shown, methods=["GET", "HEAD"])
 
+    page = build(desk, start)
+    # A mounted page counts as not launched, and then Gradio takes any file of this machine for one that was dropped.
+    page.has_launched = True
+    processing_utils.async_ssrf_protected_download = _refuse_address
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     mounted: object = gr.mount_gradio_app(
         app,
-        build(desk, start),
+        page,
         path="/",
         footer_links=[],
         run_history=False,
@@ -111,6 +117,11 @@ def _app(roots: Roots, start: Path, queue: Queue, scratch: Path) -> object:
         css=CSS,
     )
     return mounted
+
+
+async def _refuse_address(url: str, **_: object) -> str:
+    """In place of what Gradio does with the address of a file: it would fetch it."""
+    raise UsageError(f"{url} is not fetched: download it first")
 
 
 def _run(app: Guard, listener: socket.socket, announce: Callable[[], None]) -> None:
