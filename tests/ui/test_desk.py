@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ from starvsr.ui.access import Roots
 from starvsr.ui.commands import shown
 from starvsr.ui.desk import DROPPED, Desk
 from starvsr.ui.jobs import Queue, Task
+from starvsr.ui.markup import job as job_row
 from starvsr.ui.planned import Chosen, plan_lines, weights_text
 from tests.cli.conftest import Cli, cli
 from tests.media.clips import Clip, make
@@ -259,7 +262,7 @@ def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
 @pytest.mark.parametrize(
     ("part", "content", "problem"),
     [
-        ("options", {"-e": [1]}, "not as this version writes it"),
+        ("options", {"-e": [1]}, "has encoder options (-e): give the same command"),
         ("options", {"--fps": [["a"]]}, "not as this version writes it"),
         ("options", {"--work-dir": "/elsewhere"}, "contains --work-dir, which no job writes"),
         ("options", {"--weights-dir": "/elsewhere"}, "contains --weights-dir"),
@@ -275,6 +278,27 @@ def test_an_intact_journal_that_says_nonsense_is_not_resumed(
     (found,) = desk.begun(films)
     assert problem in found.problem
     assert found.arguments == ()
+
+
+def test_suggestions_are_those_of_the_command_line(desk: Desk, films: Path, cli: Cli) -> None:
+    waiting = desk.queue.add(Task(("upscale",), Path("/x.mkv")))
+    task = desk.suggest("a.mp4")
+    assert desk.queue.tasks == [task, waiting]
+    said = cli(*task.arguments, "--resolution", "48", "--progress", "json", "--json")
+    assert said.code == 0, said.err
+    told = json.loads(said.out)
+    task.state, task.result = "done", told
+    picture = desk.picture(task)
+    assert picture is not None
+    with Image.open(picture) as sheet:
+        assert sheet.width > sheet.height / 2
+    shown = job_row(task, desk.address(picture), "")
+    for trial in told["trials"]:
+        assert html.escape(trial["command"]) in shown
+    for setting in told["trials"][0]["settings"]:
+        assert html.escape(setting["reason"]) in shown
+    with pytest.raises(UsageError, match="is outside"):
+        desk.suggest("/etc/passwd")
 
 
 def test_a_finished_job_is_not_done_again(desk: Desk) -> None:

@@ -71,6 +71,9 @@ def _told(roots: Roots, folder: Path, records: Records) -> Begun:
     if model not in SPECS:
         problem = f"its model {model} was given as a file: give the same command to resume it"
     options = records.request["options"]
+    if options.get("-e"):
+        # An encoder may be told to write files of its own, wherever.
+        problem = "it has encoder options (-e): give the same command to resume it"
     if strange := sorted(options.keys() - recorded_options(UpscaleOptions()).keys()):
         raise UsageError(f"its journal contains {strange[0]}, which no job writes there")
     given = {"--model": model, **options}

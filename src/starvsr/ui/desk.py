@@ -103,6 +103,13 @@ class Desk:
         words = (*upscale_command(source, target, options), *span)
         return self.queue.add(Task(words, target, f"preview: {chosen.name()}"), first=True)
 
+    def suggest(self, file: str) -> Task:
+        """Measure a video and try what that advises, before everything that waits. Raises StarvsrError."""
+        source = self.roots.source(file)
+        sheet = self._scratch / f"{next(self._numbers)}.png"
+        words = ("tune", str(source), "--sheet", str(sheet))
+        return self.queue.add(Task(words, sheet, f"suggestions for {source.name}"), first=True)
+
     def start(self, chosen: Chosen) -> Task:
         """Put a job into the queue. Raises StarvsrError."""
         _, target = chosen.places(self.roots)
@@ -173,7 +180,9 @@ class Desk:
         return found
 
     def picture(self, task: Task) -> Path | None:
-        """The newest finished frame of a job."""
+        """The newest finished frame of a job, or the sheet of suggestions."""
+        if task.result.get("event") == "tuned":
+            return task.target
         found = None if task.label else pictures.newest_part(task.work_dir)
         if found is None:
             return None

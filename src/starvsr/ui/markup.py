@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Any
 
+from starvsr.tune.rules import Setting
+from starvsr.tune.run import option_text
 from starvsr.ui.jobs import Task
 from starvsr.zoo.amounts import format_bytes, format_seconds
 
@@ -95,12 +97,17 @@ def job(task: Task, picture: str, film: str) -> str:
     if task.state in ("running", "stopping"):
         share = task.progress.get("done", 0) / max(task.progress.get("total", 1), 1)
         parts.append(f'<progress max="1" value="{share:.3f}" aria-label="{name}"></progress>')
-    if said := _result_text(task.result):
+    if task.result.get("event") == "tuned":
+        parts.append(facts(_suggested(task.result)))
+    elif said := _result_text(task.result):
         parts.append(f"<div>{escape(said)}</div>")
     if task.state == "failed":
         parts.append(error(task.error or "; ".join(tuple(task.lines)) or "it ended without a word"))
     if picture:
-        parts.append(f'<img src="{picture}" alt="the newest finished frame">')
+        seen = "the settings side by side" if task.label else "the newest finished frame"
+        shown = f'<img src="{picture}" alt="{seen}">'
+        # In its own size, a sheet shows what its columns differ in.
+        parts.append(f'<a href="{picture}" target="_blank">{shown}</a>' if task.label else shown)
     if film:
         parts.append(f'<video class="sv-film" src="{film}" controls preload="metadata"></video>')
     notes = [line for line in tuple(task.lines) if not line.startswith("error: ")]
@@ -123,6 +130,16 @@ def progress_text(progress: dict[str, Any]) -> str:
     if segment and segment["count"] > 1:
         text += f", segment {segment['number']} of {segment['count']}"
     return text if left_s is None else f"{text}, {format_seconds(left_s)} left"
+
+
+def _suggested(result: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What `tune` advises and why, and what each of its trials would take."""
+    for setting in result["trials"][0]["settings"]:
+        yield option_text(Setting(**setting)), setting["reason"]
+    for trial in result["trials"]:
+        took = f"about {format_seconds(trial['whole_s'])}, {format_bytes(trial['whole_bytes'])}"
+        niqe = "" if trial["niqe"] is None else f", NIQE {trial['niqe']:.2f}"
+        yield trial["difference"] or "as advised", f"{took}{niqe}: {trial['command']}"
 
 
 def _result_text(result: dict[str, Any]) -> str:

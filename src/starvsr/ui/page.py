@@ -197,6 +197,7 @@ class _Preview:
             settings.source.at.render()
             seconds = gr.Number(1, minimum=0.1, maximum=60, label="For, seconds", min_width=100)
             run = gr.Button("Preview", elem_id="preview", min_width=100)
+            suggest = gr.Button("Suggest", elem_id="suggest", min_width=100)
         with gr.Row(visible=False) as both:
             left = gr.Dropdown([_INPUT], value=_INPUT, label="Left", min_width=150, **_OPEN)
             right = gr.Dropdown([], label="Right", min_width=150, **_OPEN)
@@ -205,6 +206,7 @@ class _Preview:
         run.click(
             _said(self._run), [seconds, settings.source.at, *settings.inputs], None, **_HIDDEN
         )
+        suggest.click(_said(self._suggest), settings.source.file, None, **_HIDDEN)
         gr.Timer(_TICK_S).tick(self._look, seen, [seen, both, left, right], **_HIDDEN)
         gr.on([left.change, right.change], self._pair, [left, right], view, **_HIDDEN)
 
@@ -212,6 +214,11 @@ class _Preview:
         if seconds is None:
             raise UsageError("the length of the preview is empty: give a number of seconds")
         self._desk.preview(Chosen(*values), seconds, at_s or 0.0)
+
+    def _suggest(self, file: str) -> None:
+        if not file:
+            raise UsageError("choose a file first")
+        self._desk.suggest(file)
 
     def _look(self, seen: int) -> list[Any]:
         names = list(self._desk.previews())
