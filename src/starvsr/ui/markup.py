@@ -34,6 +34,7 @@ CSS = """
 .sv-job progress::-webkit-progress-value {background: #f97316}
 .sv-job progress::-moz-progress-bar {background: #f97316}
 .sv-job img {max-width: 320px; width: 100%; border-radius: 4px}
+.sv-job a img {max-width: 100%}
 .sv-more pre {white-space: pre-wrap; margin: .2rem 0; font-size: .8rem}
 .sv-film {width: 100%}
 """

@@ -143,7 +143,7 @@ class _Settings:
         with gr.Row():
             self.codec = gr.Dropdown(list(CODECS), value="auto", label="Codec", min_width=120)
             self.crf = gr.Slider(
-                0, 40, DEFAULT_CRF, step=1, label="CRF, lower is better", min_width=160
+                0, 40, DEFAULT_CRF, step=1, label="CRF, lower is better", min_width=220
             )
             self.container = gr.Dropdown(
                 list(CONTAINERS), value="mkv", label="File", min_width=90, elem_id="container"
@@ -196,8 +196,9 @@ class _Preview:
         with gr.Row():
             settings.source.at.render()
             seconds = gr.Number(1, minimum=0.1, maximum=60, label="For, seconds", min_width=100)
-            run = gr.Button("Preview", elem_id="preview", min_width=100)
-            suggest = gr.Button("Suggest", elem_id="suggest", min_width=100)
+            with gr.Column(min_width=100):
+                run = gr.Button("Preview", elem_id="preview", min_width=100)
+                suggest = gr.Button("Suggest", elem_id="suggest", min_width=100)
         with gr.Row(visible=False) as both:
             left = gr.Dropdown([_INPUT], value=_INPUT, label="Left", min_width=150, **_OPEN)
             right = gr.Dropdown([], label="Right", min_width=150, **_OPEN)
