@@ -20,6 +20,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 import torch
 
+from starvsr.media.priority import usual_priority
 from starvsr.models.build import counted
 from starvsr.models.unet import StarUNet
 from starvsr.specs import NANO
@@ -103,6 +104,13 @@ def _no_weights_of_the_user(
 ) -> None:
     monkeypatch.setenv("STARVSR_WEIGHTS", str(tmp_path_factory.getbasetemp() / "no-weights"))
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path_factory.getbasetemp() / "no-comfyui"))
+
+
+@pytest.fixture(autouse=True)
+def _usual_priority() -> Iterator[None]:
+    # Clips that a test encodes by SVT-AV1 would leave its real-time priority to every test that follows.
+    with usual_priority():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -40,6 +40,8 @@ from starvsr.train.tables import to_toml
 from starvsr.train.trainer import MODEL_NAME, learning_rate, train
 from starvsr.train.validation import psnr_y
 from starvsr.zoo.load import load_model
+from tests.train.ncnn_files import write_enlarger
+from tests.train.test_ncnn import classifier
 from tests.train.toys import (
     assert_same_run,
     config_of,
@@ -436,7 +438,7 @@ def test_star_with_autoencoder_and_words(tmp_path: Path, caplog: pytest.LogCaptu
 @pytest.mark.slow
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
-    """As they are, but for two steps of small clips, few steps of sampling, and of STAR a small network."""
+    """As they are, but for two steps of small clips, few steps of sampling, and small other networks."""
     shipped = read_config(path)
     for folder in shipped.data.folders:
         root = tmp_path / folder.path
@@ -446,6 +448,13 @@ def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
                 write_video(root / f"lq/clip{number}.mkv", texture(number, 2, 16))
         else:
             write_sources(root, frames=5, side=160)
+    if shipped.features is not None:
+        made = classifier(tmp_path)[0]
+        for ending in (".param", ".bin"):
+            wanted = (tmp_path / shipped.features.path).with_suffix(ending)
+            made.with_suffix(ending).rename(wanted)
+    if shipped.teacher is not None:
+        write_enlarger(tmp_path / shipped.teacher.path, shipped.data.scale)
     bank = shipped.data.bank and dataclasses.replace(
         shipped.data.bank, clips=4, frames=4, crop=(48, 48)
     )
