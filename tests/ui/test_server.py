@@ -117,7 +117,7 @@ def test_a_dropped_file_is_taken(page: Page, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("function", ["choose", "dropped", "download"])
 def test_no_file_that_was_not_dropped_is_taken(page: Page, tmp_path: Path, function: str) -> None:
-    """Gradio copies whatever file a request names, for every component, to where the browser gets it."""
+    """A request may name a file or an address for any component."""
     secret = tmp_path / "secret.mp4"
     secret.write_text("secret")
     for path in (str(secret), "http://127.0.0.1:9/a.mp4"):
