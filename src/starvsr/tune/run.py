@@ -113,9 +113,7 @@ def tune(
     if info.container == STILL:
         raise UsageError(f"tune is for videos, and {source} is one picture: upscale it, or --help")
     if sheet is not None:
-        if sheet.suffix.lower() != ".png":
-            raise UsageError(f"--sheet {sheet} is not a PNG: give a name that ends in .png")
-        check_target(source, sheet, overwrite=overwrite)
+        _check_sheet(source, sheet, overwrite=overwrite)
     index = build_index(info, detelecine="auto", repeats="near", progress=progress)
     footage, usual = measure(info, index, report)
     machine = _machine(options)
@@ -135,10 +133,7 @@ def tune(
             trial, picture = _tried(whole, job, (change, taken), models, report)
             trials.append(trial)
             pictures.append((trial.difference or "advised", picture))
-    with closing(
-        read_frames(job.info, job.index, *_middle(job.plan.first, job.plan.last))
-    ) as found:
-        before = next(found)
+    before = _middle(job.info, job.index, job.plan.first, job.plan.last)
     if sheet is not None:
         write_sheet(sheet, before, pictures)
     plain = enlarged(before, (trials[0].height, trials[0].width))
@@ -153,6 +148,12 @@ def tune(
         _niqe(plain),
         sheet,
     )
+
+
+def _check_sheet(source: Path, sheet: Path, *, overwrite: bool) -> None:
+    if sheet.suffix.lower() != ".png":
+        raise UsageError(f"--sheet {sheet} is not a PNG: give a name that ends in .png")
+    check_target(source, sheet, overwrite=overwrite)
 
 
 @contextmanager
@@ -233,8 +234,7 @@ def _tried(
     result = run_job(job, progress=report, models=models)
     made = probe(job.target)
     index = build_index(made, scene_detect=False)
-    with closing(read_frames(made, index, *_middle(0, index.frames))) as frames:
-        picture = next(frames)
+    picture = _middle(made, index, 0, index.frames)
     texts = [option_text(each) for each in settings]
     trial = Trial(
         settings=settings,
@@ -253,8 +253,11 @@ def _tried(
     return trial, picture
 
 
-def _middle(first: int, last: int) -> tuple[int, int]:
-    return (first + last) // 2, (first + last) // 2 + 1
+def _middle(info: VideoInfo, index: VideoIndex, first: int, last: int) -> Pixels:
+    """The frame in the middle of `first` to `last`, exclusive."""
+    number = (first + last) // 2
+    with closing(read_frames(info, index, number, number + 1)) as frames:
+        return next(frames)
 
 
 def _niqe(picture: Pixels) -> float | None:
