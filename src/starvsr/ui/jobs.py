@@ -139,7 +139,7 @@ class Queue:
         return task
 
     def stop(self, task: Task) -> None:
-        """As Ctrl-C does: finished segments stay, and the same command goes on with them."""
+        """As Ctrl-C does: finished segments are kept, and the same command resumes."""
         with self._changed:
             if task.state == "waiting":
                 task.state = "stopped"
