@@ -36,6 +36,7 @@ def cases(setting: Setting) -> Iterator[Case]:
         "cache": SamplingOptions(cache=balanced.cache),
         "balanced": SamplingOptions(speed="balanced"),
         "fast": SamplingOptions(speed="fast"),
+        "draft": SamplingOptions(speed="draft"),
     }
     for title, changes in devices.items():
         yield _case(setting, title, **changes)

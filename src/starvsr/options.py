@@ -16,7 +16,7 @@ from typing import Any, Literal
 from starvsr.errors import UsageError
 
 SolverMode = Literal["fast", "normal"]
-Speed = Literal["exact", "balanced", "fast"]
+Speed = Literal["exact", "balanced", "fast", "draft"]
 ColorFix = Literal["adain", "wavelet", "none"]
 Deinterlace = Literal["auto", "on", "off", "field"]
 Detelecine = Literal["auto", "on", "off"]

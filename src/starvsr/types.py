@@ -194,6 +194,8 @@ class RecurrentConfig:
     """Channels of motion estimation at half the latent's size; twice as many at a quarter."""
     liem: bool = True
     """Whether a LIEM gate precedes every residual block."""
+    full_width: int = 0
+    """Channels of the last convolutions, at the pictures' size; 0: there are none."""
     control: ClassVar[bool] = False
     recurrent: ClassVar[bool] = True
     shares: ClassVar[bool] = False
@@ -295,7 +297,6 @@ class TextSpec:
     weights: str
     """Name of the component that holds the encoder's text tower."""
     prompt: str
-    """Default `--prompt`."""
     prompt_suffix: str
     """Appended to every prompt, without a separator."""
     negative_prompt: str | None
@@ -308,7 +309,6 @@ class ModelSpec:
 
     name: str
     summary: str
-    """One line for users."""
     licence: str
     network: NetworkConfig
     autoencoder: AutoencoderSpec

@@ -55,7 +55,7 @@ CASES: dict[str, list[str]] = {
     "starvsr pl": ["plan"],
     "starvsr upscale --model ": MODELS,
     "starvsr upscale a.mkv b.mkv -m st": ["star-light", "star-heavy", "star-cogvideox"],
-    "starvsr plan --speed ": ["exact", "balanced", "fast"],
+    "starvsr plan --speed ": ["exact", "balanced", "fast", "draft"],
     "starvsr upscale --codec libx": ["libx264", "libx265"],
     # Not one of the usual encoders.
     "starvsr upscale --codec huff": ["huffyuv"],

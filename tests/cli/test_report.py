@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 
 from starvsr.cli.console import ProgressMode, progress_view
-from starvsr.options import shares_text
-from starvsr.plan.speed import SPEEDS
 from starvsr.types import Progress, SegmentProgress
 from starvsr.zoo.amounts import format_seconds
 from tests.cli.conftest import FRAMES, Cli, listing
@@ -344,13 +342,15 @@ def test_plan_says_what_a_speed_stands_for(cli: Cli, clip: Path) -> None:
     fast, said, lines = network_calls("--speed", "fast")
     assert fast < exact
     assert said.startswith("at most ")
-    speed = SPEEDS["fast"]
-    assert speed.guidance_interval is not None
     assert lines["speed"] == (
-        f"fast: --guidance-interval {shares_text(speed.guidance_interval)} --cache {speed.cache} --chunk-overlap 2"
+        "fast: --steps 15 --cfg 3 --guidance-interval 0.3:0.8 --cache 0.025 --chunk-overlap 1"
     )
     _, _, lines = network_calls("--speed", "fast", "--cache", "0.5", "--chunk-overlap", "3")
     assert lines["speed"].endswith("--cache 0.5 --chunk-overlap 3")
+    draft, said, lines = network_calls("--speed", "draft")
+    assert draft < fast
+    assert "at most" not in said
+    assert lines["speed"] == "draft: --steps 4 --cfg 1 --cache 0 --chunk-overlap 1"
 
 
 def test_plan_as_json(cli: Cli, clip: Path, toy_path: Path) -> None:

@@ -171,6 +171,21 @@ def test_fewer_calls_are_asked_for_in_words(
         assert word in result.error
 
 
+def test_a_draft_says_which_given_options_have_no_effect(cli: Cli, clip: Path) -> None:
+    """A script's options stay, and with guidance they act."""
+    draft = ["plan", clip, "--model", "toy", "--speed", "draft", "--negative-prompt", "grain"]
+    result = cli(*draft, "--cfg-rescale", "0.1")
+    assert result.code == 0
+    assert (
+        "--cfg-rescale and --negative-prompt will have no effect with --speed draft" in result.err
+    )
+    result = cli(*draft, "--cfg", "2")
+    assert (result.code, result.err) == (0, "")
+    result = cli("plan", clip, "--model", "toy", "--cfg", "1", "--negative-prompt", "grain")
+    assert result.code == 2
+    assert "--negative-prompt would have no effect on the model toy" in result.error
+
+
 def test_options_without_effect_are_warned_about_under_auto(cli: Cli, clip: Path) -> None:
     result = cli("plan", clip, "--steps", "3", "--device", "cpu")
     assert result.code == 0

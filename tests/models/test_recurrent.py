@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from starvsr.models.recurrent import Memory, RecurrentNet
@@ -18,10 +19,14 @@ SMALL = RecurrentConfig(
 )
 
 
-@pytest.fixture(scope="module")
-def net() -> RecurrentNet:
+FULL_SIZE = dataclasses.replace(SMALL, full_width=4)
+"""With layers over pixels, of which an element of its latent has 2x2."""
+
+
+@pytest.fixture(scope="module", params=[SMALL, FULL_SIZE], ids=["small", "full size"])
+def net(request: pytest.FixtureRequest) -> RecurrentNet:
     """None of whose parameters is zero."""
-    net = RecurrentNet(SMALL).eval()
+    net = RecurrentNet(request.param).eval()
     fill_module(net, 0)
     return net.requires_grad_(False)
 
@@ -73,9 +78,10 @@ def test_examples_of_a_batch_do_not_mix(net: RecurrentNet) -> None:
         torch.testing.assert_close(together, run(net, one), rtol=0, atol=1e-5)
 
 
-def test_a_new_network_gives_the_latent_back_and_moves_nothing() -> None:
+@pytest.mark.parametrize("config", [SMALL, FULL_SIZE])
+def test_a_new_network_gives_the_latent_back_and_moves_nothing(config: RecurrentConfig) -> None:
     """What it adds is zero at first, so that training starts from plain upsampling."""
-    net, memory, x = RecurrentNet(SMALL), Memory(), latent(2)
+    net, memory, x = RecurrentNet(config), Memory(), latent(2)
     torch.testing.assert_close(run(net, x, memory), -0.1658 * x)
     assert len(memory.flows) == 1
     assert not memory.flows[0].any()
@@ -88,8 +94,27 @@ def test_what_a_new_network_keeps_is_the_schedules() -> None:
     torch.testing.assert_close(restored, z, rtol=0, atol=1e-4)
 
 
-def test_every_parameter_has_a_gradient() -> None:
-    net = RecurrentNet(SMALL)
+def test_layers_at_full_size_treat_every_pixel_of_an_element_alike() -> None:
+    """Where the layers before them give nothing, a picture moved by a pixel comes out moved by a pixel."""
+    net = RecurrentNet(FULL_SIZE)
+    fill_module(net, 0)
+    full_size = net.full_size
+    assert full_size is not None
+    picture = seeded_input("picture", (1, 3, 16, 20))
+    features = torch.zeros(1, FULL_SIZE.width, 8, 9)
+    torch.nn.init.zeros_(full_size.spread.bias)
+    shown = []
+    for moved in (0, 1):
+        z = F.pixel_unshuffle(picture[..., moved : moved + 18], 2)
+        shown.append(F.pixel_shuffle(full_size(features, z, z), 2))
+    inside = slice(4, -4)
+    torch.testing.assert_close(shown[0][..., 5:-3], shown[1][..., inside], rtol=0, atol=1e-6)
+    assert shown[0][..., inside].std() > 1e-3
+
+
+@pytest.mark.parametrize("config", [SMALL, FULL_SIZE])
+def test_every_parameter_has_a_gradient(config: RecurrentConfig) -> None:
+    net = RecurrentNet(config)
     fill_module(net, 0)
     run(net, latent(3)).square().mean().backward()  # type: ignore[no-untyped-call]
     for name, parameter in net.named_parameters():
@@ -131,8 +156,10 @@ def test_a_hint_is_refused(net: RecurrentNet) -> None:
         dataclasses.replace(SMALL, width=0),
         dataclasses.replace(SMALL, motion_width=0),
         dataclasses.replace(SMALL, deep_blocks=-1),
+        dataclasses.replace(SMALL, full_width=-1),
+        dataclasses.replace(FULL_SIZE, latent_channels=16),
     ],
 )
 def test_impossible_sizes_are_refused(config: RecurrentConfig) -> None:
-    with pytest.raises(ValueError, match=r"a network|number of blocks"):
+    with pytest.raises(ValueError, match=r"a network|number of blocks|whole pictures"):
         RecurrentNet(config)

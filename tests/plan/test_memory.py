@@ -35,6 +35,7 @@ CONFIGS = {
     "small": SMALL_STAR.network,
     "wide": WIDE,
     "nano": NANO.network,
+    "nano at full size": dataclasses.replace(NANO.network, full_width=16),
     "cogvideox": COGVIDEOX,
     "cogvideox-added": dataclasses.replace(COGVIDEOX, rotary=False),
 }
@@ -93,6 +94,7 @@ def test_a_tiny_autoencoder_takes_no_more_than_the_one_known_by_that_name() -> N
         pytest.param("wide", (4, 66, 64), marks=pytest.mark.slow),
         ("nano", (2, 48, 64)),
         ("nano", (8, 90, 96)),
+        ("nano at full size", (8, 90, 96)),
         ("cogvideox", (1, 8, 8)),
         ("cogvideox", (7, 20, 32)),
         ("cogvideox-added", (7, 20, 32)),
@@ -109,7 +111,7 @@ def test_network_peak_is_what_is_alive(name: str, window: tuple[int, int, int]) 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "window"),
-    [("wide", (12, 58, 80)), ("nano", (16, 212, 256))],
+    [("wide", (12, 58, 80)), ("nano", (16, 212, 256)), ("nano at full size", (16, 212, 256))],
 )
 def test_network_peak_is_what_becomes_resident(name: str, window: tuple[int, int, int]) -> None:
     config = CONFIGS[name]

@@ -30,12 +30,31 @@ def test_exact_puts_nothing(spec: object) -> None:
 
 @pytest.mark.parametrize("name", FASTER)
 def test_what_is_given_comes_first(name: Speed) -> None:
-    sampling = SamplingOptions(speed=name, cache=0.0, guidance_interval=(0, 1))
+    sampling = SamplingOptions(
+        speed=name, cache=0.0, guidance_interval=(0, 1), steps=20, cfg=2.0, seed=3
+    )
     windows = WindowOptions(chunk_overlap=3)
     assert with_speed(STAR_LIGHT, sampling, windows) == (sampling, windows)
     filled, _ = with_speed(STAR_LIGHT, SamplingOptions(speed=name, cache=0.0), windows)
-    assert filled.cache == 0
-    assert filled.guidance_interval == SPEEDS[name].guidance_interval
+    assert filled == dataclasses.replace(SPEEDS[name].sampling, speed=name, cache=0.0)
+
+
+def test_each_is_less_work_than_the_one_before() -> None:
+    plans = [
+        make_plan(
+            video_info(320, 180),
+            video_index(160),
+            STAR_LIGHT,
+            CPU,
+            UpscaleOptions(sampling=SamplingOptions(speed=name)),
+            even=True,
+        )
+        for name in SPEEDS
+    ]
+    # Calls of a draft are counted, those of a cache are the most there can be.
+    costs = [plan.network_calls * plan.overlap_cost for plan in plans]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < 0.1 * costs[0]
 
 
 @pytest.mark.parametrize("name", FASTER)
@@ -49,7 +68,7 @@ def test_windows_can_always_be_laid(name: Speed, chunk_frames: int | None) -> No
         video_info(), video_index(60), TOY, CPU, UpscaleOptions(windows=asked.windows), even=True
     )
     assert (plan.speed, exact.speed) == (name, "exact")
-    assert plan.cache == SPEEDS[name].cache
+    assert plan.cache == (SPEEDS[name].sampling.cache or 0)
     assert plan.network_calls < exact.network_calls
 
 

@@ -44,6 +44,8 @@ def test_strips_cover_every_row_once(rows: int, columns: int, margin: int) -> No
         RecurrentConfig(
             latent_channels=4, stem_width=4, width=4, deep_width=4, blocks_before=2, deep_blocks=1
         ),
+        RecurrentConfig(latent_channels=12, stem_width=4, width=4, deep_width=4, full_width=4),
+        RecurrentConfig(latent_channels=48, stem_width=4, width=4, deep_width=4, full_width=4),
     ],
 )
 def test_no_result_depends_on_what_is_further_away(config: RecurrentConfig) -> None:

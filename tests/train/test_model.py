@@ -165,7 +165,7 @@ def test_a_changed_network_needs_new_weights(root: Path) -> None:
 
 
 def test_a_deeper_network_begins_as_its_base(tmp_path: Path) -> None:
-    deeper = {"network": {"deep_blocks": 3, "blocks_behind": 2}}
+    deeper = {"network": {"deep_blocks": 3, "blocks_behind": 2, "full_width": 8}}
     models = [
         start_model(ModelConfig("nano", spec=spec), tmp_path, "cpu", seed=0, folder=tmp_path)[
             0
@@ -178,7 +178,7 @@ def test_a_deeper_network_begins_as_its_base(tmp_path: Path) -> None:
     assert torch.equal(base, deep)
     assert len(models[1].state_dict()) > len(models[0].state_dict())
     with pytest.raises(
-        UsageError, match=r"pretrained = false, or change no more than to add blocks"
+        UsageError, match=r"pretrained = false, or change no more than to add blocks or full_width"
     ):
         shallower = ModelConfig("nano", spec={"network": {"deep_blocks": 1}})
         start_model(shallower, tmp_path, "cpu", seed=0, folder=tmp_path)

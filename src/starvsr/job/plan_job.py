@@ -36,7 +36,13 @@ from starvsr.media.still import STILL
 from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
-from starvsr.options import BYTES_PER_ELEMENT, Precision, UpscaleOptions, flag_of
+from starvsr.options import (
+    BYTES_PER_ELEMENT,
+    Precision,
+    SamplingOptions,
+    UpscaleOptions,
+    flag_of,
+)
 from starvsr.plan.plan import Plan, make_plan, output_size, repeats_said, size_advice
 from starvsr.plan.settings import resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
@@ -348,19 +354,31 @@ def _effective(choice: ModelChoice, options: UpscaleOptions) -> UpscaleOptions:
 
     Raises UsageError for them with a model that was named.
     """
-    flags = resolve(choice.spec, options.sampling, options.windows, options.look).without_effect
+
+    def unused(sampling: SamplingOptions) -> tuple[str, ...]:
+        return resolve(choice.spec, sampling, options.windows, options.look).without_effect
+
+    flags = unused(options.sampling)
     if not flags:
         return options
-    *more, last = flags
-    named = " and ".join(filter(None, (", ".join(more), last)))
-    message = f"{named} would have no effect on the model {choice.spec.name}"
-    if options.model != "auto":
-        raise UsageError(f"{message}; leave it out or give another --model")
+    exact = unused(dataclasses.replace(options.sampling, speed="exact"))
+    if "--speed" in flags or exact:
+        message = f"{_listed(flags)} would have no effect on the model {choice.spec.name}"
+        if options.model != "auto":
+            raise UsageError(f"{message}; leave it out or give another --model")
+    else:
+        # A preset completes what is given, so that one more option in a script is no mistake.
+        message = f"{_listed(flags)} will have no effect with --speed {options.sampling.speed}"
     logger.warning(message)
     groups: dict[str, Any] = {}
     for name in ("sampling", "windows"):
         group = getattr(options, name)
-        unused = {each.name: each.default for each in dataclasses.fields(group)}
-        unused = {field: value for field, value in unused.items() if flag_of(field) in flags}
-        groups[name] = dataclasses.replace(group, **unused)
+        defaults = {each.name: each.default for each in dataclasses.fields(group)}
+        changes = {field: value for field, value in defaults.items() if flag_of(field) in flags}
+        groups[name] = dataclasses.replace(group, **changes)
     return dataclasses.replace(options, **groups)
+
+
+def _listed(flags: tuple[str, ...]) -> str:
+    *more, last = flags
+    return " and ".join(filter(None, (", ".join(more), last)))

@@ -12,6 +12,7 @@ Inside, a frame is `b c h w` in channels-last order.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -31,6 +32,9 @@ from starvsr.types import RecurrentConfig
 
 _KEPT = -0.1658
 """Fraction of the latent in the velocity with which diffusion time 100 gives the latent back: `(alpha - 1) / sigma`."""
+
+
+_COLOURS = 3
 
 
 class State(NamedTuple):
@@ -101,6 +105,33 @@ class Motion(nn.Module):
         return F.interpolate(flow.float(), scale_factor=2, mode="bilinear", align_corners=False)
 
 
+class FullSize(nn.Module):
+    """What is added to a latent by convolutions over pixels, to which the layers before it give blocks of pixels.
+
+    For latents that are pictures with every block of pixels in one place (`pixel_unshuffle`).
+    """
+
+    def __init__(self, config: RecurrentConfig) -> None:
+        super().__init__()
+        self.side, width = _side(config), config.full_width
+        self.spread = Linear(config.width, width * self.side**2)
+        self.entry = Convolution(2 * _COLOURS, width)
+        self.between = Convolution(width, width)
+        self.exit = Convolution(width, _COLOURS)
+        zeroed(self.exit)
+
+    def forward(self, x: Tensor, *latents: Tensor) -> Tensor:
+        """Features `b width h w` and two latents `b c h w` to `b c h w`."""
+        pixels = self.exit(_activated(self.between(self._pixels(x, latents))))
+        return F.pixel_unshuffle(pixels, self.side)
+
+    def _pixels(self, x: Tensor, latents: tuple[Tensor, ...]) -> Tensor:
+        """`b full_width h w`, of which this is all that is kept."""
+        spread = _enlarged(self.spread(x.permute(0, 2, 3, 1)), self.side)
+        pictures = [F.pixel_shuffle(z, self.side) for z in latents]
+        return _activated(add_(self.entry(_joined(*pictures)), spread))
+
+
 class RecurrentNet(VideoNetwork):
     """The velocity of a clean degraded latent, frame after frame.
 
@@ -124,6 +155,7 @@ class RecurrentNet(VideoNetwork):
         self.behind = _blocks(config.blocks_behind, width, config.liem)
         self.head = Convolution(width, config.latent_channels)
         zeroed(self.head)
+        self.full_size = FullSize(config) if config.full_width else None
         self.kept = nn.Parameter(torch.tensor([_KEPT]))
         self.use_channels_last()
 
@@ -172,7 +204,10 @@ class RecurrentNet(VideoNetwork):
         x = _through(self.before, _activated(x))
         x = add_(x, self._halved(x))
         x = _through(self.behind, x)
-        return torch.addcmul(self.head(x), z, self.kept), State(features, x)
+        added = self.head(x)
+        if self.full_size is not None:
+            added = add_(added, self.full_size(x, added, z))
+        return torch.addcmul(added, z, self.kept), State(features, x)
 
     def _recalled(self, features: Tensor, before: State, flow: Tensor) -> Tensor:
         """The previous frames' state at each position (`b c h w`), as far as its features agree with this frame's."""
@@ -185,7 +220,7 @@ class RecurrentNet(VideoNetwork):
     def _halved(self, x: Tensor) -> Tensor:
         """What is made of `x` (`b c h w`) at half its size, at its size."""
         deep = _through(self.deep, _activated(self.down(x)))
-        return _doubled(self.up(deep.permute(0, 2, 3, 1)))
+        return _enlarged(self.up(deep.permute(0, 2, 3, 1)), 2)
 
 
 def _blocks(count: int, width: int, gated: bool) -> nn.ModuleList:
@@ -209,27 +244,34 @@ def _joined(x: Tensor, y: Tensor) -> Tensor:
     return pixels.permute(0, 3, 1, 2)
 
 
-def _doubled(pixels: Tensor) -> Tensor:
-    """`b h w (c 4)` to `b c (2 h) (2 w)`."""
-    tall = rearrange(pixels, "b h w (p q c) -> b (h p) (w q) c", p=2, q=2)
+def _enlarged(pixels: Tensor, side: int) -> Tensor:
+    """`b h w (side side c)` to `b c (side h) (side w)`."""
+    tall = rearrange(pixels, "b h w (p q c) -> b (h p) (w q) c", p=side, q=side)
     return tall.permute(0, 3, 1, 2)
 
 
+def _side(config: RecurrentConfig) -> int:
+    """Rows and columns of pixels in an element of the latent."""
+    return math.isqrt(config.latent_channels // _COLOURS)
+
+
 def is_deeper(config: RecurrentConfig, base: RecurrentConfig) -> bool:
-    """Whether a network has the base's sizes and at least as many blocks everywhere."""
+    """Whether a network has the base's sizes, at least as many blocks everywhere, and perhaps layers at full size."""
     depths = ("blocks_before", "deep_blocks", "blocks_behind")
     fewer = {name: min(getattr(config, name), getattr(base, name)) for name in depths}
+    if not base.full_width:
+        fewer["full_width"] = 0
     return dataclasses.replace(config, **fewer) == base
 
 
 def deepened(fresh: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a network of more blocks that computes what the base does: its last blocks change nothing.
+    """The weights of a deeper network that computes what the base does: what it has more changes nothing.
 
     fresh: new weights of the deeper network; base: of one that it is deeper than.
     """
     state = {**fresh, **base}
     for name in fresh.keys() - base.keys():
-        if ".conv_out." in name:
+        if ".conv_out." in name or ".exit." in name:
             state[name] = torch.zeros_like(fresh[name])
     return state
 
@@ -238,5 +280,10 @@ def _check_config(config: RecurrentConfig) -> None:
     widths = (config.latent_channels, config.stem_width, config.width, config.deep_width)
     if min(*widths, config.motion_width) < 1:
         raise ValueError(f"a network needs at least one channel everywhere, and this is {config}")
-    if min(config.blocks_before, config.deep_blocks, config.blocks_behind) < 0:
-        raise ValueError(f"the number of blocks cannot be negative, and this is {config}")
+    depths = (config.blocks_before, config.deep_blocks, config.blocks_behind)
+    if min(*depths, config.full_width) < 0:
+        raise ValueError(f"a number of blocks or channels cannot be negative, and this is {config}")
+    if config.full_width and _COLOURS * _side(config) ** 2 != config.latent_channels:
+        raise ValueError(
+            f"layers at full size need a latent of whole pictures, 3 times a square of channels, and this is {config}"
+        )

@@ -37,7 +37,10 @@ def recurrent_peak_bytes(
     # The result without and with what the latent adds to it.
     head = 2 * latent
     halved = max(copies * config.deep_width // 4, doubled)
-    work = max(recalled, copies * width, width + halved, width + head)
+    # At full size: features, beside the pixels of two latents, apart and joined, and what is made of both.
+    pixels = config.full_width * (latent // 3)
+    full_size = 2 * pixels + 5 * latent if pixels else 0
+    work = max(recalled, copies * width, width + halved, width + head, width + full_size)
     before = (frames - 1) * latent
     together = 2 * frames * latent + carried
     return max(before + held + work, together) * place * bytes_per_element

@@ -60,11 +60,15 @@ class Plan:
     """Tiles along the latent's rows."""
     columns: tuple[Span, ...]
     speed: str
-    """`exact`, `balanced` or `fast`; the next two and the layout have what it stands for."""
+    """`exact`, `balanced`, `fast` or `draft`; the other fields and the layout have what it stands for."""
     guidance_interval: tuple[float, float] | None
     """Fractions of the steps between which guidance is applied; None is all."""
     cache: float
     """Largest expected error of skipping steps."""
+    steps: int
+    """Sampling steps as asked for; the published solver leaves one of them out."""
+    cfg: float
+    """Guidance scale; 1 is none."""
     network_calls: int = 0
     """Calls of the network on one window over the whole job; with a cache, the maximum."""
     overlap_cost: float = 1.0
@@ -163,6 +167,8 @@ def make_plan(
         speed=settings.speed,
         guidance_interval=settings.guidance_interval,
         cache=settings.cache,
+        steps=settings.steps,
+        cfg=settings.cfg,
     )
     return _with_costs(plan, spec, settings)
 

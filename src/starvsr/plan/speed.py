@@ -6,7 +6,7 @@ They were chosen and measured on the trained toy and counted on the full-size ne
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starvsr.options import SamplingOptions, Speed, WindowOptions
 from starvsr.types import ModelSpec
@@ -14,18 +14,20 @@ from starvsr.types import ModelSpec
 
 @dataclass(frozen=True)
 class SpeedSet:
-    """A preset's values for options that are not given; None is the model's own."""
+    """A preset's values for options that are not given."""
 
-    guidance_interval: tuple[float, float] | None = None
-    cache: float | None = None
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    """Where it has None, the model's own."""
     chunk_overlap: float | None = None
-    """Fraction of a chunk's frames."""
+    """Fraction of a chunk's frames; None: the model's own."""
 
 
+_GUIDED = (0.3, 0.8)
 SPEEDS: dict[Speed, SpeedSet] = {
     "exact": SpeedSet(),
-    "balanced": SpeedSet(guidance_interval=(0.3, 0.8), cache=0.008),
-    "fast": SpeedSet(guidance_interval=(0.3, 0.8), cache=0.015, chunk_overlap=0.25),
+    "balanced": SpeedSet(SamplingOptions(guidance_interval=_GUIDED, cache=0.008)),
+    "fast": SpeedSet(SamplingOptions(guidance_interval=_GUIDED, cache=0.025), 1 / 8),
+    "draft": SpeedSet(SamplingOptions(steps=4, cfg=1.0), 1 / 8),
 }
 
 
@@ -41,10 +43,8 @@ def with_speed(
     if not has_speeds(spec):
         return sampling, windows
     speed = SPEEDS[sampling.speed]
-    if sampling.guidance_interval is None:
-        sampling = dataclasses.replace(sampling, guidance_interval=speed.guidance_interval)
-    if sampling.cache is None:
-        sampling = dataclasses.replace(sampling, cache=speed.cache)
+    given = {name: value for name, value in vars(sampling).items() if value is not None}
+    sampling = SamplingOptions(**{**vars(speed.sampling), **given})
     if windows.chunk_overlap is None and speed.chunk_overlap is not None:
         frames = windows.chunk_frames or spec.windows.chunk_frames
         windows = dataclasses.replace(windows, chunk_overlap=int(frames * speed.chunk_overlap))

@@ -63,8 +63,11 @@ def network_reach(config: RecurrentConfig) -> int:
     block = _BLOCK + (_GATE if config.liem else 0)
     # At half the size; one more for the convolution to it, and one for the pair that each of its rows becomes.
     halved = 2 * config.deep_blocks * block + 2
+    # Three convolutions of pixels, from a block's last row.
+    side = math.isqrt(config.latent_channels // 3)
+    full_size = (side + 2) // side if config.full_width else 0
     # Stem, entry and head.
-    return 3 + (config.blocks_before + config.blocks_behind) * block + halved
+    return full_size + 3 + (config.blocks_before + config.blocks_behind) * block + halved
 
 
 def strips(latent: tuple[int, int], margin: int) -> tuple[Strip, ...]:

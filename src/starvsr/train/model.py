@@ -102,7 +102,7 @@ def _check_start(config: ModelConfig, spec: ModelSpec, base: ModelSpec) -> None:
     if config.pretrained and not config.checkpoint and not fits:
         raise UsageError(
             "[model.spec.network] changes the network, so the base's weights cannot be used: also give pretrained "
-            "= false, or change no more than to add blocks to a recurrent network"
+            "= false, or change no more than to add blocks or full_width to a recurrent network"
         )
 
 

@@ -48,6 +48,7 @@ _MAY_BE_0 = (
     "call_elements",
     "context_frames",
     "height_remainder",
+    "full_width",
     "cfg_rescale",
 )
 _LEAST, _MOST = 1e-9, 16_384
