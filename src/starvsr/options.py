@@ -31,7 +31,7 @@ Repeats = Literal["exact", "near", "off"]
 DEFAULT_SCALE, DEFAULT_FPS = 4.0, Fraction(25)
 DEFAULT_SOLVER_MODE: SolverMode = "fast"
 DEFAULT_SEED = 666
-DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET = "libx264", 17, "medium"
+DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET = "libx264", 17, "veryfast"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
 # Limits of libav's encoders.
@@ -272,7 +272,7 @@ class EncodeOptions:
     crf: float | None = None
     """Constant rate factor; `DEFAULT_CRF` if not given and the encoder has one."""
     preset: str | None = None
-    """Encoder preset; `DEFAULT_PRESET` if not given and the encoder has one."""
+    """Encoder preset; if not given, `DEFAULT_PRESET` of libx264, and every other encoder's own default."""
     pix_fmt: str = "auto"
     """`source` keeps the source's depth and subsampling if the encoder supports them; `auto` too, but is 4:2:0 in mp4,
     mov and webm; `compatible` is what most players decode; or a name of libav's."""

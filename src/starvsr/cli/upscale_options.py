@@ -202,7 +202,7 @@ _OPTIONS = dict((
     _window("--parity", help="Work like the published code: white padding, hard cuts in time, no tiles, decoding in groups of 3 frames, 8-bit frames by truncation. Random numbers differ from its."),
     _encode("--codec", "-c", help="Video encoder, by ffmpeg's name; auto is libx264, for HDR (in .mp4 and .mov above 8 bits) libx265, for .webm libvpx-vp9 or, above 8 bits, libsvtav1, and for images by extension.", autocompletion=completion.codecs, metavar="NAME"),
     _encode("--crf", help=f"Constant rate factor, lower is better (default {DEFAULT_CRF}).", **_NUMBER),
-    _encode("--preset", help=f"Encoder preset (default {DEFAULT_PRESET}).", autocompletion=completion.presets, metavar="NAME"),
+    _encode("--preset", help=f"Encoder preset (default {DEFAULT_PRESET} for x264, else the encoder's).", autocompletion=completion.presets, metavar="NAME"),
     _encode("--pix-fmt", help="Pixel format: source keeps bit depth and subsampling; auto too, but 4:2:0 in .mp4, .mov and .webm; compatible is what most players decode; or a name such as yuv422p10le.", autocompletion=completion.pixel_formats, metavar="NAME"),
     _encode("-e", parser=parse_pair, metavar="KEY=VALUE", help="One more encoder option; repeatable (default: none)."),
     _streams("--audio", help="Audio streams: copy, none, or an encoder by ffmpeg's name.", autocompletion=completion.audio, metavar="copy|none|CODEC"),

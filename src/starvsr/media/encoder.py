@@ -55,15 +55,15 @@ IMAGES = "image2"
 _FINEST_S = Fraction(1, 10_000_000)
 # The same everywhere, since the encoded bits depend on it; they must not depend on the machine's core count.
 _THREADS = 4
-# Encoders with x264's preset names.
-_WORD_PRESETS = ("libx264", "libx264rgb", "libx265")
+# One encoder, for two kinds of pixels.
+_X264 = ("libx264", "libx264rgb")
 # Encoders that would otherwise target a bit rate, whatever the content: constant quantiser 2 (118 is one step).
 _QUANTISED = ("mpeg4", "mpeg2video", "mpeg1video", "mjpeg")
 _HARDWARE = Capabilities.hardware.value | Capabilities.hybrid.value
 _ALWAYS = {
     # The macroblock tree reads uninitialised memory on small frames, and with AVX-512 on all in which the number of
     # blocks in a row is no multiple of 16: the same frames then give another stream every time.
-    **{name: {"mbtree": "0"} for name in ("libx264", "libx264rgb")},
+    **{name: {"mbtree": "0"} for name in _X264},
     # Closed groups of pictures, and one frame thread: the output depends on the number of threads.
     "libx265": {"x265-params": "log-level=error:open-gop=0:frame-threads=2"},
     # Version 3 has checksums and slices that decode in parallel.
@@ -232,7 +232,7 @@ def _own_options(settings: EncoderSettings, info: VideoInfo) -> dict[str, str]:
 def _default_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str]:
     """Default options; an encoder without such an option does not get it."""
     chosen = {"crf": str(DEFAULT_CRF), **own}
-    if options.codec in _WORD_PRESETS:
+    if options.codec in _X264:
         chosen["preset"] = DEFAULT_PRESET
     return chosen
 

@@ -43,4 +43,6 @@ class FrameGate(nn.Linear):
 
 def _statistics(x: Tensor) -> Tensor:
     """Maximum and mean over the channels of every token: `... c -> ... 2`."""
-    return torch.stack([x.amax(-1), x.mean(-1)], dim=-1)
+    # torch finds a maximum in half precision one by one on the CPU; both are the same to the bit this way.
+    wide = x.float() if x.device.type == "cpu" else x
+    return torch.stack([wide.amax(-1), wide.mean(-1)], dim=-1).to(x.dtype)

@@ -96,7 +96,8 @@ class Motion(nn.Module):
 
     def forward(self, now: Tensor, before: Tensor) -> Tensor:
         """Features of both frames, `b c h w`; gives displacements `b 2 h w` float32, columns then rows, in elements."""
-        half = _activated(self.entry(F.avg_pool2d(_joined(now, before), 2)))
+        halves = (F.avg_pool2d(frame, 2) for frame in (now, before))
+        half = _activated(self.entry(_joined(*halves)))
         deep = _activated(self.down(half))
         for conv in self.deep:
             deep = _activated(conv(deep))

@@ -36,7 +36,7 @@ from starvsr.restore.latents import LatentCoder
 from starvsr.restore.levels import check_clip
 from starvsr.restore.look import finished_look
 from starvsr.restore.noise import FrameNoise
-from starvsr.restore.sampling import SOLVERS, scale_clean, scale_noised, v_denoiser, visited_levels
+from starvsr.restore.sampling import SOLVERS, scale_noised, v_denoiser, visited_levels
 from starvsr.restore.schedule import logsnr_cosine_interp
 from starvsr.restore.step_cache import ReusingDenoiser
 from starvsr.restore.stream import Course, FrameStream
@@ -327,12 +327,13 @@ class Restorer:
             first_frame=first_frame,
             carried=carried,
         )
-        by_run = self.model.spec.autoencoder.time_factor > 1
-        noise = FrameNoise(self.settings.seed, first_frame, z_lr.shape, by_run=by_run)
         first_sigma = float(self.sigmas[0])
         if self.model.spec.start == "clean":
-            x = scale_clean(z_lr, first_sigma)
-        elif self.model.spec.start == "noise":
+            time = self.schedule.network_time(first_sigma)
+            return self.schedule.x0_from_v(z_lr, velocity(z_lr, torch.tensor([time])), time)
+        by_run = self.model.spec.autoencoder.time_factor > 1
+        noise = FrameNoise(self.settings.seed, first_frame, z_lr.shape, by_run=by_run)
+        if self.model.spec.start == "noise":
             x = noise(0)
         else:
             x_t = logsnr_cosine_interp().add_noise(z_lr, noise(0), self.settings.noise_level - 1)

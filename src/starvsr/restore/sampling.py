@@ -74,20 +74,8 @@ def scale_noised(x_t: Tensor, sigma: float) -> Tensor:
     return x_t if math.isinf(sigma) else x_t * sigma
 
 
-def scale_clean(z: Tensor, sigma: float) -> Tensor:
-    """A sampler's start for a model that sees the clean degraded latent `z` itself: `sqrt(1 + sigma^2) z`."""
-    if math.isinf(sigma):
-        raise ValueError(
-            "a clean start needs a finite first sigma; use a noise level below the last"
-        )
-    return z * math.hypot(1, sigma)
-
-
 def one_step(denoise: Denoise, x: Tensor, sigmas: Tensor, *, noise: Noise | None = None) -> Tensor:
-    """One estimate of x_0 at the first sigma; with `scale_clean`, `x_0 = alpha_t z - sigma_t v(z, t)`.
-
-    `sigmas` is (sigma, 0); `noise` is not used.
-    """
+    """One estimate of x_0 at the first sigma. `sigmas` is (sigma, 0); `noise` is not used."""
     levels = _checked(sigmas)
     if len(levels) != 2 or levels[1] != 0:
         raise ValueError(f"one_step takes one sigma and a final 0, got {levels}; set steps to 1")

@@ -129,6 +129,8 @@ def _check_together(spec: ModelSpec) -> None:
     """Raise ValueError for values that are valid alone but not together."""
     if spec.network.recurrent and (spec.solver, spec.steps) != ("one_step", 1):
         raise ValueError("a recurrent network goes over a video once, in one step")
+    if spec.start == "clean" and spec.solver != "one_step":
+        raise ValueError(f"a start of clean goes with one_step, not with {spec.solver}")
     if (spec.start == "noise") != spec.schedule.endswith("zero_snr"):
         raise ValueError(f"a start of {spec.start} does not go with {spec.schedule}")
     rule, windows, coder = spec.size_rule, spec.windows, spec.autoencoder
