@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import shlex
@@ -91,6 +92,21 @@ def test_the_plan_is_that_of_the_command_shown(desk: Desk, films: Path, cli: Cli
     with pytest.raises(StarvsrError) as error:
         desk.planner.plan(chosen)
     assert cli(*words[1:]).error == str(error.value)
+
+
+def test_a_speed_is_of_models_that_have_speeds(desk: Desk, films: Path) -> None:
+    """What was chosen for one model is not shown for another, and has no effect there."""
+    drafts = Chosen(str(films / "a.mp4"), "toy", "2x", speed="draft")
+    words = shlex.split(shown(drafts.command(desk.roots)))
+    assert words[words.index("--speed") + 1] == "draft"
+    job, _ = desk.planner.plan(drafts)
+    assert (job.plan.speed, job.plan.steps) == ("draft", 4)
+    assert ", draft, " in drafts.name()
+    plain = dataclasses.replace(drafts, model="nano", detail=0.5)
+    words = shlex.split(shown(plain.command(desk.roots)))
+    assert not {"--speed", "--detail"} & set(words)
+    assert desk.planner.plan(plain)[0].plan.speed == "exact"
+    assert plain.name() == "nano 2x, auto crf 17"
 
 
 @pytest.mark.parametrize("content", [b"no film", b""])

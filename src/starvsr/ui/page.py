@@ -12,6 +12,7 @@ import gradio as gr
 
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.options import DEFAULT_CRF
+from starvsr.plan.speed import SPEEDS, has_speeds
 from starvsr.specs import SPECS, fetched_components
 from starvsr.ui import markup
 from starvsr.ui.commands import shown
@@ -140,6 +141,9 @@ class _Settings:
         self.detail = gr.Slider(
             0, 1, 1, step=0.05, label="Look: faithful (0) to vivid (1)", visible=False
         )
+        self.speed = gr.Dropdown(
+            list(SPEEDS), value="exact", label="Speed", visible=False, elem_id="speed"
+        )
         with gr.Row():
             self.codec = gr.Dropdown(list(CODECS), value="auto", label="Codec", min_width=120)
             self.crf = gr.Slider(
@@ -158,7 +162,9 @@ class _Settings:
             lines=2,
             elem_id="command",
         )
-        chosen = [self.model, self.size, self.detail, self.codec, self.crf, self.container]
+        look = [self.detail, self.speed]
+        encoding = [self.codec, self.crf, self.container]
+        chosen = [self.model, self.size, *look, *encoding]
         self.inputs = [source.file, *chosen, self.folder, self.overwrite]
         self.source = source
         outputs = [*source.outputs, self.folder]
@@ -169,23 +175,25 @@ class _Settings:
             [component.change for component in self.inputs],
             self.planned,
             self.inputs,
-            [self.plan, self.command, self.detail],
+            [self.plan, self.command, *look],
             trigger_mode="always_last",
             **_QUIET,
         )
 
     def planned(self, *values: Any) -> list[Any]:
-        """The plan, the command, and whether the model has a look to choose."""
+        """The plan, the command, and whether the model has a look or speeds to choose from."""
         chosen = Chosen(*values)
         if not chosen.file:
-            return ["", "", gr.skip()]
+            return ["", "", gr.skip(), gr.skip()]
         try:
             job, warnings = self._desk.planner.plan(chosen)
             text = markup.facts(plan_lines(job, warnings))
-            has_look = bool(job.choice.spec.faithful)
-            return [text, shown(chosen.command(self._desk.roots)), gr.update(visible=has_look)]
+            spec = job.choice.spec
+            shows = [bool(spec.faithful), has_speeds(spec)]
+            command = shown(chosen.command(self._desk.roots))
+            return [text, command, *(gr.update(visible=each) for each in shows)]
         except (StarvsrError, OSError) as error:
-            return [markup.error(_sentence(error)), "", gr.skip()]
+            return [markup.error(_sentence(error)), "", gr.skip(), gr.skip()]
 
 
 class _Preview:

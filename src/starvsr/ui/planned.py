@@ -16,8 +16,17 @@ from starvsr.job.pace import expected_s
 from starvsr.job.plan_job import Job, output_beside, plan_video
 from starvsr.media.index import build_index
 from starvsr.media.sequence import STILLS, image_path, is_sequence, numbers_of
-from starvsr.options import DEFAULT_CRF, EncodeOptions, LookOptions, SizeOptions, UpscaleOptions
+from starvsr.options import (
+    DEFAULT_CRF,
+    EncodeOptions,
+    LookOptions,
+    SamplingOptions,
+    SizeOptions,
+    Speed,
+    UpscaleOptions,
+)
 from starvsr.plan.fitting import format_memory
+from starvsr.plan.speed import has_speeds
 from starvsr.specs import COMPONENTS, SPECS, Component, fetched_components
 from starvsr.types import ProgressCallback, VideoIndex, VideoInfo
 from starvsr.ui.access import Roots
@@ -42,6 +51,7 @@ class Chosen:
     model: str = "auto"
     size: str = "4x"
     detail: float = 1.0
+    speed: Speed = "exact"
     codec: str = "auto"
     crf: float = DEFAULT_CRF
     container: str = "mkv"
@@ -50,11 +60,14 @@ class Chosen:
     overwrite: bool = False
 
     def options(self) -> UpscaleOptions:
-        """What is not chosen is left to the command's own defaults."""
+        """What is not chosen, or not shown for the model, is left to the command's own defaults."""
+        spec = SPECS.get(self.model)
+        has_look, has_speed = spec is None or spec.faithful, spec is None or has_speeds(spec)
         return UpscaleOptions(
             model=self.model,
             size=SIZES[self.size],
-            look=LookOptions(detail=None if self.detail == 1 else self.detail),
+            look=LookOptions(detail=self.detail if has_look and self.detail != 1 else None),
+            sampling=SamplingOptions(speed=self.speed if has_speed else "exact"),
             encode=EncodeOptions(
                 codec=self.codec, crf=None if self.crf == DEFAULT_CRF else self.crf
             ),
@@ -78,8 +91,10 @@ class Chosen:
 
     def name(self) -> str:
         """The settings in a few words, for a preview."""
-        look = "" if self.detail == 1 else f", detail {self.detail:g}"
-        return f"{self.model} {self.size}{look}, {self.codec} crf {self.crf:g}"
+        options = self.options()
+        look = "" if options.look.detail is None else f", detail {self.detail:g}"
+        speed = "" if options.sampling.speed == "exact" else f", {self.speed}"
+        return f"{self.model} {self.size}{look}{speed}, {self.codec} crf {self.crf:g}"
 
 
 class Planner:
