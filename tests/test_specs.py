@@ -156,7 +156,6 @@ def test_what_is_no_spec(text: str) -> None:
     [
         ("solver", tuple(SOLVERS)),
         ("color_fix", COLOR_FIXES),
-        ("start", ("noised", "clean")),
         ("schedule", ("logsnr_cosine_interp",)),
         ("upsampling", ("bicubic", "bilinear")),
     ],
@@ -167,6 +166,14 @@ def test_everything_that_the_pipeline_can_do_is_understood(
     for name in names:
         spec = dataclasses.replace(TOY, **{field: name})  # type: ignore[arg-type]
         assert spec_from_json(spec_to_json(spec)) == spec
+
+
+def test_a_clean_start_goes_with_one_step() -> None:
+    for start in ("noised", "clean"):
+        spec = dataclasses.replace(TOY, start=start, solver="one_step")
+        assert spec_from_json(spec_to_json(spec)) == spec
+    with pytest.raises(WeightsError, match="a start of clean goes with one_step, not with dpmpp"):
+        spec_from_json(spec_to_json(dataclasses.replace(TOY, start="clean")))
 
 
 def test_tiles_may_be_absent() -> None:
