@@ -18,6 +18,7 @@ from starvsr.restore.sharpen import sharpened
 from starvsr.specs import NANO, STAR_LIGHT
 from starvsr.train.clips import Clip
 from starvsr.train.config import (
+    BankConfig,
     DataConfig,
     ModelConfig,
     PixelLossConfig,
@@ -27,6 +28,7 @@ from starvsr.train.losses import VELOCITY_ONLY
 from starvsr.train.model import checkpoint_blocks, trained_parameters
 from starvsr.train.objective import Objective, check_losses
 from starvsr.train.pixel_losses import lattice_loss, motion_loss, pixel_losses, pixel_target
+from starvsr.train.teacher import TeacherConfig
 from starvsr.types import RecurrentConfig, SizeRule, TextSpec
 from starvsr.zoo.load import load_model
 from tests.conftest import TOY
@@ -178,6 +180,37 @@ def test_some_truths_are_the_input_under_the_negative_prompt(tmp_path: Path) -> 
     assert said[2] == ("blurry",) * 12
     assert 2 <= said[1].count("blurry") <= 10
     assert said[1].count(None) == 12 - said[1].count("blurry")
+
+
+def test_a_model_that_starts_from_noise_learns_from_a_teacher(tmp_path: Path) -> None:
+    """The velocity towards its pictures is without a loss, where there are some."""
+    model = load_model(str(write_model(tmp_path / "toy.safetensors", TOY)), device="cpu")
+    plain = stacked(6)
+    pictures = plain.truth.flip(-1)
+    clip = dataclasses.replace(plain, taught=pictures, is_taught=(True,) * 6)
+    schedule = logsnr_cosine_interp()
+    x0 = torch.cat(
+        [model.autoencoder.encode(each) for each in (pictures * 2 - 1).transpose(1, 2).split(1)]
+    )
+
+    def gives_the_pictures(x: Tensor, t: Tensor, context: Tensor, hint: Tensor) -> Tensor:
+        one = torch.ones_like(x)
+        alpha, sigma = schedule.add_noise(one, 0 * one, t), schedule.add_noise(0 * one, one, t)
+        return (alpha * x - x0) / sigma
+
+    losses = {}
+    for target in (0.5, 1.0):
+        teacher = TeacherConfig("up.param", real=False, target=target)
+        config = TrainConfig(
+            data=DataConfig(frames=2, bank=BankConfig(frames=2)),
+            loss=VELOCITY_ONLY,
+            teacher=teacher,
+        )
+        check_losses(TOY, config)
+        terms = Objective(model, config, lambda _: model.context)(gives_the_pictures, clip)
+        losses[target] = float(terms["velocity"])
+    assert losses[1.0] < 1e-6
+    assert losses[0.5] > 1e-3
 
 
 def test_worse_needs_a_negative_prompt() -> None:

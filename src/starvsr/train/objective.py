@@ -57,18 +57,17 @@ class Objective:
     def __call__(self, network: Network, clip: Clip, step: int = 0) -> Terms:
         """The loss of batched clips (`b t 3 h w`) in a step, from 0."""
         device = self.model.device
-        truth = self._samples(clip.truth)
-        start = self._upsampled(clip.degraded, (truth.shape[-2], truth.shape[-1])).to(device)
+        target, real = self._targets(self._samples(clip.truth), clip)
+        start = self._upsampled(clip.degraded, (target.shape[-2], target.shape[-1])).to(device)
         texts = clip.texts
         if self.config.data.worse:
-            truth, texts = self._some_worse(truth, start, clip)
+            target, texts = self._some_worse(target, start, clip)
         context = self.contexts(texts)
         with torch.no_grad():
             hint = self._encode(start, clip.numbers, _POSTERIOR_HINT)
         if self.model.spec.start == "clean":
-            shown = self._targets(truth, clip)
-            return self._one_step(network, hint, shown, context, step)
-        return self._velocity(network, hint, truth, context, clip.numbers)
+            return self._one_step(network, hint, (target, real), context, step)
+        return self._velocity(network, hint, target, context, clip.numbers)
 
     def _some_worse(
         self, truth: Tensor, start: Tensor, clip: Clip
@@ -144,7 +143,7 @@ class Objective:
         return terms
 
     def _targets(self, truth: Tensor, clip: Clip) -> tuple[Tensor, Tensor]:
-        """What pictures are compared with, and what the adversary calls real."""
+        """What the network learns to give, and what the adversary calls real."""
         target = pixel_target(truth, self.pixel_loss)
         teacher = self.config.teacher
         if teacher is None or clip.taught is None:
@@ -228,7 +227,7 @@ def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
         raise UsageError(
             f"[pixel_loss] has no effect: the model {spec.name} starts from noise; give [loss]"
         )
-    for table in ("adversary", "features", "teacher"):
+    for table in ("adversary", "features"):
         if spec.start != "clean" and getattr(config, table) is not None:
             raise UsageError(
                 f"[{table}] has no effect: the model {spec.name} starts from noise; leave it out"

@@ -36,7 +36,7 @@ class TeacherConfig:
     real: bool = True
     """Its pictures are what the adversary calls real; otherwise the ground truth is."""
     target: float = 0.0
-    """Fraction of its pictures in the target of the pixel loss; the rest is the ground truth."""
+    """Fraction of its pictures in what the network learns to give; the rest is the ground truth."""
     degradations: tuple[str, ...] = ()
     """Only clips that were degraded by one of these are learned from it, the others from the ground truth; empty: all.
     It restores no others, which saves its time."""
