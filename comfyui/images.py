@@ -161,9 +161,12 @@ class Frames:
 
 def _check_effect(restorer: starvsr.Restorer, asked: str) -> None:
     """Of settings without effect: warn where the model was not named, else raise UsageError, as a job does."""
-    if not restorer.settings.without_effect:
+    settings = restorer.settings
+    if settings.idle:
+        logger.warning(settings.idle_text)
+    if not settings.without_effect:
         return
-    flags, name = " and ".join(restorer.settings.without_effect), restorer.model.spec.name
+    flags, name = " and ".join(settings.without_effect), restorer.model.spec.name
     message = f"{flags} would have no effect on the model {name}"
     if asked != "auto":
         raise UsageError(f"{message}; leave the default or take another model")

@@ -249,10 +249,7 @@ class SizeRule:
 
 @dataclass(frozen=True)
 class WindowSpec:
-    """The block of the latent that the network sees at once, and how far neighbouring blocks overlap.
-
-    Latent frames in time, latent elements in space. A tile of None is the whole frame.
-    """
+    """What the network sees at once, and neighbours share: latent frames, and elements (a tile of None: all)."""
 
     chunk_frames: int
     chunk_overlap: int
@@ -292,7 +289,7 @@ class AutoencoderSpec:
 
 @dataclass(frozen=True)
 class TextSpec:
-    """The text encoder of the context, and the prompts that the weights were tuned with."""
+    """The text encoder of the context, and the prompts that the weights were tuned with, which are the defaults."""
 
     weights: str
     """Name of the component that holds the encoder's text tower."""
@@ -300,7 +297,7 @@ class TextSpec:
     prompt_suffix: str
     """Appended to every prompt, without a separator."""
     negative_prompt: str | None
-    """Default `--negative-prompt`; None is no text: its tokens are zeros."""
+    """None is no text: its tokens are zeros."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +306,7 @@ class ModelSpec:
 
     name: str
     summary: str
+    """One line for users."""
     licence: str
     network: NetworkConfig
     autoencoder: AutoencoderSpec

@@ -347,6 +347,8 @@ def test_plan_says_what_a_speed_stands_for(cli: Cli, clip: Path) -> None:
     )
     _, _, lines = network_calls("--speed", "fast", "--cache", "0.5", "--chunk-overlap", "3")
     assert lines["speed"].endswith("--cache 0.5 --chunk-overlap 3")
+    _, _, lines = network_calls("--speed", "fast", "--cfg", "1")
+    assert lines["speed"] == "fast: --steps 15 --cfg 1 --cache 0.025 --chunk-overlap 1"
     draft, said, lines = network_calls("--speed", "draft")
     assert draft < fast
     assert "at most" not in said

@@ -180,6 +180,14 @@ def test_tags_and_aspect(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("codec", "preset"), [("libx264", "veryfast"), ("libx264rgb", "veryfast"), ("libx265", None)]
+)
+def test_default_presets(tmp_path: Path, info: VideoInfo, codec: str, preset: str | None) -> None:
+    settings = check_encoder(EncodeOptions(codec=codec), tmp_path / "o.mkv", info, *SIZE)
+    assert dict(settings.options).get("preset") == preset
+
+
 def test_asked_options_win(tmp_path: Path, info: VideoInfo) -> None:
     options = EncodeOptions(crf=23.5, preset="ultrafast", extra=(("tune", "film"), ("bf", "0")))
     settings = check_encoder(options, tmp_path / "o.mp4", info, *SIZE)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from starvsr.models.liem import FrameGate, SpatialGate
+from starvsr.models.liem import FrameGate, SpatialGate, _statistics
+from tests.golden.seeded_init import seeded_input
 
 
 def eq_3(x: Tensor, kernel: Tensor) -> Tensor:
@@ -55,3 +56,14 @@ def test_how_much_a_gate_matters(gate: float, change: float) -> None:
     plain = F.layer_norm(x, (256,), eps=1e-5)
     gated = F.layer_norm(gate * x, (256,), eps=1e-5)
     assert float((gated - plain).norm() / plain.norm()) == pytest.approx(change, rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("channels", [1, 7, 48, 320])
+def test_statistics_by_way_of_float32_are_the_same_to_the_bit(
+    dtype: torch.dtype, channels: int
+) -> None:
+    x = seeded_input("x", (2, 3, 5, channels)).to(dtype) * 9
+    found = _statistics(x)
+    assert found.dtype == dtype
+    assert torch.equal(found, torch.stack([x.amax(-1), x.mean(-1)], dim=-1))

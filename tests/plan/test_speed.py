@@ -57,6 +57,14 @@ def test_each_is_less_work_than_the_one_before() -> None:
     assert costs[-1] < 0.1 * costs[0]
 
 
+@pytest.mark.parametrize("name", ["fast", "draft"])
+def test_chunks_always_share_a_frame(name: Speed) -> None:
+    for frames, shared in {1: 0, 2: 1, 7: 1, 8: 1, 16: 2, 32: 4}.items():
+        windows = WindowOptions(chunk_frames=frames)
+        _, found = with_speed(STAR_LIGHT, SamplingOptions(speed=name), windows)
+        assert found.chunk_overlap == shared
+
+
 @pytest.mark.parametrize("name", FASTER)
 @pytest.mark.parametrize("chunk_frames", [None, 1, 2, 3, 7, 32])
 def test_windows_can_always_be_laid(name: Speed, chunk_frames: int | None) -> None:

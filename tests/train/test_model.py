@@ -13,6 +13,7 @@ from torch import Tensor
 
 from starvsr.errors import UsageError, WeightsError
 from starvsr.models.device import device_info
+from starvsr.models.recurrent import is_deeper
 from starvsr.models.unet import StarUNet
 from starvsr.options import WeightsOptions
 from starvsr.train.config import (
@@ -28,6 +29,7 @@ from starvsr.train.model import (
     trained_parameters,
 )
 from starvsr.train.trainer import train
+from starvsr.types import RecurrentConfig
 from starvsr.zoo.choose import choose_model
 from starvsr.zoo.convert import to_published
 from tests.conftest import TOY
@@ -177,6 +179,9 @@ def test_a_deeper_network_begins_as_its_base(tmp_path: Path) -> None:
         base, deep = (network(x, torch.tensor([100]), torch.zeros(1, 1, 1)) for network in models)
     assert torch.equal(base, deep)
     assert len(models[1].state_dict()) > len(models[0].state_dict())
+    full_size = RecurrentConfig(full_width=8)
+    assert is_deeper(dataclasses.replace(full_size, deep_blocks=5), full_size)
+    assert not is_deeper(RecurrentConfig(full_width=4), full_size)
     with pytest.raises(
         UsageError, match=r"pretrained = false, or change no more than to add blocks or full_width"
     ):

@@ -107,6 +107,8 @@ def test_a_speed_is_of_models_that_have_speeds(desk: Desk, films: Path) -> None:
     assert not {"--speed", "--detail"} & set(words)
     assert desk.planner.plan(plain)[0].plan.speed == "exact"
     assert plain.name() == "nano 2x, auto crf 17"
+    unnamed = dataclasses.replace(plain, model="auto")
+    assert "--detail" not in shown(unnamed.command(desk.roots))
 
 
 @pytest.mark.parametrize("content", [b"no film", b""])

@@ -97,7 +97,7 @@ def _calls_text(plan: Plan) -> str:
 def _speed_text(plan: Plan) -> str:
     """The options that `--speed` sets, as in effect."""
     parts = [f"--steps {plan.steps}", f"--cfg {plan.cfg:g}"]
-    if plan.guidance_interval is not None:
+    if plan.guidance_interval is not None and plan.cfg != 1:
         parts.append(f"--guidance-interval {shares_text(plan.guidance_interval)}")
     parts += [f"--cache {plan.cache:g}", f"--chunk-overlap {plan.windows.chunk_overlap}"]
     return f"{plan.speed}: {' '.join(parts)}"

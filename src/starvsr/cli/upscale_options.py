@@ -174,7 +174,7 @@ _OPTIONS = dict((
     _model("--solver-mode", help=f"Spacing of the steps (default {DEFAULT_SOLVER_MODE})."),
     _model("--cfg", help="Guidance scale, 1 is none (default: the model's).", **_NUMBER),
     _model("--cfg-rescale", help="CFG rescale factor, 0 to 1 (default: the model's).", **_NUMBER),
-    _model("--speed", help="Tested presets that compute less for nearly the same picture; explicit options take precedence."),
+    _model("--speed", help="Tested presets that compute less for nearly the same picture, or with draft for a softer one; explicit options take precedence."),
     _model("--guidance-interval", help="Apply guidance only in these steps, as fractions of all; others cost half (default 0:1, all).", parser=parse_shares, metavar="A:B"),
     _model("--cache", help="Skip steps while the expected error, relative to the latent's magnitude, stays below this, such as 0.01 (default 0, none).", **_NUMBER),
     _model("--noise-level", help="Noise added before sampling, 1 to 1000 (default: the model's).", **_COUNT),

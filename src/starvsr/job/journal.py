@@ -22,6 +22,7 @@ from typing import Any
 from starvsr.errors import OutputError, WorkDirError
 from starvsr.job.differences import describe_difference
 from starvsr.job.records import (
+    IMPLIED,
     MADE_NOTE,
     MOST_BYTES,
     MOST_FIRST_BYTES,
@@ -326,24 +327,30 @@ def _errors_in(folder: Path) -> Iterator[None]:
 
 def _check_request(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise WorkDirError that names the differences of the requests."""
-    old, new = _flat(before), _flat(now)
-    differences = [
-        describe_difference(name, old.get(name), new.get(name))
-        for name in {**old, **new}
-        if old.get(name) != new.get(name)
-    ]
-    if differences:
+    if asked := _differences(_flat(before), _flat(now)):
         raise WorkDirError(
-            f"{folder} belongs to another job: {'; '.join(differences)}; give the same options to resume, "
+            f"{folder} belongs to another job: {'; '.join(asked)}; give the same options to resume, "
+            "--no-resume to start over, or another --work-dir"
+        )
+    # Only where nothing else differs, since a changed option changes what it implies.
+    if implied := _differences(before.get(IMPLIED, {}), now.get(IMPLIED, {})):
+        raise WorkDirError(
+            f"{folder} was begun by another version of starvsr: {'; '.join(implied)}; use that version to resume, give "
             "--no-resume to start over, or another --work-dir"
         )
 
 
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    return [describe_difference(name, old.get(name), new.get(name)) for name in names]
+
+
 def _flat(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by name."""
+    """Values by name, without those that are implied."""
     return {
         name: value
-        for group in data.values()
+        for key, group in data.items()
+        if key != IMPLIED
         for name, value in (group.items() if isinstance(group, Mapping) else ())
     }
 

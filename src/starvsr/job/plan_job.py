@@ -39,12 +39,11 @@ from starvsr.models.device import attention_backend, device_info, shared_device
 from starvsr.options import (
     BYTES_PER_ELEMENT,
     Precision,
-    SamplingOptions,
     UpscaleOptions,
     flag_of,
 )
 from starvsr.plan.plan import Plan, make_plan, output_size, repeats_said, size_advice
-from starvsr.plan.settings import resolve
+from starvsr.plan.settings import listed_flags, resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.folder import weights_folder
@@ -354,22 +353,18 @@ def _effective(choice: ModelChoice, options: UpscaleOptions) -> UpscaleOptions:
 
     Raises UsageError for them with a model that was named.
     """
-
-    def unused(sampling: SamplingOptions) -> tuple[str, ...]:
-        return resolve(choice.spec, sampling, options.windows, options.look).without_effect
-
-    flags = unused(options.sampling)
+    settings = resolve(choice.spec, options.sampling, options.windows, options.look)
+    flags = (*settings.without_effect, *settings.idle)
     if not flags:
         return options
-    exact = unused(dataclasses.replace(options.sampling, speed="exact"))
-    if "--speed" in flags or exact:
-        message = f"{_listed(flags)} would have no effect on the model {choice.spec.name}"
+    if settings.without_effect:
+        named = listed_flags(settings.without_effect)
+        message = f"{named} would have no effect on the model {choice.spec.name}"
         if options.model != "auto":
             raise UsageError(f"{message}; leave it out or give another --model")
-    else:
-        # A preset completes what is given, so that one more option in a script is no mistake.
-        message = f"{_listed(flags)} will have no effect with --speed {options.sampling.speed}"
-    logger.warning(message)
+        logger.warning(message)
+    if settings.idle:
+        logger.warning(settings.idle_text)
     groups: dict[str, Any] = {}
     for name in ("sampling", "windows"):
         group = getattr(options, name)
@@ -377,8 +372,3 @@ def _effective(choice: ModelChoice, options: UpscaleOptions) -> UpscaleOptions:
         changes = {field: value for field, value in defaults.items() if flag_of(field) in flags}
         groups[name] = dataclasses.replace(group, **changes)
     return dataclasses.replace(options, **groups)
-
-
-def _listed(flags: tuple[str, ...]) -> str:
-    *more, last = flags
-    return " and ".join(filter(None, (", ".join(more), last)))

@@ -68,6 +68,8 @@ class _Windows:
     autoencoder: AutoencoderSpec
 
 
+IMPLIED = "implied"
+"""The group of a request with what its options and model stand for in this version of the program."""
 MADE_NOTE = "made"
 """The note of the finished file's fingerprint."""
 WINDOWS_NOTE = "windows"

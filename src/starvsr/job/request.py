@@ -14,13 +14,16 @@ from typing import Any, cast
 
 from starvsr import __version__
 from starvsr.job.journal import fingerprint
+from starvsr.job.records import IMPLIED
 from starvsr.media.deadline import within_deadline
+from starvsr.media.encoder import EncoderSettings
 from starvsr.media.provenance import PROGRAM
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.options import UpscaleOptions, flag_of, shares_text
 from starvsr.plan.plan import Plan
+from starvsr.plan.settings import resolve
 from starvsr.specs import components_of
-from starvsr.types import DeviceInfo, VideoInfo
+from starvsr.types import DeviceInfo, ModelSpec, VideoInfo
 from starvsr.zoo.choose import ModelChoice
 from starvsr.zoo.folder import embedded_file, find_component
 
@@ -34,12 +37,20 @@ def request_of(
     device: DeviceInfo,
     precision: str,
     options: UpscaleOptions,
+    encoder: EncoderSettings,
 ) -> dict[str, dict[str, Any]]:
     """The request of a planned job. Raises OSError if the input or a model's file cannot be read."""
     return {
         "input": {"the input": source_print(source), "the container": target.suffix.lower()},
         "model": {"--model": choice.spec.name, **weights_of(choice)},
         "options": recorded_options(options),
+        IMPLIED: {
+            "the codec": encoder.codec,
+            "the pixel format": encoder.pix_fmt,
+            "the encoder's threads": encoder.threads,
+            "the encoder's options": encoder.options,
+            **_sampling(choice.spec, options),
+        },
         "place": {
             "starvsr's version": __version__,
             # Other kinds of device round differently.
@@ -48,6 +59,16 @@ def request_of(
             # Fused sums round differently.
             **({"--compile": True} if options.device.compile else {}),
         },
+    }
+
+
+def _sampling(spec: ModelSpec, options: UpscaleOptions) -> dict[str, Any]:
+    """What the model and `--speed` put where no option is given."""
+    settings = resolve(spec, options.sampling, options.windows, options.look)
+    names = ("steps", "solver_mode", "cfg", "cfg_rescale", "guidance_interval", "cache")
+    chosen = {name: getattr(settings, name) for name in (*names, "noise_level", "color_fix")}
+    return {
+        name.replace("_", " "): value for name, value in (chosen | vars(settings.windows)).items()
     }
 
 

@@ -140,7 +140,13 @@ def _opened_journal(job: Job) -> Iterator[Journal]:
     """The journal of a job. Raises InputError if the input can no longer be read, otherwise as `open_journal`."""
     try:
         request = request_of(
-            job.source, job.target, job.choice, job.device, job.plan.precision, job.options
+            job.source,
+            job.target,
+            job.choice,
+            job.device,
+            job.plan.precision,
+            job.options,
+            job.settings,
         )
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror or error}") from error

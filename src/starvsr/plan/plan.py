@@ -68,7 +68,7 @@ class Plan:
     steps: int
     """Sampling steps as asked for; the published solver leaves one of them out."""
     cfg: float
-    """Guidance scale; 1 is none."""
+    """Guidance scale, or strength of one that changes from step to step; 1 is none."""
     network_calls: int = 0
     """Calls of the network on one window over the whole job; with a cache, the maximum."""
     overlap_cost: float = 1.0
@@ -168,7 +168,7 @@ def make_plan(
         guidance_interval=settings.guidance_interval,
         cache=settings.cache,
         steps=settings.steps,
-        cfg=settings.cfg,
+        cfg=settings.cfg if settings.is_guided else 1.0,
     )
     return _with_costs(plan, spec, settings)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -70,8 +71,18 @@ class Settings:
     """Steps in which the network is evaluated."""
     guided_steps: Span
     """Steps (first, exclusive end) of `evaluations` with guidance, which costs a second call."""
+    idle: tuple[str, ...]
+    """Flags of given options of guidance, which `--speed` turned off."""
     without_effect: tuple[str, ...]
     """Given flags without effect on this model or with the other flags."""
+
+    @property
+    def idle_text(self) -> str:
+        """What to say of `idle`; empty where there are none."""
+        if not self.idle:
+            return ""
+        flags = listed_flags(self.idle)
+        return f"{flags} will have no effect with --speed {self.speed}, unless --cfg is given"
 
     @property
     def calls_per_window(self) -> int:
@@ -97,6 +108,7 @@ def resolve(
     chosen, asked = with_speed(spec, chosen, asked)
     cfg = _or(chosen.cfg, spec.cfg)
     is_guided = spec.solver != "one_step" and cfg != 1
+    could_guide = spec.solver != "one_step" and _or(given.cfg, spec.cfg) != 1
     steps = _or(chosen.steps, spec.steps)
     solver_mode = chosen.solver_mode or DEFAULT_SOLVER_MODE
     noise_level = _or(chosen.noise_level, spec.noise_level)
@@ -121,8 +133,18 @@ def resolve(
         is_guided=is_guided,
         evaluations=evaluations,
         guided_steps=_guided_steps(evaluations, interval) if is_guided else (0, 0),
-        without_effect=_without_effect(spec, given, asked, is_guided=is_guided),
+        idle=_given(given, _GUIDANCE) if could_guide and not is_guided else (),
+        without_effect=_without_effect(spec, given, asked, is_guided=could_guide),
     )
+
+
+_GUIDANCE = ("cfg_rescale", "negative_prompt", "guidance_interval")
+
+
+def listed_flags(flags: Sequence[str]) -> str:
+    """Flags as in a sentence."""
+    *more, last = flags
+    return " and ".join(filter(None, (", ".join(more), last)))
 
 
 def check_detail(spec: ModelSpec, detail: float | None) -> None:
@@ -211,11 +233,17 @@ def _without_effect(
     if spec.start == "noise":
         names += ["solver_mode", "noise_level", "parity"]
     if spec.solver != "one_step" and not is_guided:
-        names += ["cfg_rescale", "negative_prompt", "guidance_interval"]
+        names += _GUIDANCE
     if spec.text is None:
         names += ["prompt", "negative_prompt"]
-    values = {**vars(sampling), **vars(windows), "parity": windows.parity or None}
-    return tuple(flag_of(name) for name in dict.fromkeys(names) if values[name] is not None)
+    return (*_given(sampling, names), *_given(windows, names))
+
+
+def _given(group: SamplingOptions | WindowOptions, names: Sequence[str]) -> tuple[str, ...]:
+    """Flags of those of the named options that are given."""
+    values = vars(group)
+    given = [name for name in dict.fromkeys(names) if values.get(name) not in (None, False)]
+    return tuple(flag_of(name) for name in given)
 
 
 def resolve_precision(precision: str, device: DeviceInfo, spec: ModelSpec) -> str:

@@ -47,5 +47,7 @@ def with_speed(
     sampling = SamplingOptions(**{**vars(speed.sampling), **given})
     if windows.chunk_overlap is None and speed.chunk_overlap is not None:
         frames = windows.chunk_frames or spec.windows.chunk_frames
-        windows = dataclasses.replace(windows, chunk_overlap=int(frames * speed.chunk_overlap))
+        # Chunks that share nothing would be hard cuts; of one frame there is nothing to share.
+        shared = max(int(frames * speed.chunk_overlap), min(1, frames // 2))
+        windows = dataclasses.replace(windows, chunk_overlap=shared)
     return sampling, windows

@@ -189,9 +189,12 @@ class _Settings:
             job, warnings = self._desk.planner.plan(chosen)
             text = markup.facts(plan_lines(job, warnings))
             spec = job.choice.spec
-            shows = [bool(spec.faithful), has_speeds(spec)]
             command = shown(chosen.command(self._desk.roots))
-            return [text, command, *(gr.update(visible=each) for each in shows)]
+            # What is hidden must not be asked for.
+            look = gr.update(visible=True) if spec.faithful else gr.update(visible=False, value=1)
+            speeds = has_speeds(spec)
+            speed = gr.update(visible=True) if speeds else gr.update(visible=False, value="exact")
+            return [text, command, look, speed]
         except (StarvsrError, OSError) as error:
             return [markup.error(_sentence(error)), "", gr.skip(), gr.skip()]
 

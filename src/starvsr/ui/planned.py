@@ -60,9 +60,9 @@ class Chosen:
     overwrite: bool = False
 
     def options(self) -> UpscaleOptions:
-        """What is not chosen, or not shown for the model, is left to the command's own defaults."""
+        """What is not chosen, or does not go with the model, is left to the command's own defaults."""
         spec = SPECS.get(self.model)
-        has_look, has_speed = spec is None or spec.faithful, spec is None or has_speeds(spec)
+        has_look, has_speed = spec and spec.faithful, spec is None or has_speeds(spec)
         return UpscaleOptions(
             model=self.model,
             size=SIZES[self.size],
