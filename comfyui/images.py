@@ -81,7 +81,7 @@ class UpscaleImages:
         model = model or DEFAULT
         restorer = dataclasses.replace(
             model.restorer(bar),
-            sampling=sampling_options(settings),
+            sampling=model.with_prompts(sampling_options(settings)),
             look=look_options(settings),
             windows=window_options(settings),
             seconds={},

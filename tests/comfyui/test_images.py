@@ -166,6 +166,9 @@ def test_what_cannot_be_done_is_said_before_the_work(
     # Nobody named this model.
     assert upscaled(comfy, images[:1], model=None, steps=3).shape == (1, 2 * HEIGHT, 2 * WIDTH, 3)
     assert "--steps would have no effect on the model nano" in caplog.text
+    toy = comfy.model("toy", negative_prompt="grain")
+    assert upscaled(comfy, images[:1], model=toy, speed="draft").shape[1] == 2 * HEIGHT
+    assert "--negative-prompt will have no effect with --speed draft" in caplog.text
     comfy.shown.clear()
     from comfy import model_management
 
