@@ -240,7 +240,7 @@ def test_a_work_directory_in_use_or_of_an_older_version_is_refused(
         (older, "begun by another version of starvsr, in format 1; nothing was changed"),
         (b"torn", "its line 1 is damaged; nothing was changed"),
         (b"", "its line 1 is damaged"),
-        (whole.replace(b'"steps"', b'"step"', 1), "its line 2 is damaged"),
+        (whole.replace(b'{"steps"', b'{"step"', 1), "its line 2 is damaged"),
     ):
         journal.write_bytes(content)
         before = listing(tmp_path)
