@@ -82,6 +82,8 @@ class Executor(Protocol):
 OnLoad = Callable[[], None]
 
 _LAST_ROUNDS = 4
+# Parameters of a network whose calls are so short that clearing new memory is a large part of them.
+_SMALL_NETWORK = 10_000_000
 
 
 def handing_order(segments: Sequence[Segment], workers: int) -> list[Segment]:
@@ -202,7 +204,7 @@ def load_restorer(work: Work, models: LastModel) -> Restorer:
     if work.device.name == "cpu":
         if torch.get_num_threads() != work.threads:
             torch.set_num_threads(work.threads)
-        if not work.choice.spec.network.recurrent:
+        if work.choice.spec.parameters > _SMALL_NETWORK:
             return_large_blocks()
     options, layout = work.options, work.plan.layout
     if work.windows is not None:
