@@ -23,7 +23,8 @@ def share_heap() -> None:
 def return_large_blocks() -> None:
     """Return blocks of a mebibyte or more to the system as soon as they are freed.
 
-    The system clears each block that is taken, up to a third of a small network's time and nothing of STAR's.
+    The system clears each block that is taken. That is up to a third of a small network's time, and next to nothing of
+    STAR's.
     """
     _set(_MMAP_THRESHOLD, _LARGE_BYTES, "MALLOC_MMAP_THRESHOLD_")
 
