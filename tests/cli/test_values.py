@@ -159,6 +159,7 @@ def test_speed_is_refused_for_models_without_such_sets(cli: Cli, clip: Path, mod
         (["--speed", "faster"], ["--speed", "balanced"]),
         (["--speed", "fast", "--parity"], ["--parity and --speed fast contradict"]),
         (["--model", "nano", "--cache", "0.1"], ["--cache would have no effect"]),
+        (["--model", "nano", "--cache", "0", "--seed", "0"], ["--seed and --cache would have no"]),
         (["--model", "nano", "--guidance-interval", "0:1"], ["--guidance-interval would have no"]),
     ],
 )

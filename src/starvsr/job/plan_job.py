@@ -36,12 +36,7 @@ from starvsr.media.still import STILL
 from starvsr.media.still_writer import still_settings
 from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
-from starvsr.options import (
-    BYTES_PER_ELEMENT,
-    Precision,
-    UpscaleOptions,
-    flag_of,
-)
+from starvsr.options import BYTES_PER_ELEMENT, Precision, UpscaleOptions, flag_of
 from starvsr.plan.plan import Plan, make_plan, output_size, repeats_said, size_advice
 from starvsr.plan.settings import listed_flags, resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo

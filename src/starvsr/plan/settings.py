@@ -241,9 +241,11 @@ def _without_effect(
 
 def _given(group: SamplingOptions | WindowOptions, names: Sequence[str]) -> tuple[str, ...]:
     """Flags of those of the named options that are given."""
-    values = vars(group)
-    given = [name for name in dict.fromkeys(names) if values.get(name) not in (None, False)]
-    return tuple(flag_of(name) for name in given)
+    given = {name: vars(group).get(name) for name in names}
+    # By identity: 0 is given, and equals False.
+    return tuple(
+        flag_of(name) for name, value in given.items() if value is not None and value is not False
+    )
 
 
 def resolve_precision(precision: str, device: DeviceInfo, spec: ModelSpec) -> str:

@@ -329,6 +329,7 @@ class Restorer:
         )
         first_sigma = float(self.sigmas[0])
         if self.model.spec.start == "clean":
+            # A sampler would scale latents as large as the frame up, and down again.
             time = self.schedule.network_time(first_sigma)
             return self.schedule.x0_from_v(z_lr, velocity(z_lr, torch.tensor([time])), time)
         by_run = self.model.spec.autoencoder.time_factor > 1
