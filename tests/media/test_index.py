@@ -34,6 +34,12 @@ def index_of(path: Path, *, scene_detect: bool = True) -> VideoIndex:
     return build_index(probe(path), scene_detect=scene_detect)
 
 
+def stored_pts(path: Path) -> list[int]:
+    """Of the video's packets, in the order of the file."""
+    with av.open(path) as container:
+        return [packet.pts for packet in container.demux(video=0) if packet.pts is not None]
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_constant_rate_with_b_frames(tmp_path: Path, suffix: str) -> None:
     clip = Clip(frames=20, options=GROUPS)
@@ -98,7 +104,8 @@ def test_cut_faststart(tmp_path: Path, share: float) -> None:
     index = index_of(short)
     assert 0 < index.frames < 40
     assert index.frames + index.lost_frames == 40
-    assert index.pts == index_of(whole).pts[: index.frames]
+    # A cut between a picture and the B-frames that are shown before it leaves a gap.
+    assert index.pts == tuple(sorted(stored_pts(whole)[: index.frames]))
 
 
 @pytest.mark.parametrize("share", [0.45, 0.6, 0.75, 0.95])

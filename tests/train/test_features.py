@@ -96,6 +96,11 @@ def test_what_cannot_be_a_measure_is_refused(root: Path) -> None:
     config = config_of(root, features=FeaturesConfig("net.param"))
     with pytest.raises(UsageError, match=r"\[features\] path: .*net\.param is not a file"):
         train(config, options(root, base=root))
+    classifier(root)
+    config = config_of(root, features=FeaturesConfig("net.param", layers=("conv", "deep")))
+    assert config_from_toml(to_toml(config)) == config
+    with pytest.raises(WeightsError, match="no layer 'deep'"):
+        train(config, options(root, base=root))
     (root / "net.param").write_text("hello\n")
     with pytest.raises(WeightsError, match=r"net\.param"):
         train(config, options(root, base=root))

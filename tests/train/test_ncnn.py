@@ -85,6 +85,24 @@ def test_a_network_of_several_outputs(tmp_path: Path, dtype: torch.dtype) -> Non
         read_ncnn(path)
 
 
+def test_named_layers_of_the_beginning_of_a_network(tmp_path: Path) -> None:
+    path, weights = classifier(tmp_path)
+    with path.open("a") as file:
+        file.write("Convolution late 1 1 out1 far 0=8 1=3 6=288\n")
+    with path.with_suffix(".bin").open("ab") as file:
+        file.write(tagged(drawn(1, 8, 4, 3, 3)))
+    x = drawn(2, 1, 3, 12, 16)
+    (wide,) = read_ncnn(path, outputs=0, named=("conv",))(x)
+    torch.testing.assert_close(wide, F.relu(F.conv2d(x, weights, stride=2, padding=1)))
+    whole = read_ncnn(path, outputs=0, named=("late", "conv"))
+    torch.testing.assert_close(whole(x)[0], wide)
+    assert [each.shape[1] for each in whole(x)] == [4, 8]
+    names = [layer.name for layer in read_ncnn(path, outputs=0, named=("pad",)).layers]
+    assert names == ["in", "conv", "split", "pad"]
+    with pytest.raises(WeightsError, match="no layer 'Conv_9'"):
+        read_ncnn(path, outputs=0, named=("conv", "Conv_9"))
+
+
 @pytest.mark.parametrize(("mode", "name"), [(1, "nearest"), (2, "bilinear")])
 def test_interpolation(tmp_path: Path, mode: int, name: str) -> None:
     x = drawn(0, 1, 3, 4, 5)

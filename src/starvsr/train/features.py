@@ -32,9 +32,11 @@ class FeaturesConfig:
 
     path: str = ""
     """A network of ncnn, `NAME.param` with `NAME.bin` beside it, relative to the configuration's folder. It takes RGB
-    in [0, 1]; all of its outputs are compared."""
+    in [0, 1]."""
+    layers: tuple[str, ...] = ()
+    """Names of its layers whose outputs are compared, or of none: the outputs of the whole network."""
     weight: float = 0.1
-    """Weight of the mean difference of the features, relative to their magnitude, over the outputs."""
+    """Weight of the mean difference of the features, relative to their magnitude, over the layers."""
 
     def __post_init__(self) -> None:
         if not self.path.endswith(".param"):
@@ -57,12 +59,12 @@ class Features:
     ) -> None:
         """folder: what its path is relative to. seed: of the places it looks at. dtype: in which it computes.
 
-        Raises UsageError if its file is missing, WeightsError if it cannot be read.
+        Raises UsageError if its file is missing, WeightsError if it cannot be read or lacks a layer.
         """
         path = folder / config.path
         if not path.is_file():
             raise UsageError(f"[features] path: {path} is not a file")
-        self.network = read_ncnn(path, outputs=0).to(device, dtype)
+        self.network = read_ncnn(path, outputs=0, named=config.layers).to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seed, self.dtype = seed, dtype
 

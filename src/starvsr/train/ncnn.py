@@ -51,14 +51,19 @@ class _Layer:
 class NcnnNetwork(nn.Module):
     """A network of one input, in float32."""
 
-    def __init__(self, layers: list[_Layer], operations: list[nn.Module | None]) -> None:
+    def __init__(
+        self, layers: list[_Layer], operations: list[nn.Module | None], named: tuple[str, ...]
+    ) -> None:
         super().__init__()
-        self.layers = layers
+        self.layers, self.named = layers, named
         self.operations = nn.ModuleList(each or nn.Identity() for each in operations)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`b c h w`, to all outputs in the order of the layers, each of whatever size the network makes of it."""
+        """`b c h w`, to its outputs, or those of the named layers, in the order of the layers, each of whatever size the
+        network makes of it.
+        """
         blobs: dict[str, Tensor] = {}
+        features: list[Tensor] = []
         for layer, operation in zip(self.layers, self.operations, strict=True):
             # Every blob is read once: what is needed more often is split.
             inputs = [blobs.pop(name) for name in layer.inputs]
@@ -69,23 +74,27 @@ class NcnnNetwork(nn.Module):
             else:
                 made = operation(*inputs)
             blobs.update(dict.fromkeys(layer.outputs, made))
-        return tuple(blobs.values())
+            if layer.name in self.named:
+                features.append(made)
+        return tuple(features if self.named else blobs.values())
 
 
-def read_ncnn(param: Path, *, outputs: int = 1) -> NcnnNetwork:
+def read_ncnn(param: Path, *, outputs: int = 1, named: tuple[str, ...] = ()) -> NcnnNetwork:
     """The network of `NAME.param` and `NAME.bin` beside it, for inference; outputs: that it must have, or 0 for any.
+
+    named: layers whose outputs are wanted instead; what comes after the last of them is left out.
 
     Raises WeightsError where a file cannot be read, has layers other than those of feed-forward upscalers, or the two
     do not fit together.
     """
     weights = param.with_suffix(".bin")
     try:
-        layers = _layers(read_text(param), outputs)
+        layers = _until(_layers(read_text(param), outputs), named)
         if weights.stat().st_size > _MOST_BYTES:
             raise ValueError(f"has more than {_MOST_BYTES >> 30} GiB of weights")
         file = _Weights(weights.read_bytes())
-        network = NcnnNetwork(layers, [_operation(layer, file) for layer in layers])
-        if file.place != len(file.content):
+        network = NcnnNetwork(layers, [_operation(layer, file) for layer in layers], named)
+        if not named and file.place != len(file.content):
             raise ValueError(f"does not fit {weights.name}, which has more weights")
     except OSError as error:
         raise WeightsError(f"{error.filename} cannot be read: {error.strerror}") from error
@@ -109,6 +118,14 @@ def _layers(text: str, outputs: int) -> list[_Layer]:
             f"it must have one input and {outputs or 'any'} output{'s'[: outputs != 1]}"
         )
     return layers
+
+
+def _until(layers: list[_Layer], named: tuple[str, ...]) -> list[_Layer]:
+    """The layers up to the last named one; all of them where none is named."""
+    places = {layer.name: place for place, layer in enumerate(layers, 1)}
+    if missing := [name for name in named if name not in places]:
+        raise ValueError(f"it has no layer {missing[0]!r}")
+    return layers[: max(places[name] for name in named)] if named else layers
 
 
 def _layer(words: list[str]) -> _Layer:
