@@ -59,7 +59,7 @@ class Features:
     ) -> None:
         """folder: what its path is relative to. seed: of the places it looks at. dtype: in which it computes.
 
-        Raises UsageError if its file is missing, WeightsError if it cannot be read or lacks a layer.
+        Raises UsageError if its file is missing, WeightsError if it cannot be read or has no such layer.
         """
         path = folder / config.path
         if not path.is_file():

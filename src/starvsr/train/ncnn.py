@@ -59,8 +59,9 @@ class NcnnNetwork(nn.Module):
         self.operations = nn.ModuleList(each or nn.Identity() for each in operations)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """`b c h w`, to its outputs, or those of the named layers, in the order of the layers, each of whatever size the
-        network makes of it.
+        """`b c h w`, to its outputs, or those of the named layers, each of whatever size the network makes of it.
+
+        They come in the order of the layers.
         """
         blobs: dict[str, Tensor] = {}
         features: list[Tensor] = []
