@@ -90,6 +90,7 @@ def test_what_cannot_be_a_measure_is_refused(root: Path) -> None:
     for text, named in (
         ("path = 'net.onnx'", "must end in .param"),
         ("path = 'net.param'\nweight = 0.0", "must be above 0"),
+        ("path = 'net.param'\nlayers = ['']", "must be names of layers"),
     ):
         with pytest.raises(UsageError, match=named):
             config_from_toml(f"[features]\n{text}")

@@ -89,6 +89,7 @@ def test_named_layers_of_the_beginning_of_a_network(tmp_path: Path) -> None:
     path, weights = classifier(tmp_path)
     with path.open("a") as file:
         file.write("Convolution late 1 1 out1 far 0=8 1=3 6=288\n")
+        file.write("InnerProduct full 1 1 far classes 0=10 6=80\n")
     with path.with_suffix(".bin").open("ab") as file:
         file.write(tagged(drawn(1, 8, 4, 3, 3)))
     x = drawn(2, 1, 3, 12, 16)
@@ -99,8 +100,8 @@ def test_named_layers_of_the_beginning_of_a_network(tmp_path: Path) -> None:
     assert [each.shape[1] for each in whole(x)] == [4, 8]
     names = [layer.name for layer in read_ncnn(path, outputs=0, named=("pad",)).layers]
     assert names == ["in", "conv", "split", "pad"]
-    with pytest.raises(WeightsError, match="no layer 'Conv_9'"):
-        read_ncnn(path, outputs=0, named=("conv", "Conv_9"))
+    with pytest.raises(WeightsError, match="no layer 'con': did you mean conv"):
+        read_ncnn(path, outputs=0, named=("conv", "con"))
 
 
 @pytest.mark.parametrize(("mode", "name"), [(1, "nearest"), (2, "bilinear")])

@@ -1,6 +1,6 @@
 """Features of a trained network as a measure of how unlike two pictures look.
 
-Where a pixel loss is least for the mean of all pictures that would fit, features of a classifier are alike for pictures
+Where a pixel loss is least for the mean of all pictures that would fit, features of a trained network are alike for pictures
 with the same kind of edges and texture (the perceptual loss of Johnson et al., 2016).
 """
 
@@ -41,6 +41,8 @@ class FeaturesConfig:
     def __post_init__(self) -> None:
         if not self.path.endswith(".param"):
             raise ValueError(f"path {self.path!r} must end in .param")
+        if not all(self.layers):
+            raise ValueError(f"layers {list(self.layers)} must be names of layers")
         if self.weight <= 0:
             raise ValueError(f"weight {self.weight} must be above 0")
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from starvsr.errors import WeightsError
+from starvsr.errors import WeightsError, did_you_mean
 from starvsr.media.textfiles import read_text
 
 _MAGIC = "7767517"
@@ -90,7 +90,7 @@ def read_ncnn(param: Path, *, outputs: int = 1, named: tuple[str, ...] = ()) -> 
     """
     weights = param.with_suffix(".bin")
     try:
-        layers = _until(_layers(read_text(param), outputs), named)
+        layers = _layers(read_text(param), outputs, named)
         if weights.stat().st_size > _MOST_BYTES:
             raise ValueError(f"has more than {_MOST_BYTES >> 30} GiB of weights")
         file = _Weights(weights.read_bytes())
@@ -104,11 +104,19 @@ def read_ncnn(param: Path, *, outputs: int = 1, named: tuple[str, ...] = ()) -> 
     return network.eval().requires_grad_(False)
 
 
-def _layers(text: str, outputs: int) -> list[_Layer]:
-    magic, _, *lines = text.split("\n", 2)
-    if magic.strip() != _MAGIC or not lines:
+def _layers(text: str, outputs: int, named: tuple[str, ...]) -> list[_Layer]:
+    """All of them, or those up to the last named one: others may be of any kind."""
+    magic, _, *rest = text.split("\n", 2)
+    if magic.strip() != _MAGIC or not rest:
         raise ValueError(f"it does not begin with {_MAGIC}")
-    layers = [_layer(line.split()) for line in lines[0].splitlines() if line.strip()]
+    lines = [line.split() for line in rest[0].splitlines() if line.strip()]
+    if named:
+        places = {words[1]: place for place, words in enumerate(lines, 1) if len(words) > 1}
+        if missing := [name for name in named if name not in places]:
+            near = did_you_mean(missing[0], places).rstrip()
+            raise ValueError(f"it has no layer {missing[0]!r}{near and f': {near}'}")
+        lines, outputs = lines[: max(places[name] for name in named)], 0
+    layers = [_layer(words) for words in lines]
     there: set[str] = set()
     for layer in layers:
         if missing := [name for name in layer.inputs if name not in there]:
@@ -119,14 +127,6 @@ def _layers(text: str, outputs: int) -> list[_Layer]:
             f"it must have one input and {outputs or 'any'} output{'s'[: outputs != 1]}"
         )
     return layers
-
-
-def _until(layers: list[_Layer], named: tuple[str, ...]) -> list[_Layer]:
-    """The layers up to the last named one; all of them where none is named."""
-    places = {layer.name: place for place, layer in enumerate(layers, 1)}
-    if missing := [name for name in named if name not in places]:
-        raise ValueError(f"it has no layer {missing[0]!r}")
-    return layers[: max(places[name] for name in named)] if named else layers
 
 
 def _layer(words: list[str]) -> _Layer:
