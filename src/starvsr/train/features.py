@@ -1,7 +1,7 @@
 """Features of a trained network as a measure of how unlike two pictures look.
 
-Where a pixel loss is least for the mean of all pictures that would fit, features of a trained network are alike for pictures
-with the same kind of edges and texture (the perceptual loss of Johnson et al., 2016).
+Where a pixel loss is least for the mean of all pictures that would fit, features of a trained network are alike for
+pictures with the same kind of edges and texture (the perceptual loss of Johnson et al., 2016).
 """
 
 from __future__ import annotations
