@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from starvsr.cli import ending
 from starvsr.media.scratch import scratch_folder
 from tests.cli.conftest import listing
 from tests.cli.test_failures import COMMAND
@@ -144,3 +147,88 @@ except (KeyboardInterrupt, Ended) as error:
     ended = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ended.stdout.strip() in ("KeyboardInterrupt", "Terminated", "HungUp")
     assert ended.stderr == ""
+
+
+WHILE_WEIGHTS_ARE_READ = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+import torch
+
+number, calls = int(sys.argv.pop(1)), 0
+original = torch.UntypedStorage.__getitem__
+
+def interrupted(storage, index):
+    global calls
+    calls += 1
+    # The first call is safetensors' own, and this one that of torch.asarray.
+    if calls == 2:
+        signal.raise_signal(number)
+    return original(storage, index)
+
+torch.UntypedStorage.__getitem__ = interrupted
+from starvsr.cli.app import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_a_library_makes_an_error_of(
+    clip: Path, quick: list[str], number: signal.Signals
+) -> None:
+    """torch says that it finds no shape; a batch would take that for a fault of one video, and do the next."""
+    shutil.copy(clip, clip.with_name("second.mp4"))
+    before = listing(clip.parent)
+    made = clip.with_name("made")
+    command = [sys.executable, "-c", WHILE_WEIGHTS_ARE_READ, str(int(number)), "upscale"]
+    inputs = [clip, clip.with_name("second.mp4")]
+    ended = subprocess.run(
+        [*command, *inputs, made, "--keep-going", *quick], capture_output=True, text=True
+    )
+    word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+    assert ended.returncode == code_of(number)
+    assert f"{word[number]}; nothing was written" in ended.stderr
+    assert not re.search("error|Traceback", ended.stderr)
+    assert listing(clip.parent) == before
+
+
+@pytest.fixture
+def handler() -> Iterator[ending.SignalHandler]:
+    """Handles SIGTERM, and has raised for it."""
+    handler = ending.SignalHandler()
+    usual = signal.signal(signal.SIGTERM, handler)
+    with pytest.raises(ending.Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    yield handler
+    signal.signal(signal.SIGTERM, usual)
+
+
+@pytest.mark.usefixtures("handler")
+def test_an_error_in_place_of_a_signal_is_that_signal() -> None:
+    with pytest.raises(ending.Terminated) as ended, ending.signals_first():
+        raise ValueError("no shape")
+    assert isinstance(ended.value.__cause__, ValueError)
+
+
+@pytest.mark.usefixtures("handler")
+def test_an_error_of_the_cleanup_stays() -> None:
+    with pytest.raises(OSError, match="full"), ending.signals_first():
+        try:
+            raise ending.Terminated
+        finally:
+            raise OSError("full")
+
+
+def test_an_error_long_after_a_signal_stays(
+    handler: ending.SignalHandler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.monotonic() + ending.CLEANING_S + 1
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert handler.just_raised() is None
+    with pytest.raises(ValueError, match="true"), ending.signals_first():
+        raise ValueError("true")
+
+
+def test_an_error_without_a_signal_stays() -> None:
+    with pytest.raises(ValueError, match="true"), ending.signals_first():
+        raise ValueError("true")

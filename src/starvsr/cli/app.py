@@ -25,7 +25,14 @@ from starvsr.cli import (
     upscale,
     weights,
 )
-from starvsr.cli.ending import Ended, Interrupted, ended_by, heed_no_more, heed_signals
+from starvsr.cli.ending import (
+    Ended,
+    Interrupted,
+    ended_by,
+    heed_no_more,
+    heed_signals,
+    signals_first,
+)
 from starvsr.cli.help import HELP_NAMES, Command, Group, HelpByNeed
 from starvsr.cli.messages import heard, say, say_error
 from starvsr.cli.printing import echo
@@ -131,7 +138,8 @@ def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; every message goes to standard error."""
     with guarded(), heard():
         try:
-            return _run(arguments)
+            with signals_first():
+                return _run(arguments)
         except StarvsrError as error:
             text, *ways = map(str, error.args or ("",))
             say_error(text, error, *ways)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from starvsr.cli.ending import signals_first
 from starvsr.cli.messages import say
 from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
 from starvsr.media.deadline import within_deadline
@@ -268,7 +269,8 @@ def run_batch(
                 there = not item.options.overwrite and item.target.exists()
                 # What a kill left undone is done.
                 there = there and not is_made(folder, item.target)
-            outcomes.append(Outcome(item, "there") if there else one(item))
+            with signals_first():
+                outcomes.append(Outcome(item, "there") if there else one(item))
         except StarvsrError as error:
             if not keep_going:
                 raise

@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 # Longer than the cleanup takes; a later signal is handled again.
@@ -86,6 +88,38 @@ def _raise_again_what_is_dropped(handler: SignalHandler) -> None:
     sys.unraisablehook = hook
 
 
+@contextmanager
+def signals_first() -> Iterator[None]:
+    """In the `with` block, an error that a library made of what a signal raised becomes that again.
+
+    Where C++ ignores what Python code raised, the error that follows says something else: torch 2.13 finds no shape for
+    what safetensors reads. An error during the cleanup, which has the signal's in its context, remains.
+    """
+    try:
+        yield
+    except Exception as error:
+        raised = next(filter(None, (handler.just_raised() for handler in _handlers())), None)
+        if raised is None or any(isinstance(each, raised) for each in _contexts(error)):
+            raise
+        raise raised from error
+
+
+def _handlers() -> Iterator[SignalHandler]:
+    for number in _numbers():
+        handler = signal.getsignal(number)
+        if isinstance(handler, SignalHandler):
+            yield handler
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """What was being handled when an error was raised, and so on."""
+    seen = {id(error)}
+    while (before := error.__cause__ or error.__context__) is not None and id(before) not in seen:
+        yield before
+        seen.add(id(before))
+        error = before
+
+
 def heed_no_more() -> None:
     """After the last cleanup, let signals end the process at once."""
     for number in _numbers():
@@ -122,6 +156,12 @@ class SignalHandler:
         if self._last - before > CLEANING_S:
             self.pending = signal.Signals(number)
             raise _RAISED[self.pending.name]
+
+    def just_raised(self) -> type[BaseException] | None:
+        """What it raised so recently that no cleanup after it takes as long."""
+        if self.pending is None or time.monotonic() - self._last > CLEANING_S:
+            return None
+        return _RAISED[self.pending.name]
 
     def forget(self) -> None:
         """Handle the next signal, however soon it comes."""

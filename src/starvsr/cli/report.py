@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from starvsr.cli.batch import Item
 from starvsr.cli.console import ProgressMode, ProgressView, progress_view
-from starvsr.cli.ending import Ended, ended_by
+from starvsr.cli.ending import Ended, ended_by, signals_first
 from starvsr.cli.messages import say, say_as, say_error
 from starvsr.cli.printing import echo
 from starvsr.cli.streams import check_output
@@ -129,7 +129,8 @@ class Report:
             view(progress)
 
         try:
-            yield heed
+            with signals_first():
+                yield heed
         except BaseException as error:
             kept = kept_work(error)
             if kept and isinstance(error, (KeyboardInterrupt, Ended)):
