@@ -1,10 +1,11 @@
-"""Build the components of a toy STAR: train its small latent autoencoder, and draw its byte-level text encoder.
+"""Build the components of a toy STAR: a linear latent autoencoder, and a byte-level text encoder.
 
-    python benchmarks/toy_components.py --config configs/nano.toml --data DIR --output DIR [--steps 3000]
+    python benchmarks/toy_components.py --config configs/toy.toml --data DIR --output RUN
 
-Writes `toy-vae.safetensors` and `toy-text.safetensors`, and prints the reconstruction PSNR of training crops and the
-standard deviation of the latents. The encoder's weights stay as they are drawn: what the network needs is that texts
-differ.
+Writes `toy-vae.safetensors` and `toy-text.safetensors`, and prints what the autoencoder keeps of the clips. Its latents
+are principal components of blocks of pixels in the teacher's pictures. The text encoder's weights stay as they are
+drawn: what the network needs is that texts differ. The bank of clips is built in RUN, where training with the same
+configuration finds it.
 """
 
 from __future__ import annotations
@@ -18,65 +19,69 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from einops import rearrange
+import torch.nn.functional as F
 from torch import Tensor
 
-from starvsr.models.autoencoder import TinyVAE
 from starvsr.models.text import END, START, byte_letters
 from starvsr.specs import TOY
-from starvsr.train.config import PixelLossConfig, TrainConfig, read_config
+from starvsr.train.config import TrainConfig, read_config
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
-from starvsr.train.pixel_losses import pixel_losses
 from starvsr.train.sources import find_sources
+from starvsr.train.teacher import Teacher
 from starvsr.zoo.components import COMPONENT_KEY, MERGES_KEY, VOCAB_KEY
 from starvsr.zoo.tensorfile import write_tensors
 
-VAE: dict[str, Any] = {
-    "encoder_block_out_channels": [32, 32, 32],
-    "num_encoder_blocks": [1, 1, 2],
-    "decoder_block_out_channels": [32, 32, 32],
-    "num_decoder_blocks": [2, 1, 1],
+BLOCKS: dict[str, Any] = {
+    "factor": TOY.autoencoder.factor,
     "latent_channels": TOY.network.latent_channels,
 }
-LOSS = PixelLossConfig(kind="charbonnier", fft=0.02)
-BATCH, CROP_PX, LR = 4, 64, 3e-3
-NOISE = 0.05
-"""Deviation of what is added to latents, beside their own: neighbours then decode to what is alike."""
-LARGE = 1e-3
-"""Weight of the latents' mean square, which keeps them in range."""
+EVENED = 0.5
+"""How far the deviations of the components are made equal: at 0 they are those of the pixels, at 1 all are 1. Between,
+noise neither drowns the fine ones nor do they weigh as much as the coarse ones."""
 
 
-def truths(config: TrainConfig, data: Path, output: Path, steps: int) -> Iterator[Tensor]:
-    """Crops of training clips without degradation, `b 3 t h w` in [-1, 1]."""
-    clips = TrainingClips(config.data, find_sources(config.data.made, data), config.seed, output)
-    for clip in load_clips(clips, StepSampler(range(steps), BATCH, BATCH), workers=0):
-        yield rearrange(clip.truth[..., :CROP_PX, :CROP_PX] * 2 - 1, "b t c h w -> b c t h w")
+def taught(config: TrainConfig, base: Path, data: Path, output: Path) -> Iterator[Tensor]:
+    """What the teacher makes of every clip of the bank, `t 3 h w` in [-1, 1]."""
+    if config.data.bank is None or config.teacher is None:
+        raise SystemExit("the configuration must have a bank and a teacher")
+    teacher = Teacher(config.teacher, base, config.data.scale)
+    sources = find_sources(config.data.made, data)
+    clips = TrainingClips(config.data, sources, config.seed, output, teacher)
+    for clip in load_clips(clips, StepSampler(range(config.data.bank.clips), 1, 1), workers=0):
+        assert clip.taught is not None, "the teacher restores every clip"
+        yield clip.taught[0] * 2 - 1
 
 
-def train_vae(config: TrainConfig, data: Path, output: Path, steps: int) -> None:
-    """Train the autoencoder on frames, and write it."""
-    torch.manual_seed(config.seed)
-    vae = TinyVAE.build(VAE)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=LR, betas=(0.9, 0.99), weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, LR, total_steps=steps, pct_start=0.05, cycle_momentum=False
-    )
-    errors: list[float] = []
-    for step, truth in enumerate(truths(config, data, output, steps)):
-        z = vae.encode(rearrange(truth, "b c t h w -> (b t) c h w")).latents
-        decoded = vae.decode(z + NOISE * z.detach().std() * torch.randn_like(z)).sample
-        restored = rearrange(decoded, "(b t) c h w -> b c t h w", b=len(truth))
-        optimizer.zero_grad()
-        block = truth.shape[-1] // z.shape[-1]
-        (pixel_losses(restored, truth, LOSS, block)["loss"] + LARGE * z.square().mean()).backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        errors.append((restored.clamp(-1, 1) - truth).square().mean().item() / 4)
-        if step % 50 == 49:
-            psnr = -10 * math.log10(sum(errors[-50:]) / 50)
-            print(f"step {step + 1}: {psnr:.2f} dB, latents' deviation {z.std():.3f}", flush=True)
-    write(output / "toy-vae.safetensors", "autoencoder", vae.state_dict(), VAE, {})
+def principal_components(pictures: Iterator[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Of blocks of pixels, flat: their mean, the components' deviations in descending order, and the components."""
+    count, sums, products = 0, torch.zeros(0), torch.zeros(0)
+    for clip in pictures:
+        blocks = F.pixel_unshuffle(clip, BLOCKS["factor"]).movedim(1, -1).flatten(0, -2).double()
+        count += len(blocks)
+        sums = blocks.sum(0) + (sums if len(sums) else 0)
+        products = blocks.T @ blocks + (products if len(products) else 0)
+    mean = sums / count
+    variances, vectors = torch.linalg.eigh(products / count - mean.outer(mean))
+    return mean, variances.flip(0).clamp(min=0).sqrt(), vectors.flip(1).T
+
+
+def write_autoencoder(pictures: Iterator[Tensor], output: Path) -> None:
+    """Write the autoencoder of what is restored, and print what it leaves out."""
+    mean, deviations, components = principal_components(pictures)
+    kept = BLOCKS["latent_channels"]
+    lost = deviations[kept:].square().sum() / len(deviations) / 4
+    print(f"{kept} of {len(deviations)} components keep {-10 * math.log10(lost):.2f} dB")
+    by, rows = deviations[:kept, None] ** -EVENED, components[:kept]
+    shape = (kept, 3, BLOCKS["factor"], BLOCKS["factor"])
+    # Blocks have the mean of their colour, except for what the components hold.
+    rest = (mean - rows.T @ (rows @ mean)).reshape(3, -1).mean(1)
+    state = {
+        "encoder.weight": (by * rows).reshape(shape),
+        "encoder.bias": -(by[:, 0] * (rows @ mean)),
+        "decoder.weight": (rows / by).reshape(shape),
+        "decoder.bias": rest,
+    }
+    write(output / "toy-vae.safetensors", "autoencoder", state, BLOCKS, {}, torch.float32)
 
 
 def write_text_encoder(output: Path, seed: int) -> None:
@@ -116,9 +121,10 @@ def write(
     state: dict[str, Tensor],
     config: dict[str, Any],
     metadata: dict[str, str],
+    dtype: torch.dtype = torch.float16,
 ) -> None:
-    """A component's file, in half precision."""
-    tensors = {name: value.detach().half().contiguous() for name, value in state.items()}
+    """A component's file."""
+    tensors = {name: value.detach().to(dtype).contiguous() for name, value in state.items()}
     digest = hashlib.sha256(b"".join(value.numpy().tobytes() for value in tensors.values()))
     # Cached embeddings are identified by it.
     about = {"name": path.stem, "kind": kind, "source_sha256": digest.hexdigest(), "config": config}
@@ -134,12 +140,12 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     config = read_config(options.config)
     write_text_encoder(options.output, config.seed)
-    train_vae(config, options.data, options.output, options.steps)
+    pictures = taught(config, options.config.parent, options.data, options.output)
+    write_autoencoder(pictures, options.output)
 
 
 if __name__ == "__main__":

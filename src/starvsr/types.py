@@ -158,6 +158,8 @@ class UNetConfig:
     """Whether the control branch exists, and with it the hint."""
     liem: str = "published"
     """LIEM's gates: `published`, before the norm before attention, with little effect; `acting`, behind it; `none`."""
+    norm_groups: int = 32
+    """Groups of channels of every group norm. A group of one channel loses that channel's mean and size."""
     recurrent: ClassVar[bool] = False
     """Whether frames depend on a `Memory` of the frames before them."""
     shares: ClassVar[bool] = True
@@ -267,7 +269,7 @@ class AutoencoderSpec:
     """Which autoencoder converts pixels to latents, and how its work is split."""
 
     kind: str
-    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion), `causal_vae` (CogVideoX), `tiny_vae`."""
+    """`pixel_unshuffle` (no weights), `temporal_vae` (Stable Video Diffusion), `causal_vae` (CogVideoX), `linear`."""
     factor: int
     """Pixels per latent element, each way."""
     weights: str = ""
@@ -283,8 +285,7 @@ class AutoencoderSpec:
     """Side of a square tile, latent elements; None is the whole frame."""
     tile_overlap: int = 0
     time_factor: int = 1
-    """Frames per latent frame: `time_factor * k + 1` frames become `k + 1` latent ones, and runs of other lengths are
-    padded with the last. Above 1, a run is coded whole in time, and only the network has temporal windows."""
+    """Frames per latent frame, f: f k + 1 are k + 1 latent ones, others are padded; above 1 a run is coded whole."""
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
+from starvsr.models.autoencoder import (
+    Autoencoder,
+    LinearAutoencoder,
+    PixelUnshuffle,
+    TemporalVAE,
+)
 from tests.golden.seeded_init import seeded_parameter
 
 
@@ -41,51 +44,52 @@ def test_refusals() -> None:
         PixelUnshuffle(0)
 
 
-TINY: dict[str, Any] = {
-    "encoder_block_out_channels": (8, 8, 8),
-    "num_encoder_blocks": (1, 1, 1),
-    "decoder_block_out_channels": (8, 8, 8),
-    "num_decoder_blocks": (1, 1, 1),
-    "latent_channels": 6,
-}
-
-
-def test_tiny_vae_is_made_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    state = TinyVAE.build(TINY).state_dict()
-    library = logging.getLogger("diffusers")
-    library.addHandler(caplog.handler)
-    try:
-        TinyVAE.from_state(TINY, state, 0.5, torch.device("cpu"), torch.float32)
-    finally:
-        library.removeHandler(caplog.handler)
-    assert caplog.records == []
+BLOCKS: dict[str, Any] = {"factor": 4, "latent_channels": 6}
+CPU = torch.device("cpu")
 
 
 @torch.inference_mode()
-def test_tiny_vae_is_diffusers_behind_our_interface() -> None:
-    torch.manual_seed(0)
-    module = TinyVAE.build(TINY).eval()
-    state = {name: value.clone() for name, value in module.state_dict().items()}
-    config = {**TINY, "_class_name": "AutoencoderTiny"}
-    vae: Autoencoder = TinyVAE.from_state(config, state, 0.5, torch.device("cpu"), torch.float32)
-    assert (vae.factor, vae.latent_channels) == (4, 6)
+def test_a_linear_autoencoder_codes_every_block_by_itself() -> None:
+    state = LinearAutoencoder.build(BLOCKS).state_dict()
+    coder: Autoencoder = LinearAutoencoder.from_state(BLOCKS, state, 0.5, CPU, torch.float32)
+    assert (coder.factor, coder.latent_channels) == (4, 6)
     frames = torch.rand(2, 3, 3, 8, 12) * 2 - 1
-    latent = vae.encode(frames, torch.randn(2, 6, 3, 2, 3))
+    latent = coder.encode(frames, torch.randn(2, 6, 3, 2, 3))
     assert latent.shape == (2, 6, 3, 2, 3)
-    pictures = vae.decode(latent)
+    pictures = coder.decode(latent)
     assert pictures.shape == frames.shape
-    for clip, frame in itertools.product(range(2), range(3)):
-        z = module.encode(frames[clip : clip + 1, :, frame]).latents
-        torch.testing.assert_close(latent[clip : clip + 1, :, frame], 0.5 * z)
-        torch.testing.assert_close(pictures[clip : clip + 1, :, frame], module.decode(z).sample)
+    block = frames[1, :, 2, 4:, 8:]
+    z = (state["encoder.weight"] * block).sum((1, 2, 3)) + state["encoder.bias"]
+    torch.testing.assert_close(latent[1, :, 2, 1, 2], 0.5 * z)
+    made = (state["decoder.weight"] * z[:, None, None, None]).sum(0)
+    wanted = made + state["decoder.bias"][:, None, None]
+    torch.testing.assert_close(pictures[1, :, 2, 4:, 8:], wanted)
 
 
-def test_a_tiny_vae_of_another_configuration_is_refused() -> None:
-    module = TinyVAE.build(TINY)
-    cpu = torch.device("cpu")
-    for config in ({**TINY, "latent_channels": 5}, {**TINY, "colour": 3}):
-        with pytest.raises(ValueError, match="does not fit its configuration"):
-            TinyVAE.from_state(config, module.state_dict(), 1.0, cpu, torch.float32)
+@torch.inference_mode()
+def test_a_linear_autoencoder_may_be_exact() -> None:
+    config = {"factor": 2, "latent_channels": 12}
+    state = LinearAutoencoder.build(config).state_dict()
+    every_pixel = torch.eye(12).reshape(12, 3, 2, 2)
+    state = {name: every_pixel if "weight" in name else 0 * value for name, value in state.items()}
+    coder = LinearAutoencoder.from_state(config, state, 1.0, CPU, torch.float32)
+    frames = torch.rand(1, 3, 2, 4, 6)
+    assert torch.equal(coder.encode(frames), PixelUnshuffle(2).encode(frames))
+    assert torch.equal(coder.decode(coder.encode(frames)), frames)
+
+
+def test_a_linear_autoencoder_computes_in_float32() -> None:
+    state = LinearAutoencoder.build(BLOCKS).half().state_dict()
+    coder = LinearAutoencoder.from_state(BLOCKS, state, 1.0, CPU, torch.bfloat16)
+    assert coder.decode(coder.encode(torch.rand(1, 3, 1, 4, 4))).dtype == torch.float32
+    assert {each.dtype for each in coder.module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("config", [{**BLOCKS, "latent_channels": 5}, {**BLOCKS, "colour": 3}, {}])
+def test_a_linear_autoencoder_of_another_configuration_is_refused(config: dict[str, Any]) -> None:
+    state = LinearAutoencoder.build(BLOCKS).state_dict()
+    with pytest.raises(ValueError, match="does not fit its configuration"):
+        LinearAutoencoder.from_state(config, state, 1.0, CPU, torch.float32)
 
 
 def small_vae(dtype: torch.dtype = torch.float32) -> tuple[TemporalVAE, Any]:

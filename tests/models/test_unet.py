@@ -48,6 +48,7 @@ def test_config_is_the_one_of_types() -> None:
         ({"residual_blocks": 3, "width": 64, "head_width": 64}, (2, 4, 2)),
         ({"control": False, "latent_channels": 7}, (3, 4, 6)),
         ({"first_heads": 1}, (33, 4, 4)),
+        ({"norm_groups": 4}, (2, 4, 6)),
         ({}, (40, 4, 4)),
     ],
 )
@@ -65,6 +66,16 @@ def test_variants_run_and_keep_the_shape(
     assert out.shape == inputs[0].shape
     assert out.is_contiguous()
     assert relative_error(out, precise) < 1e-5
+
+
+@torch.no_grad()
+def test_groups_of_several_channels_keep_the_size_of_each() -> None:
+    """A norm of single channels gives the same for a brighter picture: the mean of a frame could not come out."""
+    x = torch.rand(1, 1, 4, 6, 32)
+    brighter = x + 3 * (torch.arange(32) == 5)
+    for groups, kept in ((32, False), (4, True)):
+        norm = StarUNet(dataclasses.replace(TINY, norm_groups=groups)).head.norm
+        assert torch.allclose(norm(brighter), norm(x), atol=1e-3) is not kept
 
 
 def test_attention_is_only_where_the_config_says() -> None:
@@ -169,6 +180,8 @@ class TestDoor:
         ("changes", "message"),
         [
             ({"width": 48}, "multiple of 32"),
+            ({"norm_groups": 5}, "norm_groups 5 must be a divisor of 32"),
+            ({"norm_groups": 0}, "norm_groups 0"),
             ({"multipliers": ()}, "at least one level"),
             ({"residual_blocks": 0}, "one residual block"),
             ({"attention_scales": (0.3,)}, "attention scale 0.3"),

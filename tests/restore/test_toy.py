@@ -106,14 +106,21 @@ def prompted(words: str) -> LoadedModel:
     return load_choice(choose_model("toy", CPU), CPU, prompt=words)
 
 
-def test_it_denoises(toy: LoadedModel) -> None:
+def upsampled() -> Tensor:
+    pictures = functional.interpolate(small(), scale_factor=4, mode="bilinear")
+    return pictures.clamp(0, 1)
+
+
+def test_it_restores(toy: LoadedModel) -> None:
     """Sampling begins with almost only noise and ends with what the input shows.
 
-    Here it has 18.2 dB, and 12.1 against the mirrored truth; its autoencoder alone 24.8, bilinear interpolation 25.5.
+    Here it has 23.5 dB, and 11.8 against the mirrored truth; its autoencoder alone 28.0, bilinear interpolation 25.5,
+    nano, whose pictures it was taught, 27.2.
     """
     result = restored(toy)
-    assert psnr(result, truth()) > 17.5
-    assert psnr(result, truth()) > psnr(result, truth().flip(-1)) + 5
+    assert psnr(result, truth()) > 23
+    assert psnr(result, truth()) > psnr(result, truth().flip(-1)) + 10
+    assert detail(result) > 1.1 * detail(upsampled())
 
 
 def test_guidance_leads_away_from_what_is_blurred(toy: LoadedModel) -> None:
@@ -122,22 +129,22 @@ def test_guidance_leads_away_from_what_is_blurred(toy: LoadedModel) -> None:
 
 
 def test_words_act(toy: LoadedModel) -> None:
-    good = detail(restored(toy, steps=6, cfg=1.0))
-    bad = detail(restored(prompted("blurry, low quality"), steps=6, cfg=1.0))
-    assert bad < good
+    good = restored(toy, steps=6, cfg=1.0)
+    bad = restored(prompted("blurry, low quality"), steps=6, cfg=1.0)
+    assert psnr(good, bad) < 40
+    assert psnr(bad, upsampled()) > psnr(good, upsampled()) + 0.1
 
 
-def test_more_steps_converge(toy: LoadedModel) -> None:
-    at = {
-        steps: restored(toy, steps=steps, cfg=1.0, solver_mode="normal", noise_level=500)
-        for steps in (3, 12, 24)
-    }
-    assert psnr(at[12], at[24]) > psnr(at[3], at[24]) + 2
+def test_more_steps_draw_more_detail(toy: LoadedModel) -> None:
+    few, some, many = (
+        detail(restored(toy, steps=steps, cfg=1.0, solver_mode="normal")) for steps in (3, 6, 12)
+    )
+    assert few < some < many
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("speed", "share", "distance"), [("balanced", 0.5, 45), ("fast", 0.35, 37), ("draft", 0.11, 20)]
+    ("speed", "share", "distance"), [("balanced", 0.5, 34), ("fast", 0.35, 33), ("draft", 0.11, 25)]
 )
 def test_speeds_keep_near_the_exact_picture(
     toy: LoadedModel, speed: str, share: float, distance: float

@@ -100,7 +100,9 @@ def test_what_cannot_be_a_measure_is_refused(root: Path) -> None:
     classifier(root)
     config = config_of(root, features=FeaturesConfig("net.param", layers=("conv", "deep")))
     assert config_from_toml(to_toml(config)) == config
-    with pytest.raises(WeightsError, match="no layer 'deep'"):
+    with pytest.raises(
+        UsageError, match=r"\[features\] layers: .*net\.param: there is no layer 'deep'"
+    ):
         train(config, options(root, base=root))
     (root / "net.param").write_text("hello\n")
     with pytest.raises(WeightsError, match=r"net\.param"):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from starvsr.errors import WeightsError
+from starvsr.errors import UsageError, WeightsError
 from starvsr.train.ncnn import read_ncnn
 from tests.train.ncnn_files import plain, tagged, write_enlarger, write_ncnn
 
@@ -100,7 +100,7 @@ def test_named_layers_of_the_beginning_of_a_network(tmp_path: Path) -> None:
     assert [each.shape[1] for each in whole(x)] == [4, 8]
     names = [layer.name for layer in read_ncnn(path, outputs=0, named=("pad",)).layers]
     assert names == ["in", "conv", "split", "pad"]
-    with pytest.raises(WeightsError, match="no layer 'con': did you mean conv"):
+    with pytest.raises(UsageError, match="no layer 'con': did you mean conv"):
         read_ncnn(path, outputs=0, named=("conv", "con"))
 
 

@@ -452,8 +452,12 @@ def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
     if features is not None:
         small = classifier(tmp_path)[0].name
         features = dataclasses.replace(features, path=f"./{small}", layers=("conv",))
-    if shipped.teacher is not None:
-        write_enlarger(tmp_path / shipped.teacher.path, shipped.data.scale)
+    teacher = shipped.teacher
+    if teacher is not None and teacher.path.endswith(".param"):
+        write_enlarger(tmp_path / teacher.path, shipped.data.scale)
+    elif teacher is not None:
+        # One of the package's own models.
+        teacher = dataclasses.replace(teacher, path=str(path.parent / teacher.path))
     bank = shipped.data.bank and dataclasses.replace(
         shipped.data.bank, clips=4, frames=4, crop=(48, 48)
     )
@@ -472,6 +476,7 @@ def test_shipped_configurations_train(path: Path, tmp_path: Path) -> None:
             data=dataclasses.replace(shipped.data, frames=frames, crop=(32, 32), bank=bank),
             validation=dataclasses.replace(shipped.validation, clips=1, frames=2, samples=1),
             features=features,
+            teacher=teacher,
             steps=2,
             batch=2,
         )

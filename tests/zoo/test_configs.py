@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from starvsr.errors import WeightsError
-from starvsr.models.autoencoder import TinyVAE
+from starvsr.models.autoencoder import TemporalVAE
 from starvsr.models.text import ClipTokenizer
 from starvsr.zoo.components import COMPONENT_KEY, make_component, read_component_info
 from starvsr.zoo.configs import check_config, read_bytes, read_config, read_text
@@ -149,7 +149,7 @@ def test_a_vocabulary_that_is_none(vocabulary: str) -> None:
 def test_a_library_that_stumbles_says_so_shortly() -> None:
     import torch
 
-    config = {"encoder_block_out_channels": 3, "latent_channels": base64.b64encode(b"x").decode()}
+    config = {"block_out_channels": 3, "latent_channels": base64.b64encode(b"x").decode()}
     with pytest.raises(ValueError, match="does not fit its configuration") as caught:
-        TinyVAE.from_state(config, {}, 1.0, torch.device("cpu"), torch.float32)
+        TemporalVAE.from_state(config, {}, 1.0, torch.device("cpu"), torch.float32)
     assert len(str(caught.value)) < 400

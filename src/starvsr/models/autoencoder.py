@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, cast
 
 import torch
 import torch.nn.functional as F
@@ -187,28 +187,62 @@ class TemporalVAE(DiffusersVAE):
         self.module.decoder.to(dtype)
 
 
-class TinyVAE(DiffusersVAE):
-    """TAESD (Bohan, 2023), a small autoencoder without norms.
+class LinearAutoencoder:
+    """One convolution each way, as wide as its stride: every block of pixels by itself, as by principal components.
 
-    Every frame is encoded and decoded alone, and a picture's parts do not depend on the rest of it.
+    Works in float32, on the device of its weights.
     """
 
-    library_class = "AutoencoderTiny"
-    widths = "encoder_block_out_channels"
+    time_factor = 1
+
+    def __init__(self, module: Any, scaling_factor: float) -> None:
+        """module: as `build` gives it."""
+        self.module = module
+        self.scaling_factor = scaling_factor
+        self.latent_channels, _, self.factor, _ = module.encoder.weight.shape
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any]) -> Any:
+        """The module of a configuration, `factor` and `latent_channels`. Raises TypeError for an unknown setting."""
+        return _Blocks(**config)
+
+    @classmethod
+    def from_state(
+        cls,
+        config: Mapping[str, Any],
+        state: Mapping[str, Tensor],
+        scaling_factor: float,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Self:
+        """From `build`'s configuration and parameters. Raises ValueError if the parameters do not match it."""
+        module = loaded_module("autoencoder", lambda: cls.build(config), state)
+        return cls(module.to(device, torch.float32), scaling_factor)
 
     def encode(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """`b 3 t h w -> b c t h/factor w/factor`; it encodes to no distribution. Raises ValueError as `Autoencoder`."""
         check_frames(frames, self.factor)
         pictures = rearrange(frames, "b c t h w -> (b t) c h w").to(self._weight)
-        z: Tensor = self.module.encode(pictures).latents.float() * self.scaling_factor
+        z: Tensor = self.module.encoder(pictures) * self.scaling_factor
         return rearrange(z, "(b t) c h w -> b c t h w", b=len(frames))
 
     def decode(self, latent: Tensor) -> Tensor:
         """`b c t h w -> b 3 t h*factor w*factor`. Raises ValueError for other shapes."""
         check_latent(latent, self.latent_channels)
         z = rearrange(latent, "b c t h w -> (b t) c h w") / self.scaling_factor
-        pictures: Tensor = self.module.decode(z.to(self._weight)).sample.float()
+        pictures: Tensor = self.module.decoder(z.to(self._weight))
         return rearrange(pictures, "(b t) c h w -> b c t h w", b=latent.shape[0])
+
+    @property
+    def _weight(self) -> Tensor:
+        return cast(Tensor, self.module.encoder.weight)
+
+
+class _Blocks(nn.Module):
+    def __init__(self, factor: int, latent_channels: int) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, latent_channels, factor, stride=factor)
+        self.decoder = nn.ConvTranspose2d(latent_channels, 3, factor, stride=factor)
 
 
 def check_frames(frames: Tensor, factor: int) -> None:

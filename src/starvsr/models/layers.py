@@ -69,7 +69,7 @@ class GroupNorm(nn.GroupNorm):
         b, f, h, w, _ = x.shape
         # Frames stacked vertically are one tall picture.
         pictures = _pictures(x, b * f, h, w) if self.per_frame else _pictures(x, b, f * h, w)
-        return _video(F.group_norm(pictures, GROUPS, self.weight, self.bias, self.eps), x)
+        return _video(F.group_norm(pictures, self.num_groups, self.weight, self.bias, self.eps), x)
 
 
 class SpatialConv(nn.Conv2d):

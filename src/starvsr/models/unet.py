@@ -49,6 +49,9 @@ class StarUNet(VideoNetwork):
         self.decoder = Decoder(config)
         self.head = Head(config)
         self.control = ControlBranch(config) if config.control else None
+        for module in self.modules():
+            if isinstance(module, GroupNorm):
+                module.num_groups = config.norm_groups
         self.use_channels_last()
 
     def forward(
@@ -93,6 +96,8 @@ def _check_config(config: UNetConfig) -> None:
         raise ValueError(
             f"UNet width {config.width} must be a multiple of {GROUPS}, the groups of a norm"
         )
+    if config.norm_groups < 1 or GROUPS % config.norm_groups:
+        raise ValueError(f"norm_groups {config.norm_groups} must be a divisor of {GROUPS}")
     if config.liem not in ("published", "acting", "none"):
         raise ValueError(f"liem {config.liem!r} must be published, acting or none")
     for scale in config.attention_scales:

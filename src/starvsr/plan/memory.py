@@ -34,8 +34,8 @@ pictures live there too, and what does not fit is not refused but ends the proce
 
 _FRAME_KERNEL, _SPATIAL_KERNEL = 3, 9
 
-# Upper bounds: what is known as TAESD.
-_TINY_VAE_PARAMETERS, _TINY_VAE_WIDTH = 2_445_063, 64
+# Autoencoders that code every block of pixels by itself.
+_BLOCKWISE = ("pixel_unshuffle", "linear")
 _VAE_WIDTHS = (128, 256, 512, 512)
 _VAE_ENCODER_PARAMETERS, _VAE_DECODER_PARAMETERS = 34_163_664, 63_579_183
 _FLOAT32_BYTES = 4
@@ -114,12 +114,11 @@ def weights_bytes(spec: ModelSpec, bytes_per_element: int, *, offload: str = "no
 
 def autoencoder_weights_bytes(spec: ModelSpec, bytes_per_element: int) -> int:
     """Of the autoencoder's weights, as published: a frame's encoder in float32, everything else as the network's."""
-    if spec.autoencoder.kind == "pixel_unshuffle":
+    if spec.autoencoder.kind in _BLOCKWISE:
+        # A linear one has a few thousand.
         return 0
     if spec.autoencoder.kind == "causal_vae":
         return CAUSAL_VAE_PARAMETERS * bytes_per_element
-    if spec.autoencoder.kind == "tiny_vae":
-        return _TINY_VAE_PARAMETERS * bytes_per_element
     return _VAE_ENCODER_PARAMETERS * _FLOAT32_BYTES + _VAE_DECODER_PARAMETERS * bytes_per_element
 
 
@@ -315,14 +314,11 @@ def autoencoder_peak_bytes(
     """
     frames, rows, columns = picture
     pixels = rows * columns * spec.autoencoder.factor**2
-    if spec.autoencoder.kind == "pixel_unshuffle":
+    if spec.autoencoder.kind in _BLOCKWISE:
         # The pixels and the latent, whichever of them is made.
         return 2 * 3 * frames * pixels * _FLOAT32_BYTES
     if spec.autoencoder.kind == "causal_vae":
         return causal_vae_peak_bytes(spec.autoencoder, picture, bytes_per_element)
-    if spec.autoencoder.kind == "tiny_vae":
-        # A block's input, and the inputs and results of its convolutions.
-        return 4 * frames * pixels * _TINY_VAE_WIDTH * bytes_per_element
     return max(
         vae_encode_peak_bytes(pixels), vae_decode_peak_bytes(frames, pixels, bytes_per_element)
     )

@@ -61,12 +61,16 @@ class Features:
     ) -> None:
         """folder: what its path is relative to. seed: of the places it looks at. dtype: in which it computes.
 
-        Raises UsageError if its file is missing, WeightsError if it cannot be read or has no such layer.
+        Raises UsageError if its file is missing or has no such layer, WeightsError if it cannot be read.
         """
         path = folder / config.path
         if not path.is_file():
             raise UsageError(f"[features] path: {path} is not a file")
-        self.network = read_ncnn(path, outputs=0, named=config.layers).to(device, dtype)
+        try:
+            network = read_ncnn(path, outputs=0, named=config.layers)
+        except UsageError as error:
+            raise UsageError(f"[features] layers: {error}") from error
+        self.network = network.to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seed, self.dtype = seed, dtype
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from starvsr.errors import WeightsError, did_you_mean
+from starvsr.errors import UsageError, WeightsError, did_you_mean
 from starvsr.media.textfiles import read_text
 
 _MAGIC = "7767517"
@@ -85,8 +85,8 @@ def read_ncnn(param: Path, *, outputs: int = 1, named: tuple[str, ...] = ()) -> 
 
     named: layers whose outputs are wanted instead; what comes after the last of them is left out.
 
-    Raises WeightsError where a file cannot be read, has layers other than those of feed-forward upscalers, or the two
-    do not fit together.
+    Raises UsageError where there is no layer of a name, WeightsError where a file cannot be read, has layers other than
+    those of feed-forward upscalers, or the two do not fit together.
     """
     weights = param.with_suffix(".bin")
     try:
@@ -99,6 +99,8 @@ def read_ncnn(param: Path, *, outputs: int = 1, named: tuple[str, ...] = ()) -> 
             raise ValueError(f"does not fit {weights.name}, which has more weights")
     except OSError as error:
         raise WeightsError(f"{error.filename} cannot be read: {error.strerror}") from error
+    except UsageError as error:
+        raise UsageError(f"{param}: {error}") from error
     except (ValueError, WeightsError) as error:
         raise WeightsError(f"{param} is not a network that can be read: {error}") from error
     return network.eval().requires_grad_(False)
@@ -114,7 +116,7 @@ def _layers(text: str, outputs: int, named: tuple[str, ...]) -> list[_Layer]:
         places = {words[1]: place for place, words in enumerate(lines, 1) if len(words) > 1}
         if missing := [name for name in named if name not in places]:
             near = did_you_mean(missing[0], places).rstrip()
-            raise ValueError(f"it has no layer {missing[0]!r}{near and f': {near}'}")
+            raise UsageError(f"there is no layer {missing[0]!r}{near and f': {near}'}")
         lines, outputs = lines[: max(places[name] for name in named)], 0
     layers = [_layer(words) for words in lines]
     there: set[str] = set()

@@ -18,7 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from starvsr.errors import UsageError, WeightsError
-from starvsr.models.autoencoder import Autoencoder, PixelUnshuffle, TemporalVAE, TinyVAE
+from starvsr.models.autoencoder import (
+    Autoencoder,
+    LinearAutoencoder,
+    PixelUnshuffle,
+    TemporalVAE,
+)
 from starvsr.models.build import empty_network
 from starvsr.models.causal_vae import CausalVAE
 from starvsr.models.compiled import compiler_for
@@ -41,10 +46,10 @@ from starvsr.zoo.spec_json import spec_to_json
 from starvsr.zoo.tensorfile import write_tensors
 from starvsr.zoo.text import contexts
 
-_VAES: dict[str, type[TemporalVAE] | type[CausalVAE] | type[TinyVAE]] = {
+_VAES: dict[str, type[TemporalVAE] | type[CausalVAE] | type[LinearAutoencoder]] = {
     "temporal_vae": TemporalVAE,
     "causal_vae": CausalVAE,
-    "tiny_vae": TinyVAE,
+    "linear": LinearAutoencoder,
 }
 
 Mover = Callable[[], AbstractContextManager[None]]
