@@ -36,8 +36,8 @@ BLOCKS: dict[str, Any] = {
     "latent_channels": TOY.network.latent_channels,
 }
 EVENED = 0.5
-"""How far the deviations of the components are made equal: at 0 they are those of the pixels, at 1 all are 1. Between,
-noise neither drowns the fine ones nor do they weigh as much as the coarse ones."""
+"""How far the deviations of the components are made equal: at 0 they are those of the pixels, at 1 all are 1. At 0
+noise drowns the fine ones; at 1 these weigh as much as the coarse ones."""
 
 
 def taught(config: TrainConfig, base: Path, data: Path, output: Path) -> Iterator[Tensor]:
@@ -48,7 +48,10 @@ def taught(config: TrainConfig, base: Path, data: Path, output: Path) -> Iterato
     sources = find_sources(config.data.made, data)
     clips = TrainingClips(config.data, sources, config.seed, output, teacher)
     for clip in load_clips(clips, StepSampler(range(config.data.bank.clips), 1, 1), workers=0):
-        assert clip.taught is not None, "the teacher restores every clip"
+        if clip.taught is None:
+            raise SystemExit(
+                "the teacher must restore every clip: leave out [teacher] degradations"
+            )
         yield clip.taught[0] * 2 - 1
 
 
@@ -70,7 +73,7 @@ def write_autoencoder(pictures: Iterator[Tensor], output: Path) -> None:
     mean, deviations, components = principal_components(pictures)
     kept = BLOCKS["latent_channels"]
     lost = deviations[kept:].square().sum() / len(deviations) / 4
-    print(f"{kept} of {len(deviations)} components keep {-10 * math.log10(lost):.2f} dB")
+    print(f"{kept} of {len(deviations)} components hold {-10 * math.log10(lost):.2f} dB")
     by, rows = deviations[:kept, None] ** -EVENED, components[:kept]
     shape = (kept, 3, BLOCKS["factor"], BLOCKS["factor"])
     # Blocks have the mean of their colour, except for what the components hold.

@@ -285,7 +285,7 @@ class AutoencoderSpec:
     """Side of a square tile, latent elements; None is the whole frame."""
     tile_overlap: int = 0
     time_factor: int = 1
-    """Frames per latent frame, f: f k + 1 are k + 1 latent ones, others are padded; above 1 a run is coded whole."""
+    """Frames per latent frame, f: a run of f k + 1 frames (others are padded) is k + 1 latent ones, coded at once."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from starvsr.cli import ending
+from starvsr.errors import OutputError
 from starvsr.media.scratch import scratch_folder
 from tests.cli.conftest import listing
 from tests.cli.test_failures import COMMAND
@@ -149,26 +150,38 @@ except (KeyboardInterrupt, Ended) as error:
     assert ended.stderr == ""
 
 
-WHILE_WEIGHTS_ARE_READ = """
+LOSING = """
 import signal, sys
+from pathlib import Path
 signal.signal(signal.SIGINT, signal.default_int_handler)
-import torch
+from starvsr.models.unet import StarUNet
 
-number, calls = int(sys.argv.pop(1)), 0
-original = torch.UntypedStorage.__getitem__
+number, part = int(sys.argv.pop(1)), Path(sys.argv.pop(1))
+original = StarUNet.forward
 
-def interrupted(storage, index):
-    global calls
-    calls += 1
-    # The first call is safetensors' own, and this one that of torch.asarray.
-    if calls == 2:
-        signal.raise_signal(number)
-    return original(storage, index)
+def forward(*arguments, **named):
+    if part.name == "now" or part.exists():
+        try:
+            signal.raise_signal(number)
+        except BaseException:
+            pass
+        # As of C++ code that ignores what Python code raised: without a context.
+        raise ValueError("no shape can be found")
+    return original(*arguments, **named)
 
-torch.UntypedStorage.__getitem__ = interrupted
+StarUNet.forward = forward
 from starvsr.cli.app import main
 main()
 """
+WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+
+
+def losing(
+    number: int, part: str | Path, *arguments: str | Path
+) -> subprocess.CompletedProcess[str]:
+    """`upscale` whose network loses a signal once `part` exists, or `now`, and raises something else."""
+    command = [sys.executable, "-c", LOSING, str(int(number)), str(part), "upscale"]
+    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
 
 
 @pytest.mark.slow
@@ -176,20 +189,26 @@ main()
 def test_a_signal_that_a_library_makes_an_error_of(
     clip: Path, quick: list[str], number: signal.Signals
 ) -> None:
-    """torch says that it finds no shape; a batch would take that for a fault of one video, and do the next."""
-    shutil.copy(clip, clip.with_name("second.mp4"))
+    """A batch would take that for a fault of one video, and do the next."""
+    second = clip.with_name("second.mp4")
+    shutil.copy(clip, second)
     before = listing(clip.parent)
-    made = clip.with_name("made")
-    command = [sys.executable, "-c", WHILE_WEIGHTS_ARE_READ, str(int(number)), "upscale"]
-    inputs = [clip, clip.with_name("second.mp4")]
-    ended = subprocess.run(
-        [*command, *inputs, made, "--keep-going", *quick], capture_output=True, text=True
-    )
-    word = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+    ended = losing(number, "now", clip, second, clip.with_name("made"), "--keep-going", *quick)
     assert ended.returncode == code_of(number)
-    assert f"{word[number]}; nothing was written" in ended.stderr
+    assert f"{WORDS[number]}; nothing was written" in ended.stderr
     assert not re.search("error|Traceback", ended.stderr)
     assert listing(clip.parent) == before
+
+
+@pytest.mark.slow
+def test_what_is_kept_is_said_then_too(tmp_path: Path, quick: list[str]) -> None:
+    clip = make(tmp_path / "clip.mp4", Clip(frames=30, width=32, height=24))
+    made = clip.with_name("made.mkv")
+    part = made.with_name("made.mkv.starvsr") / "000001-core.mkv"
+    ended = losing(signal.SIGTERM, part, clip, made, "--segment-frames", "8", *quick)
+    assert ended.returncode == code_of(signal.SIGTERM)
+    assert re.search("terminated at [0-9]+ of [0-9]+ frames; finished parts are kept", ended.stderr)
+    assert part.with_name("000000-core.mkv").is_file()
 
 
 @pytest.fixture
@@ -217,6 +236,18 @@ def test_an_error_of_the_cleanup_stays() -> None:
             raise ending.Terminated
         finally:
             raise OSError("full")
+
+
+@pytest.mark.usefixtures("handler")
+def test_an_error_of_the_cleanup_in_another_thread_stays() -> None:
+    """It is handed over with its cause, and meets the signal here."""
+    handed = OutputError("no space left")
+    handed.__cause__ = OSError("full")
+    with pytest.raises(OutputError, match="no space"), ending.signals_first():
+        try:
+            raise ending.Terminated
+        finally:
+            raise handed
 
 
 def test_an_error_long_after_a_signal_stays(

@@ -85,7 +85,15 @@ def test_a_linear_autoencoder_computes_in_float32() -> None:
     assert {each.dtype for each in coder.module.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize("config", [{**BLOCKS, "latent_channels": 5}, {**BLOCKS, "colour": 3}, {}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**BLOCKS, "latent_channels": 5},
+        {**BLOCKS, "colour": 3},
+        {},
+        *({**BLOCKS, "factor": factor} for factor in ([4, 4], True, 0, -4, 4.0, "4", 1 << 20)),
+    ],
+)
 def test_a_linear_autoencoder_of_another_configuration_is_refused(config: dict[str, Any]) -> None:
     state = LinearAutoencoder.build(BLOCKS).state_dict()
     with pytest.raises(ValueError, match="does not fit its configuration"):

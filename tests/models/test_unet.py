@@ -70,7 +70,7 @@ def test_variants_run_and_keep_the_shape(
 
 @torch.no_grad()
 def test_groups_of_several_channels_keep_the_size_of_each() -> None:
-    """A norm of single channels gives the same for a brighter picture: the mean of a frame could not come out."""
+    """A norm of single channels gives the same for a brighter picture."""
     x = torch.rand(1, 1, 4, 6, 32)
     brighter = x + 3 * (torch.arange(32) == 5)
     for groups, kept in ((32, False), (4, True)):

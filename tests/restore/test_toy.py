@@ -120,7 +120,10 @@ def test_it_restores(toy: LoadedModel) -> None:
     result = restored(toy)
     assert psnr(result, truth()) > 23
     assert psnr(result, truth()) > psnr(result, truth().flip(-1)) + 10
-    assert detail(result) > 1.1 * detail(upsampled())
+    taught = Restorer(load_model("nano", device="cpu"))(small())
+    added, wanted = (each - upsampled() for each in (result, taught))
+    # 0.6; noise would have 0.
+    assert functional.cosine_similarity(added.flatten(), wanted.flatten(), dim=0) > 0.5
 
 
 def test_guidance_leads_away_from_what_is_blurred(toy: LoadedModel) -> None:

@@ -8,11 +8,14 @@ import json
 import os
 import pickle
 import random
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from starvsr.errors import MemoryLimitError, WeightsError
@@ -238,3 +241,26 @@ def test_more_tensors_than_any_model_has(tmp_path: Path) -> None:
     path.write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(WeightsError, match="it has 20001 tensors"):
         read_metadata(path)
+
+
+def test_a_signal_while_tensors_are_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a handler raises is lost in torch, which then finds no shape, if it is called by the main thread."""
+    path = tmp_path / "net.safetensors"
+    save_file({f"tensor{number}": torch.zeros(3) for number in range(5)}, path)
+    original: Any = torch.UntypedStorage.__getitem__
+    looks = 0
+
+    def interrupted(storage: torch.UntypedStorage, index: slice) -> object:
+        nonlocal looks
+        looks += 1
+        # The first look at a tensor is safetensors' own, and the second torch's.
+        if looks == 4:
+            signal.raise_signal(signal.SIGINT)
+        return original(storage, index)
+
+    monkeypatch.setattr(torch.UntypedStorage, "__getitem__", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        read_safetensors(path)
+    assert len(read_safetensors(path)[0]) == 5

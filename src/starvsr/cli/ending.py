@@ -90,16 +90,16 @@ def _raise_again_what_is_dropped(handler: SignalHandler) -> None:
 
 @contextmanager
 def signals_first() -> Iterator[None]:
-    """In the `with` block, an error that a library made of what a signal raised becomes that again.
+    """In the `with` block, what a signal raised is raised again where a library replaced it by an error of its own.
 
-    Where C++ ignores what Python code raised, the error that follows says something else: torch 2.13 finds no shape for
-    what safetensors reads. An error during the cleanup, which has the signal's in its context, remains.
+    C++ code may ignore what Python code raised, and then fail for that; torch 2.13 does where it reads a storage. An
+    error that was raised while the signal's was handled, such as one of the cleanup, remains.
     """
     try:
         yield
     except Exception as error:
         raised = next(filter(None, (handler.just_raised() for handler in _handlers())), None)
-        if raised is None or any(isinstance(each, raised) for each in _contexts(error)):
+        if raised is None or any(isinstance(each, raised) for each in _before(error)):
             raise
         raise raised from error
 
@@ -111,13 +111,16 @@ def _handlers() -> Iterator[SignalHandler]:
             yield handler
 
 
-def _contexts(error: BaseException) -> Iterator[BaseException]:
-    """What was being handled when an error was raised, and so on."""
-    seen = {id(error)}
-    while (before := error.__cause__ or error.__context__) is not None and id(before) not in seen:
-        yield before
-        seen.add(id(before))
-        error = before
+def _before(error: BaseException) -> Iterator[BaseException]:
+    """What an error was made of, what was being handled when it was raised, and so on."""
+    seen, waiting = {id(error)}, [error]
+    while waiting:
+        each = waiting.pop()
+        for before in (each.__cause__, each.__context__):
+            if before is not None and id(before) not in seen:
+                seen.add(id(before))
+                waiting.append(before)
+                yield before
 
 
 def heed_no_more() -> None:

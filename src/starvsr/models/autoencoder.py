@@ -188,7 +188,7 @@ class TemporalVAE(DiffusersVAE):
 
 
 class LinearAutoencoder:
-    """One convolution each way, as wide as its stride: every block of pixels by itself, as by principal components.
+    """One convolution each way, as wide as its stride, so that every block of pixels is coded by itself.
 
     Works in float32, on the device of its weights.
     """
@@ -241,6 +241,9 @@ class LinearAutoencoder:
 class _Blocks(nn.Module):
     def __init__(self, factor: int, latent_channels: int) -> None:
         super().__init__()
+        for name, value in (("factor", factor), ("latent_channels", latent_channels)):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} {value!r} must be a whole number from 1")
         self.encoder = nn.Conv2d(3, latent_channels, factor, stride=factor)
         self.decoder = nn.ConvTranspose2d(latent_channels, 3, factor, stride=factor)
 

@@ -23,7 +23,7 @@ from starvsr.models.linear import Linear
 _Sides = tuple[int, int]
 
 GROUPS = 32
-"""Groups of every group norm."""
+"""Groups of every group norm, unless a network has fewer; widths are multiples of it."""
 
 
 def silu_(x: Tensor) -> Tensor:

@@ -93,9 +93,7 @@ def _check_config(config: UNetConfig) -> None:
     if not config.multipliers or config.residual_blocks < 1:
         raise ValueError("a UNet needs at least one level and one residual block a level")
     if config.width < 1 or config.width % GROUPS:
-        raise ValueError(
-            f"UNet width {config.width} must be a multiple of {GROUPS}, the groups of a norm"
-        )
+        raise ValueError(f"UNet width {config.width} must be a multiple of {GROUPS}")
     if config.norm_groups < 1 or GROUPS % config.norm_groups:
         raise ValueError(f"norm_groups {config.norm_groups} must be a divisor of {GROUPS}")
     if config.liem not in ("published", "acting", "none"):

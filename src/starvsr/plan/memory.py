@@ -34,8 +34,6 @@ pictures live there too, and what does not fit is not refused but ends the proce
 
 _FRAME_KERNEL, _SPATIAL_KERNEL = 3, 9
 
-# Autoencoders that code every block of pixels by itself.
-_BLOCKWISE = ("pixel_unshuffle", "linear")
 _VAE_WIDTHS = (128, 256, 512, 512)
 _VAE_ENCODER_PARAMETERS, _VAE_DECODER_PARAMETERS = 34_163_664, 63_579_183
 _FLOAT32_BYTES = 4
@@ -114,9 +112,12 @@ def weights_bytes(spec: ModelSpec, bytes_per_element: int, *, offload: str = "no
 
 def autoencoder_weights_bytes(spec: ModelSpec, bytes_per_element: int) -> int:
     """Of the autoencoder's weights, as published: a frame's encoder in float32, everything else as the network's."""
-    if spec.autoencoder.kind in _BLOCKWISE:
-        # A linear one has a few thousand.
+    if spec.autoencoder.kind == "pixel_unshuffle":
         return 0
+    if spec.autoencoder.kind == "linear":
+        block: int = 3 * spec.autoencoder.factor**2
+        channels: int = spec.network.latent_channels
+        return (2 * block * channels + channels + 3) * _FLOAT32_BYTES
     if spec.autoencoder.kind == "causal_vae":
         return CAUSAL_VAE_PARAMETERS * bytes_per_element
     return _VAE_ENCODER_PARAMETERS * _FLOAT32_BYTES + _VAE_DECODER_PARAMETERS * bytes_per_element
@@ -314,9 +315,13 @@ def autoencoder_peak_bytes(
     """
     frames, rows, columns = picture
     pixels = rows * columns * spec.autoencoder.factor**2
-    if spec.autoencoder.kind in _BLOCKWISE:
+    if spec.autoencoder.kind == "pixel_unshuffle":
         # The pixels and the latent, whichever of them is made.
         return 2 * 3 * frames * pixels * _FLOAT32_BYTES
+    if spec.autoencoder.kind == "linear":
+        # Each of the two also in the order in which the convolutions work, pixels with more than their three channels.
+        latent: int = spec.network.latent_channels * frames * rows * columns
+        return (4 * 3 * frames * pixels + 3 * latent) * _FLOAT32_BYTES
     if spec.autoencoder.kind == "causal_vae":
         return causal_vae_peak_bytes(spec.autoencoder, picture, bytes_per_element)
     return max(

@@ -315,7 +315,7 @@ class TrainConfig:
     features: FeaturesConfig | None = None
     """For models that start from the clean latent; None: none are compared."""
     teacher: TeacherConfig | None = None
-    """With a bank; None: there is none."""
+    """Needs a bank; None: there is no teacher."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     steps: int = 1000

@@ -10,6 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -150,9 +151,14 @@ def check_intact(path: Path, stop: Event | None = None) -> None:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The mapped tensors and the metadata of a safetensors file. Raises WeightsError if it is not one."""
-    with opened(path, "pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        return tensors, dict(file.metadata() or {})
+    # In another thread no signal raises: of that torch would make an error, as if the file were damaged.
+    with opened(path, "pt") as file, ThreadPoolExecutor(1) as reader:
+        return reader.submit(_content, file).result()
+
+
+def _content(file: Any) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    return tensors, dict(file.metadata() or {})
 
 
 def misfits(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
