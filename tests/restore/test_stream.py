@@ -427,7 +427,7 @@ def test_options_that_a_stream_cannot_have() -> None:
 
 
 def test_windows_are_planned_for_the_memory_that_may_be_used(clip: Path) -> None:
-    frame, limit_bytes = np.tile(frames_of(clip)[0], (16, 16, 1)), 100 << 20
+    frame, limit_bytes = np.tile(frames_of(clip)[0], (16, 16, 1)), 50 << 20
 
     def layout_for(limit_bytes: int | None) -> Layout:
         device = DeviceOptions(memory_limit_bytes=limit_bytes)
