@@ -28,7 +28,10 @@ def test_a_finding_states_and_checks_what_it_saw(path: Path) -> None:
     assert all(_PINNED.fullmatch(word) for word in packages)
     # Every version that the header names is the one that is installed.
     stated = dict(
-        re.findall(r"\b(av|mutagen|numpy|pillow|pymediainfo) ([\d.]+\d)", head.group(1).lower())
+        re.findall(
+            r"\b(av|mutagen|numpy|pillow|pymediainfo|safetensors|torch) ([\d.]+\d)",
+            head.group(1).lower(),
+        )
     )
     assert stated == dict(word.split("==") for word in packages)
     assert "exit 1" in text
