@@ -3,9 +3,9 @@
 #            SIGTERM handler, an alarm?
 # Guess:     What the handler raised, say KeyboardInterrupt: nothing between it and the program handles that.
 # Behaviour: Often a ValueError of a shape that "could not" be determined, without a cause and without a context.
-#            safetensors takes a part of a storage and hands it to torch.asarray, which asks the storage's Python methods
-#            for its elements and makes an error of its own of whatever these raise. So Ctrl-C looks like a damaged file,
-#            and a loop over files that skips damaged ones cannot be interrupted there.
+#            safetensors takes a part of a storage and hands it to torch.asarray, which asks the storage's Python
+#            methods for its elements and makes an error of its own of whatever these raise. So Ctrl-C looks like a
+#            damaged file, and a loop over files that skips damaged ones cannot be interrupted there.
 # Versions:  torch 2.13.0, safetensors 0.8.0, numpy 2.4.6, Python 3.11; 44 of 100 interruptions at random moments
 # Seen:      first look interrupted: KeyboardInterrupt; second: ValueError, cause None, context None; alarms: both
 set -euo pipefail
