@@ -57,12 +57,14 @@ def taught(config: TrainConfig, base: Path, data: Path, output: Path) -> Iterato
 
 def principal_components(pictures: Iterator[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Of blocks of pixels, flat: their mean, the components' deviations in descending order, and the components."""
-    count, sums, products = 0, torch.zeros(0), torch.zeros(0)
+    size = 3 * BLOCKS["factor"] ** 2
+    count = 0
+    sums, products = (torch.zeros(shape, dtype=torch.float64) for shape in (size, (size, size)))
     for clip in pictures:
         blocks = F.pixel_unshuffle(clip, BLOCKS["factor"]).movedim(1, -1).flatten(0, -2).double()
         count += len(blocks)
-        sums = blocks.sum(0) + (sums if len(sums) else 0)
-        products = blocks.T @ blocks + (products if len(products) else 0)
+        sums += blocks.sum(0)
+        products += blocks.T @ blocks
     mean = sums / count
     variances, vectors = torch.linalg.eigh(products / count - mean.outer(mean))
     return mean, variances.flip(0).clamp(min=0).sqrt(), vectors.flip(1).T

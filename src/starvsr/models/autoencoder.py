@@ -92,15 +92,13 @@ class DiffusersVAE:
 
     library_class: ClassVar[str]
     """The name of diffusers' class."""
-    widths: ClassVar[str] = "block_out_channels"
-    """The setting with a value per level."""
     time_factor = 1
 
     def __init__(self, module: Any, scaling_factor: float) -> None:
         """module: as `build` gives it."""
         self.module = module
         self.scaling_factor = scaling_factor
-        self.factor: int = 2 ** (len(getattr(module.config, self.widths)) - 1)
+        self.factor: int = 2 ** (len(module.config.block_out_channels) - 1)
         self.latent_channels: int = module.config.latent_channels
 
     @classmethod
