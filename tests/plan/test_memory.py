@@ -117,24 +117,24 @@ def test_network_peak_is_what_is_alive(name: str, window: tuple[int, int, int]) 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "window"),
-    [("wide", (12, 58, 80)), ("nano", (16, 212, 256)), ("nano at full size", (16, 212, 256))],
+    [("wide", (12, 58, 80)), ("nano", (16, 212, 128)), ("nano at full size", (16, 212, 128))],
 )
 def test_network_peak_is_what_becomes_resident(name: str, window: tuple[int, int, int]) -> None:
     config = CONFIGS[name]
     predicted = memory.network_peak_bytes(config, window, 4)
-    assert predicted > 300e6
+    assert predicted > 150e6
     assert predicted == pytest.approx(resident_bytes(config, window), rel=0.1)
 
 
 @pytest.mark.skipif(not RESET.exists(), reason="needs a system that tells the resident peak")
 @pytest.mark.slow
 def test_autoencoder_peaks_are_what_becomes_resident() -> None:
-    predicted = memory.vae_encode_peak_bytes(64 * 40 * 48)
-    assert predicted > 300e6
-    assert predicted == pytest.approx(resident_bytes("encode", (1, 40, 48)), rel=0.1)
-    predicted = memory.vae_decode_peak_bytes(2, 64 * 20 * 24, 4)
-    assert predicted > 300e6
-    assert predicted == pytest.approx(resident_bytes("decode", (2, 20, 24)), rel=0.1)
+    predicted = memory.vae_encode_peak_bytes(64 * 40 * 24)
+    assert predicted > 150e6
+    assert predicted == pytest.approx(resident_bytes("encode", (1, 40, 24)), rel=0.1)
+    predicted = memory.vae_decode_peak_bytes(2, 64 * 20 * 18, 4)
+    assert predicted > 150e6
+    assert predicted == pytest.approx(resident_bytes("decode", (2, 20, 18)), rel=0.1)
 
 
 CAUSAL = dataclasses.replace(

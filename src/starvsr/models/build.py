@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 
 import torch
 
@@ -34,8 +35,13 @@ def empty_network(config: NetworkConfig) -> VideoNetwork:
 
 def counted(spec: ModelSpec) -> ModelSpec:
     """The spec with its network's parameters counted, as a plan needs it. Raises ValueError as `empty_network`."""
-    sizes = [
-        sum(parameter.numel() for parameter in unit.parameters())
-        for unit in units(empty_network(spec.network))
-    ]
+    sizes = _unit_sizes(spec.network)
     return dataclasses.replace(spec, parameters=sum(sizes), largest_unit=max(sizes))
+
+
+@cache
+def _unit_sizes(config: NetworkConfig) -> tuple[int, ...]:
+    return tuple(
+        sum(parameter.numel() for parameter in unit.parameters())
+        for unit in units(empty_network(config))
+    )
