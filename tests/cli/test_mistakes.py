@@ -86,6 +86,7 @@ from tests.media.marked import joined
             7,
             "give another --codec, or an output that ends in .mkv",
         ),
+        ("plan clip.mp4 out.mkv --codec png", 7, "video of the encoder png: give another --codec"),
         ("plan clip.mp4 out.png", 7, "give --frames 1 (and --start), or out-%06d.png"),
         ("plan frames/%06d.png", 3, "no image has a name of this form; check the name"),
         ("plan clip.mp4 --blend 50", 2, "--blend 50 is not allowed: give a fraction from 0 to 1"),

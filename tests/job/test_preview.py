@@ -31,6 +31,7 @@ from starvsr.restore.levels import Frame
 from starvsr.types import Progress
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import times
+from tests.media.test_hdr import HDR10, PQ
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -144,6 +145,16 @@ def test_a_container_that_holds_no_h264(
     assert run_preview(plan_preview(quiet, target, PreviewOptions(9), webm)).frames == 3
     with av.open(str(target)) as container:
         assert container.streams.video[0].codec_context.name == "vp9"
+
+
+def test_a_webm_of_high_dynamic_range(tmp_path: Path, options: UpscaleOptions) -> None:
+    """VP9 in 8 bits, which is quickest, would show banding."""
+    source = make(tmp_path / "hdr.mkv", dataclasses.replace(HDR10, frames=3, width=32, height=24))
+    target = tmp_path / "short.webm"
+    plain = dataclasses.replace(options, encode=EncodeOptions())
+    assert run_preview(plan_preview(source, target, PreviewOptions(9), plain)).frames == 3
+    info = probe(target)
+    assert (info.codec, info.bit_depth, info.color.transfer) == ("av1", 10, PQ)
 
 
 def test_sides_of_odd_sizes() -> None:

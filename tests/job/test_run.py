@@ -391,3 +391,30 @@ def test_nothing_is_compiled_for_what_is_refused(
     )
     with pytest.raises(OutputError, match="no-such"):
         plan_video(make(tmp_path / "clip.mkv"), tmp_path / "out.mkv", options)
+
+
+@pytest.mark.parametrize("name", ["out.mkv", "out.png"])
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, options: UpscaleOptions, name: str
+) -> None:
+    """Jobs take hours; what is made so far is kept, and the same command with --overwrite takes it."""
+    frames = 1 if name.endswith("png") else 4
+    clip = make(tmp_path / "clip.mkv", Clip(frames=frames, width=16, height=12))
+    target = tmp_path / name
+    options = dataclasses.replace(options, encode=EncodeOptions())
+
+    def somebody(progress: Progress) -> None:
+        if progress.stage == "restore":
+            target.write_bytes(b"precious")
+
+    with pytest.raises(OutputError, match="exists already: give --overwrite") as raised:
+        upscale_video(clip, target, options, progress=somebody)
+    assert target.read_bytes() == b"precious"
+    assert "finished parts are kept" in "".join(raised.value.__notes__)
+    assert ("starvsr finish" in "".join(raised.value.__notes__)) == name.endswith("mkv")
+    reused: list[int] = []
+    again = plan_video(clip, target, dataclasses.replace(options, overwrite=True))
+    run_job(again, on_resume=lambda count, _: reused.append(count))
+    assert reused == [1]
+    assert target.stat().st_size > 100
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mkv", name]

@@ -24,7 +24,7 @@ from starvsr.media.probe import probe
 from starvsr.options import InputOptions
 from starvsr.types import StreamInfo
 from tests.media.clips import Audio, Clip, make
-from tests.media.jobs import upscale
+from tests.media.jobs import times, upscale
 from tests.media.marked import joined, two_programs
 
 FILM = Clip(frames=6, options={"preset": "ultrafast"})
@@ -151,6 +151,17 @@ def test_another_program_s_sound_is_left_out(tmp_path: Path) -> None:
     made = upscale(source, tmp_path / "o.mkv")
     assert [each.kind for each in probe(made).streams] == ["video", "audio"]
     assert probe(source, video_stream=0).foreign != info.foreign
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_another_programs_clock_is_not_the_films(tmp_path: Path, late: bool) -> None:
+    begins = [(100 * late + number) * 512 for number in range(6)]
+    sound = replace(SMALL, audio=(Audio("mp2", seconds=0.3),))
+    source = two_programs(tmp_path / "a.ts", sound, replace(FILM, pts=begins))
+    info = probe(source)
+    assert info.width == 64
+    assert build_index(info).pts[0] * info.time_base == 4 * late
+    assert times(upscale(source, tmp_path / "o.mp4"))[0] == 0
 
 
 def test_streams_that_programs_share() -> None:

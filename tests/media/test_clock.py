@@ -120,6 +120,10 @@ PHONE = [0, 20, 40, 60, 80, 101, 120, 140, 180, 200, 221, 240, 260, 280, 300, 32
 TELECINE = [number // 2 * 83417 + number % 2 * 50050 for number in range(48)]
 
 
+MPEG = Fraction(1, 90000)
+LONG = ticks(Fraction(2398, 100), MPEG, 80_014)
+
+
 @pytest.mark.parametrize(
     ("times", "base", "stated", "rate"),
     [
@@ -141,6 +145,8 @@ TELECINE = [number // 2 * 83417 + number % 2 * 50050 for number in range(48)]
         # A few frames are missing, or one picture is held.
         ([0, 1, 2, 4, 5, 7, 8, 10, 11, 12, 14], Fraction(1, 25), [25], 25),
         ([*range(0, 2000, 40), 60_000], MS, [25], 25),
+        # A constant rate that nothing states, from so many frames that its exact fraction has no 32 bits.
+        (LONG, MPEG, [25], Fraction(2398, 100)),
         ([0], MS, [100, 10], 10),
         (ticks(Fraction(50), MS)[::2], MS, [300], 25),
         ([], MS, [], None),

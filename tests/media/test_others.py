@@ -11,6 +11,7 @@ import av
 import pytest
 from av.packet import Packet
 
+from starvsr.media.span import Span
 from tests.media.clips import Audio, Clip, make, payloads
 from tests.media.jobs import times, upscale
 
@@ -84,3 +85,24 @@ def test_packets_shorter_than_a_tick_of_matroska(tmp_path: Path) -> None:
     )
     late = [b.start - a.start for a, b in zip(old_sound, new_sound, strict=True)]
     assert max(map(abs, late)) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("start", "length", "kept"),
+    [
+        (0, 3, (1, 2)),
+        (2, 9, (2, 3)),
+        (0, 1, None),
+        (2, 0, (2, 0)),
+        (1, 0, (1, 0)),
+        (0, 0, None),
+        (5, 0, None),
+    ],
+)
+def test_what_has_no_length_is_in_a_range_if_it_begins_there(
+    start: int, length: int, kept: tuple[int, int] | None
+) -> None:
+    """Pictures of subtitles in Matroska are shown until the next."""
+    span = Span(Fraction(1), Fraction(5), Fraction(1))
+    found = span.clipped(Fraction(start), Fraction(length))
+    assert (None if found is None else tuple(map(int, found))) == kept

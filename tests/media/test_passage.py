@@ -75,6 +75,25 @@ def test_converted_text_of_a_range(tmp_path: Path) -> None:
     assert line.start == 0 and line.data == mov_text("at 0.5")
 
 
+def test_lines_that_overlap_keep_their_times(tmp_path: Path) -> None:
+    """Samples of mp4 follow each other; its muxer would begin them late, and all that come after them."""
+    lines = (
+        ("subrip", 0.0, 1.6, "sign"),
+        ("subrip", 0.4, 0.4, "said"),
+        ("subrip", 1.2, 0.2, "last"),
+    )
+    source = make(tmp_path / "a.mkv", Clip(frames=50, subtitles=lines))
+    made = upscale(source, tmp_path / "o.mp4", codec="mpeg4")
+    (shown,) = payloads(made, "subtitle")
+    assert [(round(float(line.start), 3), line.data) for line in shown if len(line.data) > 2] == [
+        (0.0, mov_text("sign")),
+        (0.4, mov_text("sign\nsaid")),
+        (0.8, mov_text("sign")),
+        (1.2, mov_text("sign\nlast")),
+        (1.4, mov_text("sign")),
+    ]
+
+
 def test_a_line_that_cannot_be_converted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     # More than the 16 bits of its length can say.
     lines = (("subrip", 0.1, 0.1, "x" * 70_000), ("subrip", 0.3, 0.1, "good"))
@@ -83,7 +102,7 @@ def test_a_line_that_cannot_be_converted(tmp_path: Path, caplog: pytest.LogCaptu
         made = upscale(source, tmp_path / "o.mp4", codec="mpeg4")
     (shown,) = payloads(made, "subtitle")
     assert [line.data for line in shown if len(line.data) > 2] == [mov_text("good")]
-    assert "a line of subtitle stream 1 at 0.100 s is left out" in caplog.text
+    assert "a subtitle at 0.100 s is left out" in caplog.text
 
 
 def test_sound_is_encoded_where_it_must_be(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -193,6 +195,64 @@ def test_nothing_is_said_that_the_source_does_not_say(tmp_path: Path, suffix: st
         assert GPS not in said
         # Pillow's own, of a TIFF file that says none.
         assert image.info.get("dpi") == {".png": None, ".tif": (1, 1)}[suffix]
+
+
+def exif_of(*tags: tuple[int, int, int, bytes]) -> bytes:
+    """Exif of number, type, count and value of each tag, as a careless editor writes them."""
+    front = 8 + 2 + 12 * len(tags) + 4
+    directory, data = struct.pack("<H", len(tags)), b""
+    for number, kind, count, value in tags:
+        place = value.ljust(4, b"\0")
+        if len(value) > 4:
+            place = struct.pack("<I", front + len(data))
+            data += value
+        directory += struct.pack("<HHI", number, kind, count) + place
+    return b"Exif\0\0II*\0" + struct.pack("<I", 8) + directory + bytes(4) + data
+
+
+# Pillow's, of the tags themselves.
+ODD = pytest.mark.filterwarnings("ignore:.*(Metadata Warning|EXIF data|Truncated):UserWarning")
+
+BROKEN_TAGS = {
+    "a resolution in letters": (282, 2, 4, b"300\0"),
+    "a negative resolution": (282, 10, 1, struct.pack("<ii", -72, 1)),
+    "XMP in letters": (700, 2, 5, b"<x/>\0"),
+    "a date that is a number": (306, 3, 1, b"\1\0"),
+    "a place outside the file": (34665, 4, 1, struct.pack("<I", 0xFFFFFFF0)),
+}
+
+
+@ODD
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("broken", BROKEN_TAGS)
+def test_tags_that_cannot_be_written(tmp_path: Path, broken: str, suffix: str) -> None:
+    """The picture is made, with the tags that can be."""
+    source, target = tmp_path / "in.jpg", tmp_path / f"out{suffix}"
+    maker = (271, 2, 5, b"Some\0")
+    content = exif_of(maker, *sorted([BROKEN_TAGS[broken], (305, 2, 5, b"Tool\0")]))
+    Image.fromarray(samples(3)).save(source, exif=content)
+    enlarged(source, target)
+    with Image.open(target) as image:
+        assert image.getexif()[271] == "Some"
+    if "letters" in broken:
+        assert "damaged Exif in the file is left out" in notes(source, target)
+
+
+@ODD
+def test_tags_of_any_kind(tmp_path: Path) -> None:
+    random_ = random.Random(0)
+    numbers = [271, 274, 282, 296, 306, 700, 33432, 34665, 34853, 37500, 59932]
+    sizes = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 99: 1}
+    for number in range(60):
+        tags = []
+        for tag in sorted(random_.sample(numbers, random_.randint(1, 5))):
+            kind, count = random_.choice([*sizes]), random_.choice([0, 1, 1, 2, 5])
+            value = bytes(random_.choice([0, 1, 6, 255, 65]) for _ in range(sizes[kind] * count))
+            tags.append((tag, kind, count, value))
+        source, target = tmp_path / f"{number}.jpg", tmp_path / f"{number}-out.jpg"
+        Image.fromarray(samples(3)).save(source, exif=exif_of(*tags))
+        enlarged(source, target)
+        assert written(target).shape[2] == 3
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_speeds_keep_near_the_exact_picture(
 @pytest.mark.slow
 def test_tiles_and_chunks_leave_no_seams(toy: LoadedModel) -> None:
     frames = small(12)
-    options = SamplingOptions(steps=6)
+    options = SamplingOptions(steps=4, cfg=1.0)
     look = LookOptions(color_fix="none")
     whole = Restorer(toy, options, look=look, windows=WindowOptions(tile_px=0, chunk_frames=12))
     cut = Restorer(

@@ -154,7 +154,7 @@ def test_another_configuration_or_other_data_have_another_folder(tmp_path: Path)
     }
     assert len(folders) == 5
     # What is only cut differently is the same bank.
-    longer = dataclasses.replace(CONFIG, frames=3)
+    longer = dataclasses.replace(CONFIG, frames=3, cache_mb=7)
     assert Bank(longer, tmp_path, 0, DATA, Numbered()).folder in folders
 
 

@@ -205,6 +205,28 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     assert_same(state, fresh(seed=7))
 
 
+def test_a_checkpoint_of_another_base_is_refused(tmp_path: Path) -> None:
+    """What is not trained would come from a file that has changed since."""
+    before = dataclasses.replace(fresh(), frozen="one")
+    path = save_checkpoint(tmp_path, before, CONFIG, data=DATA, keep=1)
+    load_checkpoint(path, dataclasses.replace(fresh(), frozen="one"), CONFIG, data=DATA)
+    with pytest.raises(UsageError, match=r"another \[model\] base: its file has changed since"):
+        load_checkpoint(path, dataclasses.replace(fresh(), frozen="other"), CONFIG, data=DATA)
+    described = json.loads((path / "state.json").read_text())
+    del described["frozen"]
+    (path / "state.json").write_text(json.dumps(described))
+    load_checkpoint(path, dataclasses.replace(fresh(), frozen="other"), CONFIG, data=DATA)
+
+
+@pytest.mark.parametrize("name", ["parameters", "average", "optimizer"])
+def test_a_damaged_file_of_a_checkpoint_is_named(tmp_path: Path, name: str) -> None:
+    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
+    (path / f"{name}.safetensors").write_bytes(b"0")
+    said = rf"{name}\.safetensors is missing or damaged: remove checkpoint-00000000 to use the previous"
+    with pytest.raises(WeightsError, match=said):
+        load_checkpoint(path, fresh(), CONFIG, data=DATA)
+
+
 def test_a_run_may_go_on_for_longer_and_be_looked_at_otherwise(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     changed = dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,8 @@ def test_changes_of_a_model_are_checked() -> None:
         changed_spec(nano, ModelConfig(spec={"network": {"depth": 3}}))
     with pytest.raises(UsageError, match="start"):
         changed_spec(nano, ModelConfig(spec={"start": "somewhere"}))
+    with pytest.raises(UsageError, match=r"\[model\.spec\] name = 2026-11-30 is a date or a time"):
+        changed_spec(nano, ModelConfig(spec={"name": date(2026, 11, 30)}))
 
 
 def test_crops_that_the_network_cannot_take_are_refused() -> None:
@@ -144,6 +147,27 @@ def test_crops_that_the_network_cannot_take_are_refused() -> None:
     check_crop(SPECS["star-light"], DataConfig(crop=(720, 1280)))
     with pytest.raises(UsageError, match="rows must be 16 more than a multiple of 64"):
         check_crop(SPECS["star-light"], DataConfig(crop=(704, 1280)))
+
+
+@pytest.mark.parametrize("key", ["temporal", "motion"])
+def test_losses_over_frames_need_frames(key: str) -> None:
+    loss = PixelLossConfig(**{key: 0.5})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=rf"\[pixel_loss\] {key} = 0.5 has no effect on single"):
+        check_losses(SPECS["nano"], TrainConfig(pixel_loss=loss))
+    check_losses(SPECS["nano"], TrainConfig(pixel_loss=loss, data=DataConfig(frames=2)))
+
+
+def test_layers_over_frames_need_frames() -> None:
+    with pytest.raises(UsageError, match="parts = 'temporal' trains nothing of the model nano"):
+        check_losses(SPECS["nano"], TrainConfig(parts="temporal"))
+    check_losses(SPECS["nano"], TrainConfig(parts="temporal", data=DataConfig(frames=2)))
+    check_losses(SPECS["star-light"], TrainConfig(parts="temporal"))
+
+
+def test_a_last_learning_rate_needs_a_schedule() -> None:
+    with pytest.raises(UsageError, match=r"final_lr = 0.1 .* give it with schedule = 'cosine'"):
+        OptimizerConfig(final_lr=0.1)
+    assert OptimizerConfig(final_lr=0.1, schedule="cosine").final_lr == 0.1
 
 
 def test_losses_without_effect_are_refused() -> None:

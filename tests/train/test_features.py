@@ -14,6 +14,7 @@ from starvsr.train.config import config_from_toml
 from starvsr.train.features import Features, FeaturesConfig, cut_alike
 from starvsr.train.tables import to_toml
 from starvsr.train.trainer import train
+from tests.train.ncnn_files import tagged, write_ncnn
 from tests.train.test_ncnn import classifier
 from tests.train.toys import assert_same_run, config_of, log_of, options
 
@@ -103,6 +104,11 @@ def test_what_cannot_be_a_measure_is_refused(root: Path) -> None:
     with pytest.raises(
         UsageError, match=r"\[features\] layers: .*net\.param: there is no layer 'deep'"
     ):
+        train(config, options(root, base=root))
+    grey = ["Input in 0 1 data", "Convolution c 1 1 data out 0=2 1=1 5=0 6=2"]
+    write_ncnn(root / "net.param", grey, tagged(torch.zeros(2)))
+    config = config_of(root, features=FeaturesConfig("net.param"))
+    with pytest.raises(UsageError, match=r"\[features\] path = .* does not take RGB pictures"):
         train(config, options(root, base=root))
     (root / "net.param").write_text("hello\n")
     with pytest.raises(WeightsError, match=r"net\.param"):

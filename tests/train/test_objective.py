@@ -133,6 +133,32 @@ def test_the_loss_of_noised_models_is_the_velocitys(tmp_path: Path) -> None:
     assert calls[-1][1].tolist() == t[1:2].tolist()
 
 
+def test_noise_may_be_stronger_than_its_time_says(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "toy.safetensors", TOY)
+    model = load_model(str(path), device="cpu")
+    clip = stacked(3, frames=4)
+    x0 = model.autoencoder.encode((clip.truth * 2 - 1).transpose(1, 2))
+    schedule, seen = logsnr_cosine_interp(), []
+
+    def network(x: Tensor, t: Tensor, context: Tensor, hint: Tensor | None) -> Tensor:
+        seen.append(x)
+        alpha, sigma = (a[t].view(-1, 1, 1, 1, 1) for a in (schedule.alphas, schedule.sigmas))
+        return (alpha * x - x0) / sigma
+
+    for most in (0.0, 0.5):
+        loss = dataclasses.replace(VELOCITY_ONLY, input_perturbation=most)
+        config = TrainConfig(model=ModelConfig(str(path)), loss=loss)
+        objective = Objective(model, config, lambda _: model.context)
+        # Who knows the clean latent has nothing to lose.
+        assert float(objective(network, clip)["loss"]) < 1e-6
+    times = [int(objective._rng(n, 1).integers(schedule.levels)) for n in clip.numbers]
+    clean = schedule.alphas[times].view(-1, 1, 1, 1, 1) * x0
+    plain, stronger = ((x - clean).flatten(1).std(1) for x in seen)
+    ratios = (stronger / plain).tolist()
+    assert all(1 < ratio < 1.5 for ratio in ratios)
+    assert len({round(ratio, 3) for ratio in ratios}) == 3
+
+
 def test_the_restoration_and_the_trainer_compute_the_same_picture(root: Path) -> None:
     """What is trained on is what `Restorer` gives for the same frames."""
     model = load_model(str(root / "tiny.safetensors"), device="cpu")

@@ -104,6 +104,13 @@ def test_the_crop_is_said(source: Path, tmp_path: Path, caplog: pytest.LogCaptur
     assert "cropped from 70x52 to 68x52, a multiple of 4" in caplog.text
 
 
+def test_a_single_picture_is_refused_before_the_work(source: Path, tmp_path: Path) -> None:
+    files = ClipFiles(source, tmp_path / "low.png", None)
+    with pytest.raises(UsageError, match=r"low\.png: .* give such as low-%d\.png or low\.mkv"):
+        degrade_video(files, PLAIN)
+    assert [*listing(tmp_path)] == ["in.mp4"]
+
+
 def test_nothing_is_left_where_putting_in_place_fails(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,8 @@ from starvsr.train.tables import to_toml
 from starvsr.train.teacher import Teacher, TeacherConfig
 from starvsr.train.trainer import train
 from starvsr.zoo.load import load_model
-from tests.train.ncnn_files import write_enlarger
+from tests.train.ncnn_files import tagged, write_enlarger, write_ncnn
+from tests.train.test_data import pair_config, upright_pair
 from tests.train.toys import assert_same_run, config_of, data_config, log_of, options
 
 BANK = BankConfig(clips=3, frames=2, crop=(24, 24), turns=True)
@@ -159,6 +160,24 @@ def test_a_teacher_of_another_scale_is_refused(root: Path) -> None:
     config = taught(root, TeacherConfig("up.param", real=False, target=1.0))
     with pytest.raises(UsageError, match=r"restores 12x12 to 36x36: give .* enlarges 2x"):
         train(config, options(root, base=root))
+
+
+@pytest.mark.parametrize(("channels", "said"), [(1, "RGB pictures"), (3, "gives pictures of 2")])
+def test_a_teacher_of_other_pictures_is_refused(root: Path, channels: int, said: str) -> None:
+    lines = ["Input in 0 1 data", f"Convolution c 1 1 data out 0=2 1=1 5=0 6={2 * channels}"]
+    write_ncnn(root / "up.param", lines, tagged(torch.zeros(2 * channels)))
+    with pytest.raises(UsageError, match=rf"\[teacher\] path = .*up\.param.* {said}"):
+        teacher_of(root)(torch.zeros(1, 3, 8, 8))
+
+
+def test_a_teacher_of_no_clip_is_refused(root: Path) -> None:
+    write_enlarger(root / "up.param", 2)
+    upright_pair(root)
+    teacher = TeacherConfig("up.param", real=False, target=1.0, degradations=("clean",))
+    bank = dataclasses.replace(BANK, crop=(16, 16))
+    data = pair_config(frames=2, bank=bank)
+    with pytest.raises(UsageError, match=r"degradations has no effect: all clips .* came degraded"):
+        train(config_of(root, data=data, teacher=teacher), options(root, base=root))
 
 
 @pytest.mark.parametrize(

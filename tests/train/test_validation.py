@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from starvsr.errors import UsageError
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.niqe import niqe
-from starvsr.train.validation import Measured, means, niqe_of
+from starvsr.train.config import DataConfig, ValidationConfig
+from starvsr.train.validation import Measured, Validation, means, niqe_of
 
 
 def test_means_are_of_what_was_measured() -> None:
@@ -31,3 +35,13 @@ def test_niqe_of_a_picture_is_that_of_its_frame() -> None:
     assert niqe_of(picture) == pytest.approx(niqe(Frame(pixels)))
     assert niqe_of(2 * picture - 0.5) == niqe_of((2 * picture - 0.5).clamp(0, 1))
     assert niqe_of(picture[:, :96, :96]) is None
+
+
+@pytest.mark.parametrize("crop", [(3, 64), (64, 1)])
+def test_a_crop_below_the_scale_is_refused(tmp_path: Path, crop: tuple[int, int]) -> None:
+    config = ValidationConfig(crop=crop)
+    with pytest.raises(UsageError, match=r"\[validation\] crop = .* give the scale, 4, or more"):
+        Validation(config, DataConfig(scale=4), (), tmp_path, 0)
+    assert (
+        Validation(ValidationConfig(crop=(4, 0)), DataConfig(scale=4), (), tmp_path, 0).tasks == []
+    )

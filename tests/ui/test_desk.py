@@ -260,6 +260,22 @@ def test_an_interrupted_job_is_finished_or_discarded(
     assert sorted(path.name for path in films.iterdir()) == ["a.mp4"]
 
 
+def test_a_job_of_a_model_file_is_not_resumed_by_the_models_name(
+    desk: Desk, films: Path, begun: list[str]
+) -> None:
+    """Files are trained under any name, such as one that the program knows."""
+    journal = films / "out.mkv.starvsr" / "journal.jsonl"
+    records = read_records(journal)
+    assert records is not None
+    model = {**records.request["model"], "the model's weights": "0" * 64}
+    journal.write_bytes(first_line({**records.request, "model": model}, records.notes))
+    (found,) = desk.begun(films)
+    assert found.problem == "its model nano was given as a file: give the same command to resume it"
+    assert found.arguments == ()
+    desk.finish(str(found.folder), overwrite=False)
+    assert desk.queue.tasks[0].arguments[0] == "finish"
+
+
 def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
     desk: Desk, films: Path, begun: list[str], tmp_path: Path
 ) -> None:
@@ -268,6 +284,9 @@ def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
     (films / "a.mp4").symlink_to(tmp_path / "a.mp4")
     (found,) = desk.begun(films)
     assert "is outside" in found.problem
+    with pytest.raises(UsageError, match="is outside"):
+        desk.finish(str(folder), overwrite=True)
+    assert desk.queue.tasks == []
     (folder / "journal.jsonl").write_text("{")
     (found,) = desk.begun(films)
     assert "cannot be resumed" in found.problem
@@ -296,6 +315,8 @@ def test_an_intact_journal_that_says_nonsense_is_not_resumed(
     (found,) = desk.begun(films)
     assert problem in found.problem
     assert found.arguments == ()
+    with pytest.raises(UsageError):
+        desk.finish(str(found.folder), overwrite=False)
 
 
 def test_suggestions_are_those_of_the_command_line(desk: Desk, films: Path, cli: Cli) -> None:

@@ -133,6 +133,18 @@ def test_what_was_not_finished_is_there_after_a_restart(tmp_path: Path) -> None:
     assert found == [(words, "/a.mkv", "stopped"), (words, "/b.mkv", "stopped")]
 
 
+def test_pages_side_by_side_do_not_lose_each_others_jobs(tmp_path: Path) -> None:
+    kept, words = tmp_path / "kept.json", ("upscale", "/in.mp4", "wait")
+    one, other = Queue(kept), Queue(kept)
+    a, b, c = (Task(words, Path(f"/{name}.mkv")) for name in "abc")
+    one.add(a)
+    other.add(b)
+    one.add(c)
+    other.stop(b)
+    other.remove(b)
+    assert sorted(str(each.target) for each in Queue(kept).tasks) == ["/a.mkv", "/c.mkv"]
+
+
 def test_what_was_begun_elsewhere_stays_kept_and_is_not_shown(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     outside = [["upscale", "/in.mp4", "/secret/a.mkv"], "/secret/a.mkv"]

@@ -13,6 +13,7 @@ from starvsr.cli import completion
 from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder, refuse_named_like_a_file
 from starvsr.cli.common import COUNT, NUMBER, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
+from starvsr.cli.ending import signals_first
 from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import Events
@@ -175,7 +176,8 @@ def _each(
     failed = damaged = 0
     for files in clips:
         try:
-            result = one(files)
+            with signals_first():
+                result = one(files)
         except InputError as error:
             if not keep_going:
                 raise

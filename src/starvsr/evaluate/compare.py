@@ -98,7 +98,7 @@ def compare(
         # The movie is a temporary file, not the user's.
         stack.enter_context(errors_of(page))
         folder = stack.enter_context(scratch_folder(page.parent))
-        temporary = stack.enter_context(complete_or_absent(page, folder))
+        temporary = stack.enter_context(complete_or_absent(page, folder, replace=overwrite))
         movie_path = folder / "movie.mp4"
         movie = StackedMovie(movie_path, *video_b.size, video_b.info.frame_rate)
         alone = [

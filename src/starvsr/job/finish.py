@@ -98,6 +98,7 @@ def finish_job(
             end,
             work_dir=scratch,
             provenance=facts.provenance,
+            overwrite=overwrite,
         )
         report(Progress("join", 1, 1))
     return FinishResult(place, end - first, kept.frames, kept.frames_after(end))

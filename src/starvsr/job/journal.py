@@ -170,12 +170,18 @@ def journal_folder(target: Path, folder: Path | None = None) -> Path:
 
 @contextmanager
 def open_journal(
-    folder: Path, request: Mapping[str, Any], notes: Mapping[str, Any], *, resume: bool
+    folder: Path,
+    request: Mapping[str, Any],
+    notes: Mapping[str, Any],
+    *,
+    resume: bool,
+    finish: bool = True,
 ) -> Iterator[Journal]:
     """The journal of a job in a work directory, which is created if missing.
 
     request: plain data that must be the same for a job to go on; notes: plain data (`records.FIRST_NOTES`) that a new
-    job begins with, while one that goes on keeps its own. resume: False begins anew. What is in the directory is
+    job begins with, while one that goes on keeps its own. resume: False begins anew. finish: whether `starvsr finish`
+    makes a file of finished parts. What is in the directory is
     removed on leaving well, and where nothing was finished; else it stays. Raises WorkDirError where it belongs to
     another job or is not as this version writes it, UsageError where another process works in it or it is not a work
     directory, OutputError where it cannot be read or written; what was there before is still there then.
@@ -202,10 +208,9 @@ def open_journal(
         if journal.steps:
             # Partial files, perhaps of a killed process, are useless.
             work.clear(_known(journal))
-            error.add_note(
-                f"finished parts are kept in {folder}: the same command resumes, and "
-                f"`starvsr finish {shlex.quote(str(folder))}` makes a playable file of them"
-            )
+            command = f"starvsr finish {shlex.quote(str(folder))}"
+            also = f", and `{command}` makes a playable file of them" if finish else ""
+            error.add_note(f"finished parts are kept in {folder}: the same command resumes{also}")
             work.release()
         else:
             work.remove()

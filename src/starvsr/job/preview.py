@@ -25,6 +25,7 @@ from starvsr.media.encoder import IMAGES, EncoderSettings, check_encoder, contai
 from starvsr.media.files import check_target, complete_or_absent, errors_of
 from starvsr.media.index import build_index, expected_frames
 from starvsr.media.join import join
+from starvsr.media.pixfmt import is_hdr
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.scratch import scratch_folder
@@ -52,6 +53,7 @@ _ENCODE = EncodeOptions(crf=14, preset="veryfast")
 _ENCODE_WEBM = EncodeOptions(
     codec="libvpx-vp9", crf=16, extra=(("deadline", "realtime"), ("cpu-used", "6"))
 )
+_ENCODE_HDR_WEBM = EncodeOptions(codec="libsvtav1", crf=16, preset="10")
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,11 @@ def plan_preview(
     end_s = (preview.at_s or 0.0) + preview.seconds
     job = plan_video(source, target, options, fetch=fetch, progress=progress, index_until_s=end_s)
     plan = job.plan
+    encode = _ENCODE
+    if container_of(job.target) == "webm":
+        encode = _ENCODE_HDR_WEBM if is_hdr(job.info) else _ENCODE_WEBM
     encoder = check_encoder(
-        _ENCODE_WEBM if container_of(job.target) == "webm" else _ENCODE,
+        encode,
         job.target,
         job.info,
         2 * plan.width + DIVIDER_PX,
@@ -147,7 +152,8 @@ def run_preview(
         )
         size = restored.stat().st_size
         part, middle = _compose(preview, restored, folder, report)
-        with complete_or_absent(preview.picture, folder) as picture:
+        overwrite = job.options.overwrite
+        with complete_or_absent(preview.picture, folder, replace=overwrite) as picture:
             Image.fromarray((middle / 257 + 0.5).astype(np.uint8)).save(picture, "png")
             join(
                 [part],
@@ -159,6 +165,7 @@ def run_preview(
                 job.plan.first,
                 job.plan.last,
                 work_dir=folder,
+                overwrite=overwrite,
             )
     # Without reading the whole video, only the header has its length.
     frames = job.index.frames if job.index.whole else expected_frames(job.info)

@@ -158,7 +158,13 @@ def _opened_journal(job: Job) -> Iterator[Journal]:
         ),
     }
     folder = journal_folder(job.target, job.options.resume.work_dir)
-    with open_journal(folder, request, notes, resume=job.options.resume.resume) as journal:
+    with open_journal(
+        folder,
+        request,
+        notes,
+        resume=job.options.resume.resume,
+        finish=job.settings.container != STILL,
+    ) as journal:
         yield journal
 
 

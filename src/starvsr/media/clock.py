@@ -29,6 +29,8 @@ _USUAL_RATES = (
 )
 # A stated average may differ from that of the frames by what a held picture or a lost frame makes.
 _MOST_OFF = Fraction(1, 10)
+# Of the rate between the first and the last frame, in turn; libav's integers have 32 bits.
+_DENOMINATORS = (100, 10_000, 1_000_000)
 # An average this near to a usual rate is that.
 _NEARLY = Fraction(1, 200)
 # Containers that state every frame's own duration.
@@ -198,7 +200,8 @@ def true_rate(
         return min(said, default=None)
     whole = (len(times) - 1) / ((times[-1] - times[0]) * base)
     plain = [rate for rate in said if rate.denominator in (1, 1001)]
-    for rates in ((*plain, *_USUAL_RATES), (*said, whole)):
+    near_whole = (whole.limit_denominator(most) for most in _DENOMINATORS)
+    for rates in ((*plain, *_USUAL_RATES), (*said, *near_whole)):
         for within in (Fraction(1, 2), Fraction(1)):
             for rate in rates:
                 if abs(rate - whole) < whole * _MOST_OFF and is_constant(times, base, rate, within):

@@ -253,7 +253,8 @@ def _asked_options(options: EncodeOptions, own: dict[str, str]) -> dict[str, str
 def _cannot_hold(settings: EncoderSettings, target: Path) -> OutputError:
     return OutputError(
         f"{target.name}: a {target.suffix} file cannot contain video of the encoder {settings.codec}: "
-        "give another --codec, or an output that ends in .mkv"
+        "give another --codec"
+        + (", or an output that ends in .mkv" if target.suffix.lower() != ".mkv" else "")
     )
 
 

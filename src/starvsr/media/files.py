@@ -19,6 +19,8 @@ from starvsr.media.sequence import is_sequence, numbers_of
 # Windows' numbers of a sharing and of a locking violation, whose errno is that of a missing permission.
 _HELD_OPEN = (32, 33)
 
+_THERE = "{} exists already: give --overwrite to replace it"
+
 WORK_MARK = ".starvsr-work"
 """A file of this name marks a job's work directory (`job.workdir`)."""
 
@@ -30,14 +32,15 @@ def complete_or_absent(
     on_complete: Callable[[Path], None] | None = None,
     *,
     right: Right = Right.RESULT,
+    replace: bool = True,
 ) -> Iterator[Path]:
     """A temporary file that is synced and renamed to `target` on exit.
 
     It is in `folder` if that is on `target`'s file system, else beside `target`. Its own name is short, since
     `target`'s may have the maximum length. If `target` is a symbolic link, the file that it names is replaced and
     the link stays. On any exception it is removed and `target` is unchanged. on_complete: called with it after the
-    sync and before the rename. right: why a file of that name may be replaced. Raises OutputError if it cannot be
-    synced or renamed.
+    sync and before the rename. right: why a file of that name may be replaced. replace: False if only one that was
+    not there at the start would be. Raises OutputError if it cannot be synced or renamed, or is not to be replaced.
     """
     with written_errors(target):
         real = _followed(target)
@@ -52,6 +55,8 @@ def complete_or_absent(
         if on_complete is not None:
             on_complete(temporary)
         with written_errors(target):
+            if not replace and os.path.lexists(real):
+                raise OutputError(_THERE.format(target))
             put_in_place(temporary, real, right)
         # Not every system can sync a folder, and the file is complete without it.
         with suppress(OSError):
@@ -155,7 +160,7 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     if is_device:
         raise OutputError(f"{target} is a pipe or a device: give the name of a file to write")
     if exists and not overwrite:
-        raise OutputError(f"{target} exists already: give --overwrite to replace it")
+        raise OutputError(_THERE.format(target))
     if not has_folder:
         raise OutputError(f"the folder {folder} does not exist: make it first")
     check_writable(folder)

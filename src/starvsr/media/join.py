@@ -31,7 +31,7 @@ from starvsr.media.encoder import IMAGES, WITH_FRONT, EncoderSettings, tag_alpha
 from starvsr.media.files import complete_or_absent, read_errors, write_whole, written_errors
 from starvsr.media.messages import with_messages
 from starvsr.media.others import Route, TimedPacket, other_packets
-from starvsr.media.passage import passages
+from starvsr.media.passage import Passage, passages
 from starvsr.media.provenance import add_provenance
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.media.source import open_part, open_source
@@ -76,8 +76,8 @@ def join(
     are clipped to it. The file appears under its name in one step when it is complete and synced; until then it is
     in `work_dir` if that is on the same file system. In an image sequence, every image does so. provenance:
     what its tags say about how it was made. on_complete: called with the complete file before it takes its name; not
-    for images. overwrite: whether existing images may be replaced by others. Raises OutputError if it cannot
-    be written (no partial file is left), WorkDirError if the parts do not contain last - first frames.
+    for images. overwrite: whether an existing file, or existing images, may be replaced. Raises OutputError if it
+    cannot be written (no partial file is left), WorkDirError if the parts do not contain last - first frames.
     """
     if settings.container == STILL:
         (part,) = parts
@@ -90,6 +90,7 @@ def join(
             work_dir=work_dir,
             provenance=provenance,
             on_complete=on_complete,
+            overwrite=overwrite,
         )
         return
     numbers = [_frame_numbers(part) for part in parts]
@@ -101,7 +102,7 @@ def join(
         _write_images(parts, target, _first_image(info, first), work_dir, overwrite=overwrite)
         return
     job = _Join(parts, numbers, info, index, target, settings, streams, first, last, provenance)
-    with complete_or_absent(target, work_dir, on_complete) as temporary:
+    with complete_or_absent(target, work_dir, on_complete, replace=overwrite) as temporary:
         job.write(temporary)
 
 
@@ -147,14 +148,16 @@ class _Join:
     ) -> ReservedTags:
         """Add and write all streams; returns the tags that are written at the end."""
         info, index, streams = self.info, self.index, self.streams
-        span = _span(info, index, self.first, self.last, source)
+        carried = list(passages(source, info, self.target, streams))
+        written = [stream for stream, _ in carried]
+        span = _span(info, index, self.first, self.last, source, written)
         video = _add_video(output, model, info, self.settings, streams, source)
         video.time_base = Fraction(1, times.unit.denominator)
         if streams.metadata:
             elapsed = (index.pts[self.first] - index.pts[0]) * info.time_base
             rate = Fraction(*self.settings.frame_rate)
             video.metadata.update(timecode_tags(info, elapsed, rate))
-        routes = _add_others(output, source, info, self.target, streams, span)
+        routes = _add_others(output, carried, streams, span)
         covers = add_attachments(info, source, output) if streams.attachments else []
         _add_tags(source, output, streams, span, info, index)
         reserved = ReservedTags(output, wanted=streams.metadata)
@@ -205,8 +208,14 @@ def _is_there(image: Path, content: bytes) -> bool:
 
 
 def _span(
-    info: VideoInfo, index: VideoIndex, first: int, last: int, source: InputContainer
+    info: VideoInfo,
+    index: VideoIndex,
+    first: int,
+    last: int,
+    source: InputContainer,
+    written: Sequence[Stream],
 ) -> Span:
+    """written: the source's other streams that are; those of other programmes have clocks of their own."""
     start = index.pts[first] * info.time_base
     if (first, last) != (0, index.frames):
         end = (index.pts[last - 1] + index.durations[last - 1]) * info.time_base
@@ -219,8 +228,8 @@ def _span(
     # A broadcast's clock starts anywhere within 26 hours: players would wait for it.
     starts = [
         stream.start_time * stream.time_base
-        for stream in source.streams.audio
-        if stream.start_time is not None and stream.time_base is not None
+        for stream in written
+        if stream.type == "audio" and stream.start_time is not None and stream.time_base is not None
     ]
     return Span(start, None, min([start, *starts]))
 
@@ -268,14 +277,12 @@ def _add_video(
 
 def _add_others(
     output: OutputContainer,
-    source: InputContainer,
-    info: VideoInfo,
-    target: Path,
+    carried: Sequence[tuple[Stream, Passage]],
     streams: StreamOptions,
     span: Span,
 ) -> dict[int, Route]:
     routes: dict[int, Route] = {}
-    for stream, passage in passages(source, info, target, streams):
+    for stream, passage in carried:
         routes[stream.index] = passage.add(output, stream, span)
         describe(routes[stream.index].stream, stream, output.format.name, streams)
     return routes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Protocol, cast
 
@@ -16,7 +16,7 @@ from starvsr.media.clock import Clock
 from starvsr.media.decode import is_cut_short, readable_packets
 from starvsr.media.shifts import Shift
 from starvsr.media.span import Span
-from starvsr.media.texts import converted
+from starvsr.media.texts import Cue, OneAtATime, encoded, lines_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,8 @@ class Copying:
         """stream: of the output. convert: it has an encoder for the source's text (see `texts.add_texts`)."""
         self.stream = stream
         self._span, self._convert = span, convert
+        codec = stream.codec_context
+        self._cues = OneAtATime() if codec is not None and codec.name == "mov_text" else None
         # A packet of TrueHD is shorter than a tick of Matroska, whose muxer accepts equal times.
         nonstrict = stream.type == "subtitle" or stream.container.format.flags & _NONSTRICT
         self._least_step = 0 if nonstrict else 1
@@ -88,19 +90,31 @@ class Copying:
         times = self._clipped(
             stamp * packet.time_base, (packet.duration or 0) * packet.time_base, packet.stream
         )
-        made = converted(packet, self.stream) if self._convert and times else packet
-        if times is None or made is None:
+        if times is None:
             return
+        if not self._convert:
+            yield self._placed(packet, *times)
+            return
+        cue = (*times, lines_of(packet))
+        yield from self._converted([cue] if self._cues is None else self._cues.add(cue))
+
+    def _converted(self, cues: Iterable[Cue]) -> Iterator[Packet[Any]]:
+        for start, length, lines in cues:
+            made = encoded(lines, self.stream, start)
+            if made is not None:
+                yield self._placed(made, start, length)
+
+    def _placed(self, packet: Packet[Any], start: Fraction, length: Fraction) -> Packet[Any]:
         base = self._base
-        dts = round((times[0] - self._span.origin) / base)
+        dts = round((start - self._span.origin) / base)
         if self._last_dts is not None:
             # In some files copied streams go back in time, which a muxer refuses.
             dts = max(dts, self._last_dts + self._least_step)
         self._last_dts = dts
-        made.time_base = base
-        made.pts = made.dts = dts
-        made.duration = round(times[1] / base)
-        yield made
+        packet.time_base = base
+        packet.pts = packet.dts = dts
+        packet.duration = round(length / base)
+        return packet
 
     @property
     def _base(self) -> Fraction:
@@ -116,8 +130,8 @@ class Copying:
         return (start, length) if self._span.start <= start < self._span.end else None
 
     def rest(self, source: Stream) -> Iterator[Packet[Any]]:
-        """Nothing."""
-        return iter(())
+        """The last lines, where a line's end waits for the next one's start."""
+        return self._converted(self._cues.rest() if self._cues is not None else ())
 
 
 def _primes(packet: Packet[Any], shown: Packet[Any]) -> bool:

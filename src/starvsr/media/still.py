@@ -23,6 +23,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 from starvsr.errors import InputError
 from starvsr.media.color import Pixels, ToRgb
 from starvsr.media.deadline import within_deadline
+from starvsr.media.exif import writable_exif
 from starvsr.media.orientation import Orientation
 from starvsr.media.pixfmt import is_hdr, layout_of
 from starvsr.media.sequence import STILL_SUFFIXES, UNREAD_SUFFIXES
@@ -309,14 +310,11 @@ def _deep(path: Path) -> npt.NDArray[np.uint16]:
 def _facts(path: Path) -> Facts:
     with _opened(path) as image:
         kind = str(image.format)
-        exif = image.getexif()
-        # Read now, since the file is closed later.
-        for group in (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo):
-            if group in exif:
-                exif.get_ifd(group)
+        exif, lost = writable_exif(image)
         # Of a TIFF file without a resolution Pillow says one dot per inch.
         resolution = image.info.get("dpi") if _says_resolution(image) else None
         others = ["XMP"] * bool(image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"))
+        others += ["damaged Exif"] * lost
         others += ["comments"] * bool(getattr(image, "text", None) or image.info.get("comment"))
         return Facts(
             kind=kind,

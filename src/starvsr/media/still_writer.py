@@ -229,6 +229,7 @@ def write_still(
     work_dir: Path | None,
     provenance: str,
     on_complete: Callable[[Path], None] | None,
+    overwrite: bool,
 ) -> None:
     """Encode a finished part as a picture, with the source's colour profile and Exif where the format has them.
 
@@ -242,7 +243,8 @@ def write_still(
     with written_errors(target):
         levels = np.memmap(part, kind, "r", shape=shape)
     tags = _tags(info, settings, streams, provenance) if form.tags else {}
-    with complete_or_absent(target, work_dir, on_complete) as temporary, written_errors(target):
+    whole = complete_or_absent(target, work_dir, on_complete, replace=overwrite)
+    with whole as temporary, written_errors(target):
         if form.name == "TIFF":
             with temporary.open("xb") as file:
                 _write_tiff(file, levels, tags)

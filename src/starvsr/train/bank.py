@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,7 +46,8 @@ class Bank:
         self.teacher = teacher
         # Clips of another configuration, or of other files, must not be taken for this one's.
         taught = [] if teacher is None else [teacher.digest]
-        described = json.dumps([asdict(config.made), seed, data, *taught], sort_keys=True)
+        made = replace(config.made, cache_mb=DataConfig().cache_mb)
+        described = json.dumps([asdict(made), seed, data, *taught], sort_keys=True)
         self.folder = folder / f"clips-{hashlib.sha256(described.encode()).hexdigest()[:12]}"
 
     def cut(self, number: int, rng: np.random.Generator) -> Clip:

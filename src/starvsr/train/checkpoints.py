@@ -57,6 +57,8 @@ class TrainState:
     step: int = 0
     """Steps done."""
     adversary: Adversary | None = None
+    frozen: str = ""
+    """A digest of the network's other parameters."""
 
 
 def save_checkpoint(
@@ -89,6 +91,7 @@ def _write(target: Path, state: TrainState, config: TrainConfig, data: str) -> N
         "step": state.step,
         "config": to_toml(config),
         "data": data,
+        "frozen": state.frozen,
         "scaler": state.scaler.state_dict() if state.scaler else None,
     }
     try:
@@ -149,6 +152,13 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
         raise UsageError(
             f"{path} belongs to a run on other data: files in the data folders were added, removed or changed since; "
             "restore them, give another --output, or start over with --no-resume"
+        )
+    # Checkpoints of earlier versions do not say it.
+    if described.get("frozen", state.frozen) != state.frozen:
+        raise UsageError(
+            f"{path} belongs to a run from another [model] base: its file has changed since, and "
+            f"parts = {config.parts!r} takes all else from it; restore it, give another --output, or start over with "
+            "--no-resume"
         )
     _load_tensors(path, "parameters", {n: p.data for n, p in state.parameters.items()})
     _load_tensors(path, "average", state.average.values)
@@ -227,17 +237,26 @@ def _optimizer_tensors(names: list[str], optimizer: torch.optim.Optimizer) -> di
 
 def _load_tensors(path: Path, name: str, targets: Mapping[str, Tensor]) -> None:
     file = path / f"{name}.safetensors"
-    values, _ = read_safetensors(file)
+    values = _read_tensors(file)
     problems = misfits(targets, values)
     if problems:
         raise WeightsError(f"{file} does not fit the network: {listed(problems)}")
     restore_values(targets, values)
 
 
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return read_safetensors(file)[0]
+    except WeightsError as error:
+        raise WeightsError(
+            f"{file} is missing or damaged: remove {file.parent.name} to use the previous checkpoint"
+        ) from error
+
+
 def _load_optimizer(
     path: Path, file: str, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    values, _ = read_safetensors(path / f"{file}.safetensors")
+    values = _read_tensors(path / f"{file}.safetensors")
     restored: dict[int, dict[str, Tensor]] = {}
     for number, (name, parameter) in enumerate(parameters.items()):
         for key in ("step", "exp_avg", "exp_avg_sq"):

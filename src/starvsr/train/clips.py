@@ -20,7 +20,7 @@ from torch import Tensor
 
 from starvsr.errors import InputError
 from starvsr.media.reader import read_frames
-from starvsr.train.config import CLEAN, DataConfig, ValidationConfig
+from starvsr.train.config import CLEAN, MOST_SIDE_PX, DataConfig, ValidationConfig
 from starvsr.train.degrade import resize
 from starvsr.train.motion import blob_mask, draw_path, render
 from starvsr.train.presets import PRESETS
@@ -152,7 +152,7 @@ def validation_clip(
     Sizes are multiples of the scale. Raises InputError if the file has changed.
     """
     media, scale = source.truth, config.scale
-    limits = [side or 2**30 for side in validation.crop]
+    limits = [side or MOST_SIDE_PX for side in validation.crop]
     sides = (media.height, media.width)
     rows, columns = (
         min(side, limit) // scale * scale for side, limit in zip(sides, limits, strict=True)

@@ -28,7 +28,7 @@ LR_SCHEDULES = ("constant", "cosine")
 PIXEL_LOSSES = ("l1", "mse", "charbonnier")
 
 # Larger values take impractical memory or time.
-_MOST_FRAMES, _MOST_SIDE_PX, _MOST_SCALE = 1000, 1 << 14, 64
+_MOST_FRAMES, MOST_SIDE_PX, _MOST_SCALE = 1000, 1 << 14, 64
 _MOST_BATCH, _MOST_STEPS, _MOST_CACHE_MB = 1 << 16, 10**9, 10**6
 _UNLIMITED = math.inf
 
@@ -145,8 +145,8 @@ class DataConfig:
             motion=(0, _UNLIMITED),
             cache_mb=(0, _MOST_CACHE_MB),
         )
-        multiple = all(0 < side <= _MOST_SIDE_PX and side % self.scale == 0 for side in self.crop)
-        allowed = f"multiples of the scale {self.scale}, at most {_MOST_SIDE_PX}"
+        multiple = all(0 < side <= MOST_SIDE_PX and side % self.scale == 0 for side in self.crop)
+        allowed = f"multiples of the scale {self.scale}, at most {MOST_SIDE_PX}"
         _check(multiple, "[data] crop", list(self.crop), allowed)
         _check_presets("[data.degradations]", self.degradations)
         if self.bank is not None:
@@ -164,7 +164,7 @@ class DataConfig:
         square = not bank.turns or self.crop[0] == self.crop[1]
         _check(square, "[data] crop", list(self.crop), "as many rows as columns, for turns")
         fits = all(
-            s <= b <= _MOST_SIDE_PX and b % self.scale == 0
+            s <= b <= MOST_SIDE_PX and b % self.scale == 0
             for b, s in zip(bank.crop, self.crop, strict=True)
         )
         _check(
@@ -225,6 +225,8 @@ class OptimizerConfig:
             0 <= self.final_lr <= 1, "[optimizer] final_lr", self.final_lr, "a fraction from 0 to 1"
         )
         _check_one_of("[optimizer] schedule", self.schedule, LR_SCHEDULES)
+        falls = self.schedule != "constant" or not self.final_lr
+        _check(falls, "[optimizer] final_lr", self.final_lr, "it with schedule = 'cosine'")
 
 
 @dataclass(frozen=True)
@@ -276,8 +278,8 @@ class ValidationConfig:
             frames=(1, _MOST_FRAMES),
             samples=(0, _MOST_STEPS),
         )
-        ok = all(0 <= side <= _MOST_SIDE_PX for side in self.crop)
-        _check(ok, "[validation] crop", list(self.crop), f"0 to {_MOST_SIDE_PX}")
+        ok = all(0 <= side <= MOST_SIDE_PX for side in self.crop)
+        _check(ok, "[validation] crop", list(self.crop), f"0 to {MOST_SIDE_PX}")
         _check_presets("[validation] degradations", dict.fromkeys(self.degradations, 1.0))
 
 

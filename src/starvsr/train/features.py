@@ -16,7 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from starvsr.errors import UsageError
-from starvsr.train.ncnn import read_ncnn
+from starvsr.train.ncnn import of_rgb, read_ncnn
 
 _LEAST = 1e-6
 PLACES = 8
@@ -70,7 +70,7 @@ class Features:
             network = read_ncnn(path, outputs=0, named=config.layers)
         except UsageError as error:
             raise UsageError(f"[features] layers: {error}") from error
-        self.network = network.to(device, dtype)
+        self.network = of_rgb(network, f"[features] path = {str(path)!r}").to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.seed, self.dtype = seed, dtype
 

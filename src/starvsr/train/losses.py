@@ -53,6 +53,9 @@ class LossConfig:
     """Of `magnitude`: share of the coefficients that are called low, the weakest ones."""
     slope: float = 10.0
     """Of `magnitude`: steepness of the sigmoid between weak and strong."""
+    input_perturbation: float = 0.0
+    """By which fraction, at most, noise is stronger than its time says, drawn for each clip (after Ning et al., 2023):
+    a sampler's latents have more of it too, which earlier steps left."""
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -61,9 +64,10 @@ class LossConfig:
             raise ValueError(
                 f"t_max {self.t_max} must be at least 1, cutoff {self.cutoff} above 0 and edge {self.edge} 0 or more"
             )
-        if min(self.alpha, self.beta, self.factor) < 0:
+        if min(self.alpha, self.beta, self.factor, self.input_perturbation) < 0:
             raise ValueError(
-                f"alpha {self.alpha}, beta {self.beta} and factor {self.factor} must be 0 or more"
+                f"alpha {self.alpha}, beta {self.beta}, factor {self.factor} and input_perturbation "
+                f"{self.input_perturbation} must be 0 or more"
             )
         if not 0 < self.quantile < 1:
             raise ValueError(f"quantile {self.quantile} must lie between 0 and 1")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date, time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,9 +59,9 @@ def start_model(
     name = f"{whose}{folder / place if is_path else place}"
     try:
         choice = choose_model(name, info, weights)
-    except WeightsError as error:
+    except (WeightsError, UsageError) as error:
         # Here the name is not from the command line.
-        raise WeightsError(str(error).replace("--model", "[model] base", 1)) from error
+        raise type(error)(str(error).replace("--model", "[model] base", 1)) from error
     spec = changed_spec(choice.spec, config)
     _check_start(config, spec, choice.spec)
     options = DeviceOptions(device=info.name, precision="fp32")
@@ -126,6 +128,8 @@ def _merge(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> No
             raise UsageError(f"[{where}] has no key {key}: allowed are {', '.join(sorted(fields))}")
         if isinstance(value, dict) and isinstance(fields[key], dict):
             _merge(fields[key], value, f"{where}.{key}")
+        elif isinstance(value, (date, time)):
+            raise UsageError(f"[{where}] {key} = {value} is a date or a time, which no key takes")
         else:
             fields[key] = value
 
@@ -171,6 +175,17 @@ def trained_parameters(network: VideoNetwork, parts: str) -> dict[str, nn.Parame
     if not chosen:
         raise UsageError(f"parts = {parts!r} matches nothing in this network: give all")
     return chosen
+
+
+def frozen_digest(network: VideoNetwork, trained: Container[str]) -> str:
+    """A digest of the parameters that are not trained, on the CPU; of none, where all are."""
+    digest = hashlib.sha256()
+    for name, parameter in network.named_parameters():
+        if name not in trained:
+            digest.update(name.encode())
+            content = parameter.detach().cpu().contiguous().flatten().view(torch.uint8)
+            digest.update(content.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _names(network: VideoNetwork, parts: str) -> Iterator[str]:

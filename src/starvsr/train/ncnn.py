@@ -24,6 +24,8 @@ _MAGIC = "7767517"
 _FP16, _FP32 = 0x01306B47, (0, 0x0002C056)
 _ARRAY = -23300
 """Keys of lists are this minus their number."""
+# More than the strides of any network that reads pictures.
+_TRIED_PX = 64
 _MOST_BYTES = 1 << 30
 
 Value = float | list[float]
@@ -104,6 +106,16 @@ def read_ncnn(param: Path, *, outputs: int = 1, named: tuple[str, ...] = ()) -> 
     except (ValueError, WeightsError) as error:
         raise WeightsError(f"{param} is not a network that can be read: {error}") from error
     return network.eval().requires_grad_(False)
+
+
+def of_rgb(network: NcnnNetwork, named: str) -> NcnnNetwork:
+    """The network, if pictures of three channels pass through it; named: where it was given. Raises UsageError."""
+    try:
+        with torch.no_grad():
+            network(torch.zeros(1, 3, _TRIED_PX, _TRIED_PX))
+    except RuntimeError as error:
+        raise UsageError(f"{named} does not take RGB pictures: {error}") from error
+    return network
 
 
 def _layers(text: str, outputs: int, named: tuple[str, ...]) -> list[_Layer]:

@@ -33,7 +33,7 @@ Network = Callable[..., Tensor]
 """`(x, t, context, hint) -> v`, as `StarUNet`."""
 
 # Draws of a clip, each its own stream; the data uses none of these.
-_TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT, _WORSE = range(1, 6)
+_TIME, _NOISE, _POSTERIOR_TRUTH, _POSTERIOR_HINT, _WORSE, _PERTURBATION = range(1, 7)
 
 
 @dataclass
@@ -92,6 +92,10 @@ class Objective:
         times = [int(self._rng(n, _TIME).integers(self.schedule.levels)) for n in numbers]
         t = torch.tensor(times, device=x0.device)
         eps = self._noise(x0, numbers, _NOISE)
+        if self.loss.input_perturbation:
+            drawn = [self._rng(n, _PERTURBATION).random() for n in numbers]
+            stronger = 1 + self.loss.input_perturbation * torch.tensor(drawn).to(eps)
+            eps = eps * stronger[:, None, None, None, None]
         x_t = self.schedule.add_noise(x0, eps, t)
         v_hat = self._predict(network, x_t, t, context, hint).float()
         terms = training_loss(
@@ -232,6 +236,17 @@ def check_losses(spec: ModelSpec, config: TrainConfig) -> None:
             raise UsageError(
                 f"[{table}] has no effect: the model {spec.name} starts from noise; leave it out"
             )
+    if config.data.frames == 1 and config.pixel_loss is not None:
+        for key in ("temporal", "motion"):
+            if value := getattr(config.pixel_loss, key):
+                raise UsageError(
+                    f"[pixel_loss] {key} = {value} has no effect on single frames: give [data] frames of 2 or more"
+                )
+    if config.parts == "temporal" and spec.network.recurrent and config.data.frames == 1:
+        raise UsageError(
+            f"parts = 'temporal' trains nothing of the model {spec.name} on single frames: give [data] frames of 2 or "
+            "more"
+        )
     if config.data.worse and (spec.start == "clean" or spec.text is None):
         raise UsageError(
             f"[data] worse = {config.data.worse} has no effect: the model {spec.name} has no negative prompt"

@@ -18,7 +18,7 @@ from torch import Tensor
 from starvsr.errors import InputError, UsageError
 from starvsr.media.color import Pixels
 from starvsr.media.deadline import within_deadline
-from starvsr.media.encoder import EncoderSettings, check_encoder
+from starvsr.media.encoder import EncoderSettings, check_encoder, container_of
 from starvsr.media.files import check_target, complete_or_absent, errors_of
 from starvsr.media.folders import new_folders, videos_in
 from starvsr.media.index import build_index
@@ -28,6 +28,7 @@ from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.media.removal import Right, remove_file
 from starvsr.media.scratch import scratch_folder
+from starvsr.media.still import STILL
 from starvsr.media.writer import PartWriter
 from starvsr.options import EncodeOptions, StreamOptions
 from starvsr.train.degrade import Degradation
@@ -148,6 +149,11 @@ def degrade_video(
     report = progress or (lambda _: None)
     info = probe(files.source)
     for target in files.made:
+        if container_of(target) == STILL:
+            raise UsageError(
+                f"{target}: videos and numbered images are written, no single picture: give such as {target.stem}-%d"
+                f"{target.suffix} or {target.stem}.mkv"
+            )
         check_target(files.source, target, overwrite=overwrite)
     height, width = _cropped_size(info, degradation.scale)
     size = height // degradation.scale, width // degradation.scale
@@ -162,7 +168,7 @@ def degrade_video(
             target: folders.enter_context(scratch_folder(target.parent)) for target in files.made
         }
         _write_parts(files, places, outputs, info, index, degradation, report)
-        _complete(files, places, outputs, info, index, text)
+        _complete(files, places, outputs, info, index, text, overwrite=overwrite)
     kinds = dict.fromkeys(s.kind for s in info.streams if s.index != info.stream_index)
     return DegradeResult(
         files=files,
@@ -183,6 +189,8 @@ def _complete(
     info: VideoInfo,
     index: VideoIndex,
     text: str,
+    *,
+    overwrite: bool,
 ) -> None:
     """Give all files of a clip their names, or none. Raises OutputError."""
     with _all_or_none(files.made) as completed:
@@ -198,11 +206,15 @@ def _complete(
                 index.frames,
                 work_dir=places[target],
                 on_complete=partial(completed, target),
+                overwrite=overwrite,
             )
         if files.text is not None:
             with (
                 complete_or_absent(
-                    files.text, places[files.text], partial(completed, files.text)
+                    files.text,
+                    places[files.text],
+                    partial(completed, files.text),
+                    replace=overwrite,
                 ) as temporary,
                 temporary.open("x", encoding="utf-8") as file,
             ):

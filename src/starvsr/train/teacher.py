@@ -17,7 +17,7 @@ from torch import Tensor
 from starvsr.errors import UsageError
 from starvsr.options import DeviceOptions, Precision
 from starvsr.restore.restorer import Restorer
-from starvsr.train.ncnn import read_ncnn
+from starvsr.train.ncnn import of_rgb, read_ncnn
 from starvsr.zoo.hashes import file_sha256
 
 PRECISIONS = ("fp32", "bf16")
@@ -89,6 +89,11 @@ class Teacher:
         half = self.config.precision == "bf16"
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=half):
             restored = self._restore(degraded).float()
+        if restored.shape[-3] != 3:
+            raise UsageError(
+                f"[teacher] path = {str(self.path)!r} gives pictures of {restored.shape[-3]} channels: give a "
+                "network of RGB"
+            )
         size, expected = restored.shape[-2:], [self.scale * side for side in degraded.shape[-2:]]
         if list(size) != expected:
             raise UsageError(
@@ -106,5 +111,7 @@ class Teacher:
             precision = cast(Precision, self.config.precision)
             restorer = Restorer.from_name(str(self.path), device=DeviceOptions(precision=precision))
             return lambda frames: restorer(frames, scale=self.scale)
-        network = read_ncnn(self.path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = of_rgb(read_ncnn(self.path), f"[teacher] path = {str(self.path)!r}").to(
+            memory_format=torch.channels_last
+        )  # type: ignore[call-overload]
         return lambda frames: torch.cat([network(frame[None])[0] for frame in frames])

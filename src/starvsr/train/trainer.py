@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,6 +39,7 @@ from starvsr.train.model import (
     WeightAverage,
     check_crop,
     checkpoint_blocks,
+    frozen_digest,
     start_model,
     trained_parameters,
 )
@@ -135,7 +136,7 @@ class _Run:
         parameters = trained_parameters(self.model.network, config.parts)
         sources = self._sources()
         self.clips = TrainingClips(
-            config.data, sources, config.seed, options.output, self._teacher()
+            config.data, sources, config.seed, options.output, self._teacher(sources)
         )
         self.validation = Validation(
             config.validation, config.data.made, sources, options.output / "samples", config.seed
@@ -177,7 +178,12 @@ class _Run:
         self.network, prepared = self.accelerator.prepare(_Trained(network), optimizer)
         average = WeightAverage(parameters, settings.ema_decay)
         state = TrainState(
-            parameters, average, prepared, self.accelerator.scaler, adversary=self._adversary()
+            parameters,
+            average,
+            prepared,
+            self.accelerator.scaler,
+            adversary=self._adversary(),
+            frozen=frozen_digest(network, parameters),
         )
         folder = self.options.output
         if self.main:
@@ -190,9 +196,14 @@ class _Run:
             load_checkpoint(there[-1], state, self.config, data=self.clips.digest)
         return state
 
-    def _teacher(self) -> Teacher | None:
+    def _teacher(self, sources: Sequence[SourceFolder]) -> Teacher | None:
         if self.config.teacher is None:
             return None
+        made = any(each.degraded is None for folder in sources for each in folder.training)
+        if self.config.teacher.degradations and not made:
+            raise UsageError(
+                "[teacher] degradations has no effect: all clips of [[data.folders]] came degraded; leave it out"
+            )
         return Teacher(self.config.teacher, self.options.base, self.config.data.scale)
 
     def _features(self) -> Features | None:

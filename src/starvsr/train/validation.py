@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from starvsr.errors import UsageError
 from starvsr.media.files import complete_or_absent, written_errors
 from starvsr.metrics.fidelity import psnr
 from starvsr.metrics.frame import Frame
@@ -58,7 +59,11 @@ class Validation:
         samples: Path,
         seed: int,
     ) -> None:
-        """samples: the folder for images."""
+        """samples: the folder for images. Raises UsageError for a crop that is smaller than the scale."""
+        if any(0 < side < data.scale for side in config.crop):
+            raise UsageError(
+                f"[validation] crop = {list(config.crop)} is not allowed: give the scale, {data.scale}, or more, or 0"
+            )
         self.config, self.data, self.samples, self.seed = config, data, samples, seed
         sources = _spread([s for folder in folders for s in folder.held_out], config.clips)
         self.tasks = [

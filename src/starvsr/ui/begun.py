@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,12 +10,17 @@ from pathlib import Path
 
 from starvsr.errors import StarvsrError, UsageError
 from starvsr.job.records import JOB_NOTE, Records, read_records
-from starvsr.job.request import recorded_options
+from starvsr.job.request import recorded_options, weights_of
 from starvsr.job.workdir import JOURNAL, is_begun, open_begun_dir
 from starvsr.options import UpscaleOptions
 from starvsr.specs import SPECS
+from starvsr.types import DeviceInfo
 from starvsr.ui.access import Roots
 from starvsr.ui.commands import upscale_command
+from starvsr.zoo.choose import choose_model
+
+# A model that is named is the same on any.
+_NO_DEVICE = DeviceInfo("cpu", "", 0, 1)
 
 
 @dataclass(frozen=True)
@@ -29,6 +35,8 @@ class Begun:
     arguments: tuple[str, ...]
     """Of the command that resumes it; empty where `problem` says why there is none."""
     problem: str = ""
+    can_finish: bool = False
+    """Whether what is finished may be made a file: it is known, and all that it names may be read and written here."""
 
 
 def begun_in(folder: Path, roots: Roots) -> list[Begun]:
@@ -68,7 +76,7 @@ def _told(roots: Roots, folder: Path, records: Records) -> Begun:
     done = sum(step.startswith("core-") for step in records.steps)
     segments, model = len(facts["segments"]), records.request["model"]["--model"]
     problem = ""
-    if model not in SPECS:
+    if not _is_known(model, records.request["model"]):
         problem = f"its model {model} was given as a file: give the same command to resume it"
     options = records.request["options"]
     if options.get("-e"):
@@ -82,4 +90,16 @@ def _told(roots: Roots, folder: Path, records: Records) -> Begun:
     arguments = [] if problem else upscale_command(source, target, given)
     if arguments and folder.name != f"{target.name}.starvsr":
         arguments += ["--work-dir", str(folder)]
-    return Begun(folder, target, done, segments, tuple(arguments), problem)
+    can_finish = not options.get("-e")
+    return Begun(folder, target, done, segments, tuple(arguments), problem, can_finish)
+
+
+def _is_known(model: str, recorded: Mapping[str, object]) -> bool:
+    """Whether a model's name alone gives the weights that a job began with; files are trained under any name."""
+    if model not in SPECS:
+        return False
+    try:
+        weights = weights_of(choose_model(model, _NO_DEVICE))
+    except (StarvsrError, OSError):
+        return False
+    return {"--model": model, **weights} == recorded

@@ -141,6 +141,8 @@ class Desk:
 
     def finish(self, key: str | None, *, overwrite: bool) -> None:
         """Write a playable file of what is finished. Raises StarvsrError."""
+        if self._task(key) is None and not (found := self._found(key)).can_finish:
+            raise UsageError(found.problem)
         folder = self._work_dir(key)
         target = folder.with_name(f"{folder.name} (partial)")
         words = ("finish", str(folder), *(["--overwrite"] if overwrite else []))

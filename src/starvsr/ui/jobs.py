@@ -94,11 +94,12 @@ class Queue:
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._asked: set[Task] = set()
-        self._others: list[tuple[tuple[str, ...], str]] = []
+        self._own: set[tuple[tuple[str, ...], str]] = set()
+        """What this page has had; all else in the file is another page's, or out of this one's reach."""
         for arguments, target in _read(kept):
             if not all(map(holds, (*arguments[1:3], target))):
-                self._others.append((arguments, target))
                 continue
+            self._own.add((arguments, target))
             task = Task(arguments, Path(target), number=next(self._numbers))
             task.state = "stopped"
             self.tasks.append(task)
@@ -132,6 +133,7 @@ class Queue:
             task.state, task.progress, task.result = "waiting", {}, {}
             task.lines.clear()
             self._asked.discard(task)
+            self._own.add((task.arguments, str(task.target)))
             waiting = [place for place, other in enumerate(self.tasks) if other.state == "waiting"]
             self.tasks.insert(waiting[0] if first and waiting else len(self.tasks), task)
             self._keep()
@@ -189,7 +191,8 @@ class Queue:
         ]
         with suppress(OSError, StarvsrError):
             self._kept.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self._kept, json.dumps([*self._others, *left]).encode(), Right.FETCHED)
+            others = [each for each in _read(self._kept) if each not in self._own]
+            write_whole(self._kept, json.dumps([*others, *left]).encode(), Right.FETCHED)
 
 
 def speaking_utf8() -> dict[str, str]:
