@@ -114,7 +114,7 @@ def upsampled() -> Tensor:
 def test_it_restores(toy: LoadedModel) -> None:
     """Sampling begins with almost only noise and ends with what the input shows.
 
-    Here it has 23.5 dB, and 11.8 against the mirrored truth; its autoencoder alone 28.0, bilinear interpolation 25.5,
+    Here it has 24.0 dB, and 12.1 against the mirrored truth; its autoencoder alone 28.0, bilinear interpolation 25.5,
     nano, whose pictures it was taught, 27.2.
     """
     result = restored(toy)
@@ -162,7 +162,12 @@ def test_speeds_keep_near_the_exact_picture(
     handle.remove()
     assert len(calls) <= share * 28
     assert psnr(faster, exact) > distance
-    given: dict[str, Any] = {"cache": 0.0, "guidance_interval": (0.0, 1.0), "steps": 15, "cfg": 3.0}
+    given: dict[str, Any] = {
+        "cache": 0.0,
+        "guidance_interval": (0.0, 1.0),
+        "steps": 15,
+        "cfg": TOY.cfg,
+    }
     plain = restored(toy, speed=speed, **given)
     assert torch.equal(plain, exact)
 
@@ -180,6 +185,8 @@ def test_tiles_and_chunks_leave_no_seams(toy: LoadedModel) -> None:
         windows=WindowOptions(tile_px=64, tile_overlap_px=24, chunk_frames=8, chunk_overlap=4),
     )
     at_once, in_pieces = whole(frames), cut(frames)
-    assert psnr(in_pieces, at_once) > 25
-    jumps = (in_pieces[..., 1:] - in_pieces[..., :-1]).abs().mean((0, 1, 2))
-    assert float(jumps.max()) < 2.5 * float(jumps.median())
+    assert psnr(in_pieces, at_once) > 40
+    jumps, usual = (
+        (each[..., 1:] - each[..., :-1]).abs().mean((0, 1, 2)) for each in (in_pieces, at_once)
+    )
+    assert float((jumps / usual).max()) < 1.2
