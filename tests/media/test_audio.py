@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from shutil import which
@@ -164,6 +166,35 @@ def test_gaps_and_changes_in_mid_stream(tmp_path: Path, second: Audio) -> None:
     first, again = place_of(wave, samples[:, :half]), half + place_of(wave, samples[:, half:])
     assert abs((again - first) / rate - 1) <= MS
     assert np.abs(samples[:, first + half : again - half // 2]).max() < 0.01
+
+
+def moved(source: Path, target: Path, by: Callable[[int], int]) -> Path:
+    """Each packet of sound moved by so many milliseconds, from its number."""
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        streams = [new.add_stream_from_template(each, opaque=True) for each in old.streams]
+        number = 0
+        for packet in old.demux():
+            if packet.size:
+                if packet.stream.type == "audio" and packet.pts is not None:
+                    packet.pts = packet.dts = packet.pts + by(number)
+                    number += 1
+                packet.stream = streams[packet.stream_index]
+                new.mux(packet)
+    return target
+
+
+def test_times_that_vary_make_no_gaps(tmp_path: Path) -> None:
+    source = make(tmp_path / "a.mkv", Clip(frames=50, audio=(Audio("flac", seconds=2),)))
+    _, rate, plain = heard(encoded(source, tmp_path / "p.mkv", "flac"))
+    random_ = random.Random(1)
+    varied = moved(source, tmp_path / "b.mkv", lambda n: 9 + random_.randint(-8, 8) if n else 9)
+    start, _, samples = heard(encoded(varied, tmp_path / "o.mkv", "flac"))
+    assert float(start) == pytest.approx(0.009, abs=0.001)
+    assert np.array_equal(samples, plain)
+    # A step that lasts is a gap, however small.
+    late = moved(source, tmp_path / "c.mkv", lambda n: 12 * (n > 8))
+    _, _, samples = heard(encoded(late, tmp_path / "q.mkv", "flac"))
+    assert samples.shape[1] - plain.shape[1] == pytest.approx(0.012 * rate, abs=0.001 * rate)
 
 
 def test_clock_that_is_set_anew(tmp_path: Path) -> None:

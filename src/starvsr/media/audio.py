@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -36,6 +37,10 @@ _COMMON_LAYOUTS = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 _SAMPLE_BITS = {"u8": 8, "s16": 16, "flt": 24, "s32": 32, "dbl": 32}
 # Times in files are rounded to ticks; a larger difference is a gap or an overlap.
 _JITTER_TICKS, _JITTER_S = 2, Fraction(1, 1000)
+# So many frames after one tell whether its difference lasts: recorders also state times that vary by milliseconds.
+_LOOKED_AT = 8
+# A smaller difference of the last frames, after which too few follow, is no gap.
+_FEW, _LAST_GAP_S = 2, Fraction(1, 20)
 _SILENCE_SAMPLES = 16_384
 _USUAL = ("copy", "none", "aac", "libopus", "flac", "libmp3lame")
 
@@ -164,10 +169,16 @@ def _tick(frame: AudioFrame) -> Fraction:
     return frame.time_base or Fraction(1, frame.sample_rate)
 
 
-def _is_near(frame: AudioFrame, expected: Fraction) -> bool:
-    """Whether the frame's time, which it must have, is this one, in seconds, but for rounding."""
+def _length(frame: AudioFrame) -> Fraction:
+    return Fraction(frame.samples, frame.sample_rate)
+
+
+def _side(frame: AudioFrame, expected: Fraction) -> int:
+    """-1 or 1 where the frame's time, which it must have, is before or after this one, in seconds; 0: equal but for
+    rounding."""
     tick = _tick(frame)
-    return abs((frame.pts or 0) * tick - expected) <= _JITTER_TICKS * tick + _JITTER_S
+    apart = (frame.pts or 0) * tick - expected
+    return 0 if abs(apart) <= _JITTER_TICKS * tick + _JITTER_S else 1 if apart > 0 else -1
 
 
 class AudioEncoding:
@@ -187,8 +198,8 @@ class AudioEncoding:
         self._format = AudioFormat(settings.sample_format).packed.name
         self._origin = span.origin
         self._first, self._end = self._bounds(span)
-        self._held: AudioFrame | None = None
-        """A frame whose time is judged by the next one's."""
+        self._waiting: deque[AudioFrame] = deque()
+        """Frames by whose times those before them are judged."""
         self._resampler: AudioResampler | None = None
         self._kind: tuple[str, str, int] | None = None
         self._expected: Fraction | None = None
@@ -237,12 +248,13 @@ class AudioEncoding:
             yield from self._encoded(None)
 
     def _follow(self, frame: AudioFrame | None) -> Iterator[Packet[Any]]:
-        held, self._held = self._held, frame
-        if held is not None:
-            yield from self._take(held, frame)
+        if frame is not None:
+            self._waiting.append(frame)
+        while self._waiting and (frame is None or len(self._waiting) > _LOOKED_AT):
+            yield from self._take(self._waiting.popleft())
 
-    def _take(self, frame: AudioFrame, following: AudioFrame | None) -> Iterator[Packet[Any]]:
-        start = self._start(frame, following)
+    def _take(self, frame: AudioFrame) -> Iterator[Packet[Any]]:
+        start = self._start(frame)
         kind = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or kind != self._kind or start != self._expected:
             yield from self._end_run()
@@ -250,24 +262,31 @@ class AudioEncoding:
             self._resampler = AudioResampler(
                 self._format, self._settings.layout, self._settings.rate
             )
-        self._expected = start + Fraction(frame.samples, frame.sample_rate)
+        self._expected = start + _length(frame)
         for piece in self._resampler.resample(frame):
             yield from self._write(piece)
 
-    def _start(self, frame: AudioFrame, following: AudioFrame | None) -> Fraction:
-        """Time of a frame: exactly the expected one if the difference is within rounding, or if the next frame goes on
-        as if it were."""
+    def _start(self, frame: AudioFrame) -> Fraction:
+        """Time of a frame: exactly the expected one, unless its own and all that are waiting differ to the same side by
+        more than rounding.
+
+        Single times may be wrong: libav gives some frames of Vorbis, those between long and short blocks, a later
+        one's.
+        """
         expected = self._expected
         if frame.pts is None:
             return self._origin if expected is None else expected
         if expected is None:
             return frame.pts * _tick(frame)
-        if _is_near(frame, expected):
+        time = frame.pts * _tick(frame)
+        if len(self._waiting) < _FEW and abs(time - expected) < _LAST_GAP_S:
             return expected
-        # libav gives some frames of Vorbis, those between long and short blocks, the time of a later one.
-        after = expected + Fraction(frame.samples, frame.sample_rate)
-        goes_on = following is not None and following.pts is not None and _is_near(following, after)
-        return expected if goes_on else frame.pts * _tick(frame)
+        sides, after = {_side(frame, expected)}, expected + _length(frame)
+        for each in self._waiting:
+            if each.pts is not None:
+                sides.add(_side(each, after))
+            after += _length(each)
+        return time if sides in ({-1}, {1}) else expected
 
     def _end_run(self) -> Iterator[Packet[Any]]:
         if self._resampler is not None:
