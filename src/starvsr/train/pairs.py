@@ -149,12 +149,13 @@ def degrade_video(
     report = progress or (lambda _: None)
     info = probe(files.source)
     for target in files.made:
+        check_target(files.source, target, overwrite=overwrite)
+    for target in filter(None, (files.degraded, files.truth)):
         if container_of(target) == STILL:
             raise UsageError(
                 f"{target}: videos and numbered images are written, no single picture: give such as {target.stem}-%d"
                 f"{target.suffix} or {target.stem}.mkv"
             )
-        check_target(files.source, target, overwrite=overwrite)
     height, width = _cropped_size(info, degradation.scale)
     size = height // degradation.scale, width // degradation.scale
     if encode == LOSSLESS and is_hdr(info):
