@@ -343,7 +343,7 @@ def test_plan_says_what_a_speed_stands_for(cli: Cli, clip: Path) -> None:
     assert fast < exact
     assert said.startswith("at most ")
     assert lines["speed"] == (
-        "fast: --steps 15 --cfg 3 --guidance-interval 0.3:0.8 --cache 0.025 --chunk-overlap 1"
+        "fast: --steps 15 --cfg 1.2 --guidance-interval 0.3:0.8 --cache 0.025 --chunk-overlap 1"
     )
     _, _, lines = network_calls("--speed", "fast", "--cache", "0.5", "--chunk-overlap", "3")
     assert lines["speed"].endswith("--cache 0.5 --chunk-overlap 3")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,39 @@ def test_lines_that_overlap_keep_their_times(tmp_path: Path) -> None:
         (1.2, mov_text("sign\nlast")),
         (1.4, mov_text("sign")),
     ]
+
+
+def test_lines_that_are_joined_stay_as_they_were(tmp_path: Path) -> None:
+    """A style ends with its line, a text on two layers is one, and what cannot be encoded spoils no other."""
+    italic = r"0,0,Default,,0,0,0,,{\i1}Sign"
+    lines = [
+        *[("ass", 0.0, 0.6, italic.replace("0,0", f"{layer},{layer}", 1)) for layer in range(2)],
+        ("ass", 0.2, 0.2, "2,0,Default,,0,0,0,,said"),
+        ("ass", 1.0, 0.4, "3,0,Default,,0,0,0,," + "x" * 70_000),
+        ("ass", 1.2, 0.2, "4,0,Default,,0,0,0,,good"),
+    ]
+    source = make(tmp_path / "a.mkv", Clip(frames=40, subtitles=tuple(lines)))
+    made = upscale(source, tmp_path / "o.mp4", codec="mpeg4")
+    (shown,) = payloads(made, "subtitle")
+    found = [(round(float(each.start), 3), each.data) for each in shown if len(each.data) > 2]
+    assert [start for start, _ in found] == [0.0, 0.2, 0.4, 1.2]
+    assert all(data.startswith(mov_text("Sign")) for _, data in (found[0], found[2]))
+    joined = found[1][1]
+    assert joined.startswith(mov_text("Sign\nsaid"))
+    # One style, of the first four letters or with the line's end; what follows begins a plain one.
+    count, first, last = struct.unpack(">HHH", joined[joined.index(b"styl") + 4 :][:6])
+    assert (first, last) in ((0, 4), (0, 5)) and count >= 1
+    assert found[3][1] == mov_text("good")
+
+
+def test_a_line_is_near_its_picture_in_the_file(tmp_path: Path) -> None:
+    """What has ended does not wait for the next line, if another stream says that it has."""
+    lines = (("subrip", 0.1, 0.4, "first"), ("subrip", 14.0, 0.4, "second"))
+    clip = Clip(frames=360, audio=(Audio("aac", seconds=14.4),), subtitles=lines)
+    made = upscale(make(tmp_path / "a.mkv", clip), tmp_path / "o.mp4", codec="mpeg4")
+    with av.open(str(made)) as container:
+        places = {bytes(p): p.pos for p in container.demux(subtitles=0) if p.size}
+    assert places[mov_text("first")] < 0.5 * places[mov_text("second")]
 
 
 def test_a_line_that_cannot_be_converted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

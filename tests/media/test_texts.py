@@ -20,8 +20,10 @@ A, B, C = "ABC"
         ([(0, 3, A), (2, 3, B)], "02A 21AB 32B"),
         ([(1, 4, A), (1, 2, B)], "12AB 32A"),
         ([(1, 2, A), (1, 2, B), (3, 1, C)], "12AB 31C"),
-        ([(0, 0, A), (0, 1, B)], "01B"),
-        ([(4, 2, A), (2, 3, B)], "41AB 51A"),
+        # Of an unknown length, and too late.
+        ([(0, 0, A), (3, 1, B), (6, 0, C)], "03A 31B 60C"),
+        ([(0, 5, A), (1, 0, B), (3, 1, C)], "01A 12AB 31AC 41A"),
+        ([(4, 2, A), (2, 3, B)], "42AB 61B"),
         ([], ""),
     ],
 )
@@ -35,3 +37,13 @@ def test_where_what_is_shown_changes_a_new_one_begins(
     found += shown.rest()
     texts = [f"{start}{length}{''.join(lines)}" for start, length, lines in found]
     assert texts == passages.split()
+
+
+def test_what_has_ended_does_not_wait_for_the_next() -> None:
+    shown = OneAtATime()
+    assert [*shown.add((Fraction(1), Fraction(4), [A]))] == []
+    assert [*shown.add((Fraction(2), Fraction(1), [B]))] == [(1, 1, [A])]
+    assert [*shown.ended(Fraction(2))] == []
+    assert [*shown.ended(Fraction(4))] == [(2, 1, [A, B])]
+    assert [*shown.ended(Fraction(100))] == [(3, 2, [A])]
+    assert [*shown.rest()] == []

@@ -220,11 +220,20 @@ def test_a_checkpoint_of_another_base_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["parameters", "average", "optimizer"])
 def test_a_damaged_file_of_a_checkpoint_is_named(tmp_path: Path, name: str) -> None:
-    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
-    (path / f"{name}.safetensors").write_bytes(b"0")
-    said = rf"{name}\.safetensors is missing or damaged: remove checkpoint-00000000 to use the previous"
-    with pytest.raises(WeightsError, match=said):
-        load_checkpoint(path, fresh(), CONFIG, data=DATA)
+    first = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=2)
+    state = fresh()
+    state.step = 1
+    path = save_checkpoint(tmp_path, state, CONFIG, data=DATA, keep=2)
+    for folder, advice in (
+        (path, "remove checkpoint-00000001 to use the previous one"),
+        (first, "there is no earlier one; start over with --no-resume"),
+    ):
+        (folder / f"{name}.safetensors").write_bytes(b"0")
+        with pytest.raises(WeightsError, match=rf"{name}\.safetensors cannot be read \(.*{advice}"):
+            load_checkpoint(folder, fresh(), CONFIG, data=DATA)
+        (folder / "state.json").write_text("{")
+        with pytest.raises(InputError, match=rf"state\.json cannot be read .*{advice}"):
+            load_checkpoint(folder, fresh(), CONFIG, data=DATA)
 
 
 def test_a_run_may_go_on_for_longer_and_be_looked_at_otherwise(tmp_path: Path) -> None:
@@ -241,7 +250,7 @@ def test_a_run_may_go_on_for_longer_and_be_looked_at_otherwise(tmp_path: Path) -
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
     (path / "state.json").write_text('{"step": 3}')
-    with pytest.raises(InputError, match=r"state\.json .*entries are missing.*remove checkpoint-"):
+    with pytest.raises(InputError, match=r"state\.json .*entries are missing.*no earlier one"):
         load_checkpoint(path, fresh(), CONFIG, data=DATA)
     (path / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"state\.json"):

@@ -135,8 +135,9 @@ def test_changes_of_a_model_are_checked() -> None:
         changed_spec(nano, ModelConfig(spec={"network": {"depth": 3}}))
     with pytest.raises(UsageError, match="start"):
         changed_spec(nano, ModelConfig(spec={"start": "somewhere"}))
-    with pytest.raises(UsageError, match=r"\[model\.spec\] name = 2026-11-30 is a date or a time"):
-        changed_spec(nano, ModelConfig(spec={"name": date(2026, 11, 30)}))
+    for value in (date(2026, 11, 30), [date(2026, 11, 30)]):
+        with pytest.raises(UsageError, match=r"\[model\.spec\] contains a date or a time"):
+            changed_spec(nano, ModelConfig(spec={"name": value}))
 
 
 def test_crops_that_the_network_cannot_take_are_refused() -> None:

@@ -270,7 +270,9 @@ def test_a_job_of_a_model_file_is_not_resumed_by_the_models_name(
     model = {**records.request["model"], "the model's weights": "0" * 64}
     journal.write_bytes(first_line({**records.request, "model": model}, records.notes))
     (found,) = desk.begun(films)
-    assert found.problem == "its model nano was given as a file: give the same command to resume it"
+    assert found.problem.startswith(
+        "the weights of nano are missing here, or not those that it began"
+    )
     assert found.arguments == ()
     desk.finish(str(found.folder), overwrite=False)
     assert desk.queue.tasks[0].arguments[0] == "finish"
@@ -287,6 +289,12 @@ def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
     with pytest.raises(UsageError, match="is outside"):
         desk.finish(str(folder), overwrite=True)
     assert desk.queue.tasks == []
+    # Nor by way of a task of the page's own that would write the same.
+    task = desk.queue.add(Task(("upscale",), films / "out.mkv"))
+    with pytest.raises(UsageError, match="is outside"):
+        desk.finish(str(task.number), overwrite=True)
+    desk.queue.stop(task)
+    desk.queue.remove(task)
     (folder / "journal.jsonl").write_text("{")
     (found,) = desk.begun(films)
     assert "cannot be resumed" in found.problem

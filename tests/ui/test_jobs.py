@@ -145,6 +145,24 @@ def test_pages_side_by_side_do_not_lose_each_others_jobs(tmp_path: Path) -> None
     assert sorted(str(each.target) for each in Queue(kept).tasks) == ["/a.mkv", "/c.mkv"]
 
 
+def test_what_another_page_has_finished_does_not_come_back(tmp_path: Path) -> None:
+    kept, words = tmp_path / "kept.json", ("upscale", "/in.mp4", "wait")
+    x, again, b, c = (Task(words, Path(f"/{name}.mkv")) for name in "xxbc")
+    one = Queue(kept)
+    one.add(x)
+    other = Queue(kept)
+    assert [str(each.target) for each in other.tasks] == ["/x.mkv"]
+    one.stop(x)
+    one.remove(x)
+    other.add(b)
+    assert [str(each.target) for each in Queue(kept).tasks] == ["/b.mkv"]
+    # Begun anew by the other, it is the other's.
+    other.add(again)
+    one.add(c)
+    found = sorted(str(each.target) for each in Queue(kept).tasks)
+    assert found == ["/b.mkv", "/c.mkv", "/x.mkv"]
+
+
 def test_what_was_begun_elsewhere_stays_kept_and_is_not_shown(tmp_path: Path) -> None:
     kept = tmp_path / "kept.json"
     outside = [["upscale", "/in.mp4", "/secret/a.mkv"], "/secret/a.mkv"]

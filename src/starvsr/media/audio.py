@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from statistics import median
 from typing import Any
 
 import av
@@ -39,8 +40,8 @@ _SAMPLE_BITS = {"u8": 8, "s16": 16, "flt": 24, "s32": 32, "dbl": 32}
 _JITTER_TICKS, _JITTER_S = 2, Fraction(1, 1000)
 # So many frames after one tell whether its difference lasts: recorders also state times that vary by milliseconds.
 _LOOKED_AT = 8
-# A smaller difference of the last frames, after which too few follow, is no gap.
-_FEW, _LAST_GAP_S = 2, Fraction(1, 20)
+# What a larger difference that lasts is without doubt; a smaller one of the last frames, which too few follow, is none.
+_GAP_S, _FEW = Fraction(1, 20), 2
 _SILENCE_SAMPLES = 16_384
 _USUAL = ("copy", "none", "aac", "libopus", "flac", "libmp3lame")
 
@@ -173,12 +174,9 @@ def _length(frame: AudioFrame) -> Fraction:
     return Fraction(frame.samples, frame.sample_rate)
 
 
-def _side(frame: AudioFrame, expected: Fraction) -> int:
-    """-1 or 1 where the frame's time, which it must have, is before or after this one, in seconds; 0: equal but for
-    rounding."""
-    tick = _tick(frame)
-    apart = (frame.pts or 0) * tick - expected
-    return 0 if abs(apart) <= _JITTER_TICKS * tick + _JITTER_S else 1 if apart > 0 else -1
+def _rounding_of(frame: AudioFrame) -> Fraction:
+    """By how much its time may be wrong for rounding alone, seconds."""
+    return _JITTER_TICKS * _tick(frame) + _JITTER_S
 
 
 class AudioEncoding:
@@ -268,7 +266,7 @@ class AudioEncoding:
 
     def _start(self, frame: AudioFrame) -> Fraction:
         """Time of a frame: exactly the expected one, unless its own and all that are waiting differ to the same side by
-        more than rounding.
+        more than rounding, and by more than from each other.
 
         Single times may be wrong: libav gives some frames of Vorbis, those between long and short blocks, a later
         one's.
@@ -276,17 +274,34 @@ class AudioEncoding:
         expected = self._expected
         if frame.pts is None:
             return self._origin if expected is None else expected
-        if expected is None:
-            return frame.pts * _tick(frame)
         time = frame.pts * _tick(frame)
-        if len(self._waiting) < _FEW and abs(time - expected) < _LAST_GAP_S:
+        if expected is None:
+            return self._settled(frame, time)
+        apart = self._apart(frame, expected)
+        if len(apart) <= _FEW and abs(apart[0]) < _GAP_S:
             return expected
-        sides, after = {_side(frame, expected)}, expected + _length(frame)
-        for each in self._waiting:
+        rounding = _rounding_of(frame)
+        if not (min(apart) > rounding or max(apart) < -rounding):
+            return expected
+        if min(map(abs, apart)) >= _GAP_S:
+            return self._settled(frame, time)
+        lasting = abs(median(apart)) > max(apart) - min(apart)
+        return self._settled(frame, time) if lasting else expected
+
+    def _settled(self, frame: AudioFrame, time: Fraction) -> Fraction:
+        """The time of a frame that begins anew, in the middle of what the next ones say where times vary."""
+        apart = [each for each in self._apart(frame, time) if abs(each) < _GAP_S]
+        varies = max(map(abs, apart)) > _rounding_of(frame)
+        return time + median(apart) if varies else time
+
+    def _apart(self, frame: AudioFrame, start: Fraction) -> list[Fraction]:
+        """By how much the times of a frame, and of those that are waiting, are later than if it began at `start`."""
+        found = []
+        for each in (frame, *self._waiting):
             if each.pts is not None:
-                sides.add(_side(each, after))
-            after += _length(each)
-        return time if sides in ({-1}, {1}) else expected
+                found.append(each.pts * _tick(each) - start)
+            start += _length(each)
+        return found
 
     def _end_run(self) -> Iterator[Packet[Any]]:
         if self._resampler is not None:

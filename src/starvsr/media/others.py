@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 _OPUS_PRIMING_S, _PRIMING_PACKETS = Fraction(8, 100), 2
 # How far after the end of a range a badly interleaved file may still have packets of the range.
 _INTERLEAVING_S = 10
+# How much later than its time a file may have a text.
+_TEXT_LATE_S = 2
 # Of muxers that accept packets at one time.
 _NONSTRICT = int(cast("int", Flags.ts_nonstrict.value))
 
@@ -129,6 +131,12 @@ class Copying:
             return self._span.clipped(start, length)
         return (start, length) if self._span.start <= start < self._span.end else None
 
+    def ended(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
+        """Lines that have ended when another packet of the file begins, which no later line can change."""
+        if self._cues is None or packet.pts is None:
+            return iter(())
+        return self._converted(self._cues.ended(packet.pts * packet.time_base - _TEXT_LATE_S))
+
     def rest(self, source: Stream) -> Iterator[Packet[Any]]:
         """The last lines, where a line's end waits for the next one's start."""
         return self._converted(self._cues.rest() if self._cues is not None else ())
@@ -176,8 +184,11 @@ def other_packets(
     if not routes:
         return
     clock = Clock(shifts)
+    texts = [each for each in routes.values() if isinstance(each, Copying)]
     for packet in readable_packets(source, *(source.streams[i] for i in routes)):
         clock.move(packet)
+        for each in texts:
+            yield from _timed(each.ended(packet), each, span)
         if is_cut_short(source, packet):
             logger.debug("a truncated packet of stream %d is left out", packet.stream_index)
             continue

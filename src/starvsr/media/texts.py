@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # In a line of ASS, the text follows this many commas.
 _COMMAS = 8
+# `\r` would say it shorter, but libav's mov_text goes on with the style of the line before.
+_NEW_LINE = r"\N{\b0\i0\u0}"
 # Tags and entities in WebVTT that are plain text in ASS; libav's encoder passes them through.
 _ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 
@@ -64,20 +66,33 @@ def lines_of(packet: Packet[Any]) -> list[str]:
 def encoded(lines: list[str], stream: Stream, start: Fraction) -> Packet[Any] | None:
     """Lines that are shown together, for a stream from `add_texts`, without times; None if there is nothing to show.
 
-    start: seconds, for the warning where they cannot be encoded and are left out.
+    start: seconds, for the warning where one cannot be encoded and is left out.
     """
-    encoder = stream.codec_context
-    assert isinstance(encoder, SubtitleCodecContext)
-    if not lines:
-        return None
-    line = r"\N".join([lines[0], *(each.split(",", _COMMAS)[-1] for each in lines[1:])])
-    if encoder.name == "webvtt":
-        line = line.translate(_ESCAPES)
     try:
-        made: Packet[Any] = encoder.encode_subtitle(SubtitleSet.create(line.encode(), 0, 0))
+        return _encoded(lines, stream) if lines else None
     except (av.FFmpegError, OSError) as error:
         _warn(float(start), error)
-        return None
+    good = [line for line in lines if _can_encode(line, stream)]
+    return encoded(good, stream, start) if len(good) < len(lines) else None
+
+
+def _can_encode(line: str, stream: Stream) -> bool:
+    try:
+        return _encoded([line], stream) is not None
+    except (av.FFmpegError, OSError):
+        return False
+
+
+def _encoded(lines: list[str], stream: Stream) -> Packet[Any] | None:
+    encoder = stream.codec_context
+    assert isinstance(encoder, SubtitleCodecContext)
+    # Typesetters put the same text on several layers. A style ends with its line.
+    texts = dict.fromkeys(line.split(",", _COMMAS)[-1] for line in lines)
+    front = lines[0].removesuffix(next(iter(texts)))
+    line = front + _NEW_LINE.join(texts)
+    if encoder.name == "webvtt":
+        line = line.translate(_ESCAPES)
+    made: Packet[Any] = encoder.encode_subtitle(SubtitleSet.create(line.encode(), 0, 0))
     return made if made.size else None
 
 
@@ -96,30 +111,46 @@ class OneAtATime:
     """
 
     def __init__(self) -> None:
-        self._shown: list[tuple[Fraction, list[str]]] = []
-        """When lines end."""
+        self._shown: list[tuple[Fraction | None, list[str]]] = []
+        """When lines end; None: with the next."""
         self._at = Fraction(0)
 
     def add(self, cue: Cue) -> Iterator[Cue]:
-        """What is complete now that this one begins."""
+        """What is complete now that this one begins; one that comes too late is shown from now on.
+
+        A length of 0 is an unknown one.
+        """
         start, length, lines = cue
         yield from self._until(start)
+        self._shown = [each for each in self._shown if each[0] is not None]
         self._at = max(self._at, start)
-        if length:
-            self._shown.append((start + length, lines))
+        self._shown.append((self._at + length if length else None, lines))
+
+    def ended(self, time: Fraction) -> Iterator[Cue]:
+        """What has ended at a time before which no line begins any more."""
+        while (end := self._next_end()) is not None and end <= time:
+            yield from self._until(end)
 
     def rest(self) -> Iterator[Cue]:
         """What is complete after the last one."""
-        yield from self._until(None)
+        while (end := self._next_end()) is not None:
+            yield from self._until(end)
+        if self._shown:
+            yield self._at, Fraction(0), self._lines()
+        self._shown = []
 
-    def _until(self, start: Fraction | None) -> Iterator[Cue]:
-        while self._shown and (start is None or self._at < start):
-            ends = [end for end, _ in self._shown]
-            end = min(ends) if start is None else min(*ends, start)
-            if end > self._at:
-                yield self._at, end - self._at, [line for _, each in self._shown for line in each]
-            self._at = max(self._at, end)
-            self._shown = [each for each in self._shown if each[0] > end]
+    def _next_end(self) -> Fraction | None:
+        return min((end for end, _ in self._shown if end is not None), default=None)
+
+    def _until(self, time: Fraction) -> Iterator[Cue]:
+        while self._shown and self._at < time:
+            end = min(time, *(end for end, _ in self._shown if end is not None), time)
+            yield self._at, end - self._at, self._lines()
+            self._at = end
+            self._shown = [each for each in self._shown if each[0] is None or each[0] > end]
+
+    def _lines(self) -> list[str]:
+        return [line for _, lines in self._shown for line in lines]
 
 
 def _has_text(rect: object) -> bool:

@@ -207,9 +207,7 @@ def _read_state(path: Path) -> dict[str, Any]:
         reason = "entries are missing"
     except (OSError, ValueError, AttributeError) as error:
         reason = str(error)
-    raise InputError(
-        f"{path / _STATE} cannot be read ({reason}): remove {path.name} to use the previous one"
-    )
+    raise InputError(f"{path / _STATE} cannot be read ({reason}): {_without(path)}")
 
 
 def _tensors(state: TrainState) -> dict[str, dict[str, Tensor]]:
@@ -248,9 +246,15 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
     try:
         return read_safetensors(file)[0]
     except WeightsError as error:
-        raise WeightsError(
-            f"{file} is missing or damaged: remove {file.parent.name} to use the previous checkpoint"
-        ) from error
+        reason = error.__cause__ or error
+        raise WeightsError(f"{file} cannot be read ({reason}): {_without(file.parent)}") from error
+
+
+def _without(checkpoint: Path) -> str:
+    """What to do where a checkpoint is damaged."""
+    if any(each.name < checkpoint.name for each in find_checkpoints(checkpoint.parent)):
+        return f"remove {checkpoint.name} to use the previous one"
+    return "there is no earlier one; start over with --no-resume"
 
 
 def _load_optimizer(

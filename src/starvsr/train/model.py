@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,7 +114,11 @@ def changed_spec(base: ModelSpec, config: ModelConfig) -> ModelSpec:
     if config.name:
         fields["name"] = config.name
     try:
-        return counted(spec_from_json(json.dumps(fields)))
+        text = json.dumps(fields)
+    except TypeError as error:
+        raise UsageError("[model.spec] contains a date or a time, which no key takes") from error
+    try:
+        return counted(spec_from_json(text))
     except WeightsError as error:
         raise UsageError(f"[model.spec] does not describe a model: {error}") from error
     except ValueError as error:
@@ -128,8 +131,6 @@ def _merge(fields: dict[str, Any], changes: Mapping[str, Any], where: str) -> No
             raise UsageError(f"[{where}] has no key {key}: allowed are {', '.join(sorted(fields))}")
         if isinstance(value, dict) and isinstance(fields[key], dict):
             _merge(fields[key], value, f"{where}.{key}")
-        elif isinstance(value, (date, time)):
-            raise UsageError(f"[{where}] {key} = {value} is a date or a time, which no key takes")
         else:
             fields[key] = value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class Begun:
     problem: str = ""
     can_finish: bool = False
     """Whether what is finished may be made a file: it is known, and all that it names may be read and written here."""
+    model: Mapping[str, object] = field(default_factory=dict)
+    """What the job's identity says of it."""
 
 
 def begun_in(folder: Path, roots: Roots) -> list[Begun]:
@@ -45,7 +47,9 @@ def begun_in(folder: Path, roots: Roots) -> list[Begun]:
     for path in sorted(folder.glob("*.starvsr")):
         with suppress(OSError, UsageError):
             if is_begun(roots.inside(path)):
-                found.append(_begun(roots, path, (path / JOURNAL).stat().st_mtime_ns))
+                found.append(
+                    _with_weights(_begun(roots, path, (path / JOURNAL).stat().st_mtime_ns))
+                )
     return found
 
 
@@ -76,7 +80,7 @@ def _told(roots: Roots, folder: Path, records: Records) -> Begun:
     done = sum(step.startswith("core-") for step in records.steps)
     segments, model = len(facts["segments"]), records.request["model"]["--model"]
     problem = ""
-    if not _is_known(model, records.request["model"]):
+    if model not in SPECS:
         problem = f"its model {model} was given as a file: give the same command to resume it"
     options = records.request["options"]
     if options.get("-e"):
@@ -91,15 +95,23 @@ def _told(roots: Roots, folder: Path, records: Records) -> Begun:
     if arguments and folder.name != f"{target.name}.starvsr":
         arguments += ["--work-dir", str(folder)]
     can_finish = not options.get("-e")
-    return Begun(folder, target, done, segments, tuple(arguments), problem, can_finish)
+    said = records.request["model"]
+    return Begun(folder, target, done, segments, tuple(arguments), problem, can_finish, said)
 
 
-def _is_known(model: str, recorded: Mapping[str, object]) -> bool:
-    """Whether a model's name alone gives the weights that a job began with; files are trained under any name."""
-    if model not in SPECS:
-        return False
+def _with_weights(begun: Begun) -> Begun:
+    """Without a command where a model's name gives other weights than the job began with: files have any name."""
+    if begun.problem:
+        return begun
+    name = str(begun.model["--model"])
     try:
-        weights = weights_of(choose_model(model, _NO_DEVICE))
+        weights = weights_of(choose_model(name, _NO_DEVICE))
     except (StarvsrError, OSError):
-        return False
-    return {"--model": model, **weights} == recorded
+        weights = {}
+    if {"--model": name, **weights} == begun.model:
+        return begun
+    problem = (
+        f"the weights of {name} are missing here, or not those that it began with, such as of a file: give the same "
+        "command to resume it"
+    )
+    return replace(begun, arguments=(), problem=problem)

@@ -141,9 +141,10 @@ class Desk:
 
     def finish(self, key: str | None, *, overwrite: bool) -> None:
         """Write a playable file of what is finished. Raises StarvsrError."""
-        if self._task(key) is None and not (found := self._found(key)).can_finish:
-            raise UsageError(found.problem)
         folder = self._work_dir(key)
+        # What lies there may be another job than the page's own.
+        if not (found := self._found(str(folder))).can_finish:
+            raise UsageError(found.problem)
         target = folder.with_name(f"{folder.name} (partial)")
         words = ("finish", str(folder), *(["--overwrite"] if overwrite else []))
         self.queue.add(Task(words, target, f"partial file of {folder.name}"))

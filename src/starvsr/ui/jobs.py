@@ -37,6 +37,10 @@ _STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
 State = Literal["waiting", "running", "stopping", "done", "stopped", "failed"]
 
 
+_Entry = tuple[tuple[str, ...], str]
+"""Of the file of what is not finished: arguments and target."""
+
+
 @dataclass(eq=False)
 class Task:
     """One command, from its wait to its end."""
@@ -94,15 +98,18 @@ class Queue:
         self._changed = threading.Condition(threading.RLock())
         self._closed = False
         self._asked: set[Task] = set()
-        self._own: set[tuple[tuple[str, ...], str]] = set()
-        """What this page has had; all else in the file is another page's, or out of this one's reach."""
+        self._written: list[_Entry] = []
+        """What of the file is this page's; all else is another page's, or out of this one's reach."""
+        self._idle: list[Task] = []
+        """Tasks that the file had at the start and that were not begun here: another page may finish them."""
         for arguments, target in _read(kept):
             if not all(map(holds, (*arguments[1:3], target))):
                 continue
-            self._own.add((arguments, target))
+            self._written.append((arguments, target))
             task = Task(arguments, Path(target), number=next(self._numbers))
             task.state = "stopped"
             self.tasks.append(task)
+            self._idle.append(task)
         self._thread = threading.Thread(target=self._work, daemon=True)
 
     def __enter__(self) -> Queue:
@@ -133,7 +140,8 @@ class Queue:
             task.state, task.progress, task.result = "waiting", {}, {}
             task.lines.clear()
             self._asked.discard(task)
-            self._own.add((task.arguments, str(task.target)))
+            if task in self._idle:
+                self._idle.remove(task)
             waiting = [place for place, other in enumerate(self.tasks) if other.state == "waiting"]
             self.tasks.insert(waiting[0] if first and waiting else len(self.tasks), task)
             self._keep()
@@ -184,15 +192,22 @@ class Queue:
 
     def _keep(self) -> None:
         """Write what is not finished, for the next start of the page; without a place for it, it is not kept."""
-        left = [
-            (task.arguments, str(task.target))
-            for task in self.tasks
-            if task.state != "done" and not task.label
-        ]
         with suppress(OSError, StarvsrError):
             self._kept.parent.mkdir(parents=True, exist_ok=True)
-            others = [each for each in _read(self._kept) if each not in self._own]
+            there = _read(self._kept)
+            left = [
+                entry
+                for task in self.tasks
+                if task.state != "done" and not task.label
+                for entry in [(task.arguments, str(task.target))]
+                if task not in self._idle or entry in there
+            ]
+            for entry in self._written:
+                if entry in there:
+                    there.remove(entry)
+            others = [entry for entry in there if entry not in left]
             write_whole(self._kept, json.dumps([*others, *left]).encode(), Right.FETCHED)
+            self._written = left
 
 
 def speaking_utf8() -> dict[str, str]:
