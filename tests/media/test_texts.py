@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from fractions import Fraction
 
 import pytest
@@ -41,9 +42,13 @@ def test_where_what_is_shown_changes_a_new_one_begins(
 
 def test_what_has_ended_does_not_wait_for_the_next() -> None:
     shown = OneAtATime()
-    assert [*shown.add((Fraction(1), Fraction(4), [A]))] == []
-    assert [*shown.add((Fraction(2), Fraction(1), [B]))] == [(1, 1, [A])]
-    assert [*shown.ended(Fraction(2))] == []
-    assert [*shown.ended(Fraction(4))] == [(2, 1, [A, B])]
-    assert [*shown.ended(Fraction(100))] == [(3, 2, [A])]
-    assert [*shown.rest()] == []
+
+    def said(cues: Iterable[Cue]) -> str:
+        return " ".join(f"{start}{length}{''.join(lines)}" for start, length, lines in cues)
+
+    assert said(shown.add((Fraction(1), Fraction(4), [A]))) == ""
+    assert said(shown.add((Fraction(2), Fraction(1), [B]))) == "11A"
+    assert said(shown.ended(Fraction(2))) == ""
+    assert said(shown.ended(Fraction(4))) == "21AB"
+    assert said(shown.ended(Fraction(100))) == "32A"
+    assert said(shown.rest()) == ""
