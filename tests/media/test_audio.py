@@ -195,8 +195,8 @@ def test_times_that_vary_make_no_gaps(tmp_path: Path) -> None:
         assert float(start) == pytest.approx(0.02, abs=most / 1000)
         assert np.array_equal(samples, plain)
     # A step that lasts is a gap, however small.
-    late = moved(source, tmp_path / "c.mkv", lambda n: 12 * (n > 8))
-    _, _, samples = heard(encoded(late, tmp_path / "q.mkv", "flac"))
+    gap = moved(source, tmp_path / "c.mkv", lambda number: 12 * (number > 8))
+    _, _, samples = heard(encoded(gap, tmp_path / "q.mkv", "flac"))
     assert samples.shape[1] - plain.shape[1] == pytest.approx(0.012 * rate, abs=0.001 * rate)
 
 
