@@ -24,7 +24,7 @@ from tests.fuzz.worker import Outcome, Worker
 from tests.golden.seeded_init import fill_module
 from tests.media.clips import Clip, make
 
-LONGEST_S, MOST_BYTES = 5.0, 600 << 20
+LONGEST_S, MOST_BYTES = 30.0, 600 << 20
 # Done, usage, input, output, work directory. 1 would be a bug.
 _CODES = (0, 2, 3, 7, 9)
 

@@ -27,7 +27,7 @@ def test_tampered_journals(tmp_path: Path) -> None:
     ("outcome", "said"),
     [
         (Outcome(1, "", "error: a", 0, 0), "code 1"),
-        (Outcome(9, "", "", 6, 0), "takes 6.0 s"),
+        (Outcome(9, "", "", 31, 0), "takes 31.0 s"),
         (Outcome(9, "", "", 1, 601 << 20), "takes 601 MiB"),
     ],
 )

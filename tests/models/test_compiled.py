@@ -20,6 +20,7 @@ from torch import Tensor
 from starvsr.bench.network import network_inputs
 from starvsr.errors import UsageError
 from starvsr.models.compiled import (
+    _watch,
     check_compiler,
     compiled_folder,
     compiler_for,
@@ -54,8 +55,9 @@ print(json.dumps([code, found["fxgraph_cache_hit"], found["fxgraph_cache_miss"]]
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "compiled"))
-    # Sizes that an earlier test has seen would be compiled as any size.
+    # Sizes that an earlier test has seen would be compiled as any size. It also forgets who watches.
     torch._dynamo.reset()
+    _watch.cache_clear()
 
 
 @pytest.fixture(scope="module")
