@@ -112,7 +112,7 @@ TOY = ModelSpec(
         kind="linear",
         factor=4,
         weights="toy-vae",
-        # Noise drowns less of the picture; at 1 what its last steps left was twice as much.
+        # At 1 the last steps' noise drowned what the first ones had found (docs/training.md).
         scaling_factor=4.0,
         chunk_frames=8,
     ),

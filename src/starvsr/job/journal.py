@@ -181,10 +181,10 @@ def open_journal(
 
     request: plain data that must be the same for a job to go on; notes: plain data (`records.FIRST_NOTES`) that a new
     job begins with, while one that goes on keeps its own. resume: False begins anew. finish: whether `starvsr finish`
-    makes a file of finished parts. What is in the directory is
-    removed on leaving well, and where nothing was finished; else it stays. Raises WorkDirError where it belongs to
-    another job or is not as this version writes it, UsageError where another process works in it or it is not a work
-    directory, OutputError where it cannot be read or written; what was there before is still there then.
+    makes a file of finished parts. What is in the directory is removed on leaving well, and where nothing was finished;
+    else it stays. Raises WorkDirError where it belongs to another job or is not as this version writes it, UsageError
+    where another process works in it or it is not a work directory, OutputError where it cannot be read or written;
+    what was there before is still there then.
     """
     work = open_work_dir(folder)
     journal = Journal(folder)

@@ -215,7 +215,7 @@ def _span(
     source: InputContainer,
     written: Sequence[Stream],
 ) -> Span:
-    """written: the source's other streams that are; those of other programmes have clocks of their own."""
+    """written: the source's other streams that are; those of other programs have clocks of their own."""
     start = index.pts[first] * info.time_base
     if (first, last) != (0, index.frames):
         end = (index.pts[last - 1] + index.durations[last - 1]) * info.time_base

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # In a line of ASS, the text follows this many commas.
 _COMMAS = 8
-# `\r` would say it shorter, but libav's mov_text goes on with the style of the line before.
+# `\r` would say it shorter, but libav's mov_text keeps the style of the line before.
 _NEW_LINE = r"\N{\b0\i0\u0}"
 # Tags and entities in WebVTT that are plain text in ASS; libav's encoder passes them through.
 _ESCAPES = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
@@ -144,7 +144,7 @@ class OneAtATime:
 
     def _until(self, time: Fraction) -> Iterator[Cue]:
         while self._shown and self._at < time:
-            end = min(time, *(end for end, _ in self._shown if end is not None), time)
+            end = min([time, *(end for end, _ in self._shown if end is not None)])
             yield self._at, end - self._at, self._lines()
             self._at = end
             self._shown = [each for each in self._shown if each[0] is None or each[0] > end]

@@ -195,13 +195,9 @@ class Queue:
         with suppress(OSError, StarvsrError):
             self._kept.parent.mkdir(parents=True, exist_ok=True)
             there = _read(self._kept)
-            left = [
-                entry
-                for task in self.tasks
-                if task.state != "done" and not task.label
-                for entry in [(task.arguments, str(task.target))]
-                if task not in self._idle or entry in there
-            ]
+            unfinished = [task for task in self.tasks if task.state != "done" and not task.label]
+            entries = [(task, (task.arguments, str(task.target))) for task in unfinished]
+            left = [each for task, each in entries if task not in self._idle or each in there]
             for entry in self._written:
                 if entry in there:
                     there.remove(entry)
