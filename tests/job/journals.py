@@ -29,6 +29,7 @@ SETTINGS = EncoderSettings(
 NOTES: dict[str, Any] = {
     "memory_bytes": 1 << 30,
     "threads": 2,
+    "offload": "auto",
     "job": {
         "source": "/in.mkv",
         "target": "/out.mkv",

@@ -160,9 +160,7 @@ def test_workers_that_wait_end_by_themselves(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
-)
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_an_end_of_the_caller_ends_all_workers(
     tmp_path: Path, clip: Path, toy_path: Path, stop: int, code: int
 ) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from starvsr.errors import WorkDirError
+from starvsr.job.journal import fingerprint
 from starvsr.job.plan_job import plan_video
-from starvsr.job.request import request_of
+from starvsr.job.request import request_of, source_print
 from starvsr.job.run import upscale_video
 from starvsr.options import EncodeOptions, SamplingOptions, SizeOptions, UpscaleOptions
 from starvsr.plan.speed import SpeedSet
@@ -44,6 +45,20 @@ def test_what_changes_a_picture_is_another_job(
         )
     usual, other = (request["options"] for request in requests)
     assert {name for name in usual if usual[name] != other[name]} == {flag}
+
+
+def test_an_edit_that_keeps_the_size_is_another_input(tmp_path: Path) -> None:
+    """As of a raw video of which some frames were drawn again: most of its bytes are what they were."""
+    path = tmp_path / "a.y4m"
+    path.write_bytes(bytes(20 << 20))
+    before, sampled = source_print(path), fingerprint(path)
+    with path.open("r+b") as file:
+        file.seek((20 << 20) // 63 + (1 << 17))
+        file.write(b"drawn again")
+    assert fingerprint(path) == sampled, "it reads blocks, which are elsewhere"
+    assert source_print(path) != before
+    path.rename(tmp_path / "copy.y4m")
+    assert source_print(tmp_path / "copy.y4m") != before
 
 
 @pytest.mark.parametrize(

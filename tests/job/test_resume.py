@@ -152,12 +152,12 @@ def test_a_job_with_a_cache_goes_on_the_same(
 def test_a_kill_anywhere_changes_nothing(
     tmp_path: Path, clip: Path, options: UpscaleOptions, unbroken: Packets
 ) -> None:
-    """Killed at every third event until a run gets through; every one of them goes on to the same file."""
+    """Killed at every fifth event until a run gets through; every one of them goes on to the same file."""
     made = tmp_path / "made"
     made.mkdir()
     target = made / "out.mkv"
     restored: list[int] = []
-    for number in itertools.count(1, 3):
+    for number in itertools.count(1, 5):
 
         def killed_there(number: int = number) -> None:
             dying(number)
@@ -356,6 +356,31 @@ def test_what_changes_speed_alone_is_the_same_job(
     device = dataclasses.replace(options.device, memory_limit_bytes=10**10, offload="block")
     upscale_video(clip, target, dataclasses.replace(options, device=device))
     assert packets(target) == unbroken
+
+
+@pytest.mark.parametrize(("begun", "now"), [(None, 3), (3, None), (3, 60)])
+def test_windows_stay_where_another_memory_limit_is_given(
+    tmp_path: Path,
+    clip: Path,
+    options: UpscaleOptions,
+    caplog: pytest.LogCaptureFixture,
+    begun: int | None,
+    now: int | None,
+) -> None:
+    """Limits in MiB: 3 leaves room for small windows only, with the weights elsewhere."""
+
+    def limited(limit: int | None) -> UpscaleOptions:
+        device = DeviceOptions(memory_limit_bytes=None if limit is None else limit << 20)
+        return dataclasses.replace(options, device=device)
+
+    whole, target = tmp_path / "whole.mkv", tmp_path / "out.mkv"
+    upscale_video(clip, whole, limited(begun))
+    plans = [plan_video(clip, target, limited(limit)).plan.layout for limit in (begun, now)]
+    assert plans[0].windows != plans[1].windows
+    broken_off(clip, target, limited(begun))
+    upscale_video(clip, target, limited(now))
+    assert packets(target) == packets(whole)
+    assert ("the windows stay those that the job began with" in caplog.text) == (now == 3)
 
 
 @pytest.mark.parametrize("begun", ["bf16", "fp32"])

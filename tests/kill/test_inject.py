@@ -23,7 +23,7 @@ if not is_possible():
 
 pytestmark = pytest.mark.slow
 
-_SOME = 12
+_SOME = 8
 
 
 @pytest.fixture(scope="module")

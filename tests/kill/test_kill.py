@@ -54,7 +54,7 @@ def test_kills_of_a_job_whose_frames_repeat(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_signals(tmp_path: Path, wholes: list[Whole], name: str) -> None:
     """`make kill` does more of them."""
     case = run_case(3, wholes, tmp_path, SIGNALS[name])

@@ -41,6 +41,8 @@ from tests.models.test_recurrent import SMALL
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 CPU = torch.device("cpu")
+ONE_LEVEL = dataclasses.replace(TINY, multipliers=(1,), attention_scales=(1.0,))
+"""Every kind of part that is compiled."""
 
 RUN_SCRIPT = """
 import json, sys
@@ -101,12 +103,25 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_a_unet_gives_the_same() -> None:
-    config = dataclasses.replace(TINY, multipliers=(1,), attention_scales=(1.0,), control=False)
-    net = seeded_net(config).requires_grad_(False)
-    given: tuple[Tensor | None, ...] = seeded_inputs(config, (3, 8, 10))
+def test_a_part_of_each_kind_of_a_unet_gives_the_same() -> None:
+    """All of them would take minutes here."""
+    net = seeded_net(ONE_LEVEL).requires_grad_(False)
+    fast, kinds = copy.deepcopy(net), set()
+    compiler = compiler_for(CPU)
+
+    def first_of_its_kind(part: Callable[..., Any]) -> Callable[..., Any]:
+        if part.__qualname__ in kinds:
+            return part
+        kinds.add(part.__qualname__)
+        return compiler(part)
+
+    fast.use_compiler(first_of_its_kind)
+    assert len(kinds) == 4, kinds
+    given: tuple[Tensor | None, ...] = seeded_inputs(ONE_LEVEL, (3, 8, 10))
+    before = compiling_s()
     with torch.inference_mode():
-        assert relative_error(compiled(net)(*given), net(*given)) < 1e-5
+        assert relative_error(fast(*given), net(*given)) < 1e-5
+    assert compiling_s() > before
 
 
 @pytest.mark.slow
@@ -122,7 +137,7 @@ def test_parts_are_whole_and_sizes_share_what_is_compiled(
         return graph.forward
 
     nets: dict[str, Callable[[], VideoNetwork]] = {
-        "star": partial(seeded_net, TINY),
+        "star": partial(seeded_net, ONE_LEVEL),
         "cogvideox": seeded,
         "recurrent": lambda: copy.deepcopy(small),
     }
@@ -137,7 +152,7 @@ def test_parts_are_whole_and_sizes_share_what_is_compiled(
             counts.append(len(seen))
     # At most once more for all other lengths; pictures with a side of one, or two equal ones, are cases of their own.
     assert counts[1] == counts[2] <= 2 * counts[0], counts
-    assert counts[4] <= 3 * counts[0], counts
+    assert counts[4] <= 4 * counts[0], counts
 
 
 @pytest.mark.slow

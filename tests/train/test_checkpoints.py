@@ -218,6 +218,14 @@ def test_a_checkpoint_of_another_base_is_refused(tmp_path: Path) -> None:
     load_checkpoint(path, dataclasses.replace(fresh(), frozen="other"), CONFIG, data=DATA)
 
 
+def test_a_checkpoint_of_another_teacher_is_refused(tmp_path: Path) -> None:
+    before = dataclasses.replace(fresh(), guides="one")
+    path = save_checkpoint(tmp_path, before, CONFIG, data=DATA, keep=1)
+    load_checkpoint(path, dataclasses.replace(fresh(), guides="one"), CONFIG, data=DATA)
+    with pytest.raises(UsageError, match=r"another \[teacher\] or other \[features\]: a file"):
+        load_checkpoint(path, dataclasses.replace(fresh(), guides="other"), CONFIG, data=DATA)
+
+
 @pytest.mark.parametrize("name", ["parameters", "average", "optimizer"])
 def test_a_damaged_file_of_a_checkpoint_is_named(tmp_path: Path, name: str) -> None:
     first = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=2)

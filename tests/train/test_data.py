@@ -209,6 +209,17 @@ def test_the_digest_follows_what_is_trained_on(root: Path, tmp_path: Path) -> No
     assert data_digest(find_sources(data_config(), tmp_path / "copy")) == first
 
 
+def test_the_digest_follows_an_edit_that_keeps_the_size(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    digests = set()
+    for seed in (1, 2):
+        still = write_still(tmp_path / "sources/a.bmp", texture(seed)[0])
+        folders = find_sources(data_config(), tmp_path, cache=tmp_path / "files.json")
+        digests.add((still.stat().st_size, data_digest(folders)))
+    assert len(digests) == 2
+    assert len({size for size, _ in digests}) == 1
+
+
 def test_the_digest_follows_texts(tmp_path: Path) -> None:
     upright_pair(tmp_path)
     first = data_digest(find_sources(pair_config(), tmp_path))
@@ -359,7 +370,7 @@ def test_a_file_that_changes_while_training_is_named(root: Path) -> None:
 
 def test_spans_stay_within_shots() -> None:
     index = VideoIndex(tuple(range(20)), (1,) * 20, (0,), cuts=(3, 10, 12))
-    media = Media(Path("x"), 8, 8, 20, (video_info(), index))
+    media = Media(Path("x"), 8, 8, 20, "", (video_info(), index))
     assert media.shots == [(0, 3), (3, 10), (10, 12), (12, 20)]
     rng = np.random.default_rng(0)
     starts = {_span(media, 4, rng) for _ in range(400)}

@@ -119,6 +119,10 @@ def with_a_stranger(state: State) -> State:
     return {**state, "stranger": torch.zeros(2)}
 
 
+def of_another_type(state: State) -> State:
+    return {**state, FIRST: state[FIRST].to(torch.float8_e4m3fn)}
+
+
 def of_another_shape(state: State) -> State:
     return {**state, FIRST: torch.zeros(3)}
 
@@ -128,6 +132,7 @@ def of_another_shape(state: State) -> State:
     [
         (without_a_key, f"in 1 tensors: {FIRST} is missing"),
         (with_a_stranger, "in 1 tensors: stranger is unexpected"),
+        (of_another_type, f"in 1 tensors: {FIRST} is torch.float8_e4m3fn (torch.strided)"),
         (of_another_shape, f"in 1 tensors: {FIRST} is (3,) instead of (32,)"),
         (
             lambda state: with_a_stranger(without_a_key(state)),

@@ -30,12 +30,11 @@ from starvsr.job.executor import (
     made_by,
     part_maker,
 )
-from starvsr.job.journal import fingerprint
 from starvsr.job.ray_nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
 from starvsr.job.request import weights_of
 from starvsr.job.seam import SegmentFiles
 from starvsr.job.segment import OnFrames
-from starvsr.media.files import write_whole, written_errors
+from starvsr.media.files import content_digest, write_whole, written_errors
 from starvsr.media.removal import Right, remove_file
 from starvsr.models.device import device_info
 from starvsr.plan.segments import Segment
@@ -88,7 +87,7 @@ class Cluster:
         order = _Order(
             work,
             secrets.token_hex(8),
-            fingerprint(work.info.path),
+            content_digest(work.info.path),
             weights_of(work.choice),
             _sent_input(work, _able_for(work)),
         )
@@ -181,9 +180,9 @@ class _Order:
     token: str
     """Part of the name of a file by which a machine recognizes the work directory."""
     input: str
-    """The input's fingerprint."""
+    """The input's digest."""
     weights: Mapping[str, str]
-    """Fingerprints of the model's files."""
+    """Digests of the model's files."""
     sent: tuple[Any, ...]
     """The input's content in Ray's object store, or nothing."""
 
@@ -234,7 +233,7 @@ def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     import ray
 
     path = work.info.path
-    answers = answers_of(able, _name_without_input, path, fingerprint(path))
+    answers = answers_of(able, _name_without_input, path, content_digest(path))
     without = [name for _, name in answers if name is not None]
     if not without:
         return ()
@@ -255,8 +254,8 @@ def _name_without_input(path: Path, wanted: str) -> str | None:
 
 def _is(path: Path, wanted: str) -> bool:
     try:
-        return fingerprint(path) == wanted
-    except OSError:
+        return content_digest(path) == wanted
+    except (OSError, InputError):
         return False
 
 

@@ -21,14 +21,14 @@ from starvsr.job.workdir import CORE, RAW, SEAM, check_regular
 from starvsr.media.encoder import EncoderSettings
 from starvsr.media.files import open_regular
 from starvsr.media.strict_json import parse_json
-from starvsr.options import LookOptions, StreamOptions
+from starvsr.options import LookOptions, Offload, StreamOptions
 from starvsr.types import AutoencoderSpec, WindowSpec
 
 MOST_BYTES = 1 << 26
 """Limit of a journal's bytes: some 40,000 segments, 14 hours of video."""
 MOST_FIRST_BYTES = 1 << 24
 """Limit of its first line's bytes."""
-_VERSION = 3
+_VERSION = 4
 _SEAL = b', "sha256": "'
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _STEP = re.compile(r"(core|seam|head|tail)-(0|[1-9][0-9]{0,6})")
@@ -76,7 +76,12 @@ WINDOWS_NOTE = "windows"
 """The note of the windows that fit in memory."""
 JOB_NOTE = "job"
 """The note of what `starvsr finish` needs: `JobFacts`."""
-FIRST_NOTES: dict[str, Any] = {"memory_bytes": int, "threads": int, JOB_NOTE: JobFacts}
+FIRST_NOTES: dict[str, Any] = {
+    "memory_bytes": int,
+    "offload": Offload,
+    "threads": int,
+    JOB_NOTE: JobFacts,
+}
 """Notes that a job begins with, and their kinds."""
 _NOTES: dict[str, Any] = {**FIRST_NOTES, MADE_NOTE: str, WINDOWS_NOTE: _Windows}
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from starvsr import __version__
-from starvsr.job.journal import fingerprint
 from starvsr.job.records import IMPLIED
-from starvsr.media.deadline import within_deadline
 from starvsr.media.encoder import EncoderSettings
+from starvsr.media.files import content_digest
 from starvsr.media.provenance import PROGRAM
 from starvsr.media.sequence import image_path, is_sequence, numbers_of
 from starvsr.options import UpscaleOptions, flag_of, shares_text
@@ -87,14 +85,13 @@ def _plain(value: object) -> object:
 
 
 def source_print(source: Path) -> str:
-    """Fingerprint of an input; of all images of a sequence. Raises OSError, InputError."""
+    """Digest of an input; of all images of a sequence. Raises OSError, InputError."""
     if not is_sequence(source) or source.exists():
-        return within_deadline(source, partial(fingerprint, source))
+        return content_digest(source)
     digest = hashlib.sha256()
     for number in numbers_of(source):
         image = image_path(source, number)
-        print_ = within_deadline(image, partial(fingerprint, image))
-        digest.update(f"{number} {print_}\n".encode())
+        digest.update(f"{number} {content_digest(image)}\n".encode())
     return digest.hexdigest()
 
 
@@ -127,7 +124,7 @@ def _typed(field: str, value: object) -> str:
 
 
 def weights_of(choice: ModelChoice) -> dict[str, str]:
-    """Fingerprints of the existing weight files, by their role. Raises OSError."""
+    """Digests of the existing weight files, by their role. Raises OSError, InputError."""
     network = choice.path or embedded_file(choice.spec.name)
     files = {"the model's weights": network}
     if choice.spec.faithful:
@@ -136,4 +133,4 @@ def weights_of(choice: ModelChoice) -> dict[str, str]:
         found = find_component(name, choice.folders)
         if found is not None:
             files[f"the component {name}"] = found
-    return {name: fingerprint(path) for name, path in files.items()}
+    return {name: content_digest(path) for name, path in files.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,10 +25,13 @@ from starvsr.media.join import join
 from starvsr.media.pixfmt import is_subsampled
 from starvsr.media.still import STILL
 from starvsr.models.device import peak_device_bytes, peak_process_bytes
-from starvsr.options import UpscaleOptions
+from starvsr.options import BYTES_PER_ELEMENT, UpscaleOptions
+from starvsr.plan.fitting import format_memory, moved_weights
 from starvsr.plan.plan import Plan, make_plan
 from starvsr.restore.fallback import is_out_of_memory
 from starvsr.types import Progress, ProgressCallback
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["Job", "LastModel", "UpscaleResult", "plan_video", "run_job", "upscale_video"]
 
@@ -151,7 +155,8 @@ def _opened_journal(job: Job) -> Iterator[Journal]:
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read: {error.strerror or error}") from error
     notes = {
-        "memory_bytes": job.device.memory_bytes,
+        "memory_bytes": job.options.device.memory_limit_bytes or job.device.memory_bytes,
+        "offload": job.options.device.offload,
         "threads": job.device.threads,
         JOB_NOTE: job_facts(
             job.source, job.target, job.settings, job.options, job.plan, _provenance(job)
@@ -169,16 +174,37 @@ def _opened_journal(job: Job) -> Iterator[Journal]:
 
 
 def _as_begun(job: Job, journal: Journal) -> Job:
-    """The job planned for the memory that it began with, so that it resumes unchanged."""
-    memory_bytes = journal.notes["memory_bytes"]
-    if memory_bytes == job.device.memory_bytes:
+    """The job with the segments and windows that it began with, which follow from the memory that it had then.
+
+    Where its weights are is planned for the memory of now. Warns where the windows take more than is allowed now.
+    """
+    now = job.options.device
+    memory_bytes, offload = journal.notes["memory_bytes"], journal.notes["offload"]
+    if (memory_bytes, offload) == (now.memory_limit_bytes or job.device.memory_bytes, now.offload):
         return job
     device = dataclasses.replace(job.device, memory_bytes=memory_bytes)
+    options = dataclasses.replace(
+        job.options, device=dataclasses.replace(now, memory_limit_bytes=None, offload=offload)
+    )
     even = is_subsampled(job.settings.pix_fmt)
     still = job.settings.container == STILL
-    plan = make_plan(
-        job.info, job.index, job.choice.spec, device, job.options, even=even, still=still
+    begun = make_plan(job.info, job.index, job.choice.spec, device, options, even=even, still=still)
+    limit_bytes = job.plan.limit_bytes
+    layout = moved_weights(
+        job.choice.spec,
+        begun.layout,
+        job.plan.layout.offload,
+        bytes_per_element=BYTES_PER_ELEMENT[begun.precision],
+        limit_bytes=limit_bytes,
     )
+    if now.memory_limit_bytes and limit_bytes and layout.peak_bytes > limit_bytes:
+        logger.warning(
+            "the windows stay those that the job began with and may take %s, though %s can be used: --no-resume "
+            "starts over with smaller ones",
+            format_memory(layout.peak_bytes),
+            format_memory(limit_bytes),
+        )
+    plan = dataclasses.replace(begun, layout=layout, limit_bytes=limit_bytes)
     return dataclasses.replace(job, plan=plan)
 
 

@@ -1,24 +1,28 @@
-"""Files that appear under their name only when they are complete, and checks of the output's folder."""
+"""Files: they appear under their name only when they are complete; checks of the output's folder; digests."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
 from starvsr.errors import OutputError, UsageError
+from starvsr.media.deadline import within_deadline
 from starvsr.media.removal import Right, put_in_place, remove_file
 from starvsr.media.sequence import is_sequence, numbers_of
 
 # Windows' numbers of a sharing and of a locking violation, whose errno is that of a missing permission.
 _HELD_OPEN = (32, 33)
 
+_PIECE_BYTES = 1 << 24
 _THERE = "{} exists already: give --overwrite to replace it"
 
 WORK_MARK = ".starvsr-work"
@@ -104,6 +108,27 @@ def open_regular(path: Path, *, follow: bool = False, append: bool = False) -> B
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 of a file's whole content: one that was edited may keep its size and most of its bytes.
+
+    Read once while its size and times stay. Raises OSError, also if it is not a regular file; InputError as
+    `within_deadline`.
+    """
+    with within_deadline(path, partial(open_regular, path, follow=True)) as file:
+        state = os.fstat(file.fileno())
+    return _content_digest(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+# Beyond the files of a model: a batch restores one video after another with them.
+@lru_cache(maxsize=16)
+def _content_digest(path: Path, *_: int) -> str:
+    digest = hashlib.sha256()
+    with open_regular(path, follow=True) as file:
+        while piece := within_deadline(path, partial(file.read, _PIECE_BYTES)):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 @contextmanager

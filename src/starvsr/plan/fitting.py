@@ -131,6 +131,25 @@ def _fitted(
     )
 
 
+def moved_weights(
+    spec: ModelSpec,
+    layout: Layout,
+    offload: str,
+    *,
+    bytes_per_element: int,
+    limit_bytes: int | None,
+) -> Layout:
+    """The same windows with the weights kept as `offload` says, and the peak that is predicted for that."""
+    predictor = _Predictor(spec, bytes_per_element)
+    largest = dataclasses.replace(layout.largest, offload=offload, shared=False)
+    moved = predictor.predicted(largest)
+    if layout.shared:
+        moved = predictor.sharing(moved, limit_bytes)
+    return dataclasses.replace(
+        layout, offload=offload, shared=moved.shared, peak_bytes=moved.peak_bytes
+    )
+
+
 def format_memory(count: int) -> str:
     """Bytes as people say them: `1.50 GiB`, `70 MiB`."""
     if count < 2**20:

@@ -59,6 +59,8 @@ class TrainState:
     adversary: Adversary | None = None
     frozen: str = ""
     """A digest of the network's other parameters."""
+    guides: str = ""
+    """A digest of the files of `[teacher]` and `[features]`."""
 
 
 def save_checkpoint(
@@ -92,6 +94,7 @@ def _write(target: Path, state: TrainState, config: TrainConfig, data: str) -> N
         "config": to_toml(config),
         "data": data,
         "frozen": state.frozen,
+        "guides": state.guides,
         "scaler": state.scaler.state_dict() if state.scaler else None,
     }
     try:
@@ -159,6 +162,11 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
             f"{path} belongs to a run from another [model] base: its file has changed since, and "
             f"parts = {config.parts!r} takes all else from it; restore it, give another --output, or start over with "
             "--no-resume"
+        )
+    if described.get("guides", state.guides) != state.guides:
+        raise UsageError(
+            f"{path} belongs to a run with another [teacher] or other [features]: a file of theirs has changed since; "
+            "restore it, give another --output, or start over with --no-resume"
         )
     _load_tensors(path, "parameters", {n: p.data for n, p in state.parameters.items()})
     _load_tensors(path, "average", state.average.values)

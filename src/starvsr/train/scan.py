@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 from starvsr.errors import InputError
 from starvsr.media.deadline import TooLongError, within_deadline
-from starvsr.media.files import write_whole
+from starvsr.media.files import content_digest, write_whole
 from starvsr.media.index import build_index
 from starvsr.media.probe import probe
 from starvsr.types import VideoIndex, VideoInfo
@@ -37,6 +37,8 @@ class Media:
     height: int
     width: int
     frames: int
+    digest: str
+    """Of the file's content."""
     video: tuple[VideoInfo, VideoIndex] | None
     """None for a still."""
 
@@ -101,7 +103,14 @@ def _still(path: Path, entry: dict[str, Any]) -> Media:
         with open_still(path) as picture:
             entry["size"] = [picture.height, picture.width]
     height, width = entry["size"]
-    return Media(path, height, width, 1, None)
+    return Media(path, height, width, 1, _digest(path, entry), None)
+
+
+def _digest(path: Path, entry: dict[str, Any]) -> str:
+    if "digest" not in entry:
+        entry["digest"] = content_digest(path)
+    digest: str = entry["digest"]
+    return digest
 
 
 def open_still(path: Path) -> Image.Image:
@@ -144,4 +153,4 @@ def _video(path: Path, entry: dict[str, Any]) -> Media:
         raise InputError(f"{path}: lost frames: {index.lost_frames}")
     if index.damaged_frames:
         raise InputError(f"{path}: damaged frames: {index.damaged_frames}")
-    return Media(path, info.height, info.width, index.frames, (info, index))
+    return Media(path, info.height, info.width, index.frames, _digest(path, entry), (info, index))

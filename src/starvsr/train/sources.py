@@ -93,11 +93,13 @@ def find_sources(
 
 
 def data_digest(folders: Sequence[SourceFolder]) -> str:
-    """Hex digest of the training data: names, sizes and prompts, but not modification times, so a copy has the same."""
+    """Hex digest of the training data: names, contents and prompts.
 
-    def files(source: Source) -> list[tuple[int, int]]:
-        media = filter(None, (source.truth, source.degraded))
-        return [(each.path.stat().st_size, each.frames) for each in media]
+    Modification times are no part of it, so a copy has the same.
+    """
+
+    def files(source: Source) -> list[str]:
+        return [each.digest for each in (source.truth, source.degraded) if each is not None]
 
     described = [
         [[each.name, each.text, *files(each)] for each in folder.training] for folder in folders

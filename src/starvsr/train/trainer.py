@@ -135,9 +135,8 @@ class _Run:
         check_crop(self.model.spec, config.data)
         parameters = trained_parameters(self.model.network, config.parts)
         sources = self._sources()
-        self.clips = TrainingClips(
-            config.data, sources, config.seed, options.output, self._teacher(sources)
-        )
+        teacher, features = self._teacher(sources), self._features()
+        self.clips = TrainingClips(config.data, sources, config.seed, options.output, teacher)
         self.validation = Validation(
             config.validation, config.data.made, sources, options.output / "samples", config.seed
         )
@@ -146,11 +145,10 @@ class _Run:
                 "nothing is validated, since nothing is held out: give held_out or held_out_every of [[data.folders]], "
                 "or [validation] interval = 0"
             )
-        self.state = self._state(parameters)
+        guides = "".join(each.digest for each in (teacher, features) if each is not None)
+        self.state = self._state(parameters, guides)
         contexts = Contexts(self.model, folders)
-        self.objective = Objective(
-            self.model, config, contexts, self.state.adversary, self._features()
-        )
+        self.objective = Objective(self.model, config, contexts, self.state.adversary, features)
 
     def _sources(self) -> tuple[SourceFolder, ...]:
         """Every process decodes all files, or reads what an earlier start found."""
@@ -163,7 +161,7 @@ class _Run:
                 progress=lambda done, files: self.report(Progress("check", done, files)),
             )
 
-    def _state(self, parameters: dict[str, nn.Parameter]) -> TrainState:
+    def _state(self, parameters: dict[str, nn.Parameter], guides: str) -> TrainState:
         network = self.model.network
         network.train()
         if self.config.gradient_checkpointing:
@@ -184,6 +182,7 @@ class _Run:
             self.accelerator.scaler,
             adversary=self._adversary(),
             frozen=frozen_digest(network, parameters),
+            guides=guides,
         )
         folder = self.options.output
         if self.main:

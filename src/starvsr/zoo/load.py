@@ -35,7 +35,7 @@ from starvsr.options import Attention, DeviceOptions, Precision, WeightsOptions
 from starvsr.plan.settings import check_detail
 from starvsr.specs import EMBEDDED
 from starvsr.types import DeviceInfo, ModelSpec
-from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
+from starvsr.zoo.checkpoint import listed, misfits, not_plain, read_safetensors
 from starvsr.zoo.choose import ModelChoice, choose_model
 from starvsr.zoo.components import read_component_info
 from starvsr.zoo.converted import convert
@@ -223,7 +223,7 @@ def _missing(component: str, model: str, choice: ModelChoice) -> WeightsError:
 
 
 def _check_fit(path: Path, network: VideoNetwork, weights: Mapping[str, Tensor]) -> None:
-    problems = misfits(network.state_dict(), weights)
+    problems = misfits(network.state_dict(), weights) or not_plain(weights)
     if problems:
         raise WeightsError(
             f"{path} does not match its own description in {len(problems)} tensors: {listed(problems)}"
@@ -269,6 +269,8 @@ def _vae(choice: ModelChoice, device: torch.device, dtype: torch.dtype) -> Autoe
     if path is None:
         raise _missing(spec.weights, choice.spec.name, choice)
     weights, _ = read_safetensors(path)
+    if problems := not_plain(weights):
+        raise WeightsError(f"{path} is no autoencoder in floating point: {listed(problems)}")
     config = read_component_info(path).config
     try:
         return _VAES[spec.kind].from_state(config, weights, spec.scaling_factor, device, dtype)
