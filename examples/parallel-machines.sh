@@ -31,7 +31,13 @@ trap 'if [ -n "$child" ]; then kill -TERM "$child"; else exit 143; fi' INT TERM
 for video in "$source"/*; do
     [ -f "$video" ] || continue
     name=$(basename "$video")
-    target=$output/${name%.*}.mkv
+    # Posters, subtitles and notes are no videos. What keeps its container keeps its name, and all others keep it whole,
+    # so that x.avi and x.ts do not become one file.
+    case $(printf '%s' "${name##*.}" | tr '[:upper:]' '[:lower:]') in
+        mp4 | m4v | mov | mkv | webm) target=$output/$name ;;
+        avi | ts | m2ts | mts | mpg | mpeg | vob | wmv | flv | ogv | 3gp | mxf | dv) target=$output/$name.mkv ;;
+        *) continue ;;
+    esac
     [ -e "$target" ] && continue
     mkdir "$claims/$name" 2>/dev/null || continue
     : >"$claims/$name/$host.$$"

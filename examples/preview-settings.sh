@@ -21,8 +21,8 @@ fact() {
 
 for setting in "$@"; do
     read -ra options <<<"$setting"
-    # `--crf 20 --blend 0.3` becomes `crf-20-blend-0.3`.
-    name=$(printf '%s' "$setting" | tr -cs '[:alnum:].' '-' | sed 's/^-*//; s/-*$//')
+    # `--crf 20 --sharpen -0.3` becomes `crf_20_sharpen_-0.3`.
+    name=$(printf '%s' "$setting" | sed 's/--//g' | tr -cs '[:alnum:].-' '_' | sed 's/^_*//; s/_*$//')
     facts=$(starvsr upscale "$video" "$folder/$name.mkv" --preview "$seconds" --at "$at" \
         --json --quiet --overwrite "${options[@]}") || exit
     printf '%-40s whole video: %8.0f s %10.1f MB   %s\n' "$setting" "$(fact whole_s)" \

@@ -18,7 +18,7 @@ cd "$source" || exit 3
 code=0
 # Hidden folders are skipped, and so is the output if it is inside.
 while IFS= read -r -d '' folder; do
-    case $source/${folder#./}/ in "$output"/*) continue ;; esac
+    case $output/ in "$source"/?*/) case $source/${folder#./}/ in "$output"/*) continue ;; esac ;; esac
     target=$output/${folder#./}
     echo "== $folder" >&2
     mkdir -p "$target"

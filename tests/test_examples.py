@@ -117,7 +117,7 @@ def test_settings_side_by_side(
 ) -> None:
     video = clip(tmp_path / "film.mkv", 10)
     base = " ".join(quick)
-    settings = [f"--blend 0.5 {base}", f"--crf 40 {base}"]
+    settings = [f"--sharpen 0.5 {base}", f"--sharpen -0.5 {base}"]
     result = script(
         "preview-settings.sh",
         video,
@@ -156,6 +156,9 @@ def test_two_machines_share_a_folder(
     names = [f"{number}.mkv" for number in range(3)]
     for name in names:
         clip(tmp_path / "in" / name)
+    # Neither a poster nor a note is a video.
+    (tmp_path / "in" / "0.jpg").write_bytes(b"poster")
+    (tmp_path / "in" / "1.txt").write_text("note")
     out = tmp_path / "out"
     # One that this machine left when it crashed, and one of another machine's.
     for name, owner in (("0.mkv", f"{os.uname().nodename}.999999999"), ("1.mkv", "elsewhere.1")):
@@ -176,6 +179,26 @@ def test_two_machines_share_a_folder(
     ]
     assert said.count("2 frames in") == 2, "nothing was done twice"
     assert "others are at work on" in said
+
+
+@pytest.mark.slow
+def test_videos_of_one_stem_stay_two_and_the_place_of_the_output_is_free(
+    tmp_path: Path, environment: dict[str, str], quick: list[str]
+) -> None:
+    folder = tmp_path / "a" / "b"
+    clip(folder / "x.mkv")
+    clip(folder / "x.avi")
+    for name, made in (
+        ("parallel-machines.sh", ["x.avi.mkv", "x.mkv"]),
+        ("upscale-folder.sh", ["starvsr.log", "x.mkv"]),
+    ):
+        result = script(name, folder, tmp_path / name, *quick, environment=environment)
+        # The program names two videos alike, and says so.
+        assert result.returncode == (0 if name.startswith("p") else 6), result.stderr
+        assert sorted(listing(tmp_path / name)) == made
+    above = script("upscale-folder.sh", folder, tmp_path / "a", *quick, environment=environment)
+    assert above.returncode == 6, above.stderr
+    assert (tmp_path / "a" / "x.mkv").is_file()
 
 
 @pytest.mark.slow

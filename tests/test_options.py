@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from starvsr.errors import UsageError
 from starvsr.options import (
     DeviceOptions,
     EncodeOptions,
+    InputOptions,
     LookOptions,
     RangeOptions,
     SamplingOptions,
@@ -141,3 +143,9 @@ def test_ranges_that_cannot_be() -> None:
     with pytest.raises(UsageError, match=r"--end 0 is not after --start 0"):
         RangeOptions(end_s=0)
     assert RangeOptions(start_s=1, end_s=2, frames=5).end_s == 2
+
+
+@pytest.mark.parametrize(("given", "rate"), [(30, Fraction(30)), (23.976, Fraction(2997, 125))])
+def test_a_rate_may_be_a_plain_number(given: float, rate: Fraction) -> None:
+    fps = InputOptions(fps=given).fps  # type: ignore[arg-type]
+    assert (type(fps), fps) == (Fraction, rate)

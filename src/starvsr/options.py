@@ -34,8 +34,8 @@ DEFAULT_SEED = 666
 DEFAULT_CODEC, DEFAULT_CRF, DEFAULT_PRESET = "libx264", 17, "veryfast"
 
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "bf16": 2}
-# Limits of libav's encoders.
-MOST_SIDE_PX, MOST_FPS = 65535, 1000
+# Limits of libav's encoders, and of what a rate is divided by.
+MOST_SIDE_PX, MOST_FPS, RATE_DIVISOR = 65535, 1000, 100_000
 # More workers are a typing error; there are no more noise levels.
 MOST_WORKERS, MOST_STEPS = 256, 1000
 
@@ -50,21 +50,14 @@ def _check_range(flag: str, value: float | None, least: float, most: float, allo
     _check(value is None or least <= value <= most, flag, value, allowed)
 
 
-def _choices(group: type) -> dict[str, tuple[str, ...]]:
-    """Allowed values of each field of a group whose type is a `Literal`, optionally or None."""
-    return {
-        name: typing.get_args(each)
-        for name, hint in typing.get_type_hints(group).items()
-        for each in (hint, *typing.get_args(hint))
-        if typing.get_origin(each) is Literal
-    }
-
-
 def _check_choices(group: Any) -> None:
-    for name, allowed in _choices(type(group)).items():
-        value = getattr(group, name)
-        ok = value in allowed or value == getattr(type(group), name)
-        _check(ok, flag_of(name), repr(value), f"one of {', '.join(allowed)}")
+    """Of the fields whose type is a `Literal`, or one or None."""
+    for name, hint in typing.get_type_hints(type(group)).items():
+        for kind in (hint, *typing.get_args(hint)):
+            if typing.get_origin(kind) is Literal:
+                allowed, value = typing.get_args(kind), getattr(group, name)
+                ok = value in allowed or value == getattr(type(group), name)
+                _check(ok, flag_of(name), repr(value), f"one of {', '.join(allowed)}")
 
 
 _FLAGS = {"extra": "-e", "folder": "--weights-dir", "count": "--workers"}
@@ -87,7 +80,7 @@ class InputOptions:
     """How the input is read."""
 
     fps: Fraction | None = None
-    """Frames per second of an image sequence or a raw stream; None is `DEFAULT_FPS`, or what the stream states."""
+    """Of an image sequence or a raw stream (a float becomes a fraction); None is `DEFAULT_FPS`, or what it states."""
     video_stream: int | None = None
     """Index among the file's video streams; None is the film (see `media.choice`)."""
     gaps: Gaps = "auto"
@@ -97,6 +90,8 @@ class InputOptions:
         _check_range("--video-stream", self.video_stream, 0, math.inf, "0 or more")
         ok = self.fps is None or 0 < self.fps <= MOST_FPS
         _check(ok, "--fps", self.fps, f"a rate above 0 and at most {MOST_FPS}")
+        if self.fps is not None:
+            object.__setattr__(self, "fps", Fraction(self.fps).limit_denominator(RATE_DIVISOR))
         _check_choices(self)
 
 

@@ -35,7 +35,8 @@ def test_existing_output(cli: Cli, clip: Path, quick: list[str]) -> None:
     output = clip.with_name("out.mp4")
     output.write_bytes(b"precious")
     code, message = refused(cli, clip, output, *quick)
-    assert (code, message) == (7, f"{output} exists already: give --overwrite to replace it")
+    said = f"{output} exists already: give --overwrite to replace it"
+    assert (code, message) == (7, f"{said}; if it is an input too, give a folder as the output")
 
 
 def test_output_folder_is_missing(cli: Cli, clip: Path, quick: list[str]) -> None:

@@ -217,3 +217,109 @@ def test_places_that_are_refused(cli: Cli, videos: Path, quick: list[str]) -> No
         result = cli("upscale", *map(str, arguments), *quick)
         assert (result.code, said in result.error) == (code, True), result.err
     assert listing(videos.parent) == before
+
+
+def test_a_name_that_is_a_folder_is_no_result(cli: Cli, videos: Path, quick: list[str]) -> None:
+    output = videos.with_name("large")
+    (output / "a.mkv").mkdir(parents=True)
+    result = cli("upscale", videos, output, *quick, "--frames", "1", "--keep-going")
+    assert result.code == 6
+    assert "a.mkv is a folder: give the name of a file" in result.err
+    assert (output / "b.mp4").is_file()
+
+
+def test_a_batch_of_image_sequences_goes_on(cli: Cli, videos: Path, quick: list[str]) -> None:
+    output = videos.with_name("stills")
+    arguments = ["upscale", videos, output, *quick, "--frames", "2"]
+    arguments += ["--name-template", "{stem}-%04d.png"]
+    assert cli(*arguments).code == 0
+    made = sorted(listing(output))
+    assert made == ["a-0001.png", "a-0002.png", "b-0001.png", "b-0002.png"]
+    (output / "b-0001.png").unlink()
+    (output / "b-0002.png").unlink()
+    before = (output / "a-0001.png").stat().st_mtime_ns
+    result = cli(*arguments)
+    assert result.code == 0, result.err
+    assert result.err.count("already exists") == 1
+    assert sorted(listing(output)) == made
+    assert (output / "a-0001.png").stat().st_mtime_ns == before
+
+
+def test_results_beside_their_inputs_are_no_inputs(
+    cli: Cli, videos: Path, quick: list[str]
+) -> None:
+    template = ["--name-template", "{stem}-large{ext}"]
+    arguments = ["upscale", videos, videos, *quick, "--frames", "1", *template]
+    assert cli(*arguments).code == 0
+    made = sorted(listing(videos))
+    assert {"a-large.mkv", "b-large.mp4"} <= set(made)
+    result = cli(*arguments)
+    assert result.code == 0, result.err
+    assert (
+        "left out, since they are outputs of this command: a-large.mkv, b-large.mp4" in result.err
+    )
+    assert result.err.count("already exists") == 2
+    assert sorted(listing(videos)) == made
+    result = cli(*arguments, "--overwrite")
+    assert (result.code, "is one of the inputs" in result.err) == (2, True), "they could be videos"
+
+
+def test_numbers_alone_do_not_say_whose_a_result_is(
+    cli: Cli, videos: Path, quick: list[str]
+) -> None:
+    arguments = ["upscale", videos, videos.with_name("large"), *quick, "--frames", "1"]
+    arguments += ["--name-template", "{number:03}.mkv"]
+    result = cli(*arguments)
+    assert (result.code, "{stem}" in result.err) == (0, False)
+    result = cli(*arguments)
+    assert (result.code, "put {stem} into --name-template" in result.err) == (0, True)
+
+
+def test_what_cannot_be_done_keeps_nothing_else_from_it(
+    cli: Cli, videos: Path, quick: list[str]
+) -> None:
+    """A folder without videos, a pattern without files, and two videos of one name."""
+    output = videos.with_name("large")
+    (videos / "extras").mkdir()
+    shutil.copy(videos / "a.avi", videos / "a.ts")
+    arguments = [videos / "[abe]*", videos / "none*.mp4", output, *quick, "--frames", "1"]
+    result = cli("upscale", *arguments, "--keep-going", "--json")
+    assert result.code == 6
+    assert sorted(listing(output)) == ["a.mkv", "b.mp4"]
+    failed = [event for event in events(result.out) if event["event"] == "failed"]
+    assert [Path(str(event["source"])).name for event in failed] == ["a.ts", "extras", "none*.mp4"]
+    assert "would both become a.mkv" in str(failed[0]["error"])
+    assert cli("upscale", *arguments).code == 3
+    result = cli("upscale", videos / "extras", videos / "none*", output, "--keep-going")
+    assert (result.code, "extras contains no video" in result.error) == (3, True), "nothing is left"
+
+
+def test_a_second_input_is_not_taken_for_the_output(
+    cli: Cli, videos: Path, quick: list[str]
+) -> None:
+    other = videos / "c.mp4"
+    shutil.copy(videos / "b.mp4", other)
+    result = cli("upscale", videos / "b.mp4", other, *quick)
+    assert result.code == 7
+    assert result.error.endswith("; if it is an input too, give a folder as the output")
+
+
+def test_a_plan_is_of_one_video(cli: Cli, videos: Path) -> None:
+    for output in ([], [f"{videos.with_name('large')}/"]):
+        result = cli("plan", videos / "*", *output)
+        assert result.code == 3
+        assert (
+            result.error
+            == f"{videos / '*'} does not exist; as a pattern it may be several: give one video"
+        )
+
+
+def test_the_folder_above_gets_a_name(
+    cli: Cli, videos: Path, quick: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = videos / "inside"
+    inside.mkdir()
+    monkeypatch.chdir(inside)
+    assert cli("upscale", "..", *quick, "--frames", "1").code == 0
+    assert sorted(listing(videos.with_name(f"{videos.name}-1x"))) == ["a.mkv", "b.mp4"]
+    assert not list(inside.iterdir())

@@ -196,6 +196,12 @@ def test_a_bad_clip_in_a_folder(cli: Cli, folder: Path) -> None:
     assert f"warning: skipped: {folder / 'aa.mp4'}" in result.err
     assert "1 of 3 inputs failed, the others are done" in result.err
     assert listing(folder.parent / "all").keys() == {"a.mp4", "b.mp4"}
+    (folder.parent / "all" / "b.mp4").unlink()
+    result = cli("degrade", folder, folder.parent / "all", *LIGHT, "--keep-going")
+    assert (result.code, "2 of 3 inputs failed" in result.err) == (6, True)
+    assert listing(folder.parent / "all").keys() == {"a.mp4", "b.mp4"}, (
+        "also after one that is done"
+    )
 
 
 def test_a_damaged_clip(cli: Cli, tmp_path: Path) -> None:

@@ -443,7 +443,7 @@ def test_a_folder_with_some_of_the_files(
         "download-weights", "small-light", "--source", mine, "--source", other, "--offline"
     )
     assert lacking.code == 4
-    assert lacking.error == "--offline was given"
+    assert lacking.error == "downloads are off (--offline, or `download` of the node)"
     assert (
         "missing are small/CLIP/model.safetensors, small/CLIP/config.json, small/CLIP/vocab.json, "
         "small/CLIP/merges.txt: not where other programs keep them" in lacking.err

@@ -221,3 +221,15 @@ def test_what_contradicts_a_jobs_file(cli: Cli, clip: Path, jobs: Jobs) -> None:
         assert (result.code, said in result.error) == (2, True), result.err
     result = cli("upscale")
     assert (result.code, "INPUT is required" in result.error) == (2, True)
+
+
+def test_folders_of_outputs_are_created_in_any_order(cli: Cli, clip: Path, jobs: Jobs) -> None:
+    text = "".join(
+        f'[[job]]\ninput = "{clip.name}"\noutput = "{place}/a.mkv"\nframes = 1\nscale = 1\n'
+        for place in ("new/deeper", "new", f"{clip.name}/in-a-file")
+    )
+    result = cli("upscale", "--jobs", jobs(text), "--keep-going")
+    assert result.code == 6, result.err
+    made = [name for name in listing(clip.parent) if name.endswith("a.mkv")]
+    assert sorted(made) == ["new/a.mkv", "new/deeper/a.mkv"]
+    assert cli("upscale", "--jobs", jobs(text)).code == 2, "the file is noticed before any work"

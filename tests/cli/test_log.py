@@ -134,3 +134,13 @@ def test_a_pipe_that_nobody_reads_is_refused(cli: Cli, clip: Path, quick: list[s
     os.mkfifo(log)
     result = cli("upscale", clip, clip.with_name("out.mkv"), *quick, "--log-file", log)
     assert (result.code, "pipe cannot be written: No such device" in result.error) == (7, True)
+
+
+@pytest.mark.parametrize("place", ["out.mkv", "clip.mp4"])
+def test_it_is_no_video_of_the_job(cli: Cli, clip: Path, quick: list[str], place: str) -> None:
+    target, log = clip.with_name("out.mkv"), clip.with_name(place)
+    before = sorted(clip.parent.iterdir())
+    result = cli("upscale", clip, target, *quick, "--log-file", log)
+    assert result.code == 2
+    assert result.error == f"--log-file {log} is an input or the output: give another name"
+    assert sorted(clip.parent.iterdir()) == before

@@ -13,7 +13,7 @@ import pytest
 from starvsr.errors import OutputError, UsageError, WorkDirError
 from starvsr.job import journal as journal_module
 from starvsr.job import workdir
-from starvsr.job.journal import fingerprint, is_made, open_begun, open_journal
+from starvsr.job.journal import as_argument, fingerprint, is_made, open_begun, open_journal
 from starvsr.job.workdir import discard_left, is_begun
 from starvsr.media import files
 from tests.cli.conftest import listing
@@ -352,3 +352,8 @@ def test_a_fingerprint_of_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
         fingerprint(tmp_path / "pipe")
+
+
+def test_a_name_with_a_dash_in_front_is_no_option() -> None:
+    assert as_argument(Path("-a b.mp4")) == "'./-a b.mp4'"
+    assert as_argument(Path("/x/-a.mp4")) == "/x/-a.mp4"

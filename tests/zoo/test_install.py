@@ -222,7 +222,7 @@ def test_ensure_offline_names_files_and_command(folder: Path) -> None:
         ensure(SMALL_STAR, folder, ("small-star", "small-vae"), offline=True)
     assert caught.value.args == (
         f"the model small-star lacks small-star.safetensors, small-vae.safetensors in {folder}",
-        "--offline was given",
+        "downloads are off (--offline, or `download` of the node)",
         f"run `starvsr download-weights small-star` where there is a network and copy these files to {folder}, or give "
         "the published files by --source FOLDER (`starvsr download-weights small-star --dry-run` lists them)",
     )

@@ -61,7 +61,7 @@ def test_bare_name_of_two_files_is_not_guessed(
     with small_models(), pytest.raises(WeightsError) as caught:
         install(ALL, folder, sources=[str(copies)], offline=True)
     why, missing, _ = caught.value.args
-    assert why == "--offline was given"
+    assert why == "downloads are off (--offline, or `download` of the node)"
     assert missing == (
         "missing are small/video-diffusion/vae/config.json, small/CLIP/config.json: not where other programs keep "
         f"them, nor in {copies}"

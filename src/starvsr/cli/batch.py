@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from starvsr.cli.ending import signals_first
@@ -18,6 +20,8 @@ from starvsr.errors import InputError, OutputError, StarvsrError, UsageError
 from starvsr.media.deadline import within_deadline
 from starvsr.media.sequence import STILL_SUFFIXES, STILLS
 from starvsr.options import DEFAULT_CODEC, DEFAULT_SCALE, SizeOptions, UpscaleOptions
+
+logger = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 6
 
@@ -58,7 +62,7 @@ class Outcome:
 def is_batch(inputs: Sequence[Path], output: str | None) -> bool:
     """Whether the output of these inputs is a folder, as it also is if it exists or its name ends in a slash."""
     into_folder = output is not None and (output.endswith(_SLASHES) or is_folder(Path(output)))
-    return len(inputs) > 1 or is_folder(inputs[0]) or _is_pattern(inputs[0]) or into_folder
+    return len(inputs) > 1 or is_folder(inputs[0]) or is_pattern(inputs[0]) or into_folder
 
 
 def is_folder(path: Path) -> bool:
@@ -69,7 +73,7 @@ def is_folder(path: Path) -> bool:
         return False
 
 
-def _is_pattern(path: Path) -> bool:
+def is_pattern(path: Path) -> bool:
     """Whether it is a glob pattern that the shell did not expand, and not an existing file."""
     try:
         return glob.has_magic(str(path)) and not within_deadline(path, path.exists)
@@ -84,12 +88,14 @@ def find_items(
     options: UpscaleOptions,
     *,
     stills: bool = False,
+    keep_going: bool = False,
 ) -> list[Item]:
     """The videos that files, patterns and folders stand for (folders in name order), with their outputs.
 
-    stills: folders stand for their pictures. Raises InputError for a folder without videos or a pattern without files,
-    UsageError for an invalid template and for a new folder that is named like a video, OutputError if `folder` is a
-    file or its parent does not exist.
+    Those that an earlier run wrote beside their inputs are left out. stills: folders stand for their pictures. Raises
+    InputError for a folder without videos or a pattern without files (with `keep_going` it is an item itself, which
+    fails), UsageError for an invalid template and for a new folder that is named like a video, OutputError if `folder`
+    is a file or its parent does not exist.
     """
     # Imports PyAV, which would slow down `--help`.
     from starvsr.media.files import written_errors
@@ -101,10 +107,29 @@ def find_items(
             raise OutputError(f"the folder {folder.parent} does not exist: create it first")
     items = [
         Item(source, folder / _name(template, source, number), options)
-        for number, source in enumerate(_files(inputs, stills=stills), start=1)
+        for number, source in enumerate(
+            _files(inputs, stills=stills, keep_going=keep_going), start=1
+        )
     ]
     refuse_named_like_a_file(folder, *_KEPT_ENDINGS)
-    return items
+    if options.overwrite:
+        return items
+    if "{stem}" not in template and any(_is_complete(item) for item in items[1:]):
+        logger.warning(
+            "outputs that exist are known by their number alone, which may be another input's since some were added or "
+            "removed: put {stem} into --name-template"
+        )
+    return _without_results(items)
+
+
+def _without_results(items: list[Item]) -> list[Item]:
+    """Without those whose input is another's output: the same command would find its own results."""
+    makers = {_anywhere(item.target): item for item in items}
+    own = [item for item in items if makers.get(_anywhere(item.source), item).source != item.source]
+    if own:
+        names = ", ".join(item.source.name for item in own)
+        logger.warning("left out, since they are outputs of this command: %s", names)
+    return [item for item in items if item not in own]
 
 
 def folder_beside(folder: Path, size: SizeOptions) -> Path:
@@ -115,7 +140,7 @@ def folder_beside(folder: Path, size: SizeOptions) -> Path:
         words = f"{size.width or ''}x{size.height or ''}"
     else:
         words = f"{DEFAULT_SCALE if size.scale is None else size.scale:g}x"
-    place = folder if folder.name else folder.absolute()
+    place = folder if folder.name not in ("", "..") else folder.resolve()
     return place.with_name(f"{place.name}-{words}")
 
 
@@ -127,17 +152,33 @@ def refuse_named_like_a_file(folder: Path, *suffixes: str) -> None:
         )
 
 
-def _files(inputs: Sequence[Path], *, stills: bool) -> list[Path]:
+def _files(inputs: Sequence[Path], *, stills: bool, keep_going: bool) -> list[Path]:
     # Imports PyAV, which would slow down `--help`.
     from starvsr.media.folders import stills_in, videos_in
 
-    files_in = stills_in if stills else videos_in
-    return [
+    advice = "`starvsr upscale --stills` restores its pictures"
+    files_in = stills_in if stills else partial(videos_in, pictures=advice)
+
+    empty: dict[Path, InputError] = {}
+
+    def found(path: Path, read: Callable[[Path], list[Path]]) -> list[Path]:
+        try:
+            return read(path)
+        except InputError as error:
+            empty[path] = error
+            if not keep_going:
+                raise
+            return [path]
+
+    files = [
         file
         for given in inputs
-        for path in (_matches(given) if _is_pattern(given) else [given])
-        for file in (files_in(path) if is_folder(path) else [path])
+        for path in (found(given, _matches) if is_pattern(given) else [given])
+        for file in (found(path, files_in) if is_folder(path) else [path])
     ]
+    if empty.keys() >= set(files):
+        raise next(iter(empty.values()))
+    return files
 
 
 def _matches(pattern: Path) -> list[Path]:
@@ -178,32 +219,51 @@ def as_previews(items: Sequence[Item]) -> list[Item]:
     return [replace(item, target=named(item.target)) for item in items]
 
 
-def check_items(items: Sequence[Item], *, keep_going: bool = False) -> None:
-    """Find mistakes of all items before the first one's work.
+def check_items(items: Sequence[Item], *, keep_going: bool = False) -> dict[int, UsageError]:
+    """Find mistakes of all items before the first one's work; with `keep_going`, those that `run_batch` must refuse.
 
-    Raises UsageError if an output is also an input, or the output of two items. Without `keep_going` it raises
-    InputError for an input that does not exist, OutputError for an extension or an encoder that does not, UsageError
-    for a video stream or a rate that an input cannot have; for items of a `--jobs` file UsageError, which names the job
-    and the key.
+    These are, by their places, items whose output is also an input, or an earlier item's. Without `keep_going` it
+    raises UsageError for the first of them, InputError for an input that does not exist, OutputError for an extension
+    or an encoder that does not, UsageError for a video stream or a rate that an input cannot have; for items of a
+    `--jobs` file UsageError, which names the job and the key.
     """
+    clashes = dict(_clashes(items))
+    if keep_going:
+        return clashes
+    for clash in clashes.values():
+        raise clash
+    for item in items:
+        _check_item(item)
+    return {}
+
+
+def _clashes(items: Sequence[Item]) -> Iterator[tuple[int, UsageError]]:
     by_target: dict[str, Item] = {}
     own = {os.path.realpath(item.source) for item in items}
-    for item in items:
+    for place, item in enumerate(items):
         if os.path.realpath(item.target) in own:
-            raise UsageError(
-                f"{item.target} is one of the inputs: give another output, or --name-template such as "
-                "'{stem}-large{ext}'"
+            yield (
+                place,
+                UsageError(
+                    f"{item.target} is one of the inputs: give another output, or --name-template such as "
+                    "'{stem}-large{ext}'"
+                ),
             )
         other = by_target.setdefault(_anywhere(item.target), item)
         if other is not item:
             where = f"{item.where}, output: " if item.where else ""
-            advice = "another" if item.where else "--name-template with {number}, or other names"
-            raise UsageError(
-                f"{where}{other.source} and {item.source} would both become {item.target.name} (many systems do not "
-                f"distinguish case in names): give {advice}"
+            advice = (
+                "another"
+                if item.where
+                else "--name-template with {number} and {stem}, or other names"
             )
-    for item in [] if keep_going else items:
-        _check_item(item)
+            yield (
+                place,
+                UsageError(
+                    f"{where}{other.source} and {item.source} would both become {item.target.name} (many systems do "
+                    f"not distinguish case in names): give {advice}"
+                ),
+            )
 
 
 def _check_item(item: Item) -> None:
@@ -252,23 +312,19 @@ def run_batch(
     *,
     keep_going: bool,
     failed: Callable[[Item, StarvsrError], None],
+    refused: Mapping[int, UsageError],
 ) -> list[Outcome]:
     """Do items one after the other. An output that exists is complete, so without `--overwrite` its item is done.
 
-    one: does an item; failed: receives an error after which the batch continues. Raises an item's StarvsrError unless
-    `keep_going`.
+    one: does an item; failed: receives an error after which the batch continues; refused: of `check_items`. Raises an
+    item's StarvsrError unless `keep_going`.
     """
-    from starvsr.job.journal import is_made, journal_folder
-    from starvsr.media.files import written_errors
-
     outcomes = []
-    for item in items:
-        folder = journal_folder(item.target, item.options.resume.work_dir)
+    for place, item in enumerate(items):
         try:
-            with written_errors(item.target):
-                there = not item.options.overwrite and item.target.exists()
-                # What a kill left undone is done.
-                there = there and not is_made(folder, item.target)
+            if place in refused:
+                raise refused[place]
+            there = not item.options.overwrite and _is_complete(item)
             with signals_first():
                 outcomes.append(Outcome(item, "there") if there else one(item))
         except StarvsrError as error:
@@ -277,6 +333,21 @@ def run_batch(
             failed(item, error)
             outcomes.append(Outcome(item, "failed", " ".join(str(error).split())))
     return outcomes
+
+
+def _is_complete(item: Item) -> bool:
+    """Whether the output exists and no job is left that goes on with it. Raises OutputError."""
+    from starvsr.job.journal import is_made, journal_folder
+    from starvsr.job.workdir import is_begun
+    from starvsr.media.files import written_errors
+    from starvsr.media.sequence import is_sequence, numbers_of
+
+    folder = journal_folder(item.target, item.options.resume.work_dir)
+    with written_errors(item.target):
+        if is_sequence(item.target) and not item.target.exists():
+            return bool(numbers_of(item.target)) and not is_begun(folder)
+        # What a kill left undone is done.
+        return item.target.is_file() and not is_made(folder, item.target)
 
 
 def counts(outcomes: Sequence[Outcome]) -> dict[str, int]:

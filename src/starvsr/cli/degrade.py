@@ -18,7 +18,7 @@ from starvsr.cli.messages import set_verbosity
 from starvsr.cli.printing import echo
 from starvsr.cli.report import Events
 from starvsr.cli.upscale import EXIT_DAMAGED
-from starvsr.errors import InputError, UsageError
+from starvsr.errors import InputError, OutputError, UsageError
 from starvsr.options import EncodeOptions
 from starvsr.zoo.amounts import format_seconds
 
@@ -105,7 +105,11 @@ def degrade(
         bool, typer.Option("--overwrite", "-y", help="Replace files that exist.")
     ] = False,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Continue after an input that cannot be read.")
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Continue after an input that cannot be read, or an output that exists.",
+        ),
     ] = False,
     progress: Progress = "auto",
     as_json: AsJson = False,
@@ -178,7 +182,7 @@ def _each(
         try:
             with signals_first():
                 result = one(files)
-        except InputError as error:
+        except (InputError, OutputError) as error:
             if not keep_going:
                 raise
             failed += 1

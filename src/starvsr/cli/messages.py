@@ -6,7 +6,7 @@ import logging
 import os
 import stat
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -52,13 +52,16 @@ def set_verbosity(*, verbose: bool, quiet: bool) -> None:
             handler.verbose, handler.quiet = verbose, quiet
 
 
-def log_to(path: Path | None) -> None:
+def log_to(path: Path | None, names: Sequence[str | Path] = ()) -> None:
     """From now on append all messages to a file, with times; None is no file.
 
-    Raises OutputError if it cannot be written, or is not a text file.
+    names: of the inputs and the output. Raises UsageError if it is one of them, OutputError if it cannot be written, or
+    is not a text file.
     """
     if path is None:
         return
+    if os.path.realpath(path) in map(os.path.realpath, names):
+        raise UsageError(f"--log-file {path} is an input or the output: give another name")
     check_no_work_dir(path.absolute().parent)
     try:
         _check_log(path)

@@ -21,6 +21,7 @@ from starvsr.cli.batch import (
     folder_beside,
     is_batch,
     is_folder,
+    is_pattern,
     run_batch,
     say_summary,
 )
@@ -31,7 +32,7 @@ from starvsr.cli.pipes import PIPE, Container, check_pipes, for_pipe, piped
 from starvsr.cli.printing import echo
 from starvsr.cli.report import Events, Report, print_event
 from starvsr.cli.upscale_options import parse_time, takes_upscale_options
-from starvsr.errors import UsageError
+from starvsr.errors import InputError, UsageError
 from starvsr.options import PreviewOptions, UpscaleOptions
 from starvsr.zoo.amounts import format_seconds
 
@@ -135,7 +136,7 @@ def upscale(
 ) -> int:
     """Restore videos at a larger size, keeping audio, subtitles, chapters and timing."""
     set_verbosity(verbose=verbose, quiet=quiet)
-    log_to(log_file)
+    log_to(log_file, [*(inputs or ()), *([] if output is None else [output])])
     with Events(wanted=as_json) as events:
         report = Report(progress, events, quiet=quiet)
         if at is not None and preview is None:
@@ -151,10 +152,7 @@ def upscale(
         if jobs is not None:
             _refuse_beside_jobs(inputs, target, name_template, options, stills=stills)
             items = read_jobs(jobs, given)
-            places = [item.target.parent for item in items]
-            return _upscale_all(
-                items, folders=places, keep_going=keep_going, report=report, preview=shown
-            )
+            return _upscale_all(items, keep_going=keep_going, report=report, preview=shown)
         if not inputs:
             raise UsageError("INPUT is required: give a video, and perhaps its output, or --jobs")
         if several:
@@ -164,10 +162,10 @@ def upscale(
                 )
             template = NAME_TEMPLATE if name_template is None else name_template
             target = target or _folder_beside(inputs, options)
-            items = find_items(inputs, target, template, options, stills=stills)
-            return _upscale_all(
-                items, folders=[target], keep_going=keep_going, report=report, preview=shown
+            items = find_items(
+                inputs, target, template, options, stills=stills, keep_going=keep_going
             )
+            return _upscale_all(items, keep_going=keep_going, report=report, preview=shown)
         if name_template is not None or keep_going or stills:
             flag = "--keep-going" if keep_going else "--stills" if stills else "--name-template"
             raise UsageError(
@@ -293,7 +291,6 @@ def _preview_one(
 def _upscale_all(
     items: list[Item],
     *,
-    folders: Sequence[Path],
     keep_going: bool,
     report: Report,
     preview: PreviewOptions | None,
@@ -301,7 +298,7 @@ def _upscale_all(
     """Upscale a batch into folders, which may be new; returns the exit code."""
     if preview is not None:
         items = as_previews(items)
-    check_items(items, keep_going=keep_going)
+    refused = check_items(items, keep_going=keep_going)
     from starvsr.job.executor import LastModel
     from starvsr.media.folders import new_folders
 
@@ -309,13 +306,13 @@ def _upscale_all(
 
     def one(item: Item) -> Outcome:
         number = items.index(item) + 1
-        result = _upscale_one(item, models, report, preview, number=number, count=len(items))
+        # A video that fails leaves no empty folder.
+        with new_folders([item.target.parent]):
+            result = _upscale_one(item, models, report, preview, number=number, count=len(items))
         state = "damaged" if result.lost_frames else "done"
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
-    # A run that did nothing leaves no empty folder.
-    with new_folders(folders):
-        outcomes = run_batch(items, one, keep_going=keep_going, failed=report.failed)
+    outcomes = run_batch(items, one, keep_going=keep_going, failed=report.failed, refused=refused)
     found = counts(outcomes)
     report.event("batch", **found)
     say_summary(outcomes)
@@ -346,6 +343,8 @@ def plan(
 
     set_verbosity(verbose=verbose, quiet=False)
     refuse_folder(input)
+    if is_pattern(input):
+        raise InputError(f"{input} does not exist; as a pattern it may be several: give one video")
     target = None if output is None else Path(output)
     if output is not None and target is not None and is_batch([input], output):
         (item,) = find_items([input], target, NAME_TEMPLATE, options)

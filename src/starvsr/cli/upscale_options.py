@@ -28,6 +28,7 @@ from starvsr.options import (
     DEFAULT_SCALE,
     DEFAULT_SEED,
     DEFAULT_SOLVER_MODE,
+    RATE_DIVISOR,
     UpscaleOptions,
     flag_of,
 )
@@ -44,7 +45,7 @@ def parse_number(text: str) -> float:
 def parse_rate(text: str) -> Fraction:
     """Frames per second from `25`, `23.976` or `24000/1001`."""
     try:
-        return Fraction(text).limit_denominator(100_000)
+        return Fraction(text).limit_denominator(RATE_DIVISOR)
     except (ValueError, ZeroDivisionError):
         raise typer.BadParameter(
             f"{text!r} is not a frame rate: give one such as 25 or 24000/1001"

@@ -75,7 +75,7 @@ def _folder_pairs(results: Path, references: Path | None) -> list[ClipPair]:
 
 def _videos(folder: Path) -> dict[str, Path]:
     """Videos of a folder by their name without extension, in name order."""
-    paths = videos_in(folder)
+    paths = videos_in(folder, pictures="give two pictures, or a manifest of them")
     _refuse_twins(folder, [path.stem for path in paths])
     return {path.stem: path for path in paths}
 

@@ -208,7 +208,7 @@ def open_journal(
         if journal.steps:
             # Partial files, perhaps of a killed process, are useless.
             work.clear(_known(journal))
-            command = f"starvsr finish {shlex.quote(str(folder))}"
+            command = f"starvsr finish {as_argument(folder)}"
             also = f", and `{command}` makes a playable file of them" if finish else ""
             error.add_note(f"finished parts are kept in {folder}: the same command resumes{also}")
             work.release()
@@ -246,6 +246,12 @@ def kept_work(error: BaseException) -> str:
     if notes is None and error.__cause__ is not None:
         return kept_work(error.__cause__)
     return "; ".join(notes or [])
+
+
+def as_argument(path: Path) -> str:
+    """For a shell, and no option where a name begins with a dash."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def fingerprint(path: Path) -> str:

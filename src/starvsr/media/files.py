@@ -185,7 +185,11 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     if is_device:
         raise OutputError(f"{target} is a pipe or a device: give the name of a file to write")
     if exists and not overwrite:
-        raise OutputError(_THERE.format(target))
+        # A shell's pattern that matches two files gives the second as the output.
+        is_like = target.suffix == source.suffix
+        is_like = is_like and target.absolute().parent == source.absolute().parent
+        other = "; if it is an input too, give a folder as the output"
+        raise OutputError(_THERE.format(target) + (other if is_like else ""))
     if not has_folder:
         raise OutputError(f"the folder {folder} does not exist: make it first")
     check_writable(folder)
@@ -193,13 +197,12 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
 
 def check_folder(target: Path) -> None:
     """Raise OutputError if a file's folder neither exists, and can be written to, nor can be created."""
-    folder = target.absolute().parent
     with written_errors(target):
-        is_there, has_parent = folder.is_dir(), folder.parent.is_dir()
-    if is_there:
-        check_writable(folder)
-    elif not has_parent:
-        raise OutputError(f"the folder {folder} does not exist: create it first")
+        nearest = next(folder for folder in target.absolute().parents if folder.exists())
+        is_there = nearest.is_dir()
+    if not is_there:
+        raise OutputError(f"{nearest} is a file: {target.name} needs a folder there")
+    check_writable(nearest)
 
 
 def check_writable(folder: Path) -> None:

@@ -41,17 +41,17 @@ _OTHER_SUFFIXES = _suffixes(
 _PICTURES = re.compile(r"image2|ico|tty|.*_pipe")
 
 
-def videos_in(folder: Path) -> list[Path]:
+def videos_in(folder: Path, *, pictures: str = "") -> list[Path]:
     """The videos of a folder in name order, without hidden ones and subfolders.
 
     A file is one by its extension in any case or, if that says nothing, because libav finds a video in it. Raises
-    InputError if there are none, or the folder cannot be read.
+    InputError if there are none, or the folder cannot be read. pictures: what to do where it has pictures instead.
     """
     found = _files_in(folder)
     videos = [path for path in found if _is_video(path)]
     if not videos:
         stills = any(path.suffix.lower() in STILL_SUFFIXES for path in found)
-        how = "; `starvsr upscale --stills` restores its pictures" if stills else ""
+        how = f"; {pictures}" if stills and pictures else ""
         raise InputError(
             f"{folder} contains no video: none of its files has such an extension ({' '.join(VIDEO_SUFFIXES[:6])}, "
             f"...) or content that libav reads as one{how}"
@@ -100,18 +100,19 @@ def _is_video(path: Path) -> bool:
 
 @contextmanager
 def new_folders(folders: Iterable[Path]) -> Iterator[None]:
-    """Create the missing folders, and on exit remove those created here that stayed empty.
+    """Create the missing folders and those above them, and on exit remove those created here that stayed empty.
 
     Raises OutputError if one cannot be created.
     """
     made: list[Path] = []
     try:
-        for folder in dict.fromkeys(folders):
+        for folder in folders:
             with written_errors(folder):
-                if not folder.is_dir():
-                    # Another process may create it too.
-                    folder.mkdir(exist_ok=True)
-                    made.append(folder)
+                for each in (*reversed(folder.parents), folder):
+                    if not each.is_dir():
+                        # Another process may create it too.
+                        each.mkdir(exist_ok=True)
+                        made.append(each)
         yield
     finally:
         for folder in reversed(made):

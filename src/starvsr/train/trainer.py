@@ -94,7 +94,7 @@ def train(
         folder = options.output
         main = accelerator.is_main_process
         with (
-            new_folders([*reversed(folder.parents), folder]),
+            new_folders([folder]),
             alone(folder) if main else contextlib.nullcontext(),
         ):
             return _Run(config, options, accelerator, progress or (lambda _: None))()

@@ -14,6 +14,7 @@ from typing import Any
 
 from starvsr.errors import UsageError
 from starvsr.job.executor import LastModel
+from starvsr.job.journal import as_argument
 from starvsr.job.pace import work_of
 from starvsr.job.plan_job import Job, plan_video
 from starvsr.job.preview import once_s
@@ -240,7 +241,7 @@ def _tried(
         settings=settings,
         difference="" if change is None else option_text(change),
         reason="" if change is None else change.reason,
-        command=" ".join(["starvsr upscale", shlex.quote(str(whole.source)), *texts]),
+        command=" ".join(["starvsr upscale", as_argument(whole.source), *texts]),
         width=whole.plan.width,
         height=whole.plan.height,
         elapsed_s=result.elapsed_s,

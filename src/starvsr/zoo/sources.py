@@ -115,7 +115,7 @@ def locate(
     rest = [source for source in sources if source not in found]
     try:
         if rest and offline:
-            raise HubUnreachableError("--offline was given")
+            raise HubUnreachableError("downloads are off (--offline, or `download` of the node)")
         if rest:
             check_connection()
         others = in_parallel(
