@@ -82,7 +82,7 @@ class UpscaleImages:
         restorer = dataclasses.replace(
             model.restorer(bar),
             sampling=model.with_prompts(sampling_options(settings)),
-            look=look_options(settings),
+            look=look_options(settings, model.detail),
             windows=window_options(settings),
             seconds={},
             on_window=lambda share: bar.show(

@@ -42,6 +42,8 @@ class Model:
     )
     download: bool = False
     """Whether missing weights are fetched before the first run."""
+    detail: float | None = None
+    """As `LookOptions.detail`: the weights are made for it."""
     _restorer: starvsr.Restorer | None = None
     _jobs: starvsr.LastModel | None = None
 
@@ -55,6 +57,7 @@ class Model:
                 self.name,
                 device=self.device,
                 sampling=self.with_prompts(starvsr.SamplingOptions()),
+                look=starvsr.LookOptions(detail=self.detail),
                 weights=self.weights,
             )
         return self._restorer
@@ -177,6 +180,15 @@ class LoadModel:
                         "tooltip": "Download missing weights first: 12 GB for star-light.",
                     },
                 ),
+                # Workflows have values by place: what is new comes last.
+                "detail": number(
+                    "FLOAT",
+                    1,
+                    0,
+                    1,
+                    "From the most faithful (0) to the most detailed (1), as --detail; only of models that have both.",
+                    step=0.05,
+                ),
             },
         }
 
@@ -192,6 +204,7 @@ class LoadModel:
         memory_limit_gb: float = 0,
         weights_dir: str = "",
         download: bool = False,
+        detail: float = 1,
     ) -> tuple[Model]:
         """See `INPUT_TYPES`. Raises StarvsrError."""
         name = model
@@ -210,6 +223,8 @@ class LoadModel:
                 folder=Path(weights_dir.strip()) if weights_dir.strip() else None, offline=True
             ),
             download=download,
+            # Given, it would be refused for models without it.
+            detail=None if detail == 1 else detail,
         )
         return (chosen,)
 

@@ -118,7 +118,7 @@ class UpscaleVideo:
             range=span,
             sampling=model.with_prompts(sampling),
             windows=window_options(settings),
-            look=look_options(settings),
+            look=look_options(settings, model.detail),
             encode=starvsr.EncodeOptions(codec=codec, crf=None if crf < 0 else crf),
             device=model.device,
             weights=model.weights,

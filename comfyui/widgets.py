@@ -115,9 +115,10 @@ def window_options(settings: dict[str, Any]) -> starvsr.WindowOptions:
     )
 
 
-def look_options(settings: dict[str, Any]) -> starvsr.LookOptions:
-    """Of the inputs `SETTINGS`. Raises UsageError."""
+def look_options(settings: dict[str, Any], detail: float | None) -> starvsr.LookOptions:
+    """Of the inputs `SETTINGS`, and the model's `detail`. Raises UsageError."""
     return starvsr.LookOptions(
+        detail=detail,
         color_fix=_chosen(settings["color_fix"]),
         blend=settings["blend"],
         sharpen=settings["sharpen"],

@@ -45,8 +45,9 @@ def test_of_several_videos(cli: Cli, clip: Path, quick: list[str]) -> None:
     assert sorted(listing(output)) == names
     jobs = clip.with_name("jobs.toml")
     jobs.write_text('[[job]]\ninput = "clip.mp4"\noutput = "large/clip.mp4"\n')
-    result = cli("upscale", "--jobs", jobs, *quick, "--preview", "0.08")
-    assert (result.code, "already exists" in result.err) == (0, True)
+    for more, code in (([], 7), (["--keep-going"], 6), (["--overwrite"], 0)):
+        result = cli("upscale", "--jobs", jobs, *quick, "--preview", "0.08", *more)
+        assert (result.code, "exists already" in result.err) == (code, code != 0)
     jobs.write_text(f"{jobs.read_text()}start = 0.2\n")
     result = cli("upscale", "--jobs", jobs, *quick, "--preview", "0.08")
     said = f"{clip}: --preview and --start contradict each other"

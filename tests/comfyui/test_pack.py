@@ -15,9 +15,12 @@ import torch
 
 import starvsr
 from starvsr.errors import StarvsrError, UsageError, WeightsError
+from starvsr.train.model import new_weights
+from starvsr.zoo.load import save_model
 from tests.comfyui.conftest import PACK, Comfy
 from tests.zoo.hub_server import hub_server, use_hub
 from tests.zoo.published import SMALL_STAR, small_models, write_published
+from tests.zoo.test_detail import DEEPER
 
 ROOT = PACK.parent
 WORKFLOWS = sorted((PACK / "example_workflows").glob("*.json"))
@@ -128,6 +131,20 @@ def test_how_it_runs(comfy: Comfy) -> None:
         for prompt in ("", " a cat ")
     )
     assert not torch.equal(first, second)
+
+
+def test_the_detail_of_a_model_that_has_it(comfy: Comfy, tmp_path: Path) -> None:
+    path = tmp_path / "sharp.safetensors"
+    save_model(path, DEEPER, new_weights(DEEPER, 0))
+    images = {"images": torch.rand(1, 12, 16, 3), "scale": 1.0, "resolution": 0}
+    faithful, detailed, nano = (
+        comfy.run("UpscaleImages", **images, model=comfy.model(name, detail=share))[0]
+        for name, share in ((str(path), 0), (str(path), 1), ("nano", 1))
+    )
+    assert torch.equal(faithful, nano)
+    assert not torch.equal(faithful, detailed)
+    with pytest.raises(UsageError, match=r"--detail 0\.5"):
+        comfy.run("UpscaleImages", **images, model=comfy.model("nano", detail=0.5))
 
 
 # ComfyUI's own nodes in the workflows: their sockets and widgets.

@@ -313,18 +313,19 @@ def run_batch(
     keep_going: bool,
     failed: Callable[[Item, StarvsrError], None],
     refused: Mapping[int, UsageError],
+    resumes: bool = True,
 ) -> list[Outcome]:
     """Do items one after the other. An output that exists is complete, so without `--overwrite` its item is done.
 
-    one: does an item; failed: receives an error after which the batch continues; refused: of `check_items`. Raises an
-    item's StarvsrError unless `keep_going`.
+    one: does an item; failed: receives an error after which the batch continues; refused: of `check_items`; resumes:
+    False for previews, which may show another part of the video. Raises an item's StarvsrError unless `keep_going`.
     """
     outcomes = []
     for place, item in enumerate(items):
         try:
             if place in refused:
                 raise refused[place]
-            there = not item.options.overwrite and _is_complete(item)
+            there = resumes and not item.options.overwrite and _is_complete(item)
             with signals_first():
                 outcomes.append(Outcome(item, "there") if there else one(item))
         except StarvsrError as error:

@@ -312,7 +312,14 @@ def _upscale_all(
         state = "damaged" if result.lost_frames else "done"
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
-    outcomes = run_batch(items, one, keep_going=keep_going, failed=report.failed, refused=refused)
+    outcomes = run_batch(
+        items,
+        one,
+        keep_going=keep_going,
+        failed=report.failed,
+        refused=refused,
+        resumes=preview is None,
+    )
     found = counts(outcomes)
     report.event("batch", **found)
     say_summary(outcomes)
