@@ -96,7 +96,7 @@ def test_settings_are_those_of_the_command_line(comfy: Comfy, tmp_path: Path) ->
 
 def test_every_setting_reaches_the_options() -> None:
     def options(settings: dict[str, Any]) -> tuple[object, ...]:
-        return sampling_options(settings), window_options(settings), look_options(settings)
+        return sampling_options(settings), window_options(settings), look_options(settings, None)
 
     given = {name: value for name, (value, *_) in SETTINGS.items()}
     defaults = default_settings()
