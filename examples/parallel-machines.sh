@@ -16,6 +16,19 @@ shift 2
 host=$(uname -n)
 claims=$output/.claims
 mkdir -p "$claims" || exit 7
+if [ "$source" -ef "$output" ]; then
+    echo "error: the output is the folder of the videos: give another" >&2
+    exit 2
+fi
+
+# Posters, subtitles, notes and what is not complete lie beside videos.
+is_video() {
+    case $(printf '%s' "${1##*.}" | tr '[:upper:]' '[:lower:]') in
+        jpg | jpeg | png | webp | bmp | tif | tiff | txt | nfo | srt | ass | ssa | vtt | sub | idx | xml | json | \
+            csv | md | html | log | toml | yaml | m3u | m3u8 | mp3 | wav | flac | m4a | aac | ac3 | mka | \
+            part | tmp | torrent | zip | rar | 7z | md5 | sfv | db | ini | url) return 1 ;;
+    esac
+}
 
 # Release what this machine claimed before it crashed.
 for claim in "$claims"/*/"$host".*; do
@@ -31,13 +44,12 @@ trap 'if [ -n "$child" ]; then kill -TERM "$child"; else exit 143; fi' INT TERM
 for video in "$source"/*; do
     [ -f "$video" ] || continue
     name=$(basename "$video")
-    # Posters, subtitles and notes are no videos. What keeps its container keeps its name, and all others keep it whole,
-    # so that x.avi and x.ts do not become one file.
-    case $(printf '%s' "${name##*.}" | tr '[:upper:]' '[:lower:]') in
-        mp4 | m4v | mov | mkv | webm) target=$output/$name ;;
-        avi | ts | m2ts | mts | mpg | mpeg | vob | wmv | flv | ogv | 3gp | mxf | dv) target=$output/$name.mkv ;;
-        *) continue ;;
-    esac
+    is_video "$name" || continue
+    target=$output/${name%.*}.mkv
+    # So that x.avi and x.ts do not become one file.
+    for other in "$source/${name%.*}".*; do
+        if [ "$other" != "$video" ] && is_video "$other"; then target=$output/$name.mkv; fi
+    done
     [ -e "$target" ] && continue
     mkdir "$claims/$name" 2>/dev/null || continue
     : >"$claims/$name/$host.$$"

@@ -13,6 +13,12 @@ source=$(cd "$1" && pwd -P) || exit 3
 mkdir -p "$2" || exit 7
 output=$(cd "$2" && pwd -P) || exit 7
 shift 2
+case $source/ in
+    "$output"/?*/)
+        echo "error: $output contains $source, whose videos results could replace: give another output" >&2
+        exit 2
+        ;;
+esac
 
 cd "$source" || exit 3
 code=0

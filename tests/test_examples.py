@@ -189,16 +189,21 @@ def test_videos_of_one_stem_stay_two_and_the_place_of_the_output_is_free(
     clip(folder / "x.mkv")
     clip(folder / "x.avi")
     for name, made in (
-        ("parallel-machines.sh", ["x.avi.mkv", "x.mkv"]),
+        ("parallel-machines.sh", ["x.avi.mkv", "x.mkv.mkv"]),
         ("upscale-folder.sh", ["starvsr.log", "x.mkv"]),
     ):
         result = script(name, folder, tmp_path / name, *quick, environment=environment)
         # The program names two videos alike, and says so.
         assert result.returncode == (0 if name.startswith("p") else 6), result.stderr
         assert sorted(listing(tmp_path / name)) == made
-    above = script("upscale-folder.sh", folder, tmp_path / "a", *quick, environment=environment)
-    assert above.returncode == 6, above.stderr
-    assert (tmp_path / "a" / "x.mkv").is_file()
+    for name, output, code in (
+        ("upscale-folder.sh", tmp_path / "a", 2),
+        ("parallel-machines.sh", folder, 2),
+        ("upscale-folder.sh", folder, 6),
+    ):
+        result = script(name, folder, output, *quick, environment=environment)
+        assert result.returncode == code, result.stderr
+        assert not (output / "x.avi.mkv").exists()
 
 
 @pytest.mark.slow

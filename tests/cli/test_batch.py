@@ -245,23 +245,29 @@ def test_a_batch_of_image_sequences_goes_on(cli: Cli, videos: Path, quick: list[
     assert (output / "a-0001.png").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize("template", ["{stem}-large{ext}", "{number:02}-{stem}{ext}"])
 def test_results_beside_their_inputs_are_no_inputs(
+    cli: Cli, videos: Path, quick: list[str], template: str
+) -> None:
+    arguments = ["upscale", videos, videos, *quick, "--frames", "1", "--name-template", template]
+    before = set(listing(videos))
+    assert cli(*arguments).code == 0
+    made = set(listing(videos))
+    for more, words in (([], "already exists"), (["--overwrite"], "done")):
+        result = cli(*arguments, *more)
+        assert result.code == 0, result.err
+        assert f"left out, since starvsr has written them into {videos}: " in result.err
+        assert result.err.count(f"  {words}") == 2
+        assert set(listing(videos)) == made
+    assert len(made - before) == 2
+
+
+def test_videos_that_only_have_the_name_of_a_result_are_not_left_out(
     cli: Cli, videos: Path, quick: list[str]
 ) -> None:
-    template = ["--name-template", "{stem}-large{ext}"]
-    arguments = ["upscale", videos, videos, *quick, "--frames", "1", *template]
-    assert cli(*arguments).code == 0
-    made = sorted(listing(videos))
-    assert {"a-large.mkv", "b-large.mp4"} <= set(made)
-    result = cli(*arguments)
-    assert result.code == 0, result.err
-    assert (
-        "left out, since they are outputs of this command: a-large.mkv, b-large.mp4" in result.err
-    )
-    assert result.err.count("already exists") == 2
-    assert sorted(listing(videos)) == made
-    result = cli(*arguments, "--overwrite")
-    assert (result.code, "is one of the inputs" in result.err) == (2, True), "they could be videos"
+    shutil.copy(videos / "b.mp4", videos / "b-large.mp4")
+    result = cli("upscale", videos, videos, *quick, "--name-template", "{stem}-large{ext}")
+    assert (result.code, "b-large.mp4 is one of the inputs" in result.error) == (2, True)
 
 
 def test_numbers_alone_do_not_say_whose_a_result_is(
@@ -289,6 +295,7 @@ def test_what_cannot_be_done_keeps_nothing_else_from_it(
     failed = [event for event in events(result.out) if event["event"] == "failed"]
     assert [Path(str(event["source"])).name for event in failed] == ["a.ts", "extras", "none*.mp4"]
     assert "would both become a.mkv" in str(failed[0]["error"])
+    assert "extras contains no video" in str(failed[1]["error"])
     assert cli("upscale", *arguments).code == 3
     result = cli("upscale", videos / "extras", videos / "none*", output, "--keep-going")
     assert (result.code, "extras contains no video" in result.error) == (3, True), "nothing is left"

@@ -86,7 +86,7 @@ def test_an_error_that_ends_the_run_is_logged(cli: Cli, clip: Path, quick: list[
 
 
 def test_places_that_are_refused(cli: Cli, clip: Path, quick: list[str]) -> None:
-    movie = shutil.copy(clip, clip.with_name("other.mp4"))
+    movie = shutil.copy(clip, clip.with_name("other.data"))
     before = listing(clip.parent)
     for log, said in (
         (clip.parent, "cannot be written: Is a directory"),
@@ -136,11 +136,18 @@ def test_a_pipe_that_nobody_reads_is_refused(cli: Cli, clip: Path, quick: list[s
     assert (result.code, "pipe cannot be written: No such device" in result.error) == (7, True)
 
 
-@pytest.mark.parametrize("place", ["out.mkv", "clip.mp4"])
-def test_it_is_no_video_of_the_job(cli: Cli, clip: Path, quick: list[str], place: str) -> None:
-    target, log = clip.with_name("out.mkv"), clip.with_name(place)
-    before = sorted(clip.parent.iterdir())
-    result = cli("upscale", clip, target, *quick, "--log-file", log)
+@pytest.mark.parametrize("place", ["out", "clip.mp4", "other.mp4", "prompt.txt"])
+def test_it_is_no_other_file_of_the_command(
+    cli: Cli, clip: Path, quick: list[str], place: str
+) -> None:
+    target, log, prompt = (clip.with_name(name) for name in ("out", place, "prompt.txt"))
+    prompt.write_text("a clip")
+    before = listing(clip.parent)
+    result = cli("upscale", clip, target, *quick, "--log-file", log, "--prompt-file", prompt)
     assert result.code == 2
-    assert result.error == f"--log-file {log} is an input or the output: give another name"
-    assert sorted(clip.parent.iterdir()) == before
+    assert result.error.startswith(f"--log-file {log} ")
+    assert listing(clip.parent) == before
+    jobs = clip.with_name("jobs.toml")
+    jobs.write_text("")
+    assert cli("upscale", "--jobs", jobs, "--log-file", jobs).code == 2
+    assert jobs.read_text() == ""

@@ -19,11 +19,11 @@ import pytest
 
 from starvsr.errors import InputError, UsageError, WeightsError
 from starvsr.job.executor import InTurn, Work
+from starvsr.job.journal import fingerprint
 from starvsr.job.ray_cluster import _brought, _Order, _restore_here
 from starvsr.job.ray_nodes import cluster_device
 from starvsr.job.request import weights_of
 from starvsr.job.run import plan_video, run_job, upscale_video
-from starvsr.media.files import content_digest
 from starvsr.options import (
     EncodeOptions,
     SamplingOptions,
@@ -291,7 +291,7 @@ def order(tmp_path: Path, clip: Path, options: UpscaleOptions) -> _Order:
         1,
         None,
     )
-    return _Order(work, "token", content_digest(clip), weights_of(job.choice), ())
+    return _Order(work, "token", fingerprint(clip), weights_of(job.choice, fingerprint), ())
 
 
 def test_what_a_machine_made_comes_back_where_it_does_not_see_the_work_directory(

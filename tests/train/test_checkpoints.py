@@ -26,7 +26,7 @@ from starvsr.train.model import WeightAverage
 from starvsr.zoo import tensorfile
 
 CONFIG = TrainConfig()
-DATA = "digest"
+DATA = "contents-digest"
 
 
 def fresh(seed: int = 0) -> TrainState:
@@ -201,8 +201,12 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"checkpoint-00000000 belongs to a run on other data.*restore"
     ):
-        load_checkpoint(path, state, CONFIG, data="another")
+        load_checkpoint(path, state, CONFIG, data="contents-another")
     assert_same(state, fresh(seed=7))
+    described = json.loads((path / "state.json").read_text())
+    described["data"] = "of sizes, as earlier versions wrote it"
+    (path / "state.json").write_text(json.dumps(described))
+    load_checkpoint(path, state, CONFIG, data=DATA)
 
 
 def test_a_checkpoint_of_another_base_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,8 @@ class Item:
     options: UpscaleOptions
     where: str = ""
     """The job of a `--jobs` file, for errors."""
+    refused: StarvsrError | None = None
+    """What is wrong with it, found before any work."""
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,10 @@ def find_items(
 ) -> list[Item]:
     """The videos that files, patterns and folders stand for (folders in name order), with their outputs.
 
-    Those that an earlier run wrote beside their inputs are left out. stills: folders stand for their pictures. Raises
-    InputError for a folder without videos or a pattern without files (with `keep_going` it is an item itself, which
-    fails), UsageError for an invalid template and for a new folder that is named like a video, OutputError if `folder`
-    is a file or its parent does not exist.
+    Results of this program in the output folder are left out. stills: folders stand for their pictures. Raises
+    InputError for a folder without videos or a pattern without files (with `keep_going` it is a refused item, unless
+    there is no other), UsageError for an invalid template and for a new folder that is named like a video, OutputError
+    if `folder` is a file or its parent does not exist.
     """
     # Imports PyAV, which would slow down `--help`.
     from starvsr.media.files import written_errors
@@ -105,31 +108,43 @@ def find_items(
             raise OutputError(f"{folder} is a file: several inputs need a folder to write to")
         if not folder.exists() and not folder.absolute().parent.is_dir():
             raise OutputError(f"the folder {folder.parent} does not exist: create it first")
+    empty: dict[Path, InputError] = {}
+    files = _files(inputs, empty if keep_going else None, stills=stills)
+    found = _without_results([file for file in files if file not in empty], folder)
     items = [
         Item(source, folder / _name(template, source, number), options)
-        for number, source in enumerate(
-            _files(inputs, stills=stills, keep_going=keep_going), start=1
-        )
+        for number, source in enumerate(found, start=1)
     ]
     refuse_named_like_a_file(folder, *_KEPT_ENDINGS)
-    if options.overwrite:
-        return items
-    if "{stem}" not in template and any(_is_complete(item) for item in items[1:]):
+    if "{stem}" not in template and not options.overwrite and any(map(_is_complete, items)):
         logger.warning(
             "outputs that exist are known by their number alone, which may be another input's since some were added or "
             "removed: put {stem} into --name-template"
         )
-    return _without_results(items)
+    refused = [Item(path, folder / path.name, options, "", error) for path, error in empty.items()]
+    return items + refused
 
 
-def _without_results(items: list[Item]) -> list[Item]:
-    """Without those whose input is another's output: the same command would find its own results."""
-    makers = {_anywhere(item.target): item for item in items}
-    own = [item for item in items if makers.get(_anywhere(item.source), item).source != item.source]
-    if own:
-        names = ", ".join(item.source.name for item in own)
-        logger.warning("left out, since they are outputs of this command: %s", names)
-    return [item for item in items if item not in own]
+def _without_results(files: list[Path], folder: Path) -> list[Path]:
+    """Without what this program has written into the output folder: the next run would restore its own results."""
+    from starvsr.media.provenance import provenance_of
+
+    def is_result(file: Path) -> bool:
+        with suppress(InputError):
+            return is_inside(file) and bool(provenance_of(file))
+        return False
+
+    def is_inside(file: Path) -> bool:
+        return os.path.realpath(file.parent) == os.path.realpath(folder)
+
+    results = [file for file in files if is_result(file)]
+    if len(results) == len(files):
+        # What is left to do with them must be meant.
+        return files
+    if results:
+        names = ", ".join(file.name for file in results)
+        logger.warning("left out, since starvsr has written them into %s: %s", folder, names)
+    return [file for file in files if file not in results]
 
 
 def folder_beside(folder: Path, size: SizeOptions) -> Path:
@@ -152,22 +167,23 @@ def refuse_named_like_a_file(folder: Path, *suffixes: str) -> None:
         )
 
 
-def _files(inputs: Sequence[Path], *, stills: bool, keep_going: bool) -> list[Path]:
+def _files(
+    inputs: Sequence[Path], empty: dict[Path, InputError] | None, *, stills: bool
+) -> list[Path]:
+    """empty: gets the errors of folders and patterns without files; None raises them, as do those of all inputs."""
     # Imports PyAV, which would slow down `--help`.
     from starvsr.media.folders import stills_in, videos_in
 
     advice = "`starvsr upscale --stills` restores its pictures"
     files_in = stills_in if stills else partial(videos_in, pictures=advice)
 
-    empty: dict[Path, InputError] = {}
-
     def found(path: Path, read: Callable[[Path], list[Path]]) -> list[Path]:
         try:
             return read(path)
         except InputError as error:
-            empty[path] = error
-            if not keep_going:
+            if empty is None:
                 raise
+            empty[path] = error
             return [path]
 
     files = [
@@ -176,7 +192,7 @@ def _files(inputs: Sequence[Path], *, stills: bool, keep_going: bool) -> list[Pa
         for path in (found(given, _matches) if is_pattern(given) else [given])
         for file in (found(path, files_in) if is_folder(path) else [path])
     ]
-    if empty.keys() >= set(files):
+    if empty and empty.keys() >= set(files):
         raise next(iter(empty.values()))
     return files
 
@@ -219,51 +235,43 @@ def as_previews(items: Sequence[Item]) -> list[Item]:
     return [replace(item, target=named(item.target)) for item in items]
 
 
-def check_items(items: Sequence[Item], *, keep_going: bool = False) -> dict[int, UsageError]:
-    """Find mistakes of all items before the first one's work; with `keep_going`, those that `run_batch` must refuse.
+def check_items(items: Sequence[Item], *, keep_going: bool = False) -> list[Item]:
+    """Find mistakes of all items before the first one's work; with `keep_going` they are refused one by one.
 
-    These are, by their places, items whose output is also an input, or an earlier item's. Without `keep_going` it
-    raises UsageError for the first of them, InputError for an input that does not exist, OutputError for an extension
-    or an encoder that does not, UsageError for a video stream or a rate that an input cannot have; for items of a
-    `--jobs` file UsageError, which names the job and the key.
+    Raises UsageError if an output is also an input, or the output of two items. Without `keep_going` it raises
+    InputError for an input that does not exist, OutputError for an extension or an encoder that does not, UsageError
+    for a video stream or a rate that an input cannot have; for items of a `--jobs` file UsageError, which names the job
+    and the key.
     """
-    clashes = dict(_clashes(items))
-    if keep_going:
-        return clashes
-    for clash in clashes.values():
-        raise clash
-    for item in items:
-        _check_item(item)
-    return {}
-
-
-def _clashes(items: Sequence[Item]) -> Iterator[tuple[int, UsageError]]:
     by_target: dict[str, Item] = {}
     own = {os.path.realpath(item.source) for item in items}
-    for place, item in enumerate(items):
-        if os.path.realpath(item.target) in own:
-            yield (
-                place,
-                UsageError(
-                    f"{item.target} is one of the inputs: give another output, or --name-template such as "
-                    "'{stem}-large{ext}'"
-                ),
-            )
-        other = by_target.setdefault(_anywhere(item.target), item)
-        if other is not item:
-            where = f"{item.where}, output: " if item.where else ""
-            advice = (
-                "another"
-                if item.where
-                else "--name-template with {number} and {stem}, or other names"
-            )
-            yield (
-                place,
-                UsageError(
-                    f"{where}{other.source} and {item.source} would both become {item.target.name} (many systems do "
-                    f"not distinguish case in names): give {advice}"
-                ),
-            )
+    checked = []
+    for item in items:
+        clash = None if item.refused else _clash(item, own, by_target)
+        if clash is not None and not keep_going:
+            raise clash
+        checked.append(replace(item, refused=item.refused or clash))
+    for item in [] if keep_going else items:
+        _check_item(item)
+    return checked
+
+
+def _clash(item: Item, own: Container[str], by_target: dict[str, Item]) -> UsageError | None:
+    """An item's output that is also an input, or an earlier item's."""
+    if os.path.realpath(item.target) in own:
+        return UsageError(
+            f"{item.target} is one of the inputs: give another output, or --name-template such as "
+            "'{stem}-large{ext}'"
+        )
+    other = by_target.setdefault(_anywhere(item.target), item)
+    if other is item:
+        return None
+    where = f"{item.where}, output: " if item.where else ""
+    advice = "another" if item.where else "--name-template with {number} and {stem}, or other names"
+    return UsageError(
+        f"{where}{other.source} and {item.source} would both become {item.target.name} (many systems do not "
+        f"distinguish case in names): give {advice}"
+    )
 
 
 def _check_item(item: Item) -> None:
@@ -312,19 +320,18 @@ def run_batch(
     *,
     keep_going: bool,
     failed: Callable[[Item, StarvsrError], None],
-    refused: Mapping[int, UsageError],
     resumes: bool = True,
 ) -> list[Outcome]:
     """Do items one after the other. An output that exists is complete, so without `--overwrite` its item is done.
 
-    one: does an item; failed: receives an error after which the batch continues; refused: of `check_items`; resumes:
-    False for previews, which may show another part of the video. Raises an item's StarvsrError unless `keep_going`.
+    one: does an item; failed: receives an error after which the batch continues; resumes: False for previews, which may
+    show another part of the video. Raises an item's StarvsrError unless `keep_going`.
     """
     outcomes = []
-    for place, item in enumerate(items):
+    for item in items:
         try:
-            if place in refused:
-                raise refused[place]
+            if item.refused is not None:
+                raise item.refused
             there = resumes and not item.options.overwrite and _is_complete(item)
             with signals_first():
                 outcomes.append(Outcome(item, "there") if there else one(item))

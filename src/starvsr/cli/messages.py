@@ -55,13 +55,19 @@ def set_verbosity(*, verbose: bool, quiet: bool) -> None:
 def log_to(path: Path | None, names: Sequence[str | Path] = ()) -> None:
     """From now on append all messages to a file, with times; None is no file.
 
-    names: of the inputs and the output. Raises UsageError if it is one of them, OutputError if it cannot be written, or
-    is not a text file.
+    names: of other files of the command. Raises UsageError if it is one of them or named like a video or a picture,
+    OutputError if it cannot be written, or is not a text file.
     """
     if path is None:
         return
     if os.path.realpath(path) in map(os.path.realpath, names):
-        raise UsageError(f"--log-file {path} is an input or the output: give another name")
+        raise UsageError(f"--log-file {path} is another file of this command: give another name")
+    # Imports PyAV, which would slow down `--help`.
+    from starvsr.media.folders import VIDEO_SUFFIXES
+    from starvsr.media.sequence import STILL_SUFFIXES
+
+    if path.suffix.lower() in (*VIDEO_SUFFIXES, *STILL_SUFFIXES):
+        raise UsageError(f"--log-file {path} has the name of a video or a picture: give another")
     check_no_work_dir(path.absolute().parent)
     try:
         _check_log(path)

@@ -136,7 +136,8 @@ def upscale(
 ) -> int:
     """Restore videos at a larger size, keeping audio, subtitles, chapters and timing."""
     set_verbosity(verbose=verbose, quiet=quiet)
-    log_to(log_file, [*(inputs or ()), *([] if output is None else [output])])
+    names = (*(inputs or ()), output, jobs, given.get("prompt_file"))
+    log_to(log_file, [name for name in names if name is not None])
     with Events(wanted=as_json) as events:
         report = Report(progress, events, quiet=quiet)
         if at is not None and preview is None:
@@ -298,7 +299,7 @@ def _upscale_all(
     """Upscale a batch into folders, which may be new; returns the exit code."""
     if preview is not None:
         items = as_previews(items)
-    refused = check_items(items, keep_going=keep_going)
+    items = check_items(items, keep_going=keep_going)
     from starvsr.job.executor import LastModel
     from starvsr.media.folders import new_folders
 
@@ -313,12 +314,7 @@ def _upscale_all(
         return Outcome(item, state, format_seconds(result.elapsed_s))
 
     outcomes = run_batch(
-        items,
-        one,
-        keep_going=keep_going,
-        failed=report.failed,
-        refused=refused,
-        resumes=preview is None,
+        items, one, keep_going=keep_going, failed=report.failed, resumes=preview is None
     )
     found = counts(outcomes)
     report.event("batch", **found)

@@ -30,11 +30,12 @@ from starvsr.job.executor import (
     made_by,
     part_maker,
 )
+from starvsr.job.journal import fingerprint
 from starvsr.job.ray_nodes import able_nodes, answers_of, at_node, connected, own_node, task_of
 from starvsr.job.request import weights_of
 from starvsr.job.seam import SegmentFiles
 from starvsr.job.segment import OnFrames
-from starvsr.media.files import content_digest, write_whole, written_errors
+from starvsr.media.files import write_whole, written_errors
 from starvsr.media.removal import Right, remove_file
 from starvsr.models.device import device_info
 from starvsr.plan.segments import Segment
@@ -87,8 +88,8 @@ class Cluster:
         order = _Order(
             work,
             secrets.token_hex(8),
-            content_digest(work.info.path),
-            weights_of(work.choice),
+            fingerprint(work.info.path),
+            weights_of(work.choice, fingerprint),
             _sent_input(work, _able_for(work)),
         )
         board = task_of(_Board, num_cpus=0).options(**at_node(own_node())).remote()
@@ -180,9 +181,9 @@ class _Order:
     token: str
     """Part of the name of a file by which a machine recognizes the work directory."""
     input: str
-    """The input's digest."""
+    """The input's fingerprint: each task compares it, and would read all of the file for a digest."""
     weights: Mapping[str, str]
-    """Digests of the model's files."""
+    """Fingerprints of the model's files."""
     sent: tuple[Any, ...]
     """The input's content in Ray's object store, or nothing."""
 
@@ -233,7 +234,7 @@ def _sent_input(work: Work, able: Sequence[dict[str, Any]]) -> tuple[Any, ...]:
     import ray
 
     path = work.info.path
-    answers = answers_of(able, _name_without_input, path, content_digest(path))
+    answers = answers_of(able, _name_without_input, path, fingerprint(path))
     without = [name for _, name in answers if name is not None]
     if not without:
         return ()
@@ -254,8 +255,8 @@ def _name_without_input(path: Path, wanted: str) -> str | None:
 
 def _is(path: Path, wanted: str) -> bool:
     try:
-        return content_digest(path) == wanted
-    except (OSError, InputError):
+        return fingerprint(path) == wanted
+    except OSError:
         return False
 
 
@@ -345,7 +346,7 @@ def _at_home(order: _Order, scratch: Path) -> Work:
     if choice.conversion is not None:
         convert(choice.conversion, lambda _: None)
         choice = choose_model(model, device, work.options.weights)
-    if weights_of(choice) != order.weights:
+    if weights_of(choice, fingerprint) != order.weights:
         raise WeightsError(
             f"{machine} has other files of the model {work.choice.spec.name}, or lacks some: fetch them there with "
             f"`starvsr download-weights`, or install starvsr {version('starvsr')} on both"

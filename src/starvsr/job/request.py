@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -91,7 +92,7 @@ def source_print(source: Path) -> str:
     digest = hashlib.sha256()
     for number in numbers_of(source):
         image = image_path(source, number)
-        digest.update(f"{number} {content_digest(image)}\n".encode())
+        digest.update(f"{number} {content_digest(image, once=False)}\n".encode())
     return digest.hexdigest()
 
 
@@ -123,7 +124,9 @@ def _typed(field: str, value: object) -> str:
     return f"{flag_of(field)} {value}"
 
 
-def weights_of(choice: ModelChoice) -> dict[str, str]:
+def weights_of(
+    choice: ModelChoice, digest: Callable[[Path], str] = content_digest
+) -> dict[str, str]:
     """Digests of the existing weight files, by their role. Raises OSError, InputError."""
     network = choice.path or embedded_file(choice.spec.name)
     files = {"the model's weights": network}
@@ -133,4 +136,4 @@ def weights_of(choice: ModelChoice) -> dict[str, str]:
         found = find_component(name, choice.folders)
         if found is not None:
             files[f"the component {name}"] = found
-    return {name: content_digest(path) for name, path in files.items()}
+    return {name: digest(path) for name, path in files.items()}

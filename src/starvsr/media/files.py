@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from starvsr.errors import OutputError, UsageError
-from starvsr.media.deadline import within_deadline
+from starvsr.media.deadline import closing_unless_stuck, within_deadline
 from starvsr.media.removal import Right, put_in_place, remove_file
 from starvsr.media.sequence import is_sequence, numbers_of
 
@@ -110,23 +110,30 @@ def open_regular(path: Path, *, follow: bool = False, append: bool = False) -> B
         raise
 
 
-def content_digest(path: Path) -> str:
+def content_digest(path: Path, *, once: bool = True) -> str:
     """SHA-256 of a file's whole content: one that was edited may keep its size and most of its bytes.
 
-    Read once while its size and times stay. Raises OSError, also if it is not a regular file; InputError as
-    `within_deadline`.
+    once: reads it again only if its size or times have changed, for one of few files. Raises OSError, also if it is not
+    a regular file; InputError as `within_deadline`.
     """
+    if not once:
+        return _read_digest(path)
     with within_deadline(path, partial(open_regular, path, follow=True)) as file:
         state = os.fstat(file.fileno())
     return _content_digest(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
-# Beyond the files of a model: a batch restores one video after another with them.
+# A batch restores one video after another with the same files of a model.
 @lru_cache(maxsize=16)
 def _content_digest(path: Path, *_: int) -> str:
+    return _read_digest(path)
+
+
+def _read_digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with open_regular(path, follow=True) as file:
-        while piece := within_deadline(path, partial(file.read, _PIECE_BYTES)):
+    file = within_deadline(path, partial(open_regular, path, follow=True))
+    with closing_unless_stuck(file):
+        while piece := within_deadline(path, partial(file.read, _PIECE_BYTES), file):
             digest.update(piece)
     return digest.hexdigest()
 

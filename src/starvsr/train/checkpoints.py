@@ -28,6 +28,7 @@ from starvsr.media.removal import Right, put_in_place, remove_file, remove_tree
 from starvsr.train.adversary import Adversary
 from starvsr.train.config import TrainConfig, config_from_toml
 from starvsr.train.model import WeightAverage, restore_values
+from starvsr.train.sources import CONTENTS
 from starvsr.train.tables import to_toml
 from starvsr.zoo.checkpoint import listed, misfits, read_safetensors
 from starvsr.zoo.tensorfile import write_tensors
@@ -151,7 +152,8 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
     """
     described = _read_state(path)
     check_same_run(path, described["config"], config)
-    if described["data"] != data:
+    # Checkpoints of earlier versions have another digest.
+    if described["data"] != data and described["data"].startswith(CONTENTS):
         raise UsageError(
             f"{path} belongs to a run on other data: files in the data folders were added, removed or changed since; "
             "restore them, give another --output, or start over with --no-resume"

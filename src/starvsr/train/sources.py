@@ -92,6 +92,10 @@ def find_sources(
     return folders
 
 
+CONTENTS = "contents-"
+"""What a digest begins with; those of earlier versions, of the files' sizes, begin otherwise."""
+
+
 def data_digest(folders: Sequence[SourceFolder]) -> str:
     """Hex digest of the training data: names, contents and prompts.
 
@@ -104,7 +108,7 @@ def data_digest(folders: Sequence[SourceFolder]) -> str:
     described = [
         [[each.name, each.text, *files(each)] for each in folder.training] for folder in folders
     ]
-    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    return CONTENTS + hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def check_folders(config: DataConfig, root: Path) -> None:
