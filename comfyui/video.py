@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import starvsr
-from starvsr.errors import InputError, WorkDirError
+from starvsr.errors import InputError, UsageError, WorkDirError
 
 from .models import DEFAULT, Model
 from .running import Bar
@@ -153,7 +153,8 @@ def _first_done(
         try:
             starvsr.run_job(job, progress=bar.of_job, models=models, on_resume=_say_resumed)
             break
-        except WorkDirError as error:
+        except (WorkDirError, UsageError) as error:
+            # Another job's folder, or one that another process works in.
             if target == targets[-1]:
                 raise
             logger.info("not resumed: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from starvsr.options import (
     WindowOptions,
 )
 from starvsr.plan.segments import Segment
+from starvsr.types import Progress
 from tests.cli.conftest import Cli, listing
 from tests.media.clips import Audio, Clip, make
 
@@ -235,7 +237,7 @@ def test_a_work_directory_in_use_or_of_an_older_version_is_refused(
     with open_journal(tmp_path / "other", first["request"], first["notes"], resume=True):
         outcome = cli("finish", tmp_path / "other")
         assert (outcome.code, "another process works in" in outcome.error) == (2, True)
-    older = whole.replace(b'{"version": 3,', b'{"version": 1,')
+    older = whole.replace(b'{"version": 4,', b'{"version": 1,')
     for content, said in (
         (older, "begun by another version of starvsr, in format 1; nothing was changed"),
         (b"torn", "its line 1 is damaged; nothing was changed"),
@@ -247,3 +249,20 @@ def test_a_work_directory_in_use_or_of_an_older_version_is_refused(
         outcome = cli("finish", work)
         assert (outcome.code, said in outcome.error) == (9, True), outcome.err
         assert listing(tmp_path) == before
+
+
+def test_numbered_images_do_not_become_one_file(
+    cli: Cli, tmp_path: Path, source: Path, options: UpscaleOptions
+) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.stage == "restore" and progress.done > 6:
+            raise KeyboardInterrupt
+
+    target = tmp_path / "i%02d.png"
+    options = dataclasses.replace(options, encode=EncodeOptions())
+    with pytest.raises(KeyboardInterrupt):
+        upscale_video(source, target, options, progress=stop)
+    outcome = cli("finish", f"{target}.starvsr", tmp_path / "one.png", "--overwrite")
+    assert outcome.code == 2
+    assert "give such as one-%06d.png" in outcome.error
+    assert not (tmp_path / "one.png").exists()

@@ -86,11 +86,11 @@ def test_a_journal_of_another_version_is_refused(
     cli: Cli, tmp_path: Path, command: list[str | Path], work: Path
 ) -> None:
     journal = work / "journal.jsonl"
-    journal.write_bytes(journal.read_bytes().replace(b'{"version": 3', b'{"version": 4', 1))
+    journal.write_bytes(journal.read_bytes().replace(b'{"version": 4', b'{"version": 5', 1))
     before = listing(tmp_path)
     for arguments in (command, ["finish", work]):
         outcome = cli(*arguments)
-        assert (outcome.code, "in format 4; nothing was changed" in outcome.error) == (9, True)
+        assert (outcome.code, "in format 5; nothing was changed" in outcome.error) == (9, True)
         assert listing(tmp_path) == before
     assert cli(*command, "--no-resume").code == 0
     assert not work.exists()

@@ -32,7 +32,7 @@ def file(**changes: object) -> dict[str, object]:
 
 
 def first(**changes: object) -> bytes:
-    return sealed({"version": 3, "request": REQUEST, "notes": NOTES, **changes})
+    return sealed({"version": 4, "request": REQUEST, "notes": NOTES, **changes})
 
 
 def notes(**changes: object) -> bytes:

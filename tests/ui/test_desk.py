@@ -6,6 +6,7 @@ import dataclasses
 import html
 import json
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,12 +239,29 @@ def test_an_interrupted_job_is_found_and_its_command_resumes_it(
     assert (found.done, found.segments, found.problem) == (3, 3, "")
     assert found.arguments[:3] == ("upscale", str(films / "a.mp4"), str(films / "out.mkv"))
     assert sorted(found.arguments[3:]) == sorted(begun)
-    desk.resume(str(found.folder))
+    desk.resume(str(found.folder), overwrite=False)
     assert desk.begun(films) == []
     (task,) = desk.queue.tasks
     resumed = cli(*task.arguments)
     assert resumed.code == 0
     assert "resuming: 3 segments" in resumed.err
+
+
+def test_a_job_in_a_folder_of_another_name_is_the_one_that_is_discarded(
+    desk: Desk, films: Path, begun: list[str]
+) -> None:
+    """Another job may have been begun for the same output."""
+    mine, other = films / "mine.starvsr", films / "out.mkv.starvsr"
+    shutil.copytree(other, mine)
+    desk.resume(str(mine), overwrite=True)
+    (task,) = desk.queue.tasks
+    assert task.arguments[-3:] == ("--work-dir", str(mine), "--overwrite")
+    assert [found.folder for found in desk.begun(films)] == [other]
+    task.state = "stopped"
+    desk.finish(str(task.number), overwrite=False)
+    assert desk.queue.tasks[-1].arguments == ("finish", str(mine))
+    desk.discard(str(task.number))
+    assert (mine.exists(), other.exists()) == (False, True)
 
 
 def test_an_interrupted_job_is_finished_or_discarded(
@@ -299,7 +317,7 @@ def test_a_damaged_or_foreign_job_says_so_and_is_not_resumed(
     (found,) = desk.begun(films)
     assert "cannot be resumed" in found.problem
     with pytest.raises(UsageError, match="cannot be resumed"):
-        desk.resume(str(folder))
+        desk.resume(str(folder), overwrite=False)
     (films / "x.starvsr").symlink_to(tmp_path)
     assert len(desk.begun(films)) == 1
 
@@ -352,7 +370,7 @@ def test_a_finished_job_is_not_done_again(desk: Desk) -> None:
     task = desk.start(Chosen("a.mp4", overwrite=True))
     task.state = "done"
     with pytest.raises(UsageError, match="is done: choose another job"):
-        desk.resume(str(task.number))
+        desk.resume(str(task.number), overwrite=False)
     assert task.state == "done"
 
 
@@ -371,11 +389,13 @@ def test_a_preview_has_the_settings_and_goes_to_a_file_of_its_own(desk: Desk, fi
     waiting = desk.queue.add(Task(("upscale",), Path("/x.mkv")))
     task = desk.preview(Chosen(str(films / "a.mp4"), "nano", "2x"), 1.5, 0.2)
     assert desk.queue.tasks == [task, waiting]
-    assert task.arguments[-8:] == (
+    assert task.arguments[-10:] == (
         "--model",
         "nano",
         "--scale",
         "2",
+        "--subtitles",
+        "none",
         "--preview",
         "1.5",
         "--at",
@@ -383,6 +403,12 @@ def test_a_preview_has_the_settings_and_goes_to_a_file_of_its_own(desk: Desk, fi
     )
     assert not task.target.is_relative_to(films)
     assert "nano 2x" in task.label
+
+
+def test_a_preview_of_an_encoder_goes_into_the_container_of_the_job(desk: Desk) -> None:
+    chosen = Chosen("a.mp4", codec="prores_ks", container="mov")
+    assert desk.preview(chosen, 1, 0).target.suffix == ".mov"
+    assert desk.preview(Chosen("a.mp4"), 1, 0).target.suffix == ".mp4"
 
 
 def test_a_preview_whose_picture_is_gone_is_left_out(desk: Desk, films: Path) -> None:

@@ -27,6 +27,7 @@ from starvsr.media.join import join
 from starvsr.media.pixfmt import find_encoder, layout_of
 from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
+from starvsr.media.sequence import is_sequence
 from starvsr.media.still import STILL
 from starvsr.plan.pictures import shown_spans
 from starvsr.plan.segments import Segment
@@ -219,5 +220,10 @@ def _place(
         raise UsageError(
             f"the parts in {folder} are for a {wanted.suffix} file, but {place.name} is not one: give an OUTPUT "
             f"with that extension"
+        )
+    if is_sequence(wanted) and not is_sequence(place):
+        raise UsageError(
+            f"the parts in {folder} are for numbered images, and {place.name} is one file: give such as "
+            f"{place.stem}-%06d{place.suffix}"
         )
     return place

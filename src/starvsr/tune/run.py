@@ -29,7 +29,13 @@ from starvsr.media.still import STILL
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.niqe import niqe
 from starvsr.models.device import device_info
-from starvsr.options import PreviewOptions, RangeOptions, UpscaleOptions, flag_of
+from starvsr.options import (
+    PreviewOptions,
+    RangeOptions,
+    StreamOptions,
+    UpscaleOptions,
+    flag_of,
+)
 from starvsr.plan.plan import make_plan
 from starvsr.restore.levels import Frame as Pixels
 from starvsr.tune.measure import Footage, excerpt_around, measure
@@ -128,7 +134,9 @@ def tune(
         for number, change in enumerate([None, *others]):
             taken = _changed(settings, change)
             values = {each.field: each.value for each in taken}
-            taken_as = with_fields(UpscaleOptions(), values)
+            # What the container has no place for is no matter here.
+            bare = StreamOptions(subtitles="none", attachments=False)
+            taken_as = with_fields(UpscaleOptions(streams=bare), values)
             whole = plan_video(source, None, taken_as, read_index=lambda *_, **__: index)
             job = _of_excerpt(whole, span, folder / f"{number}.mkv")
             trial, picture = _tried(whole, job, (change, taken), models, report)

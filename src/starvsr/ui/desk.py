@@ -95,10 +95,11 @@ class Desk:
 
     def preview(self, chosen: Chosen, seconds: float, at_s: float) -> Task:
         """Restore some seconds, before everything that waits. Raises StarvsrError."""
-        source, _ = chosen.places(self.roots)
-        # Of all containers, browsers play this one.
-        target = self._scratch / f"{next(self._numbers)}.mp4"
-        options = {**flags_of(chosen.options()), "--overwrite": False}
+        source, place = chosen.places(self.roots)
+        # Of all containers, browsers play this one, but not every encoder's stream is allowed in it.
+        suffix = ".mp4" if chosen.options().encode.codec == "auto" else place.suffix
+        target = self._scratch / f"{next(self._numbers)}{suffix}"
+        options = {**flags_of(chosen.options()), "--overwrite": False, "--subtitles": "none"}
         span = ("--preview", f"{seconds:g}", "--at", f"{at_s:g}")
         words = (*upscale_command(source, target, options), *span)
         return self.queue.add(Task(words, target, f"preview: {chosen.name()}"), first=True)
@@ -127,17 +128,23 @@ class Desk:
         known = {task.work_dir for task in self.queue.tasks if not task.label}
         return [each for each in begun_in(folder, self.roots) if each.folder not in known]
 
-    def resume(self, key: str | None) -> None:
-        """Continue a stopped or failed task, or a job that was found. Raises StarvsrError."""
+    def resume(self, key: str | None, *, overwrite: bool) -> None:
+        """Continue a stopped or failed task, or a job that was found. Raises StarvsrError.
+
+        overwrite: replace an existing output, of which a journal says nothing.
+        """
+        more = ("--overwrite",) if overwrite else ()
         if (task := self._task(key)) is not None:
             if task.state == "done":
                 raise UsageError(f"{task.label or task.target} is done: choose another job")
+            if not task.label and "--overwrite" not in task.arguments:
+                task.arguments += more
             self.queue.add(task)
             return
         found = self._found(key)
         if not found.arguments:
             raise UsageError(found.problem)
-        self.queue.add(Task(found.arguments, found.target))
+        self.queue.add(Task((*found.arguments, *more), found.target))
 
     def finish(self, key: str | None, *, overwrite: bool) -> None:
         """Write a playable file of what is finished. Raises StarvsrError."""

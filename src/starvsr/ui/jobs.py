@@ -69,7 +69,10 @@ class Task:
     @property
     def work_dir(self) -> Path:
         """Where an `upscale` keeps its finished segments."""
-        return journal_folder(self.target)
+        given = [
+            place for flag, place in itertools.pairwise(self.arguments) if flag == "--work-dir"
+        ]
+        return Path(given[-1]) if given else journal_folder(self.target)
 
     @property
     def error(self) -> str:
@@ -103,10 +106,11 @@ class Queue:
         self._idle: list[Task] = []
         """Tasks that the file had at the start and that were not begun here: another page may finish them."""
         for arguments, target in _read(kept):
-            if not all(map(holds, (*arguments[1:3], target))):
+            task = Task(arguments, Path(target))
+            if not all(map(holds, (*arguments[1:3], target, str(task.work_dir)))):
                 continue
             self._written.append((arguments, target))
-            task = Task(arguments, Path(target), number=next(self._numbers))
+            task.number = next(self._numbers)
             task.state = "stopped"
             self.tasks.append(task)
             self._idle.append(task)

@@ -267,7 +267,7 @@ class _Jobs:
         run.click(_said(self._start), settings.inputs, None, **_HIDDEN)
         stop, resume, finish, discard = buttons
         stop.click(_said(desk.stop), job, None, **_HIDDEN)
-        resume.click(_said(desk.resume), job, None, **_HIDDEN)
+        resume.click(_said(self._resume), [job, settings.overwrite], None, **_HIDDEN)
         finish.click(_said(self._finish), [job, settings.overwrite], None, **_HIDDEN)
         # The choice may have changed by itself, so it is said which job it is.
         name = "document.querySelector('#job input').value"
@@ -279,6 +279,9 @@ class _Jobs:
 
     def _start(self, *values: Any) -> None:
         self._desk.start(Chosen(*values))
+
+    def _resume(self, key: str | None, overwrite: bool) -> None:
+        self._desk.resume(key, overwrite=overwrite)
 
     def _finish(self, key: str | None, overwrite: bool) -> None:
         self._desk.finish(key, overwrite=overwrite)

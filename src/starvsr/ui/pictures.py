@@ -76,7 +76,8 @@ def _frame_near(info: VideoInfo, time_s: float) -> Image.Image | None:
     def found() -> VideoFrame | None:
         stream = film_stream(container, info)
         if time_s:
-            container.seek(int(time_s / float(info.time_base)), stream=stream)
+            first = stream.start_time or 0
+            container.seek(first + int(time_s / float(info.time_base)), stream=stream)
         return next(iter(container.decode(stream)), None)
 
     with suppress(av.FFmpegError), open_source(info.path) as container:
