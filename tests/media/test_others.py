@@ -106,3 +106,24 @@ def test_what_has_no_length_is_in_a_range_if_it_begins_there(
     span = Span(Fraction(1), Fraction(5), Fraction(1))
     found = span.clipped(Fraction(start), Fraction(length))
     assert (None if found is None else tuple(map(int, found))) == kept
+
+
+@pytest.mark.parametrize(
+    ("span", "shown"),
+    [
+        ((0, 25), [(0.08, b"a"), (0.72, b"-"), (0.8, b"b")]),
+        ((10, 25), [(0, b"a"), (0.32, b"-"), (0.4, b"b")]),
+        ((19, 25), [(0, b"-"), (0.04, b"b")]),
+        ((22, 30), [(0, b"b")]),
+    ],
+)
+def test_a_picture_of_subtitles_that_is_on_screen_at_the_start_is_shown(
+    tmp_path: Path, span: tuple[int, int], shown: list[tuple[float, bytes]]
+) -> None:
+    """Without lengths, as in PGS, each is shown until the next, which may be empty."""
+    pictures = ((0.08, "a"), (0.72, "-"), (0.8, "b"), (1.4, "-"))
+    subtitles = tuple(("dvb_subtitle", start, 0.0, text) for start, text in pictures)
+    source = make(tmp_path / "a.mkv", Clip(frames=40, subtitles=subtitles))
+    made = upscale(source, tmp_path / "o.mkv", span=span)
+    (found,) = payloads(made, "subtitle")
+    assert [(round(float(each.start), 3), each.data) for each in found] == shown

@@ -64,6 +64,8 @@ class Copying:
         self._last_dts: int | None = None
         self._priming: list[Packet[Any]] = []
         """Packets before the first one that is shown, which are not."""
+        self._before: Packet[Any] | None = None
+        """The last subtitle before the span whose length is unknown, which is shown until the next."""
 
     def packets(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
         """The packet itself, clipped to the span if it is a subtitle; nothing if it is outside."""
@@ -89,10 +91,12 @@ class Copying:
         if stamp is None:
             logger.debug("a packet of stream %d without a time is left out", packet.stream_index)
             return
-        times = self._clipped(
-            stamp * packet.time_base, (packet.duration or 0) * packet.time_base, packet.stream
-        )
+        start, length = stamp * packet.time_base, (packet.duration or 0) * packet.time_base
+        times = self._clipped(start, length, packet.stream)
         if times is None:
+            lasts = packet.stream.type == "subtitle" and not length and not self._convert
+            if lasts and start < self._span.start:
+                self._before = packet
             return
         if not self._convert:
             yield self._placed(packet, *times)
@@ -132,14 +136,24 @@ class Copying:
         return (start, length) if self._span.start <= start < self._span.end else None
 
     def ended(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """Lines that have ended when another packet of the file begins, which no later line can change."""
-        if self._cues is None or packet.pts is None:
-            return iter(())
-        return self._converted(self._cues.ended(packet.pts * packet.time_base - _TEXT_LATE_S))
+        """What no later packet can change when another one of the file begins: lines, and what is shown at the start."""
+        if packet.pts is None:
+            return
+        time = packet.pts * packet.time_base
+        if time >= self._span.start:
+            yield from self._still_shown()
+        if self._cues is not None:
+            yield from self._converted(self._cues.ended(time - _TEXT_LATE_S))
 
     def rest(self, source: Stream) -> Iterator[Packet[Any]]:
         """The last lines, where a line's end waits for the next one's start."""
-        return self._converted(self._cues.rest() if self._cues is not None else ())
+        yield from self._still_shown()
+        yield from self._converted(self._cues.rest() if self._cues is not None else ())
+
+    def _still_shown(self) -> Iterator[Packet[Any]]:
+        if self._before is not None:
+            packet, self._before = self._before, None
+            yield self._placed(packet, self._span.start, Fraction(0))
 
 
 def _primes(packet: Packet[Any], shown: Packet[Any]) -> bool:
