@@ -136,7 +136,7 @@ class Copying:
         return (start, length) if self._span.start <= start < self._span.end else None
 
     def ended(self, packet: Packet[Any]) -> Iterator[Packet[Any]]:
-        """What no later packet can change when another one of the file begins: lines, and what is shown at the start."""
+        """What no packet after another one of the file can change: lines, and what is shown at the start."""
         if packet.pts is None:
             return
         time = packet.pts * packet.time_base
