@@ -102,6 +102,7 @@ def find_items(
     """
     # Imports PyAV, which would slow down `--help`.
     from starvsr.media.files import written_errors
+    from starvsr.media.folders import refuse_named_like_a_file
 
     with written_errors(folder):
         if folder.exists() and not folder.is_dir():
@@ -116,11 +117,13 @@ def find_items(
         for number, source in enumerate(found, start=1)
     ]
     refuse_named_like_a_file(folder, *_KEPT_ENDINGS)
-    if "{stem}" not in template and not options.overwrite and any(map(_is_complete, items)):
-        logger.warning(
-            "outputs that exist are known by their number alone, which may be another input's since some were added or "
-            "removed: put {stem} into --name-template"
-        )
+    # A name that cannot be looked up is its own item's failure.
+    with suppress(OutputError):
+        if "{stem}" not in template and not options.overwrite and any(map(_is_complete, items)):
+            logger.warning(
+                "outputs that exist are known by their number alone, which may be another input's since some were "
+                "added or removed: put {stem} into --name-template"
+            )
     refused = [Item(path, folder / path.name, options, "", error) for path, error in empty.items()]
     return items + refused
 
@@ -139,7 +142,7 @@ def _without_results(files: list[Path], folder: Path) -> list[Path]:
 
     results = [file for file in files if is_result(file)]
     if len(results) == len(files):
-        # What is left to do with them must be meant.
+        # Then they are what was meant.
         return files
     if results:
         names = ", ".join(file.name for file in results)
@@ -157,14 +160,6 @@ def folder_beside(folder: Path, size: SizeOptions) -> Path:
         words = f"{DEFAULT_SCALE if size.scale is None else size.scale:g}x"
     place = folder if folder.name not in ("", "..") else folder.resolve()
     return place.with_name(f"{place.name}-{words}")
-
-
-def refuse_named_like_a_file(folder: Path, *suffixes: str) -> None:
-    """Raise UsageError for a new folder with such an extension, which a file was meant by."""
-    if folder.suffix.lower() in suffixes and not folder.exists():
-        raise UsageError(
-            f"{folder} would be a folder of results: give a name without {folder.suffix}"
-        )
 
 
 def _files(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from starvsr.cli import completion
-from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder, refuse_named_like_a_file
+from starvsr.cli.batch import EXIT_SOME_FAILED, is_folder
 from starvsr.cli.common import COUNT, NUMBER, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.ending import signals_first
@@ -122,7 +122,7 @@ def degrade(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     _check(scale, seed, drift, prompt, pairs=pairs)
-    from starvsr.media.folders import VIDEO_SUFFIXES
+    from starvsr.media.folders import VIDEO_SUFFIXES, refuse_named_like_a_file
     from starvsr.media.sequence import is_sequence
     from starvsr.train.pairs import LOSSLESS, clip_files, degrade_video, made_folders
     from starvsr.train.presets import PRESETS

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from starvsr.cli import completion
-from starvsr.cli.batch import refuse_named_like_a_file
 from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
@@ -77,6 +76,7 @@ def evaluate(
     from starvsr.evaluate import report
     from starvsr.evaluate.measure import measure_all
     from starvsr.evaluate.pairs import find_pairs
+    from starvsr.media.folders import refuse_named_like_a_file
     from starvsr.metrics.registry import METRICS, choose_metrics
 
     check_metrics_joined(metrics, result, reference)

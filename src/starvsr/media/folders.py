@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from starvsr.errors import InputError
+from starvsr.errors import InputError, UsageError
 from starvsr.media.choice import choose_stream
 from starvsr.media.files import written_errors
 from starvsr.media.removal import Right, remove_folder
@@ -96,6 +96,14 @@ def _is_video(path: Path) -> bool:
             return not _PICTURES.fullmatch(container.format.name) and context.width > 0
     except InputError:
         return False
+
+
+def refuse_named_like_a_file(folder: Path, *suffixes: str) -> None:
+    """Raise UsageError for a new folder with such an extension, which a file was meant by."""
+    if folder.suffix.lower() in suffixes and not folder.exists():
+        raise UsageError(
+            f"{folder} would be a folder of results: give a name without {folder.suffix}"
+        )
 
 
 @contextmanager
