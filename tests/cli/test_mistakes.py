@@ -269,7 +269,7 @@ def test_an_existing_folder_or_a_slash_means_into_it(
     [
         ({"input": "no.mp4"}, "job 2 (no.mp4), input: "),
         ({"output": "out.gif"}, "job 2 (clip.mp4), output: out.gif: the extension .gif"),
-        ({"output": "a/b/out.mkv"}, "job 2 (clip.mp4), output: the folder "),
+        ({"output": "clip.mp4/out.mkv"}, "job 2 (clip.mp4), output: "),
         ({"codec": "x265"}, "job 2 (clip.mp4), codec: --codec x265 is not a video encoder"),
         ({"video-stream": 1}, "job 2 (clip.mp4), input: --video-stream 1: "),
         ({"fps": 30}, "job 2 (clip.mp4), input: --fps is for image sequences and raw streams"),
