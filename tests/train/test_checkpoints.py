@@ -209,25 +209,29 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
     load_checkpoint(path, state, CONFIG, data=DATA)
 
 
-def test_a_checkpoint_of_another_base_is_refused(tmp_path: Path) -> None:
-    """What is not trained would come from a file that has changed since."""
-    before = dataclasses.replace(fresh(), frozen="one")
-    path = save_checkpoint(tmp_path, before, CONFIG, data=DATA, keep=1)
-    load_checkpoint(path, dataclasses.replace(fresh(), frozen="one"), CONFIG, data=DATA)
-    with pytest.raises(UsageError, match=r"another \[model\] base: its file has changed since"):
-        load_checkpoint(path, dataclasses.replace(fresh(), frozen="other"), CONFIG, data=DATA)
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("frozen", r"another \[model\] base: its file has changed since"),
+        (
+            "guides",
+            r"another \[teacher\] or other \[features\]: a file of theirs has changed since",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_files_is_refused(tmp_path: Path, field: str, said: str) -> None:
+    """What is not trained, or what is learned from, would come from a file that has changed since."""
+    first, same, other = fresh(), fresh(), fresh()
+    for state, digest in ((first, "one"), (same, "one"), (other, "other")):
+        setattr(state, field, digest)
+    path = save_checkpoint(tmp_path, first, CONFIG, data=DATA, keep=1)
+    load_checkpoint(path, same, CONFIG, data=DATA)
+    with pytest.raises(UsageError, match=said):
+        load_checkpoint(path, other, CONFIG, data=DATA)
     described = json.loads((path / "state.json").read_text())
-    del described["frozen"]
+    del described[field]
     (path / "state.json").write_text(json.dumps(described))
-    load_checkpoint(path, dataclasses.replace(fresh(), frozen="other"), CONFIG, data=DATA)
-
-
-def test_a_checkpoint_of_another_teacher_is_refused(tmp_path: Path) -> None:
-    before = dataclasses.replace(fresh(), guides="one")
-    path = save_checkpoint(tmp_path, before, CONFIG, data=DATA, keep=1)
-    load_checkpoint(path, dataclasses.replace(fresh(), guides="one"), CONFIG, data=DATA)
-    with pytest.raises(UsageError, match=r"another \[teacher\] or other \[features\]: a file"):
-        load_checkpoint(path, dataclasses.replace(fresh(), guides="other"), CONFIG, data=DATA)
+    load_checkpoint(path, other, CONFIG, data=DATA)
 
 
 @pytest.mark.parametrize("name", ["parameters", "average", "optimizer"])

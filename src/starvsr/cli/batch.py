@@ -339,7 +339,7 @@ def run_batch(
 
 
 def _is_complete(item: Item) -> bool:
-    """Whether the output exists and no job is left that goes on with it. Raises OutputError."""
+    """Whether the output exists and no unfinished job writes it. Raises OutputError."""
     from starvsr.job.journal import is_made, journal_folder
     from starvsr.job.workdir import is_begun
     from starvsr.media.files import written_errors

@@ -118,8 +118,7 @@ def content_digest(path: Path, *, once: bool = True) -> str:
     """
     if not once:
         return _read_digest(path)
-    with within_deadline(path, partial(open_regular, path, follow=True)) as file:
-        state = os.fstat(file.fileno())
+    state = within_deadline(path, path.stat)
     return _content_digest(path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns)
 
 

@@ -16,8 +16,8 @@ from einops import rearrange
 from torch import Tensor
 
 from starvsr.errors import UsageError
-from starvsr.media.files import content_digest
 from starvsr.train.ncnn import of_rgb, read_ncnn
+from starvsr.zoo.hashes import file_sha256
 
 _LEAST = 1e-6
 PLACES = 8
@@ -71,7 +71,7 @@ class Features:
             network = read_ncnn(path, outputs=0, named=config.layers)
         except UsageError as error:
             raise UsageError(f"[features] layers: {error}") from error
-        self.digest = "".join(map(content_digest, (path, path.with_suffix(".bin"))))
+        self.digest = "".join(map(file_sha256, (path, path.with_suffix(".bin"))))
         """Of the network's files."""
         self.network = of_rgb(network, f"[features] path = {str(path)!r}").to(device, dtype)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
