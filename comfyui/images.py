@@ -108,6 +108,9 @@ class Frames:
             )
         colours = images.expand(-1, -1, -1, 3) if images.shape[-1] == 1 else images[..., :3]
         check_clip(colours.movedim(-1, 1))
+        if images.shape[-1] == 4:
+            # Alpha has the same values.
+            check_clip(images[..., 3:].expand(-1, -1, -1, 3).movedim(-1, 1))
         self.images = images
         self.taken = self.given = 0
         """How many the network has got, and given back."""

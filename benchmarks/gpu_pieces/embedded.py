@@ -71,7 +71,7 @@ def _job(setting: Setting, name: str, precision: str) -> Mapping[str, Any]:
     setting.release()
     # toy takes 28 calls for each of its small windows.
     full = ((480, 270), 96) if SPECS[name].solver == "one_step" else ((96, 54), 24)
-    size, frames = setting.pick(full, ((24, 16), 4))
+    size, frames = setting.pick(full, ((16, 12), 2))
     device = DeviceOptions(device=str(setting.device), precision=precision)  # type: ignore[arg-type]
     options = UpscaleOptions(model=name, device=device, sampling=_sampling(setting, name))
     with Peaks(setting) as peaks:
@@ -90,9 +90,9 @@ def _job(setting: Setting, name: str, precision: str) -> Mapping[str, Any]:
 def _distance(setting: Setting, name: str, precision: str) -> Mapping[str, Any]:
     """Of restored frames of an invented clip, in [0, 1]."""
     setting.release()
-    rows, columns = setting.pick((96, 128), (16, 24))
+    rows, columns = setting.pick((96, 128), (8, 12))
     frames = torch.rand(
-        SPECS[name].windows.chunk_frames,
+        setting.pick(SPECS[name].windows.chunk_frames, 2),
         3,
         rows,
         columns,

@@ -23,7 +23,7 @@ from starvsr.options import (
 )
 from starvsr.plan.speed import with_speed
 
-DRY_STEPS = 4
+DRY_STEPS = 2
 
 
 def cases(setting: Setting) -> Iterator[Case]:

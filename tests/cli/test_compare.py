@@ -90,6 +90,20 @@ def test_bad_input(
     assert listing(tmp_path) == before
 
 
+def test_pipes_are_refused(cli: Cli, videos: tuple[Path, Path]) -> None:
+    """What is compared is read several times, and a file named `-` is nobody's wish."""
+    before = listing(Path())
+    for arguments, said in (
+        (("compare", "-", videos[1]), "compare reads its input several times, and - is a pipe"),
+        (("compare", *videos, "-o", "-"), "compare does not write to standard output"),
+        (("evaluate", "-"), "evaluate reads its input several times, and - is a pipe"),
+        (("evaluate", *videos, "-o", "-"), "evaluate does not write to standard output"),
+    ):
+        result = cli(*arguments)
+        assert (result.code, said in result.error) == (2, True), result.err
+    assert listing(Path()) == before
+
+
 def test_the_page_may_not_replace_what_is_compared(cli: Cli, videos: tuple[Path, Path]) -> None:
     before = Path("a.mkv").read_bytes()
     result = cli("compare", *videos, "-o", "a.mkv", "-y")

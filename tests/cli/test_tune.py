@@ -108,7 +108,7 @@ def test_an_interrupted_one_leaves_nothing(
     ("options", "code", "said"),
     [
         (["--at", "9"], 2, "--at 9 is after the end: the video is 0.480 s long"),
-        (["--seconds", "0"], 2, "--preview 0 is not allowed: give a time above 0"),
+        (["--seconds", "0"], 2, "--seconds 0 is not allowed: give a time above 0"),
         (["--resolution", "0"], 2, "--resolution 0 is not allowed"),
         (["--device", "abacus"], 2, "--device 'abacus' is not allowed"),
         (["--sheet", "tune.jpg"], 2, "--sheet tune.jpg is not a PNG: give a name that ends in"),

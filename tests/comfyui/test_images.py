@@ -151,6 +151,11 @@ def test_wrong_images(comfy: Comfy, images: torch.Tensor) -> None:
     broken[1, 2, 3, 1] = torch.nan
     with pytest.raises(ValueError, match="NaN"):
         upscaled(comfy, broken)
+    for level, said in ((255.0, "got 0 to 255: scale them"), (torch.nan, "NaN")):
+        alpha = torch.full_like(images[:2, ..., :1], level)
+        alpha[0, 0, 0] = 0
+        with pytest.raises(ValueError, match=said):
+            upscaled(comfy, torch.cat([images[:2], alpha], dim=-1))
 
 
 def test_what_cannot_be_done_is_said_before_the_work(

@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from starvsr.evaluate.compare import compare
 from starvsr.metrics.niqe import niqe
 from tests.evaluate.browser import CHROMIUM, Browser
 from tests.evaluate.videos import clip, write
+from tests.media.clips import Clip, make, showing
 from tests.metrics.pictures import Picture, blurred, frame
 
 METRICS = ("psnr_y", "niqe", "tof")
@@ -170,8 +172,26 @@ def test_an_excerpt_is_compared_with_its_place_in_the_whole(tmp_path: Path) -> N
     assert found.b.frames == 2
     found = compare(whole, excerpt, page, ["psnr_y"], start_s=0.3, frames=1, overwrite=True)
     assert found.b.frames == 1
+    # Off the frames' times it is the next one, as with `upscale --start`.
+    found = compare(whole, excerpt, page, ["psnr_y"], start_s=0.23, overwrite=True)
+    assert min(value or 0.0 for value in found.b.curves["psnr_y"]) > 90
     with pytest.raises(InputError, match=r"no frame at 5 s: its last one is at 0\.70 s"):
         compare(whole, excerpt, page, ["psnr_y"], start_s=5, overwrite=True)
+
+
+def test_an_excerpt_from_within_a_held_picture(tmp_path: Path) -> None:
+    """Frame 2 is shown for 3.1 s."""
+    times = [0, 512, 1024, 40960, 41472, 41984]
+    lossless = Clip(frames=6, codec="ffv1", pix_fmt="bgr0")
+    whole = make(tmp_path / "whole.mkv", replace(lossless, pts=times))
+    shown = replace(lossless, frames=3, fill=showing(2, 3, 4))
+    excerpt = make(tmp_path / "excerpt.mkv", shown)
+    page = tmp_path / "page.html"
+    found = compare(whole, excerpt, page, ["psnr_y"], start_s=1.5)
+    assert found.b.frames == 3
+    assert min(value or 0.0 for value in found.b.curves["psnr_y"]) > 90
+    with pytest.raises(InputError, match=r"no frame at 4\.5 s: its last one is at 3\.28 s"):
+        compare(whole, excerpt, page, ["psnr_y"], start_s=4.5, overwrite=True)
 
 
 def test_the_smallest_video(tmp_path: Path) -> None:

@@ -7,17 +7,22 @@ import gc
 import re
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from starvsr.errors import InputError
 from starvsr.evaluate.measure import measure, measure_all, open_pair
 from starvsr.evaluate.pairs import ClipPair
+from starvsr.job.run import upscale_video
 from starvsr.metrics.fidelity import psnr_y, ssim_y
 from starvsr.metrics.frame import Frame
+from starvsr.options import Deinterlace, EncodeOptions, LookOptions, SizeOptions, UpscaleOptions
 from starvsr.types import Progress
 from tests.evaluate.videos import clip, write
+from tests.media import test_telecine
+from tests.media.test_deinterlace import X264, interlaced
+from tests.media.test_telecine import a_film, telecined
 from tests.metrics.pictures import blurred, frame
 
 ALL = ("psnr_y", "ssim_y", "vmaf", "vmaf_neg", "niqe", "brisque", "e_warp", "tof")
@@ -161,3 +166,34 @@ def test_frames_are_let_go(tmp_path: Path) -> None:
     assert len(alive) == 20
     # The present pair, and the one before for what moves.
     assert most <= 6
+
+
+def test_an_interlaced_reference_is_compared_as_it_is_restored(tmp_path: Path) -> None:
+    source = interlaced(tmp_path / "fields.mkv", "libx264", X264)
+    made_as = {name: tmp_path / f"{name}.mkv" for name in ("auto", "off")}
+    for name, path in made_as.items():
+        look = LookOptions(blend=1.0, deinterlace=cast(Deinterlace, name))
+        encode = EncodeOptions(codec="ffv1", pix_fmt="yuv420p")
+        size = SizeOptions(scale=1)
+        upscale_video(source, path, UpscaleOptions(size=size, look=look, encode=encode))
+
+    def against(name: str, deinterlace: Deinterlace) -> tuple[float, tuple[str, ...]]:
+        pair = ClipPair(name, made_as[name], source)
+        found = measure(pair, open_pair(pair, deinterlace=deinterlace), ["psnr_y"])
+        return found.mean("psnr_y") or 0.0, found.warnings
+
+    level, said = against("auto", "auto")
+    assert level > 45
+    assert any("compared as upscale deinterlaces it" in each for each in said)
+    assert against("auto", "off")[0] < 30
+    level, said = against("off", "off")
+    assert (level > 45, said) == (True, ())
+
+
+def test_other_programs_may_keep_the_frames_of_a_film(tmp_path: Path) -> None:
+    """Telecined, 50 frames show 40 of a film."""
+    source = test_telecine.clip(tmp_path / "a.mkv", telecined(a_film(40)))
+    for frames, counted in ((50, 50), (40, 40)):
+        result = write(tmp_path / f"{frames}.mkv", clip(frames))
+        found = open_pair(ClipPair("film", result, source), resize=True)
+        assert [video and video.count for video in found] == [counted, counted]

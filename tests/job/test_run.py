@@ -30,6 +30,7 @@ from starvsr.options import (
     RangeOptions,
     SamplingOptions,
     SizeOptions,
+    StreamOptions,
     UpscaleOptions,
     WindowOptions,
 )
@@ -258,6 +259,37 @@ def test_a_part_of_the_video(
     (segment,) = by_hand(clip, job)
     assert sorted(segment) == list(range(first, last))
     assert np.array_equal(pixels(job.target), np.stack(list(segment.values())))
+
+
+def test_a_part_that_begins_and_ends_within_held_pictures(
+    tmp_path: Path, options: UpscaleOptions
+) -> None:
+    """Pictures and sound have the length that was asked for, and begin together."""
+    times = [0, 512, 1024, 1536, 40960, 41472, 41984]
+    held = Clip(frames=7, pts=times, width=16, height=12, audio=(Audio("flac", seconds=3.4),))
+    source = make(tmp_path / "held.mkv", held)
+    for number, (span, shown, length) in enumerate(
+        (
+            (RangeOptions(start_s=1, duration_s=1), 1, 1.0),
+            (RangeOptions(duration_s=2), 4, 2.0),
+            (RangeOptions(start_s=0.5), 4, 2.82),
+        )
+    ):
+        target = tmp_path / f"{number}.mkv"
+        encode = EncodeOptions(codec="ffv1")
+        streams = StreamOptions(audio="flac")
+        taken = dataclasses.replace(options, range=span, encode=encode, streams=streams)
+        assert upscale_video(source, target, taken).frames == shown
+        with av.open(str(target)) as container:
+            ends = {"video": 0.0, "audio": 0.0}
+            for packet in container.demux():
+                if packet.pts is not None and packet.duration:
+                    end = float((packet.pts + packet.duration) * packet.time_base)
+                    ends[packet.stream.type] = max(ends[packet.stream.type], end)
+        assert ends == {
+            "video": pytest.approx(length, abs=2e-3),
+            "audio": pytest.approx(length, abs=2e-3),
+        }
 
 
 def test_blend_of_1_is_plain_upsampling(

@@ -23,7 +23,7 @@ from tests.media.clips import Clip, make
 
 Pixels = npt.NDArray[np.uint16]
 FRAMES = 14
-_X264 = {"x264-params": "bff=1:keyint=5:bframes=2", "crf": "4"}
+X264 = {"x264-params": "bff=1:keyint=5:bframes=2", "crf": "4"}
 _MPEG2 = {"flags": "+ildct+ilme+qscale", "g": "5", "bf": "2", "global_quality": "236"}
 
 
@@ -62,7 +62,7 @@ def combs(pixels: Pixels) -> float:
 
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
-    [("a.mkv", "libx264", _X264), ("a.ts", "mpeg2video", _MPEG2)],
+    [("a.mkv", "libx264", X264), ("a.ts", "mpeg2video", _MPEG2)],
 )
 def test_the_same_from_every_start(
     tmp_path: Path, name: str, codec: str, options: dict[str, str]
@@ -85,7 +85,7 @@ def test_the_same_from_every_start(
 def test_frames_keep_their_places(tmp_path: Path) -> None:
     """The bar of a frame is where its first field has it, and not one frame later."""
     for number, frame in enumerate(
-        read(interlaced(tmp_path / "a.mkv", "libx264", _X264), 0, 14, "auto")
+        read(interlaced(tmp_path / "a.mkv", "libx264", X264), 0, 14, "auto")
     ):
         bright = np.flatnonzero(frame[21, :, 1] > 32768)
         assert abs(int(bright[0]) - (4 + 8 * (number % 4))) <= 1
@@ -112,7 +112,7 @@ def test_whole_frames_pass_as_they_are(tmp_path: Path) -> None:
 
 
 def test_turned_pictures(tmp_path: Path) -> None:
-    path = interlaced(tmp_path / "a.mp4", "libx264", _X264, rotation=(90, False, False))
+    path = interlaced(tmp_path / "a.mp4", "libx264", X264, rotation=(90, False, False))
     frame = read(path, 3, 4, "auto")[0]
     assert frame.shape == (64, 48, 3)
     assert combs(np.rot90(frame)) < 0.02
@@ -126,7 +126,7 @@ def test_a_picture_too_small_for_the_filter(tmp_path: Path) -> None:
 
 
 def test_what_is_said(tmp_path: Path) -> None:
-    marked = interlaced(tmp_path / "a.mkv", "libx264", _X264)
+    marked = interlaced(tmp_path / "a.mkv", "libx264", X264)
     # FFV1 marks no frame; its container's header says it.
     unmarked = make(tmp_path / "b.mkv", Clip(codec="ffv1", fill=moving_bar, field_order=3))
     plain = make(tmp_path / "c.mkv")

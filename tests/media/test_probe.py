@@ -17,6 +17,13 @@ from starvsr.media.probe import bit_depth, probe
 from tests.media.clips import Audio, Clip, make, picture
 
 
+def test_a_recording_of_matroska_that_begins_late(tmp_path: Path) -> None:
+    """Its header counts from the clock's 0, where nothing is shown yet."""
+    times = range(5 * 12800, 5 * 12800 + 12 * 512, 512)
+    info = probe(make(tmp_path / "late.mkv", Clip(pts=times)))
+    assert info.duration_s == pytest.approx(0.48, abs=2e-3)
+
+
 def test_plain_clip(tmp_path: Path) -> None:
     info = probe(make(tmp_path / "a.mp4", Clip(audio=(Audio(),), chapters=((0, 0.2, "one"),))))
     assert (info.width, info.height, info.codec, info.pix_fmt) == (64, 48, "h264", "yuv420p")

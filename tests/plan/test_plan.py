@@ -11,7 +11,6 @@ import pytest
 from starvsr.errors import UsageError
 from starvsr.options import (
     LookOptions,
-    RangeOptions,
     SamplingOptions,
     SizeOptions,
     UpscaleOptions,
@@ -21,7 +20,6 @@ from starvsr.plan.memory import RESERVE_BYTES
 from starvsr.plan.plan import (
     RUN_BYTES,
     Plan,
-    frame_range,
     make_plan,
     output_size,
     size_advice,
@@ -109,28 +107,6 @@ def test_overlap_costs_what_it_says() -> None:
     )
     assert plan.overlap_cost == computed / (16 * 64 * 96)
     assert plan.network_calls == len(grid) * 14 * 2
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        (RangeOptions(), (0, 100)),
-        (RangeOptions(start_s=1), (25, 100)),
-        (RangeOptions(start_s=1, duration_s=0.4), (25, 35)),
-        (RangeOptions(start_s=0.04, end_s=0.12), (1, 3)),
-        (RangeOptions(start_s=3.9, frames=50), (98, 100)),
-        (RangeOptions(frames=7), (0, 7)),
-        (RangeOptions(end_s=99), (0, 100)),
-    ],
-)
-def test_frame_range(options: RangeOptions, expected: tuple[int, int]) -> None:
-    for first_pts in (0, 6400, -1024):
-        assert frame_range(video_info(), video_index(first_pts=first_pts), options) == expected
-
-
-def test_a_range_without_frames_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"4\.000 s long"):
-        frame_range(video_info(), video_index(), RangeOptions(start_s=5))
 
 
 @pytest.mark.parametrize("context", [1, 2, 4])

@@ -19,12 +19,14 @@ from starvsr.cli.evaluate import (
     say_warnings,
 )
 from starvsr.cli.messages import set_verbosity
+from starvsr.cli.pipes import refuse_pipes
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import EXIT_DAMAGED, refuse_folder
 from starvsr.cli.upscale_options import parse_time
 from starvsr.errors import UsageError
+from starvsr.options import Deinterlace
 
 if TYPE_CHECKING:
     from starvsr.evaluate.compare import Comparison
@@ -69,6 +71,13 @@ def compare(
             **COUNT,
         ),
     ] = None,
+    deinterlace: Annotated[
+        Deinterlace,
+        typer.Option(
+            "--deinterlace",
+            help="How upscale deinterlaced A to make B, if B is not interlaced.",
+        ),
+    ] = "auto",
     page_frames: Annotated[
         int,
         typer.Option(
@@ -95,6 +104,7 @@ def compare(
         if count is not None and count < 1:
             raise UsageError(f"{flag} {count} is not allowed: give 1 or more")
     check_metrics_joined(metrics, a, b)
+    refuse_pipes("compare", a, b, output=output)
     for path in (a, b):
         refuse_folder(path)
     from starvsr.evaluate.compare import compare
@@ -111,6 +121,7 @@ def compare(
             resize=resize,
             start_s=start,
             frames=frames,
+            deinterlace=deinterlace,
             page_frames=page_frames,
             overwrite=overwrite,
             device=torch_device,

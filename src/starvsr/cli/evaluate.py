@@ -11,6 +11,7 @@ from starvsr.cli import completion
 from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.messages import set_verbosity
+from starvsr.cli.pipes import refuse_pipes
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
@@ -73,6 +74,7 @@ def evaluate(
     """
     set_verbosity(verbose=verbose, quiet=quiet)
     check_output()
+    refuse_pipes("evaluate", result, *([reference] if reference else []), output=output)
     from starvsr.evaluate import report
     from starvsr.evaluate.measure import measure_all
     from starvsr.evaluate.pairs import find_pairs

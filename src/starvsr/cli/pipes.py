@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO, Literal
@@ -76,6 +76,18 @@ def for_pipe(options: UpscaleOptions, container: Container | None) -> UpscaleOpt
             options.streams, audio="none", subtitles="none", chapters=False, attachments=False
         ),
     )
+
+
+def refuse_pipes(command: str, *inputs: Path, output: Path | None = None) -> None:
+    """For commands that read their inputs several times and write files. Raises UsageError."""
+    for path in inputs:
+        with suppress(OSError):
+            if path == PIPE or path.is_fifo():
+                raise UsageError(
+                    f"{command} reads its input several times, and {path} is a pipe: save it as a file first"
+                )
+    if output == PIPE:
+        raise UsageError(f"{command} does not write to standard output: give another name than -")
 
 
 def check_pipes(source: Path, target: Path, container: Container | None, *, as_json: bool) -> None:

@@ -13,7 +13,7 @@ from starvsr.cli.common import AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.evaluate import OVERWRITE_OPTION
 from starvsr.cli.messages import set_verbosity
-from starvsr.cli.pipes import PIPE
+from starvsr.cli.pipes import refuse_pipes
 from starvsr.cli.printing import echo
 from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
@@ -53,11 +53,10 @@ def tune(
     # fmt: on
     set_verbosity(verbose=verbose, quiet=quiet)
     check_output()
-    if input == PIPE or input.is_fifo():
-        raise UsageError(
-            f"tune reads its input several times, and {input} is a pipe: save it as a file first"
-        )
+    refuse_pipes("tune", input)
     refuse_folder(input)
+    if seconds is not None and seconds <= 0:
+        raise UsageError(f"--seconds {seconds:g} is not allowed: give a time above 0")
     given = {"resolution": resolution, "device": device, "folder": weights_dir}
     fixed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     from starvsr.tune.run import tune as run_tune

@@ -24,6 +24,7 @@ from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.registry import METRICS, Meter, open_meters, too_small
+from starvsr.options import Deinterlace
 from starvsr.types import ProgressCallback
 
 PAGE_FRAMES = 600
@@ -77,6 +78,7 @@ def compare(
     resize: bool = False,
     start_s: float | None = None,
     frames: int | None = None,
+    deinterlace: Deinterlace = "auto",
     page_frames: int = PAGE_FRAMES,
     overwrite: bool = False,
     device: str = "cpu",
@@ -84,14 +86,21 @@ def compare(
 ) -> Comparison:
     """Measure B against A, and write the page.
 
-    metrics: names of `METRICS`. resize, start_s, frames: as for `open_pair`. page_frames: maximum number of frames on
-    the page; metrics cover all. Raises InputError if a video cannot be read or they do not match, OutputError if the
-    page cannot be written or exists without `overwrite`, UsageError if it would replace a video.
+    metrics: names of `METRICS`. resize, start_s, frames, deinterlace: as for `open_pair`. page_frames: maximum number
+    of frames on the page; metrics cover all. Raises InputError if a video cannot be read or they do not match, OutputError
+    if the page cannot be written or exists without `overwrite`, UsageError if it would replace a video.
     """
     for video in (a, b):
         check_target(video, page, overwrite=overwrite)
     pair = ClipPair(b.stem, b, a)
-    videos = open_pair(pair, resize=resize, start_s=start_s, frames=frames, progress=progress)
+    videos = open_pair(
+        pair,
+        resize=resize,
+        start_s=start_s,
+        frames=frames,
+        deinterlace=deinterlace,
+        progress=progress,
+    )
     video_b, video_a = videos
     assert video_a is not None
     with ExitStack() as stack:

@@ -9,16 +9,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
-from starvsr.errors import InputError
+from starvsr.errors import InputError, UsageError
 from starvsr.evaluate.alignment import AlignmentCheck
 from starvsr.evaluate.pairs import ClipPair
 from starvsr.media.color import resolve_color
+from starvsr.media.fields import MadeIndex, made_index, plan_fields
 from starvsr.media.index import build_index, expected_frames
 from starvsr.media.probe import probe
 from starvsr.media.reader import read_frames
 from starvsr.metrics.frame import Frame
 from starvsr.metrics.registry import METRICS, open_meters, too_small
+from starvsr.options import Deinterlace, LookOptions, RangeOptions
+from starvsr.plan.ranges import frame_range
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
+
+AS_STORED = LookOptions(deinterlace="off", detelecine="off")
+"""Frames of two fields stay what they are."""
 
 Curve = tuple[float | None, ...]
 EachFrame = Callable[[Frame, "Frame | None"], None]
@@ -89,12 +95,17 @@ class _Reading:
         self.total = sum(expected_frames(self.infos[path]) for path in paths)
         self.done = 0
 
-    def __call__(self, path: Path) -> Video:
+    def __call__(self, path: Path, look: LookOptions = AS_STORED) -> Video:
+        """The video with the frames that a job makes of its fields."""
         info = self.infos[path]
-        index = build_index(
-            info, scene_detect=False, progress=lambda one: self._report(one, path.name)
+        decoded = build_index(
+            info,
+            scene_detect=False,
+            detelecine=look.detelecine,
+            progress=lambda one: self._report(one, path.name),
         )
-        self.done += index.frames
+        self.done += decoded.frames
+        info, index = made_index(info, decoded, plan_fields(info, decoded, look))
         return Video(info, index, 0, index.frames)
 
     def _report(self, one: Progress, name: str) -> None:
@@ -110,17 +121,20 @@ def open_pair(
     resize: bool = False,
     start_s: float | None = None,
     frames: int | None = None,
+    deinterlace: Deinterlace = "auto",
     progress: ProgressCallback | None = None,
 ) -> tuple[Video, Video | None]:
     """Both videos of a pair, each read through once.
 
     resize: scale the reference to the result's size by bicubic interpolation. start_s: the result is an excerpt of the
     reference that begins there, seconds from its first frame; the frames that both have are compared. frames: at most
-    so many. Raises InputError if one cannot be read, or they differ in their number of frames (without `start_s` and
-    `frames`) or in size (without `resize`).
+    so many. deinterlace: as a job's, of a reference whose result is not interlaced. Raises InputError if one cannot be
+    read, or they differ in their number of frames (without `start_s` and `frames`) or in size (without `resize`).
     """
     read = _Reading([pair], progress)
-    return _open_pair(pair, read, resize=resize, start_s=start_s, frames=frames)
+    return _open_pair(
+        pair, read, resize=resize, start_s=start_s, frames=frames, deinterlace=deinterlace
+    )
 
 
 def _open_pair(
@@ -130,13 +144,21 @@ def _open_pair(
     resize: bool = False,
     start_s: float | None = None,
     frames: int | None = None,
+    deinterlace: Deinterlace = "auto",
 ) -> tuple[Video, Video | None]:
     result = read(pair.result)
     if pair.reference is None:
         return result, None
-    reference = read(pair.reference)
+    is_alike = deinterlace == "off" or bool(result.index.interlaced)
+    look = AS_STORED if is_alike else LookOptions(deinterlace=deinterlace)
+    reference = read(pair.reference, look)
     if start_s is not None or frames is not None:
         result, reference = _excerpts(result, reference, start_s or 0.0, frames)
+    elif isinstance(reference.index, MadeIndex) and reference.count != result.count:
+        # Other programs may have kept every frame of a film.
+        decoded = reference.index.decoded
+        if decoded.frames == result.count:
+            reference = Video(read.infos[pair.reference], decoded, 0, decoded.frames)
     if resize:
         # The reader scales frames to the probed size.
         width, height = result.size
@@ -157,16 +179,16 @@ def _open_pair(
 def _excerpts(
     result: Video, reference: Video, start_s: float, frames: int | None
 ) -> tuple[Video, Video]:
-    """The frames that both have if the result begins at `start_s` of the reference. Raises InputError without any."""
-    times = reference.times()
-    step = times[1] - times[0] if len(times) > 1 else 0.0
-    first = min(range(len(times)), key=lambda number: abs(times[number] - start_s))
-    if abs(times[first] - start_s) > max(step, 1e-3):
+    """The frames that both have if the result is what `upscale --start` gives. Raises InputError without any."""
+    try:
+        first, last = frame_range(reference.info, reference.index, RangeOptions(start_s=start_s))
+    except UsageError:
+        end_s = reference.times()[-1]
         raise InputError(
-            f"{reference.info.path} has no frame at {start_s:g} s: its last one is at {times[-1]:.2f} s; give an "
-            "earlier --start"
-        )
-    count = min(result.count, reference.count - first, frames or result.count)
+            f"{reference.info.path} has no frame at {start_s:g} s: its last one is at {end_s:.2f} s; give an earlier "
+            "--start"
+        ) from None
+    count = min(result.count, last - first, frames or result.count)
     return replace(result, last=count), replace(reference, first=first, last=first + count)
 
 
@@ -233,6 +255,7 @@ def measure(
         for meter in meters:
             curves |= {name: tuple(curve) for name, curve in meter.finish().items()}
     warnings = [
+        *_fields_said(reference),
         *_damage(result),
         *(_damage(reference) if reference is not None else ()),
         *(check.finish().warnings() if check is not None else ()),
@@ -255,6 +278,15 @@ def _both(result: Video, reference: Video | None) -> Iterator[tuple[Frame, Frame
             return
         with closing(reference.frames()) as others:
             yield from zip(own, others, strict=True)
+
+
+def _fields_said(reference: Video | None) -> list[str]:
+    if reference is None or not isinstance(reference.index, MadeIndex):
+        return []
+    return [
+        f"{reference.info.path} is interlaced or telecined: it is compared as upscale deinterlaces it; compare "
+        "--deinterlace off takes its frames as they are"
+    ]
 
 
 def _damage(video: Video) -> list[str]:

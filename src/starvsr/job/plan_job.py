@@ -38,6 +38,7 @@ from starvsr.media.timing import check_times
 from starvsr.models.device import attention_backend, device_info, shared_device
 from starvsr.options import BYTES_PER_ELEMENT, Precision, UpscaleOptions, flag_of
 from starvsr.plan.plan import Plan, make_plan, output_size, repeats_said, size_advice
+from starvsr.plan.ranges import cut_to_range
 from starvsr.plan.settings import listed_flags, resolve
 from starvsr.types import DeviceInfo, ProgressCallback, VideoIndex, VideoInfo
 from starvsr.zoo.choose import ModelChoice, choose_model
@@ -123,6 +124,7 @@ def plan_video(
         settings = check_encoder(options.encode, target_path, info, settings.width, settings.height)
     even = is_subsampled(settings.pix_fmt)
     plan = make_plan(info, index, choice.spec, device, options, even=even, still=is_still)
+    index = cut_to_range(info, index, options.range)
     _check_frames(info, index, plan, settings, target_path)
     # More workers than segments would leave threads idle.
     sharing = min(options.workers.count, len(plan.segments))

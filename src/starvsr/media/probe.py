@@ -259,11 +259,13 @@ def _marked(path: Path, stream: VideoStream, frame: VideoFrame | None) -> VideoF
 def _duration_s(container: InputContainer, stream: Stream) -> float | None:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    if (tagged := tagged_duration_s(stream)) is not None:
-        return tagged
-    if container.duration:
-        return float(container.duration * _MICROSECOND)
-    return None
+    length_s = tagged_duration_s(stream)
+    if length_s is None and container.duration:
+        length_s = float(container.duration * _MICROSECOND)
+    if length_s is None or "matroska" not in container.format.name:
+        return length_s
+    # Both are counted from the clock's 0, wherever the first frame is.
+    return max(0.0, length_s - float((stream.start_time or 0) * (stream.time_base or 0)))
 
 
 def _color(stream: VideoStream, frame: VideoFrame | None, described: str) -> ColorInfo:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +14,6 @@ from starvsr.options import (
     BYTES_PER_ELEMENT,
     DEFAULT_SCALE,
     MOST_SIDE_PX,
-    RangeOptions,
     SizeOptions,
     UpscaleOptions,
     WindowOptions,
@@ -23,6 +21,7 @@ from starvsr.options import (
 from starvsr.plan.fitting import fitted_layout
 from starvsr.plan.layout import Layout, all_tile_spans, chunks, plain_layout
 from starvsr.plan.memory import HEAP_SHARE, RESERVE_BYTES
+from starvsr.plan.ranges import frame_range
 from starvsr.plan.segments import Segment, least_segment, segments_of, shots_of
 from starvsr.plan.settings import Settings, resolve, resolve_precision
 from starvsr.plan.strips import strip_margin
@@ -294,32 +293,6 @@ def output_size(width: int, height: int, options: SizeOptions, *, even: bool) ->
 def _rounded(size: float, even: bool) -> int:
     whole = max(1, math.floor(size + 0.5))
     return max(2, whole - whole % 2) if even else whole
-
-
-def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Span:
-    """Absolute indices (first, exclusive end) of the selected frames; a frame belongs to its start time.
-
-    Raises UsageError if no frame is selected.
-    """
-    base = index.pts[0]
-    start = options.start_s or 0.0
-    end = start + options.duration_s if options.duration_s is not None else options.end_s
-
-    def at(seconds: float) -> int:
-        # Half a tick of tolerance: 0.04 s typed by a person means the frame at 1/25 s.
-        return bisect_left(index.pts, base + seconds / float(info.time_base) - 0.5)
-
-    first = at(start)
-    last = index.frames if end is None else at(end)
-    if options.frames is not None:
-        last = min(last, first + options.frames)
-    if first >= last:
-        length = float((index.pts[-1] + index.durations[-1] - base) * info.time_base)
-        raise UsageError(
-            "no frame is in the range of --start, --end and --duration, or --at: "
-            f"the video is {length:.3f} s long; give an earlier start"
-        )
-    return first, last
 
 
 def run_spans(layout: Layout, first: int, last: int) -> tuple[Span, ...]:

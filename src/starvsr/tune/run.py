@@ -37,6 +37,7 @@ from starvsr.options import (
     flag_of,
 )
 from starvsr.plan.plan import make_plan
+from starvsr.plan.ranges import cut_to_range
 from starvsr.restore.levels import Frame as Pixels
 from starvsr.tune.measure import Footage, excerpt_around, measure
 from starvsr.tune.rules import MODELS, Machine, Setting, advise, alternatives
@@ -228,7 +229,8 @@ def _of_excerpt(whole: Job, span: RangeOptions, target: Path) -> Job:
     options = dataclasses.replace(whole.options, range=span)
     even, spec = is_subsampled(whole.settings.pix_fmt), whole.choice.spec
     plan = make_plan(whole.info, whole.index, spec, whole.device, options, even=even)
-    return dataclasses.replace(whole, options=options, plan=plan, target=target)
+    index = cut_to_range(whole.info, whole.index, span)
+    return dataclasses.replace(whole, options=options, index=index, plan=plan, target=target)
 
 
 def _tried(
