@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from starvsr.cli.console import progress_view
 from starvsr.specs import COMPONENTS
 from starvsr.types import Progress
 from tests.cli.conftest import Cli, listing
+from tests.media.clips import Clip, make
 from tests.zoo.hub_server import Fault, HubServer, hub_server, use_hub
 from tests.zoo.published import SMALL_COMPONENTS, small_models, write_published
 
@@ -371,3 +373,17 @@ def test_refused_run_leaves_the_folder_as_it_was(cli: Cli, hub: HubServer, folde
     hub.gated["small/STAR"] = 403
     assert cli("download-weights", MODEL).code == 4
     assert listing(folder) == before
+
+
+def test_a_plan_names_the_command_that_fills_its_own_folder(
+    cli: Cli, hub: HubServer, tmp_path: Path
+) -> None:
+    """What the command brings is what the plan lacked."""
+    clip, mine = make(tmp_path / "clip.mkv", Clip(frames=2)), tmp_path / "my weights"
+    arguments = ("plan", clip, "--model", MODEL, "--weights-dir", mine)
+    said = cli(*arguments).out
+    (line,) = [line for line in said.splitlines() if line.startswith("missing")]
+    command = shlex.split(line.partition("`")[2].partition("`")[0])
+    assert command == ["starvsr", "download-weights", MODEL, "--dir", str(mine)]
+    assert cli(*command[1:], "-q").code == 0
+    assert "missing" not in cli(*arguments).out

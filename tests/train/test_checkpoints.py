@@ -268,6 +268,25 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
     (path / "state.json").write_text('{"step": 3}')
     with pytest.raises(InputError, match=r"state\.json .*entries are missing.*no earlier one"):
         load_checkpoint(path, fresh(), CONFIG, data=DATA)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"config": "[checkpoints]\nnewkey = 1\n"}, r"has no key newkey.*start over"),
+        ({"config": "no toml ="}, r"not one of this version.*start over"),
+        ({"config": 3}, "of another kind"),
+        ({"step": "three"}, "of another kind"),
+    ],
+)
+def test_what_another_version_or_a_fault_left_in_a_checkpoint_is_named(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    path = save_checkpoint(tmp_path, fresh(), CONFIG, data=DATA, keep=1)
+    described = json.loads((path / "state.json").read_text())
+    (path / "state.json").write_text(json.dumps({**described, **changes}))
+    with pytest.raises(InputError, match=rf"state\.json.*{said}"):
+        load_checkpoint(path, fresh(), CONFIG, data=DATA)
     (path / "state.json").write_text("{")
     with pytest.raises(InputError, match=r"state\.json"):
         load_checkpoint(path, fresh(), CONFIG, data=DATA)

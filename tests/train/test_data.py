@@ -486,3 +486,55 @@ def test_a_source_folder_is_plain_data(root: Path) -> None:
     assert isinstance(folder, SourceFolder)
     assert dataclasses.replace(folder) == folder
     assert hash(folder.training[0].truth)
+
+
+def test_linked_folders_are_data_each_once(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for number, folder in enumerate((tmp_path / "data", elsewhere)):
+        write_still(folder / f"{number}.png", texture(number)[0])
+    (tmp_path / "data" / "link").symlink_to(elsewhere)
+    (tmp_path / "data" / "link2").symlink_to(elsewhere)
+    (elsewhere / "up").symlink_to(tmp_path / "data")
+    (found,) = find_sources(data_config(folders=(FolderConfig("data"),)), tmp_path)
+    assert names(found.training) == ["0.png", "link/1.png"]
+
+
+def test_pictures_of_other_kinds(tmp_path: Path) -> None:
+    for kind in ("avif", "jfif", "jp2", "ppm", "tga"):
+        picture = Image.fromarray(texture(1)[0])
+        (tmp_path / "data").mkdir(exist_ok=True)
+        picture.save(tmp_path / "data" / f"a.{kind}", format={"jfif": "JPEG"}.get(kind))
+    (found,) = find_sources(data_config(folders=(FolderConfig("data"),)), tmp_path)
+    assert names(found.training) == ["a.avif", "a.jfif", "a.jp2", "a.ppm", "a.tga"]
+
+
+def test_what_the_system_refused_to_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that cannot be decoded stays so; one on a disk that was away does not."""
+    path = write_still(tmp_path / "a.png", texture(1)[0])
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    cache = tmp_path / "files.json"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Image, "open", refuse)
+        first = scan.Scan(cache)
+        assert "Permission denied" in str(first(path))
+        first.save()
+    again = scan.Scan(cache)
+    assert isinstance(again(path), Media)
+    assert "cannot identify" in str(again(tmp_path / "b.png"))
+    again.save()
+    with monkeypatch.context() as patched:
+        patched.setattr(Image, "open", refuse)
+        assert "cannot identify" in str(scan.Scan(cache)(tmp_path / "b.png"))
+
+
+@pytest.mark.parametrize("content", ['{"a.png": 3}', '{"a.png": {}}', "[]", "{"])
+def test_findings_that_are_none_are_made_again(tmp_path: Path, content: str) -> None:
+    path = write_still(tmp_path / "a.png", texture(1)[0])
+    (tmp_path / "files.json").write_text(content.replace("a.png", str(path)))
+    assert isinstance(scan.Scan(tmp_path / "files.json")(path), Media)

@@ -158,7 +158,7 @@ def test_a_run_learns_from_it_and_resumes(root: Path) -> None:
 def test_a_teacher_of_another_scale_is_refused(root: Path) -> None:
     write_enlarger(root / "up.param", 3)
     config = taught(root, TeacherConfig("up.param", real=False, target=1.0))
-    with pytest.raises(UsageError, match=r"restores 12x12 to 36x36: give .* enlarges 2x"):
+    with pytest.raises(UsageError, match=r"restores 16x16 to 48x48: give .* enlarges 2x"):
         train(config, options(root, base=root))
 
 

@@ -275,8 +275,8 @@ def test_validation_goes_through_the_restorer(root: Path) -> None:
     assert lines[0]["upsampled_psnr_y"] == lines[1]["upsampled_psnr_y"]
     samples = sorted((root / "run/samples").rglob("*.png"))
     assert [str(p.relative_to(root / "run/samples")) for p in samples] == [
-        "step-00000002/clip1.mkv-clean.png",
-        "step-00000004/clip1.mkv-clean.png",
+        "step-00000002/001-clip1.mkv-clean.png",
+        "step-00000004/001-clip1.mkv-clean.png",
     ]
     from PIL import Image
 

@@ -76,7 +76,7 @@ def test_first_use_is_enforced_after(hub: HubServer, folder: Path, published: Pa
     copies.mkdir()
     (copies / "light_deg.pt").write_bytes(other)
     with pytest.raises(
-        WeightsError, match=r"the first use recorded .*; delete that copy or give --source"
+        WeightsError, match=r"the first use recorded .*; give --source with another copy"
     ):
         install([STAR], folder, sources=[str(copies)])
     assert (copies / "light_deg.pt").read_bytes() == other

@@ -11,12 +11,15 @@ import pytest
 from starvsr.errors import UsageError, WeightsError
 from starvsr.specs import Component
 from starvsr.types import Progress
+from starvsr.zoo.convert import from_published
+from starvsr.zoo.given import given_files
 from starvsr.zoo.hashes import read_hashes
 from starvsr.zoo.install import install
+from starvsr.zoo.load import save_model
 from starvsr.zoo.sources import locate
 from starvsr.zoo.verify import verify
 from tests.zoo.hub_server import HubServer, hub_server, use_hub
-from tests.zoo.published import SMALL_COMPONENTS, small_models
+from tests.zoo.published import SMALL_COMPONENTS, SMALL_STAR, published_network, small_models
 
 ALL = tuple(SMALL_COMPONENTS.values())
 STAR, VAE, CLIP = ALL
@@ -82,6 +85,27 @@ def test_mirror_repository(
         install([STAR], folder, sources=["someone/copies"])
         assert states(folder, (STAR,)) == ["ok"]
     assert list(read_hashes(folder).sources) == [f"small/STAR/{NETWORK}@main"]
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_a_trained_model_is_the_network_even_under_the_name_of_another_file(
+    tmp_path: Path, as_folder: bool
+) -> None:
+    """Training names its result as the text encoder's file is named."""
+    path = tmp_path / "run" / "model.safetensors"
+    path.parent.mkdir()
+    save_model(path, SMALL_STAR, from_published(published_network()))
+    with small_models():
+        found = given_files(SOURCES, [path.parent if as_folder else path])
+    assert {source.path: (given.path, given.stands_in) for source, given in found.items()} == {
+        NETWORK: (path, True)
+    }
+
+
+def test_a_mirror_without_a_network_is_usage(folder: Path) -> None:
+    with small_models(), pytest.raises(UsageError, match="--source srcf/none is no file or folder"):
+        install([STAR], folder, sources=["srcf/none"], offline=True)
+    assert not folder.exists() or not list(folder.iterdir())
 
 
 def test_source_that_is_neither_is_usage(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starvsr.errors import StarvsrError
+from starvsr.job.journal import as_argument
 from starvsr.job.pace import expected_s
 from starvsr.media.still import STILL
 from starvsr.options import shares_text
@@ -52,7 +53,9 @@ def plan_text(job: Job) -> str:
         lines.append(("speed", _speed_text(plan)))
     lines += [("note", note) for note in job.notes]
     if job.choice.missing:
-        fetch = f"starvsr download-weights {job.choice.to_download}"
+        folder = job.options.weights.folder
+        into = f" --dir {as_argument(folder)}" if folder is not None else ""
+        fetch = f"starvsr download-weights {job.choice.to_download}{into}"
         lines.append(("missing", f"{', '.join(job.choice.missing)}: `{fetch}` downloads them"))
     if job.choice.conversion:
         lines.append(("convert", job.choice.conversion.text))

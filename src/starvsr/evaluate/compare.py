@@ -87,8 +87,8 @@ def compare(
     """Measure B against A, and write the page.
 
     metrics: names of `METRICS`. resize, start_s, frames, deinterlace: as for `open_pair`. page_frames: maximum number
-    of frames on the page; metrics cover all. Raises InputError if a video cannot be read or they do not match, OutputError
-    if the page cannot be written or exists without `overwrite`, UsageError if it would replace a video.
+    of frames on the page; metrics cover all. Raises InputError if a video cannot be read or they do not match,
+    OutputError if the page cannot be written or exists without `overwrite`, UsageError if it would replace a video.
     """
     for video in (a, b):
         check_target(video, page, overwrite=overwrite)

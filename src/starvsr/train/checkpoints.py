@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from starvsr.errors import InputError, OutputError, UsageError, WeightsError
+from starvsr.errors import InputError, OutputError, StarvsrError, UsageError, WeightsError
 from starvsr.media.files import errors_of, sync
 from starvsr.media.removal import Right, put_in_place, remove_file, remove_tree
 from starvsr.train.adversary import Adversary
@@ -186,7 +186,12 @@ def load_checkpoint(path: Path, state: TrainState, config: TrainConfig, *, data:
 def check_same_run(path: Path, before: str, config: TrainConfig) -> None:
     """Raise UsageError if the checkpoint's configuration (TOML) would have computed other steps."""
     now = to_toml(_decisive(config, config))
-    then = to_toml(_decisive(config_from_toml(before), config))
+    try:
+        then = to_toml(_decisive(config_from_toml(before), config))
+    except StarvsrError as error:
+        raise InputError(
+            f"{path / _STATE}: its configuration is not one of this version ({error}); {_without(path)}"
+        ) from error
     if then != now:
         pairs = zip(then.splitlines(), now.splitlines(), strict=False)
         was, is_now = next((pair for pair in pairs if pair[0] != pair[1]), (then, now))
@@ -212,9 +217,12 @@ def _decisive(config: TrainConfig, now: TrainConfig) -> TrainConfig:
 def _read_state(path: Path) -> dict[str, Any]:
     try:
         described = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        if described.keys() >= {"step", "config", "data", "scaler"}:
+        kinds = {"step": int, "config": str, "data": str}
+        if "scaler" in described and all(
+            isinstance(described.get(name), kind) for name, kind in kinds.items()
+        ):
             return dict(described)
-        reason = "entries are missing"
+        reason = "entries are missing or of another kind"
     except (OSError, ValueError, AttributeError) as error:
         reason = str(error)
     raise InputError(f"{path / _STATE} cannot be read ({reason}): {_without(path)}")

@@ -62,15 +62,18 @@ def is_noted(folder: Path, event: str, step: int) -> bool:
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a kill may have cut the last."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
     lines = []
     for line in text.splitlines():
         try:
-            lines.append(json.loads(line))
+            read = json.loads(line)
         except ValueError:
             break
+        if not isinstance(read, dict) or not {"event", "step"} <= read.keys():
+            break
+        lines.append(read)
     return lines
 
 

@@ -12,6 +12,7 @@ import filelock
 import torch
 
 from starvsr.errors import UsageError
+from starvsr.media.files import written_errors
 from starvsr.media.removal import Right, remove_file
 from starvsr.options import WeightsOptions
 from starvsr.train.config import TrainConfig
@@ -116,18 +117,19 @@ def forget(accelerator: Accelerator) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock the folder against other runs. Raises UsageError if it is locked.
+    """Lock the folder against other runs. Raises UsageError if it is locked, OutputError.
 
     Files created before a run was refused are removed, except the scan of the data, which took long.
     """
-    before = {path.name for path in folder.iterdir()}
     lock = filelock.FileLock(folder / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise UsageError(
-            f"another run trains in {folder}: wait for it, or give another --output"
-        ) from error
+    with written_errors(folder / _LOCK):
+        before = {path.name for path in folder.iterdir()}
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise UsageError(
+                f"another run trains in {folder}: wait for it, or give another --output"
+            ) from error
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from starvsr.errors import InputError
+from starvsr.media import sequence
 from starvsr.media.deadline import TooLongError, within_deadline
 from starvsr.media.files import content_digest, write_whole
 from starvsr.media.index import build_index
@@ -26,7 +27,8 @@ from starvsr.types import VideoIndex, VideoInfo
 FINDINGS_NAME = "files.json"
 """File of the findings in a run's folder."""
 
-STILL_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"))
+STILL_SUFFIXES = frozenset((*sequence.STILL_SUFFIXES, ".jp2", ".pgm", ".ppm", ".tga"))
+"""Of pictures that Pillow reads."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,10 @@ class Scan:
             # Its thread continues during training, and the file may be readable next time.
             raise
         except InputError as error:
-            found = entry["fault"] = str(error).removeprefix(f"{path}").lstrip(": ")
+            found = str(error).removeprefix(f"{path}").lstrip(": ")
+            if is_passing(error):
+                return found
+            entry["fault"] = found
         self.after[str(path)] = entry
         return found
 
@@ -89,13 +94,23 @@ class Scan:
             write_whole(self.cache, json.dumps(self.after).encode())
 
 
+def is_passing(error: InputError) -> bool:
+    """Whether the system refused to read, which may change while the file does not."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno is not None
+
+
 def _read_cache(cache: Path | None) -> dict[str, Any]:
     try:
         found = json.loads(cache.read_text(encoding="utf-8")) if cache else {}
     except (OSError, ValueError):
         # Everything is decoded again then.
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {
+        path: each for path, each in found.items() if isinstance(each, dict) and "identity" in each
+    }
 
 
 def _still(path: Path, entry: dict[str, Any]) -> Media:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -58,16 +59,18 @@ def find_sources(
     *,
     cache: Path | None = None,
     workers: int = 1,
+    without: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SourceFolder, ...]:
     """Everything that the configuration's folders contain, each file decoded once.
 
-    root: what folders are relative to. cache: a file in which findings are stored. progress(done, all) counts files.
+    root: what folders are relative to. cache: a file in which findings are stored. without: a folder whose pictures are
+    no data, such as a run's samples. progress(done, all) counts files.
     What cannot be decoded, is damaged or is too small is left out and named in one warning. Raises InputError for a
     missing folder or pair, for pairs that do not belong together, and where nothing is left to train on.
     """
     check_folders(config, root)
-    listed = [_list_folder(root / folder.path) for folder in config.folders]
+    listed = [_list_folder(root / folder.path, without) for folder in config.folders]
     paths = list(dict.fromkeys(path for each in listed for files in each for path in files.media))
     scan = Scan(cache)
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -135,12 +138,13 @@ class _Files:
         return (self.truth,) if self.degraded is None else (self.truth, self.degraded)
 
 
-def _list_folder(folder: Path) -> list[_Files]:
+def _list_folder(folder: Path, without: Path | None) -> list[_Files]:
     """The files of a folder by name. Raises InputError where one has no partner."""
     truths = folder / "gt"
     if not _has_pairs(folder):
         _check_no_pairs_inside(folder)
-        return [_Files(str(path.relative_to(folder)), path) for path in _media_files(folder)]
+        found = _media_files(folder, without)
+        return [_Files(str(path.relative_to(folder)), path) for path in found]
     degraded = _by_stem(folder / "lq")
     pairs = []
     for stem, path in _by_stem(truths).items():
@@ -166,19 +170,34 @@ def _has_pairs(folder: Path) -> bool:
 
 def _check_no_pairs_inside(folder: Path) -> None:
     """Raise InputError if degraded clips would be used as ground truth."""
-    for truths in folder.rglob("gt"):
-        if _has_pairs(truths.parent):
+    for inside in _folders(folder):
+        if _has_pairs(inside):
             raise InputError(
-                f"{truths.parent} contains pairs, but {folder} is read as a folder of sources: give each a "
+                f"{inside} contains pairs, but {folder} is read as a folder of sources: give each a "
                 "[[data.folders]] of its own, none inside another"
             )
 
 
-def _media_files(folder: Path) -> list[Path]:
+def _folders(folder: Path, without: Path | None = None) -> Iterator[Path]:
+    """The folder and all below it, also linked ones, each once, but for one that is left out."""
+    seen = {without.resolve()} if without is not None else set()
+    for parent, below, _ in os.walk(folder, followlinks=True):
+        real = Path(parent).resolve()
+        if real in seen:
+            below.clear()
+            continue
+        seen.add(real)
+        # So that of two links to a folder it is always the same one.
+        below.sort()
+        yield Path(parent)
+
+
+def _media_files(folder: Path, without: Path | None = None) -> list[Path]:
     known = STILL_SUFFIXES.union(VIDEO_SUFFIXES)
     return sorted(
         path
-        for path in folder.rglob("*")
+        for inside in _folders(folder, without)
+        for path in inside.iterdir()
         if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file()
     )
 

@@ -79,6 +79,13 @@ class Teacher:
         """Whether clips degraded like this are learned from it; None: they came degraded."""
         return not self.config.degradations or degradation in self.config.degradations
 
+    def check(self) -> None:
+        """Load it once. Raises WeightsError, and UsageError for one of ncnn that gives other pictures."""
+        self._restore = self._loaded()
+        if self.path.suffix == ".param":
+            self(torch.zeros(1, 3, 16, 16))
+        self._restore = None
+
     def __call__(self, degraded: Tensor) -> Tensor:
         """Frames `t 3 h w` to `t 3 (scale h) (scale w)`, both in [0, 1], on the CPU.
 

@@ -12,12 +12,14 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from starvsr.errors import UsageError
+from starvsr.errors import OutputError, UsageError
+from starvsr.media.files import written_errors
 from starvsr.media.folders import new_folders
 from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
@@ -61,7 +63,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MODEL_NAME = "model.safetensors"
+MODEL_NAME, SAMPLES_NAME = "model.safetensors", "samples"
 
 
 class _Trained(nn.Module):
@@ -102,6 +104,17 @@ def train(
         forget(accelerator)
 
 
+def _check_nothing_lost(folder: Path) -> None:
+    """Raise OutputError for a model that no checkpoint belongs to: a run's steps are kept before its model is."""
+    model = folder / MODEL_NAME
+    with written_errors(model):
+        if model.exists() and not find_checkpoints(folder):
+            raise OutputError(
+                f"{model} exists already, and {folder} has no checkpoint to resume from: give another --output, or "
+                "--no-resume to replace it"
+            )
+
+
 class _Run:
     """One call of `train`."""
 
@@ -119,6 +132,8 @@ class _Run:
         self.figures: dict[str, float] = {}
         self.loss: float | None = None
         check_folders(config.data, options.data)
+        if self.main and options.resume:
+            _check_nothing_lost(options.output)
         if config.log == "tensorboard":
             summary_writer()
         device = accelerator.device
@@ -138,7 +153,7 @@ class _Run:
         teacher, features = self._teacher(sources), self._features()
         self.clips = TrainingClips(config.data, sources, config.seed, options.output, teacher)
         self.validation = Validation(
-            config.validation, config.data.made, sources, options.output / "samples", config.seed
+            config.validation, config.data.made, sources, options.output / SAMPLES_NAME, config.seed
         )
         if config.validation.interval and not self.validation.tasks and self.main:
             logger.warning(
@@ -157,6 +172,7 @@ class _Run:
                 self.config.data.made,
                 self.options.data,
                 cache=self.options.output / FINDINGS_NAME,
+                without=self.options.output / SAMPLES_NAME,
                 workers=max(1, self.options.workers),
                 progress=lambda done, files: self.report(Progress("check", done, files)),
             )
@@ -187,10 +203,8 @@ class _Run:
         folder = self.options.output
         if self.main:
             clear_partial(folder)
-            if not self.options.resume:
-                remove_checkpoints(folder)
         self.accelerator.wait_for_everyone()
-        there = find_checkpoints(folder)
+        there = find_checkpoints(folder) if self.options.resume else []
         if there:
             load_checkpoint(there[-1], state, self.config, data=self.clips.digest)
         return state
@@ -203,7 +217,9 @@ class _Run:
             raise UsageError(
                 "[teacher] degradations has no effect: all clips of [[data.folders]] came degraded; leave it out"
             )
-        return Teacher(self.config.teacher, self.options.base, self.config.data.scale)
+        teacher = Teacher(self.config.teacher, self.options.base, self.config.data.scale)
+        teacher.check()
+        return teacher
 
     def _features(self) -> Features | None:
         if self.config.features is None:
@@ -229,6 +245,9 @@ class _Run:
         with contextlib.ExitStack() as stack:
             self.log: TrainLog | None = None
             if self.main:
+                # Everything that may refuse a run has been tried.
+                if not self.options.resume:
+                    remove_checkpoints(self.options.output)
                 board = self.config.log == "tensorboard"
                 self.log = stack.enter_context(
                     TrainLog(self.options.output, first, tensorboard=board)

@@ -26,6 +26,7 @@ from starvsr.train.sources import Source, SourceFolder
 from starvsr.zoo.load import LoadedModel
 
 _LUMA = (65.481, 128.553, 24.966)
+_MOST_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,14 @@ class Validation:
                 )
                 if number < self.config.samples:
                     pictures = [each[middle] for each in (plain, restored, clip.truth)]
-                    _write_png(self._sample_path(task, step), torch.cat(pictures, dim=2))
+                    _write_png(self._sample_path(number, task, step), torch.cat(pictures, dim=2))
             network.train()
         return measured
 
-    def _sample_path(self, task: _Task, step: int) -> Path:
-        name = task.source.name.replace("/", "_")
-        return self.samples / f"step-{step:08d}" / f"{name}-{task.degradation}.png"
+    def _sample_path(self, number: int, task: _Task, step: int) -> Path:
+        """Numbered, since sources of two folders may have one name, and short enough for any file system."""
+        name = Path(task.source.name).name.encode()[:_MOST_NAME_BYTES].decode(errors="ignore")
+        return self.samples / f"step-{step:08d}" / f"{number + 1:03d}-{name}-{task.degradation}.png"
 
 
 def means(measured: Sequence[Measured]) -> dict[str, float]:

@@ -204,7 +204,10 @@ def _compare(file: Located, sha256: str, known: _Known, holder: str, *, is_vouch
 
 def _another_copy(file: Located) -> str:
     if file.remote is None:
-        return "delete that copy or give --source with another, or with the file itself if it was saved anew"
+        return (
+            "give --source with another copy, or with the file itself if it was saved anew; if another program keeps "
+            "this one, move it away first"
+        )
     return "it was deleted: run the same command again, or give --source with a copy that has the right one"
 
 

@@ -11,6 +11,7 @@ from starvsr.errors import UsageError, WeightsError
 from starvsr.specs import COMPONENTS, SourceFile
 from starvsr.zoo.apart import told_apart, which_one
 from starvsr.zoo.folder import component_file, is_file
+from starvsr.zoo.metadata import is_described
 from starvsr.zoo.ondisk import in_folder, model_files
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,7 @@ def _from_folder(
     for source in wanted:
         for each in (source, *source.alternatives):
             path = in_folder(each, folder, everything)
-            if path is not None:
+            if path is not None and not _is_ours(path):
                 found.setdefault(source, _copy(path, source, each))
     rest = _networks(source for source in wanted if source not in found)
     used = [given.path for given in found.values()]
@@ -90,12 +91,12 @@ def _from_file(wanted: Sequence[SourceFile], path: Path) -> dict[SourceFile, Giv
         for each in (source, *source.alternatives)
         if source not in networks.values() and path.name == Path(each.path).name
     ]
-    if len(named) > 1:
+    if len(named) > 1 and not _is_ours(path):
         names = " or ".join(f"{each.repository}/{each.path}" for _, each in named)
         raise UsageError(
             f"--source {path} may be {names}: give a folder in which it has one of these paths"
         )
-    if named:
+    if named and not _is_ours(path):
         source, each = named[0]
         return {source: _copy(path, source, each)}
     from starvsr.zoo.identify import identify
@@ -107,6 +108,15 @@ def _from_file(wanted: Sequence[SourceFile], path: Path) -> dict[SourceFile, Giv
         raise UsageError(which_one(path, models, "--source"))
     model = fitting[0] if told is None and fitting else told
     return {networks[model]: Given(path, stands_in=True)} if model in networks else {}
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether starvsr wrote a model file: then its tensors say what it is, and its name does not."""
+    try:
+        return is_described(path)
+    except WeightsError:
+        # What it is used for says so.
+        return False
 
 
 def _networks(sources: Iterable[SourceFile]) -> dict[str, SourceFile]:

@@ -101,6 +101,10 @@ def locate(
     unavailable, UsageError for an origin that is none of these, or a file whose model cannot be told.
     """
     places, mirrors = _sorted_out(origins)
+    if mirrors and offline:
+        raise UsageError(
+            f"--source {mirrors[0]} is no file or folder here, and --offline asks no repository: leave one out"
+        )
     found = {
         source: Located(
             source,
