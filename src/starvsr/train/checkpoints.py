@@ -120,6 +120,16 @@ def find_checkpoints(folder: Path) -> list[Path]:
     return []
 
 
+def check_nothing_lost(model: Path) -> None:
+    """Raise OutputError for a model that no checkpoint belongs to: a run's steps are kept before its model is."""
+    with errors_of(model):
+        if model.exists() and not find_checkpoints(model.parent):
+            raise OutputError(
+                f"{model} exists already, and {model.parent} has no checkpoint to resume from: give another --output, "
+                "or --no-resume to replace it"
+            )
+
+
 def clear_partial(folder: Path) -> None:
     """Remove what a killed run left behind: partial checkpoints and replacement files."""
     for left in folder.glob(f"{_PARTIAL}*.partial"):

@@ -12,20 +12,19 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from starvsr.errors import OutputError, UsageError
-from starvsr.media.files import written_errors
+from starvsr.errors import UsageError
 from starvsr.media.folders import new_folders
 from starvsr.models.network import VideoNetwork
 from starvsr.models.unet import StarUNet
 from starvsr.train.adversary import Adversary
 from starvsr.train.checkpoints import (
     TrainState,
+    check_nothing_lost,
     clear_partial,
     find_checkpoints,
     load_checkpoint,
@@ -104,17 +103,6 @@ def train(
         forget(accelerator)
 
 
-def _check_nothing_lost(folder: Path) -> None:
-    """Raise OutputError for a model that no checkpoint belongs to: a run's steps are kept before its model is."""
-    model = folder / MODEL_NAME
-    with written_errors(model):
-        if model.exists() and not find_checkpoints(folder):
-            raise OutputError(
-                f"{model} exists already, and {folder} has no checkpoint to resume from: give another --output, or "
-                "--no-resume to replace it"
-            )
-
-
 class _Run:
     """One call of `train`."""
 
@@ -133,7 +121,7 @@ class _Run:
         self.loss: float | None = None
         check_folders(config.data, options.data)
         if self.main and options.resume:
-            _check_nothing_lost(options.output)
+            check_nothing_lost(options.output / MODEL_NAME)
         if config.log == "tensorboard":
             summary_writer()
         device = accelerator.device
