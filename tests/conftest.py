@@ -13,6 +13,9 @@ import pytest
 
 # As the command line does, and before torch is imported: tests must not crawl on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Threads of several processes would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell that runs the tests in the background has Ctrl-C ignored, and what they start would ignore it too.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
