@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 class ColorInfo:
     """Colour tags of a video as libav's numeric codes (ISO/IEC 23091-2).
 
-    2 means "unspecified" for `matrix`, `primaries` and `transfer`; `range` is 0 unspecified, 1 limited
-    ("tv"), 2 full ("pc"); `chroma_location` is libav's `AVChromaLocation` (0 unspecified, 1 left).
+    `matrix`, `primaries`, `transfer`: 2 is unspecified. `range`: 1 is limited ("tv"), 2 full ("pc"). Location: 1 left.
     """
 
     matrix: int = 2
@@ -128,6 +127,8 @@ class VideoIndex:
     """Those of `repeats` whose samples are the same, if these are decoded frames."""
     shifts: tuple[tuple[int, int, Fraction | None], ...] = ()
     """Stream, first packet (of this video: frame) that is shown later, by how many seconds; None: its time is wrong."""
+    trimmed: tuple[int, int, int] = (0, 0, 0)
+    """Ticks that a range cuts off the start of its first frame, the end of its last, and the start of the video's."""
 
     @property
     def frames(self) -> int:

@@ -18,6 +18,7 @@ from starvsr.job.run import upscale_video
 from starvsr.job.segment import OnFrames
 from starvsr.options import (
     EncodeOptions,
+    RangeOptions,
     SamplingOptions,
     SizeOptions,
     UpscaleOptions,
@@ -266,3 +267,33 @@ def test_numbered_images_do_not_become_one_file(
     assert outcome.code == 2
     assert "give such as one-%06d.png" in outcome.error
     assert not (tmp_path / "one.png").exists()
+
+
+def test_a_job_that_begins_within_a_held_picture(
+    cli: Cli, tmp_path: Path, options: UpscaleOptions
+) -> None:
+    """As the whole job does: the first picture is shown from where the range begins."""
+    times = [12800 * number for number in range(FRAMES)]
+    sound = (Audio("flac", seconds=FRAMES),)
+    slides = Clip(frames=FRAMES, width=16, height=12, pts=times, rate=1, audio=sound)
+    source = make(tmp_path / "slides.mkv", slides)
+    options = dataclasses.replace(options, range=RangeOptions(start_s=0.5))
+    work = broken_off(tmp_path, source, options, 0, 1)
+    assert cli("finish", work).code == 0
+    upscale_video(source, tmp_path / "out.mkv", options)
+    partial, whole = (
+        shown(tmp_path / name, "video", "audio") for name in ("out-partial.mkv", "out.mkv")
+    )
+    assert partial["video"][:3] == whole["video"][:3] == [0, 0.5, 1.5]
+    assert partial["audio"][:3] == whole["audio"][:3]
+    assert abs(partial["audio"][-1] - (len(partial["video"]) - 0.5)) < 0.2
+
+
+def shown(path: Path, *kinds: str) -> dict[str, list[float]]:
+    """When packets of each kind of stream begin, seconds."""
+    times: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with av.open(str(path)) as container:
+        for packet in container.demux():
+            if packet.pts is not None:
+                times[packet.stream.type].append(float(packet.pts * packet.time_base))
+    return times

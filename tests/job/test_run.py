@@ -268,18 +268,24 @@ def test_a_part_that_begins_and_ends_within_held_pictures(
     times = [0, 512, 1024, 1536, 40960, 41472, 41984]
     held = Clip(frames=7, pts=times, width=16, height=12, audio=(Audio("flac", seconds=3.4),))
     source = make(tmp_path / "held.mkv", held)
-    for number, (span, shown, length) in enumerate(
+    slides = Clip(frames=3, width=16, height=12, pts=[0, 12800, 25600], audio=held.audio, rate=1)
+    slide_show = make(tmp_path / "slides.mkv", slides)
+    for number, (path, span, shown, length) in enumerate(
         (
-            (RangeOptions(start_s=1, duration_s=1), 1, 1.0),
-            (RangeOptions(duration_s=2), 4, 2.0),
-            (RangeOptions(start_s=0.5), 4, 2.82),
+            (source, RangeOptions(start_s=1, duration_s=1), 1, 1.0),
+            (source, RangeOptions(duration_s=2), 4, 2.0),
+            (source, RangeOptions(start_s=0.5), 4, 2.82),
+            # No frame is left out, and yet these are parts.
+            (slide_show, RangeOptions(start_s=0.5), 3, 2.5),
+            (slide_show, RangeOptions(end_s=2.25), 3, 2.25),
+            (slide_show, RangeOptions(start_s=0.5, end_s=2.25), 3, 1.75),
         )
     ):
         target = tmp_path / f"{number}.mkv"
         encode = EncodeOptions(codec="ffv1")
         streams = StreamOptions(audio="flac")
         taken = dataclasses.replace(options, range=span, encode=encode, streams=streams)
-        assert upscale_video(source, target, taken).frames == shown
+        assert upscale_video(path, target, taken).frames == shown
         with av.open(str(target)) as container:
             ends = {"video": 0.0, "audio": 0.0}
             for packet in container.demux():

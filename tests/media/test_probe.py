@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +24,14 @@ def test_a_recording_of_matroska_that_begins_late(tmp_path: Path) -> None:
     times = range(5 * 12800, 5 * 12800 + 12 * 512, 512)
     info = probe(make(tmp_path / "late.mkv", Clip(pts=times)))
     assert info.duration_s == pytest.approx(0.48, abs=2e-3)
+
+
+@pytest.mark.skipif(shutil.which("mkvmerge") is None, reason="needs mkvmerge")
+def test_mkvmerge_counts_from_the_first_frame(tmp_path: Path) -> None:
+    source, late = make(tmp_path / "a.mkv", Clip()), tmp_path / "late.mkv"
+    command = ["mkvmerge", "-q", "-o", str(late), "--sync", "0:3000", str(source)]
+    subprocess.run(command, check=True)
+    assert probe(late).duration_s == pytest.approx(0.48, abs=2e-3)
 
 
 def test_plain_clip(tmp_path: Path) -> None:

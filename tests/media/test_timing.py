@@ -100,6 +100,13 @@ def test_a_small_rate_has_a_fine_clock() -> None:
     assert abs(times.pts[0] * times.unit - Fraction(83, 1000)) < Fraction(1, 10_000)
 
 
+def test_a_last_frame_that_was_cut_stays_short() -> None:
+    lasting = durations(ROUNDED, 11)
+    index = VideoIndex(tuple(ROUNDED), tuple(lasting), (0,), trimmed=(0, 31, 0))
+    times = timeline(video_info(time_base=MS), index, 0, 48, FILM, "mp4")
+    assert times.durations[-1] * times.unit == pytest.approx(0.011, abs=1e-4)
+
+
 def test_a_held_last_frame_stays_held() -> None:
     index = VideoIndex(tuple(ROUNDED), tuple(durations(ROUNDED, 2000)), (0,), ())
     times = timeline(video_info(time_base=MS), index, 0, 48, FILM, "mp4")

@@ -11,7 +11,8 @@ import pytest
 from starvsr.errors import OutputError
 from starvsr.media.encoder import check_encoder
 from starvsr.media.y4m import check_y4m, write_y4m
-from starvsr.options import EncodeOptions
+from starvsr.options import EncodeOptions, RangeOptions
+from starvsr.plan.ranges import cut_to_range
 from tests.media.clips import Clip, make
 from tests.media.jobs import opened, pictures, upscale
 
@@ -71,3 +72,13 @@ def test_rounded_times_are_a_constant_rate(tmp_path: Path) -> None:
     info = dataclasses.replace(info, frame_rate=Fraction(24000, 1001))
     settings = check_encoder(FFV1, tmp_path / "made.mkv", info, info.width, info.height)
     check_y4m(info, index, settings, 0, index.frames)
+
+
+def test_a_picture_that_was_cut_is_a_whole_frame(tmp_path: Path) -> None:
+    """There are no times for less."""
+    slides = Clip(frames=4, pts=[12800 * number for number in range(4)], rate=1)
+    info, index = opened(make(tmp_path / "source.mkv", slides))
+    cut = cut_to_range(info, index, RangeOptions(start_s=0.7))
+    assert cut.pts[0] > 0
+    settings = check_encoder(FFV1, tmp_path / "made.mkv", info, info.width, info.height)
+    check_y4m(info, cut, settings, 0, index.frames)

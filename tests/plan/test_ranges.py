@@ -58,6 +58,10 @@ def held(first_pts: int = 0) -> VideoIndex:
         # At its ends, and so near to them that a time was rounded.
         (RangeOptions(start_s=0.16, end_s=3.36), (4, 5), [(2048, 40960)]),
         (RangeOptions(start_s=3.35), (5, 9), [(43008, 512), (44544, 12800)]),
+        # So near after its beginning that it is not meant.
+        (RangeOptions(end_s=0.17), (0, 4), [(0, 512), (1536, 512)]),
+        # All frames, some of them in part.
+        (RangeOptions(end_s=4), (0, 9), [(0, 512), (44544, 6656)]),
         # Other frames stay whole.
         (RangeOptions(start_s=0.1, end_s=0.15), (3, 4), [(1536, 512)]),
     ],
@@ -74,8 +78,30 @@ def test_held_pictures_are_cut(
     assert pairs[last - 1] == (first_pts + shown[-1][0], shown[-1][1])
     inner = slice(first + 1, last - 1)
     assert pairs[inner] == list(zip(index.pts, index.durations, strict=True))[inner]
+    assert frame_range(video_info(), cut, options) == selected
+    late = index.pts[last - 1] + index.durations[last - 1] - sum(pairs[last - 1])
+    assert cut.trimmed[:2] == (cut.pts[first] - index.pts[first], late)
     # The file is read as it was.
     assert (cut.stamps or cut.pts) == index.pts
-    assert dataclasses.replace(cut, pts=(), durations=(), stamps=()) == dataclasses.replace(
-        index, pts=(), durations=(), stamps=()
+    uncut = dataclasses.replace(
+        cut,
+        pts=index.pts,
+        durations=index.durations,
+        stamps=(),
+        trimmed=(0, 0, 0),
     )
+    assert uncut == index
+
+
+def test_a_range_within_the_first_picture() -> None:
+    index = VideoIndex((0, 40960), (40960, 512), (0,))
+    options = RangeOptions(start_s=1.5)
+    assert frame_range(video_info(), index, options) == (0, 2)
+    cut = cut_to_range(video_info(), index, options)
+    assert (cut.pts, cut.durations, cut.trimmed) == (
+        (19200, 40960),
+        (21760, 512),
+        (19200, 0, 19200),
+    )
+    assert frame_range(video_info(), cut, options) == (0, 2)
+    assert cut_to_range(video_info(), cut, options).pts == cut.pts

@@ -45,6 +45,8 @@ def test_a_run_that_cannot_begin_anew_keeps_what_there_is(root: Path) -> None:
 
 
 def test_samples_inside_the_data_are_no_data(root: Path) -> None:
+    """Neither those of this run nor of another; pictures of the user's in a folder of that name are."""
+    write_still(root / "run/samples/mine.png", texture(5)[0])
     config = config_of(
         root,
         data=data_config(folders=(FolderConfig(".", held_out=("sources/clip1.mkv",)),)),
@@ -54,7 +56,11 @@ def test_samples_inside_the_data_are_no_data(root: Path) -> None:
     assert list((root / "run/samples").rglob("*.png"))
     assert train(config, options(root)).resumed_from == 2
     train(dataclasses.replace(config, steps=2), options(root, resume=False))
-    assert "/run/samples/" not in (root / "run/files.json").read_text()
+    train(dataclasses.replace(config, steps=1), options(root, "other"))
+    for name in ("run", "other"):
+        found = (root / name / "files.json").read_text()
+        assert "/run/samples/mine.png" in found
+        assert "step-0" not in found
 
 
 def test_every_sample_has_a_file_of_its_own(root: Path) -> None:

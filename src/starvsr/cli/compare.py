@@ -10,6 +10,7 @@ import typer
 from starvsr.cli.common import COUNT, AsJson, Progress, Quiet, Verbose
 from starvsr.cli.console import progress_view
 from starvsr.cli.evaluate import (
+    DEINTERLACE_OPTION,
     DEVICE_OPTION,
     METRICS_OPTION,
     OVERWRITE_OPTION,
@@ -71,13 +72,7 @@ def compare(
             **COUNT,
         ),
     ] = None,
-    deinterlace: Annotated[
-        Deinterlace,
-        typer.Option(
-            "--deinterlace",
-            help="How upscale deinterlaced A to make B, if B is not interlaced.",
-        ),
-    ] = "auto",
+    deinterlace: Annotated[Deinterlace, DEINTERLACE_OPTION] = "auto",
     page_frames: Annotated[
         int,
         typer.Option(

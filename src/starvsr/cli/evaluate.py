@@ -17,6 +17,7 @@ from starvsr.cli.report import print_event
 from starvsr.cli.streams import check_output
 from starvsr.cli.upscale import EXIT_DAMAGED
 from starvsr.errors import UsageError
+from starvsr.options import Deinterlace
 
 METRICS_OPTION = typer.Option(
     "--metrics",
@@ -30,6 +31,10 @@ DEVICE_OPTION = typer.Option(
     metavar="NAME",
     help="Where the metrics of the extra iqa run: cpu, cuda, cuda:N, mps.",
     autocompletion=completion.metric_devices,
+)
+DEINTERLACE_OPTION = typer.Option(
+    "--deinterlace",
+    help="How the reference was deinterlaced to make a result that is not interlaced, as of upscale.",
 )
 OVERWRITE_OPTION = typer.Option("--overwrite", "-y", help="Replace existing files.")
 
@@ -60,6 +65,7 @@ def evaluate(
             help="Also write metrics.json, metrics.md and frames.csv there (default: write nothing).",
         ),
     ] = None,
+    deinterlace: Annotated[Deinterlace, DEINTERLACE_OPTION] = "auto",
     metrics: Annotated[str | None, METRICS_OPTION] = None,
     device: Annotated[str, DEVICE_OPTION] = "cpu",
     overwrite: Annotated[bool, OVERWRITE_OPTION] = False,
@@ -94,7 +100,9 @@ def evaluate(
         report.check_folder(output, overwrite=overwrite)
     torch_device = resolve_device(device)
     with progress_view(progress, quiet=quiet) as view:
-        clips = measure_all(pairs, names, device=torch_device, progress=view)
+        clips = measure_all(
+            pairs, names, deinterlace=deinterlace, device=torch_device, progress=view
+        )
     if output is not None:
         report.write_report(output, clips, left_out)
     if as_json:

@@ -152,13 +152,14 @@ def _open_pair(
     is_alike = deinterlace == "off" or bool(result.index.interlaced)
     look = AS_STORED if is_alike else LookOptions(deinterlace=deinterlace)
     reference = read(pair.reference, look)
-    if start_s is not None or frames is not None:
-        result, reference = _excerpts(result, reference, start_s or 0.0, frames)
-    elif isinstance(reference.index, MadeIndex) and reference.count != result.count:
-        # Other programs may have kept every frame of a film.
+    is_whole = start_s is None and frames is None
+    if isinstance(reference.index, MadeIndex):
         decoded = reference.index.decoded
-        if decoded.frames == result.count:
-            reference = Video(read.infos[pair.reference], decoded, 0, decoded.frames)
+        stored = Video(read.infos[pair.reference], decoded, 0, decoded.frames)
+        if _is_nearer(result, stored, reference, is_whole=is_whole):
+            reference = stored
+    if not is_whole:
+        result, reference = _excerpts(result, reference, start_s or 0.0, frames)
     if resize:
         # The reader scales frames to the probed size.
         width, height = result.size
@@ -174,6 +175,17 @@ def _open_pair(
                 f"{pair.result} has {own} {what} and {pair.reference} has {others}: both must have the same {needed}"
             )
     return result, reference
+
+
+def _is_nearer(result: Video, stored: Video, made: Video, *, is_whole: bool) -> bool:
+    """Whether a result has the frames of a film as they are stored, as other programs keep them."""
+    if is_whole and stored.count != made.count:
+        return stored.count == result.count
+    rates = [video.info.frame_rate for video in (result, stored, made)]
+    if any(rate is None for rate in rates):
+        return False
+    own, of_stored, of_made = map(float, rates)  # type: ignore[arg-type]
+    return abs(own - of_stored) < abs(own - of_made)
 
 
 def _excerpts(
@@ -196,15 +208,16 @@ def measure_all(
     pairs: Sequence[ClipPair],
     metrics: Sequence[str],
     *,
+    deinterlace: Deinterlace = "auto",
     device: str = "cpu",
     progress: ProgressCallback | None = None,
 ) -> list[ClipResult]:
     """The scores of every pair, in order; all are read through before the first is measured.
 
-    Raises as `open_pair` and `measure` do.
+    deinterlace: as of `open_pair`. Raises as `open_pair` and `measure` do.
     """
     read = _Reading(pairs, progress)
-    opened = [_open_pair(pair, read) for pair in pairs]
+    opened = [_open_pair(pair, read, deinterlace=deinterlace) for pair in pairs]
     total = sum(videos[0].count for videos in opened)
     clips: list[ClipResult] = []
     for pair, videos in zip(pairs, opened, strict=True):
@@ -284,7 +297,7 @@ def _fields_said(reference: Video | None) -> list[str]:
     if reference is None or not isinstance(reference.index, MadeIndex):
         return []
     return [
-        f"{reference.info.path} is interlaced or telecined: it is compared as upscale deinterlaces it; compare "
+        f"{reference.info.path} is interlaced or telecined: it is compared as upscale deinterlaces it; "
         "--deinterlace off takes its frames as they are"
     ]
 

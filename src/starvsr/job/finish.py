@@ -29,7 +29,9 @@ from starvsr.media.probe import probe
 from starvsr.media.scratch import scratch_folder
 from starvsr.media.sequence import is_sequence
 from starvsr.media.still import STILL
+from starvsr.options import RangeOptions, flag_of
 from starvsr.plan.pictures import shown_spans
+from starvsr.plan.ranges import cut_to_range
 from starvsr.plan.segments import Segment
 from starvsr.types import Progress, ProgressCallback, VideoIndex, VideoInfo
 
@@ -79,6 +81,7 @@ def finish_job(
         check_outside(journal.folder, "output", place, "give another OUTPUT")
         check_target(source, place, overwrite=overwrite)
         info, index = _frames(source, facts, request["options"], progress)
+        index = cut_to_range(info, index, _range(request["options"]))
         segments = _segments(facts, index)
         stack.enter_context(errors_of(place))
         scratch = stack.enter_context(scratch_folder(place.parent))
@@ -121,6 +124,16 @@ def _frames(
         progress=progress,
     )
     return made_index(info, index, plan_fields(info, index, facts.look))
+
+
+def _range(options: dict[str, Any]) -> RangeOptions:
+    """What the job restores of its input. Raises UsageError for what no job can have been given."""
+    numbers: dict[str, Any] = {
+        field.name: value
+        for field in dataclasses.fields(RangeOptions)
+        if isinstance(value := options.get(flag_of(field.name)), (int, float))
+    }
+    return RangeOptions(**numbers)
 
 
 def _beginning(kept: KeptParts, segments: int) -> tuple[list[Path], int]:

@@ -42,6 +42,7 @@ from starvsr.media.tags import ReservedTags
 from starvsr.media.timecode import timecode_tags
 from starvsr.media.timing import LEAST_SCALE, Timeline, packet_times, timeline
 from starvsr.options import StreamOptions
+from starvsr.plan.ranges import origin_of
 from starvsr.types import VideoIndex, VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class _Join:
         video = _add_video(output, model, info, self.settings, streams, source)
         video.time_base = Fraction(1, times.unit.denominator)
         if streams.metadata:
-            elapsed = (index.pts[self.first] - index.pts[0]) * info.time_base
+            elapsed = (index.pts[self.first] - origin_of(index)) * info.time_base
             rate = Fraction(*self.settings.frame_rate)
             video.metadata.update(timecode_tags(info, elapsed, rate))
         routes = _add_others(output, carried, streams, span)
@@ -217,7 +218,7 @@ def _span(
 ) -> Span:
     """written: the source's other streams that are; those of other programs have clocks of their own."""
     start = index.pts[first] * info.time_base
-    if (first, last) != (0, index.frames):
+    if (first, last) != (0, index.frames) or any(index.trimmed):
         end = (index.pts[last - 1] + index.durations[last - 1]) * info.time_base
         return Span(start, end, start)
     if source.format.flags & _WITHOUT_TIMES:

@@ -264,6 +264,9 @@ def _duration_s(container: InputContainer, stream: Stream) -> float | None:
         length_s = float(container.duration * _MICROSECOND)
     if length_s is None or "matroska" not in container.format.name:
         return length_s
+    if any(key.startswith("_STATISTICS") for key in stream.metadata):
+        # mkvmerge's tag is the stream's own length.
+        return length_s
     # Both are counted from the clock's 0, wherever the first frame is.
     return max(0.0, length_s - float((stream.start_time or 0) * (stream.time_base or 0)))
 

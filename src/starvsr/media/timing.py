@@ -66,7 +66,7 @@ def timeline(
     begins = round(pts[0] * info.time_base / unit)
     even = [begins + number * length for number in range(len(pts))]
     held = round(lasting[-1] * info.time_base / unit)
-    is_held = 2 * lasting[-1] > 3 * step
+    is_held = index.trimmed[1] or 2 * lasting[-1] > 3 * step
     return Timeline(unit, even, durations(even, held if is_held else length))
 
 

@@ -41,8 +41,9 @@ def check_y4m(
         )
     rate = Fraction(*settings.frame_rate)
     step = 1 / (rate * info.time_base)
-    for frame in range(first, last):
-        if abs(index.pts[frame] - index.pts[first] - (frame - first) * step) > step / 2:
+    begins = index.pts[first] - index.trimmed[0]
+    for frame in range(first + 1, last):
+        if abs(index.pts[frame] - begins - (frame - first) * step) > step / 2:
             raise OutputError(
                 f"y4m has one frame rate and no times, and frame {frame} is not where {rate} frames per second would "
                 f"put it: give {advice}"

@@ -14,7 +14,7 @@ from starvsr.types import VideoIndex, VideoInfo
 HELD_S = Fraction(1, 5)
 """A frame that is shown for longer is a held picture, which a range may begin or end within; others stay whole."""
 
-# What is left of a held picture is no frame if it is as short as this: a time typed by a person is rounded.
+# What a range has of a held picture is no frame if it is as short as this: a time typed by a person is rounded.
 _ROUNDING_S = Fraction(1, 50)
 
 
@@ -28,16 +28,19 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
 
     def at(seconds: float) -> int:
         # Half a tick of tolerance: 0.04 s typed by a person means the frame at 1/25 s.
-        return bisect_left(index.pts, index.pts[0] + seconds / float(info.time_base) - 0.5)
+        return bisect_left(index.pts, origin_of(index) + seconds / float(info.time_base) - 0.5)
 
+    rounding = _ROUNDING_S / info.time_base
     first = at(start)
-    if _left_of_held(info, index, first - 1, start) > _ROUNDING_S / info.time_base:
+    if _left_of_held(info, index, first - 1, start) > rounding:
         first -= 1
     last = index.frames if end is None else at(end)
+    if end is not None and (left := _left_of_held(info, index, last - 1, end)):
+        last -= index.durations[last - 1] - left <= rounding
     if options.frames is not None:
         last = min(last, first + options.frames)
     if first >= last:
-        length = float((index.pts[-1] + index.durations[-1] - index.pts[0]) * info.time_base)
+        length = float((index.pts[-1] + index.durations[-1] - origin_of(index)) * info.time_base)
         raise UsageError(
             "no frame is in the range of --start, --end and --duration, or --at: "
             f"the video is {length:.3f} s long; give an earlier start"
@@ -46,19 +49,34 @@ def frame_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> Sp
 
 
 def cut_to_range(info: VideoInfo, index: VideoIndex, options: RangeOptions) -> VideoIndex:
-    """The index with held pictures at the ends of `frame_range` shown from its start, or until its end."""
+    """The index with held pictures at the ends of `frame_range` shown from its start, or until its end.
+
+    `frame_range` has the same frames of it.
+    """
     first, last = frame_range(info, index, options)
     start, end = _bounds(options)
     pts, lasting = list(index.pts), list(index.durations)
-    end_pts = pts[last - 1] + lasting[last - 1]
-    if end is not None and (left := _left_of_held(info, index, last - 1, end)) > 0:
-        end_pts -= left
-    if (left := _left_of_held(info, index, first, start)) > 0:
-        pts[first], lasting[first] = pts[first] + lasting[first] - left, left
-    lasting[last - 1] = max(1, end_pts - pts[last - 1])
-    # Decoded frames are still found by the times that they have in the file.
-    stamps = index.stamps or (index.pts if pts != list(index.pts) else ())
-    return dataclasses.replace(index, pts=tuple(pts), durations=tuple(lasting), stamps=stamps)
+    left = _left_of_held(info, index, first, start)
+    early = lasting[first] - left if left else 0
+    late = 0 if end is None else _left_of_held(info, index, last - 1, end)
+    if not early and not late:
+        return index
+    pts[first] += early
+    lasting[first] -= early
+    lasting[last - 1] = max(1, lasting[last - 1] - late)
+    return dataclasses.replace(
+        index,
+        pts=tuple(pts),
+        durations=tuple(lasting),
+        # Decoded frames are still found by the times that they have in the file.
+        stamps=index.stamps or index.pts,
+        trimmed=(early, late, 0 if first else index.trimmed[2] + early),
+    )
+
+
+def origin_of(index: VideoIndex) -> int:
+    """The time from which ranges count, in ticks: where the video begins, also if a range cut its first frame."""
+    return index.pts[0] - index.trimmed[2]
 
 
 def _bounds(options: RangeOptions) -> tuple[float, float | None]:
@@ -71,6 +89,6 @@ def _left_of_held(info: VideoInfo, index: VideoIndex, number: int, seconds: floa
     """Ticks that a held picture is still shown at a time within it; 0 for others and outside."""
     if not 0 <= number < index.frames or index.durations[number] * info.time_base <= HELD_S:
         return 0
-    tick = index.pts[0] + round(seconds / float(info.time_base))
+    tick = origin_of(index) + round(seconds / float(info.time_base))
     behind = index.pts[number] + index.durations[number]
     return behind - tick if index.pts[number] < tick < behind else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from typing import Any
 from starvsr.errors import UsageError
 from starvsr.media.files import write_whole, written_errors
 
-LOG_NAME = "log.jsonl"
+LOG_NAME, SAMPLES_NAME = "log.jsonl", "samples"
+"""In a run's folder."""
+
+SAMPLES_OF_STEP = re.compile(r"step-\d{8}")
+"""A folder of the samples."""
 
 
 class TrainLog:

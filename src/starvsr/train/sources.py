@@ -20,6 +20,7 @@ from starvsr.errors import InputError
 from starvsr.media.deadline import within_deadline
 from starvsr.media.folders import VIDEO_SUFFIXES
 from starvsr.train.config import DataConfig, FolderConfig
+from starvsr.train.log import LOG_NAME, SAMPLES_NAME, SAMPLES_OF_STEP
 from starvsr.train.scan import STILL_SUFFIXES, Media, Scan
 
 logger = logging.getLogger(__name__)
@@ -59,18 +60,16 @@ def find_sources(
     *,
     cache: Path | None = None,
     workers: int = 1,
-    without: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[SourceFolder, ...]:
     """Everything that the configuration's folders contain, each file decoded once.
 
-    root: what folders are relative to. cache: a file in which findings are stored. without: a folder whose pictures are
-    no data, such as a run's samples. progress(done, all) counts files.
+    root: what folders are relative to. cache: a file in which findings are stored. progress(done, all) counts files.
     What cannot be decoded, is damaged or is too small is left out and named in one warning. Raises InputError for a
     missing folder or pair, for pairs that do not belong together, and where nothing is left to train on.
     """
     check_folders(config, root)
-    listed = [_list_folder(root / folder.path, without) for folder in config.folders]
+    listed = [_list_folder(root / folder.path) for folder in config.folders]
     paths = list(dict.fromkeys(path for each in listed for files in each for path in files.media))
     scan = Scan(cache)
     with ThreadPoolExecutor(max(1, workers)) as pool:
@@ -138,13 +137,12 @@ class _Files:
         return (self.truth,) if self.degraded is None else (self.truth, self.degraded)
 
 
-def _list_folder(folder: Path, without: Path | None) -> list[_Files]:
+def _list_folder(folder: Path) -> list[_Files]:
     """The files of a folder by name. Raises InputError where one has no partner."""
     truths = folder / "gt"
     if not _has_pairs(folder):
         _check_no_pairs_inside(folder)
-        found = _media_files(folder, without)
-        return [_Files(str(path.relative_to(folder)), path) for path in found]
+        return [_Files(str(path.relative_to(folder)), path) for path in _media_files(folder)]
     degraded = _by_stem(folder / "lq")
     pairs = []
     for stem, path in _by_stem(truths).items():
@@ -178,12 +176,12 @@ def _check_no_pairs_inside(folder: Path) -> None:
             )
 
 
-def _folders(folder: Path, without: Path | None = None) -> Iterator[Path]:
-    """The folder and all below it, also linked ones, each once, but for one that is left out."""
-    seen = {without.resolve()} if without is not None else set()
+def _folders(folder: Path) -> Iterator[Path]:
+    """The folder and all below it, also linked ones, each once, but for the samples of runs."""
+    seen: set[Path] = set()
     for parent, below, _ in os.walk(folder, followlinks=True):
         real = Path(parent).resolve()
-        if real in seen:
+        if real in seen or _has_samples(real):
             below.clear()
             continue
         seen.add(real)
@@ -192,11 +190,21 @@ def _folders(folder: Path, without: Path | None = None) -> Iterator[Path]:
         yield Path(parent)
 
 
-def _media_files(folder: Path, without: Path | None = None) -> list[Path]:
+def _has_samples(folder: Path) -> bool:
+    """Whether a run's validation wrote its pictures there."""
+    samples = folder.parent
+    return bool(
+        SAMPLES_OF_STEP.fullmatch(folder.name)
+        and samples.name == SAMPLES_NAME
+        and (samples.parent / LOG_NAME).is_file()
+    )
+
+
+def _media_files(folder: Path) -> list[Path]:
     known = STILL_SUFFIXES.union(VIDEO_SUFFIXES)
     return sorted(
         path
-        for inside in _folders(folder, without)
+        for inside in _folders(folder)
         for path in inside.iterdir()
         if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file()
     )

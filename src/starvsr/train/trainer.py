@@ -35,7 +35,7 @@ from starvsr.train.clips import Clip
 from starvsr.train.config import OptimizerConfig, TrainConfig
 from starvsr.train.data import StepSampler, TrainingClips, load_clips
 from starvsr.train.features import Features
-from starvsr.train.log import TrainLog, is_noted, summary_writer
+from starvsr.train.log import SAMPLES_NAME, TrainLog, is_noted, summary_writer
 from starvsr.train.model import (
     WeightAverage,
     check_crop,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MODEL_NAME, SAMPLES_NAME = "model.safetensors", "samples"
+MODEL_NAME = "model.safetensors"
 
 
 class _Trained(nn.Module):
@@ -160,7 +160,6 @@ class _Run:
                 self.config.data.made,
                 self.options.data,
                 cache=self.options.output / FINDINGS_NAME,
-                without=self.options.output / SAMPLES_NAME,
                 workers=max(1, self.options.workers),
                 progress=lambda done, files: self.report(Progress("check", done, files)),
             )

@@ -91,12 +91,14 @@ def _from_file(wanted: Sequence[SourceFile], path: Path) -> dict[SourceFile, Giv
         for each in (source, *source.alternatives)
         if source not in networks.values() and path.name == Path(each.path).name
     ]
-    if len(named) > 1 and not _is_ours(path):
+    if _is_ours(path):
+        named = []
+    if len(named) > 1:
         names = " or ".join(f"{each.repository}/{each.path}" for _, each in named)
         raise UsageError(
             f"--source {path} may be {names}: give a folder in which it has one of these paths"
         )
-    if named and not _is_ours(path):
+    if named:
         source, each = named[0]
         return {source: _copy(path, source, each)}
     from starvsr.zoo.identify import identify
