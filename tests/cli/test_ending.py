@@ -56,7 +56,7 @@ def long_clip(tmp_path: Path) -> Path:
     """Takes seconds to compare or to degrade."""
     folder = tmp_path / "videos"
     folder.mkdir()
-    return make(folder / "long.mp4", Clip(frames=300, width=320, height=240))
+    return make(folder / "long.mp4", Clip(frames=120, width=320, height=240))
 
 
 def code_of(number: int) -> int:
