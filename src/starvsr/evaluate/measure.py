@@ -156,7 +156,7 @@ def _open_pair(
     if isinstance(reference.index, MadeIndex):
         decoded = reference.index.decoded
         stored = Video(read.infos[pair.reference], decoded, 0, decoded.frames)
-        if _is_nearer(result, stored, reference, is_whole=is_whole):
+        if _keeps_stored_frames(result, stored, reference, is_whole=is_whole):
             reference = stored
     if not is_whole:
         result, reference = _excerpts(result, reference, start_s or 0.0, frames)
@@ -177,7 +177,7 @@ def _open_pair(
     return result, reference
 
 
-def _is_nearer(result: Video, stored: Video, made: Video, *, is_whole: bool) -> bool:
+def _keeps_stored_frames(result: Video, stored: Video, made: Video, *, is_whole: bool) -> bool:
     """Whether a result has the frames of a film as they are stored, as other programs keep them."""
     if is_whole and stored.count != made.count:
         return stored.count == result.count

@@ -82,7 +82,7 @@ class Scan:
             raise
         except InputError as error:
             found = str(error).removeprefix(f"{path}").lstrip(": ")
-            if is_passing(error):
+            if _is_passing(error):
                 return found
             entry["fault"] = found
         self.after[str(path)] = entry
@@ -94,7 +94,7 @@ class Scan:
             write_whole(self.cache, json.dumps(self.after).encode())
 
 
-def is_passing(error: InputError) -> bool:
+def _is_passing(error: InputError) -> bool:
     """Whether the system refused to read, which may change while the file does not."""
     cause = error.__cause__
     return isinstance(cause, OSError) and cause.errno is not None

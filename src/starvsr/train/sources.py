@@ -168,7 +168,7 @@ def _has_pairs(folder: Path) -> bool:
 
 def _check_no_pairs_inside(folder: Path) -> None:
     """Raise InputError if degraded clips would be used as ground truth."""
-    for inside in _folders(folder):
+    for inside, _ in _folders(folder):
         if _has_pairs(inside):
             raise InputError(
                 f"{inside} contains pairs, but {folder} is read as a folder of sources: give each a "
@@ -176,10 +176,10 @@ def _check_no_pairs_inside(folder: Path) -> None:
             )
 
 
-def _folders(folder: Path) -> Iterator[Path]:
-    """The folder and all below it, also linked ones, each once, but for the samples of runs."""
+def _folders(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """The folder and all below it with their files, also linked ones, each once, but for the samples of runs."""
     seen: set[Path] = set()
-    for parent, below, _ in os.walk(folder, followlinks=True):
+    for parent, below, names in os.walk(folder, followlinks=True):
         real = Path(parent).resolve()
         if real in seen or _has_samples(real):
             below.clear()
@@ -187,7 +187,7 @@ def _folders(folder: Path) -> Iterator[Path]:
         seen.add(real)
         # So that of two links to a folder it is always the same one.
         below.sort()
-        yield Path(parent)
+        yield Path(parent), names
 
 
 def _has_samples(folder: Path) -> bool:
@@ -204,8 +204,8 @@ def _media_files(folder: Path) -> list[Path]:
     known = STILL_SUFFIXES.union(VIDEO_SUFFIXES)
     return sorted(
         path
-        for inside in _folders(folder)
-        for path in inside.iterdir()
+        for inside, names in _folders(folder)
+        for path in map(inside.joinpath, names)
         if path.suffix.lower() in known and not path.name.startswith(".") and path.is_file()
     )
 
